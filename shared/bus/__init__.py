@@ -1,0 +1,1 @@
+"""What travels on Kafka, described without a Kafka client."""

@@ -1,0 +1,101 @@
+"""CloudEvents 1.0 in Kafka's binary mode: attributes in `ce_*` headers, the JSON value as it is.
+
+Source: CloudEvents Kafka protocol binding 1.0.2, section 3.2; `traceparent` is W3C Trace Context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shared.errors import Corrupt
+
+SPEC_VERSION = "1.0"
+JSON = "application/json"
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One record's attributes. `time` is RFC 3339 in UTC; `subject` is the session id and the record's key."""
+
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str
+    traceparent: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def headers(self) -> Headers:
+        """The Kafka headers of a record that carries this envelope."""
+        headers = [
+            ("ce_specversion", SPEC_VERSION.encode()),
+            ("ce_id", self.id.encode()),
+            ("ce_source", self.source.encode()),
+            ("ce_type", self.type.encode()),
+            ("ce_time", self.time.encode()),
+            ("ce_subject", self.subject.encode()),
+            ("content-type", JSON.encode()),
+        ]
+        if self.traceparent:
+            headers.append(("traceparent", self.traceparent.encode()))
+        headers += [(name, value.encode()) for name, value in self.extra.items()]
+        return headers
+
+
+def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
+    """The envelope of a record's headers.
+
+    Raises Corrupt (`missing_header`, `bad_header`) naming the header.
+    """
+    found = {name.lower(): value for name, value in headers if value is not None}
+    version = _text(found, "ce_specversion")
+    if version != SPEC_VERSION:
+        raise Corrupt(
+            "bad_header", f"ce_specversion is {version!r}; this reader knows {SPEC_VERSION}"
+        )
+    return Envelope(
+        id=_text(found, "ce_id"),
+        source=_text(found, "ce_source"),
+        type=_text(found, "ce_type"),
+        time=_text(found, "ce_time", needed=False),
+        subject=_text(found, "ce_subject"),
+        traceparent=_text(found, "traceparent", needed=False),
+    )
+
+
+def _text(headers: Mapping[str, bytes], name: str, *, needed: bool = True) -> str:
+    raw = headers.get(name, b"")
+    if not raw and needed:
+        raise Corrupt(
+            "missing_header", f"header {name} is missing; CloudEvents binary mode needs it"
+        )
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise Corrupt("bad_header", f"header {name} is not UTF-8: {error}") from error
+
+
+def dead_letter(
+    headers: Sequence[tuple[str, bytes]],
+    *,
+    reason: str,
+    detail: str,
+    attempts: int,
+    at: str,
+    source: str,
+) -> Headers:
+    """The headers of a dead letter: those it came with, plus why and from where (`topic/partition/offset`).
+
+    Marks of an earlier death are replaced, so that a letter redriven and dead again says why it died last.
+    """
+    marks = {
+        "dead_reason": reason,
+        "dead_detail": detail[:2000],
+        "dead_attempts": str(attempts),
+        "dead_at": at,
+        "dead_source": source,
+    }
+    kept = [(name, value) for name, value in headers if name not in marks]
+    return kept + [(name, value.encode()) for name, value in marks.items()]

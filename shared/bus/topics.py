@@ -1,0 +1,61 @@
+"""Every topic there is: who writes it, who reads it, how long it lives. Infrastructure reads this file.
+
+The key is the session id (UTF-8) everywhere and the partitioner is the Java client's default (murmur2), so one
+session's records stay in order in one partition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DAY_MS = 24 * 60 * 60 * 1000
+
+# One provider event may be 1 MB and a turn's content 1 MiB; JSON escapes can multiply that. Kafka's own default
+# (1 MiB) would refuse both, 8 MiB is what a single fetch still moves without strain.
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `retention_ms` is in milliseconds, `max_message_bytes` bounds one record."""
+
+    name: str
+    holds: str
+    producers: str
+    consumers: str
+    retention_ms: int
+    partitions: int = 12
+    cleanup: str = "delete"
+    max_message_bytes: int = MAX_MESSAGE_BYTES
+
+
+INPUTS = Topic(
+    name="turnstile.inputs.v1",
+    holds="what is asked of a session: turns, interrupts, answers, archive, erase",
+    producers="gateway, other services",
+    consumers="agent-worker (intake), gateway (projector)",
+    retention_ms=7 * DAY_MS,
+)
+EVENTS = Topic(
+    name="turnstile.events.v1",
+    holds="recorded facts, numbered by seq per session",
+    producers="agent-worker",
+    consumers="recorder, gateway (projector, live), other services",
+    retention_ms=7 * DAY_MS,
+)
+PREVIEWS = Topic(
+    name="turnstile.previews.v1",
+    holds="token deltas; best effort, never archived",
+    producers="agent-worker",
+    consumers="gateway (live)",
+    retention_ms=10 * 60 * 1000,
+)
+DEAD = Topic(
+    name="turnstile.dead.v1",
+    holds="records nobody could use, as they came, with the reason",
+    producers="agent-worker, recorder, gateway",
+    consumers="operators (turnstile dead)",
+    retention_ms=28 * DAY_MS,
+)
+
+TOPICS: tuple[Topic, ...] = (INPUTS, EVENTS, PREVIEWS, DEAD)

@@ -1,0 +1,23 @@
+"""Times as text: RFC 3339, UTC, six digits. Pure: no clock here (see `shared/clock.py`)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def rfc3339(moment: datetime) -> str:
+    """`2026-11-21T10:00:00.123456Z`: always UTC and six digits, so that text order is time order."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def parse(text: str) -> datetime:
+    """The moment an RFC 3339 text names. Raises ValueError when it is none or has no offset."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no UTC offset")
+    return moment.astimezone(UTC)
+
+
+def normal(text: str) -> str:
+    """The same moment in this module's form: the provider writes 0, 3 or 6 digits (seen on the wire)."""
+    return rfc3339(parse(text))

@@ -1,0 +1,105 @@
+"""Attempts of the open turn: begin one, fail one, give up, go on to the next turn."""
+
+from __future__ import annotations
+
+from shared.session.commands import Interrupt, Open, Send
+from shared.session.decision import Draft
+from shared.session.events import (
+    SessionIdled,
+    SessionRotated,
+    TurnError,
+    TurnRetrying,
+    TurnStarted,
+)
+from shared.session.policy import RetryPolicy
+
+CLOSED = ("archived", "erased")
+
+
+def begin(draft: Draft, *, at: str) -> None:
+    """Begin an attempt of the open turn; its first step is a provider session where there is none."""
+    assert draft.state.turn is not None
+    if draft.state.provider_session_id is None:
+        draft.ask(Open(turn_id=draft.state.turn.turn_id))
+        return
+    state = draft.state
+    start(draft, state.provider_session_id or "", state.bound_agent or "", state.model or "", at)
+
+
+def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
+    turn = draft.state.turn
+    assert turn is not None
+    attempt = draft.progress.failures + 1
+    draft.turn(
+        "turn.started",
+        at=at,
+        shape=TurnStarted,
+        started_at=turn.started_at or at,
+        attempts=attempt,
+        extra={"provider_session_id": session, "agent": agent, "model": model},
+    )
+    draft.ask(
+        Send(
+            turn_id=turn.turn_id,
+            input_id=draft.progress.input_id,
+            attempt=attempt,
+            look=attempt > 1,
+        )
+    )
+
+
+def retry(
+    draft: Draft,
+    policy: RetryPolicy,
+    error: TurnError,
+    *,
+    at: str,
+    chance: float,
+    wish: float | None = None,
+) -> None:
+    progress = draft.progress
+    due = policy.next_retry(
+        failures=progress.failures + 1,
+        since=progress.failing_since or at,
+        at=at,
+        chance=chance,
+        retry_after=wish,
+    )
+    if due is None or draft.state.status in CLOSED:
+        give_up(draft, error, at=at)
+        return
+    extra = {"reason": error.type, "detail": error.message, "retry_at": due}
+    draft.turn("turn.retrying", at=at, shape=TurnRetrying, extra=extra)
+
+
+def give_up(draft: Draft, error: TurnError, *, at: str) -> None:
+    draft.end("turn.failed", at=at, error=error)
+    after_turn(draft, at=at)
+
+
+def rotate(draft: Draft, reason: str, *, at: str) -> None:
+    lost = draft.state.provider_session_id
+    if lost is not None:
+        draft.own("session.rotated", SessionRotated(provider_session_id=lost, reason=reason), at=at)
+
+
+def after_turn(draft: Draft, *, at: str) -> None:
+    """Take up the next turn, or note that nothing is left to do."""
+    state = draft.state
+    if state.turn is not None:
+        begin(draft, at=at)
+    elif state.status not in CLOSED:
+        last = draft.last_turn_id
+        data = SessionIdled(last_turn_id=last, usage=state.usage, cost_usd=state.cost_usd)
+        draft.own("session.idled", data, at=at)
+
+
+def interrupt(draft: Draft, *, at: str) -> None:
+    """End the open turn: by ourselves while it waits for its next attempt, by the provider once it was sent."""
+    if draft.state.turn is None:
+        return
+    if draft.progress.retry_at is not None:
+        draft.end("turn.interrupted", at=at)
+        after_turn(draft, at=at)
+    else:
+        draft.ask(Interrupt(turn_id=draft.state.turn.turn_id))

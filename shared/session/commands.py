@@ -1,0 +1,73 @@
+"""What a session asks of the world. Private and free to change; each is safe to perform again after a crash.
+
+A command is journaled in the head row with the events that caused it and stays there until it was done; whoever
+performs one found there *looks first* whether it already happened.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+
+class Command(Struct, frozen=True, kw_only=True, tag_field="do"):
+    """Base of the commands; `do` names which on disk."""
+
+
+class Open(Command, frozen=True, kw_only=True, tag="open"):
+    """Make, find or adopt the provider session for the open turn; ends in Bound or Failed."""
+
+    turn_id: str
+
+
+class Send(Command, frozen=True, kw_only=True, tag="send"):
+    """Put the turn's content (the request filed as `input_id`) to the agent, exactly once per attempt.
+
+    `look` says that a message of an earlier try may be there already.
+    """
+
+    turn_id: str
+    input_id: str
+    attempt: int
+    look: bool
+
+
+class Interrupt(Command, frozen=True, kw_only=True, tag="interrupt"):
+    """Stop the agent if `turn_id` is still the turn that runs."""
+
+    turn_id: str
+
+
+class Answer(Command, frozen=True, kw_only=True, tag="answer"):
+    """Give a pending tool call what the request filed as `input_id` says."""
+
+    tool_use_id: str
+    input_id: str
+
+
+class Close(Command, frozen=True, kw_only=True, tag="close"):
+    """Archive the provider session, and delete it when `erase`."""
+
+    provider_session_id: str
+    erase: bool
+
+
+class DeadLetter(Command, frozen=True, kw_only=True, tag="dead"):
+    """The request filed as `input_id` is of no use: put it aside with the reason."""
+
+    input_id: str
+    reason: str
+    detail: str
+
+
+AnyCommand = Open | Send | Interrupt | Answer | Close | DeadLetter
+
+
+def encode(commands: tuple[AnyCommand, ...]) -> bytes:
+    """Commands as the head row keeps them."""
+    return msgspec.json.encode(commands)
+
+
+def decode(data: bytes) -> tuple[AnyCommand, ...]:
+    """The commands of a head row."""
+    return msgspec.json.decode(data, type=tuple[AnyCommand, ...])

@@ -1,0 +1,78 @@
+"""`decide(state, input) -> Decision`: the rules of a session.
+
+They are in `requests.py` (what is asked), `attempts.py` (how a turn is tried), `reactions.py` (what the provider
+says) and the table in `transitions.py`; this file joins them.
+
+Theory. A session is a conversation that outlives processes and provider sessions. It works on one turn at a time:
+the *open turn*; others wait in its queue. A turn goes to the agent in *attempts*. An attempt begins when
+`turn.started` is recorded and the command Send is journaled, and ends in one of three ways: the provider goes idle
+for a reason that ends turns, the attempt fails (then the session waits until `retry_at`, holding nothing), or the
+turn is interrupted. When a turn ends the next one in the queue is taken up in the same decision.
+
+What the provider says is recorded first and judged afterwards: an event is never dropped because a rule did not
+expect it. Events that are known already (the stream and the list overlap, a restart reads again) change nothing.
+
+No clock, no randomness, no IO: time and chance are in the inputs, so that the same input gives the same events
+byte for byte, whoever decides and however often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shared.session.attempts import begin, give_up, retry, rotate, start
+from shared.session.decision import Decision, Draft
+from shared.session.events import TurnError
+from shared.session.inputs import Bound, DeadlineElapsed, Failed, Filed, Input, Seen
+from shared.session.policy import DEFAULT, RetryPolicy
+from shared.session.reactions import seen_events
+from shared.session.requests import requested
+from shared.session.state import SessionState
+
+
+def decide(state: SessionState, input: Input, policy: RetryPolicy = DEFAULT) -> Decision:
+    """What `input` comes to in `state`. Never raises for anything a client or the provider may do."""
+    draft = Draft(state)
+    DECIDERS[type(input)](draft, input, policy)
+    return draft.finish()
+
+
+def _filed(draft: Draft, filed: Filed, policy: RetryPolicy) -> None:
+    requested(draft, filed)
+
+
+def _seen(draft: Draft, seen: Seen, policy: RetryPolicy) -> None:
+    seen_events(draft, seen, policy)
+
+
+def _bound(draft: Draft, bound: Bound, policy: RetryPolicy) -> None:
+    if draft.state.turn is not None and draft.state.provider_session_id is None:
+        start(draft, bound.provider_session_id, bound.agent, bound.model, bound.at)
+
+
+def _failed(draft: Draft, failed: Failed, policy: RetryPolicy) -> None:
+    if failed.turn_id != draft.state.open_turn:
+        return
+    if failed.lost:
+        rotate(draft, failed.reason, at=failed.at)
+    error = TurnError(type=failed.reason, message=failed.detail)
+    if failed.final:
+        give_up(draft, error, at=failed.at)
+    else:
+        retry(draft, policy, error, at=failed.at, chance=failed.chance, wish=failed.retry_after)
+
+
+def _deadline_elapsed(draft: Draft, elapsed: DeadlineElapsed, policy: RetryPolicy) -> None:
+    due = draft.state.due_at
+    if due is not None and due <= elapsed.at:
+        begin(draft, at=elapsed.at)
+
+
+DECIDERS: dict[type, Callable[[Draft, Any, RetryPolicy], None]] = {
+    Filed: _filed,
+    Seen: _seen,
+    Bound: _bound,
+    Failed: _failed,
+    DeadlineElapsed: _deadline_elapsed,
+}

@@ -1,0 +1,132 @@
+"""What a decision is made of: the state it moves along, the events it records, the commands it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from shared.session.commands import AnyCommand
+from shared.session.events import Event, Turn, TurnError
+from shared.session.evolve import evolve
+from shared.session.inputs import ProviderEvent
+from shared.session.state import Progress, SessionState
+from shared.session.transitions import after
+
+
+class Decision(Struct, frozen=True):
+    """What an input comes to: `events` to record in this order, `commands` to perform after they are said."""
+
+    state: SessionState
+    events: tuple[Event, ...] = ()
+    commands: tuple[AnyCommand, ...] = ()
+
+
+class Draft:
+    """A decision in the making. Every event recorded is folded at once, so that the next step sees its effect."""
+
+    def __init__(self, state: SessionState) -> None:
+        self.state = state
+        self._events: list[Event] = []
+        self._commands: list[AnyCommand] = []
+        self.last_turn_id = ""
+
+    def finish(self) -> Decision:
+        """The decision as a value."""
+        return Decision(self.state, tuple(self._events), tuple(self._commands))
+
+    def ask(self, command: AnyCommand) -> None:
+        """Have a command performed."""
+        self._commands.append(command)
+
+    def own(self, kind: str, data: Struct, *, at: str, turn_id: str | None = None) -> None:
+        """Record an event of ours."""
+        seq = self.state.last_seq + 1
+        self._record(
+            Event(
+                tenant_id=self.state.tenant_id,
+                session_id=self.state.session_id,
+                seq=seq,
+                event_id=f"{self.state.session_id}:{seq}",
+                type=kind,
+                turn_id=turn_id,
+                at=at,
+                user_id=self.state.user_id,
+                trace_id=self._trace_id(turn_id),
+                data=Raw(msgspec.json.encode(data)),
+            )
+        )
+
+    def provider(self, seen: ProviderEvent) -> Event:
+        """Record an event of the provider, its JSON untouched, as part of the open turn."""
+        turn_id = self.state.open_turn
+        event = Event(
+            tenant_id=self.state.tenant_id,
+            session_id=self.state.session_id,
+            seq=self.state.last_seq + 1,
+            event_id=seen.id,
+            type=seen.type,
+            turn_id=turn_id,
+            at=seen.at,
+            user_id=self.state.user_id,
+            thread_id=seen.thread_id,
+            model=self.state.model if seen.type == "span.model_request_end" else None,
+            trace_id=self._trace_id(turn_id),
+            data=Raw(seen.raw),
+        )
+        self._record(event)
+        return event
+
+    def turn(
+        self,
+        kind: str,
+        *,
+        at: str,
+        shape: type[Turn] = Turn,
+        extra: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> None:
+        """Record what became of the open turn: the turn as it stands, with `changes`, in its event's `shape`."""
+        turn = self.state.turn
+        assert turn is not None
+        turn = replace(turn, status=after(turn.status, kind), **changes)
+        self.own(kind, shape(**_fields(turn), **(extra or {})), at=at, turn_id=turn.turn_id)
+
+    def end(
+        self,
+        kind: str,
+        *,
+        at: str,
+        stop_reason: str | None = None,
+        error: TurnError | None = None,
+    ) -> None:
+        """Record the open turn's end; `last_turn_id` names it afterwards."""
+        self.last_turn_id = self.state.open_turn or ""
+        self.turn(kind, at=at, ended_at=at, stop_reason=stop_reason, error=error)
+
+    @property
+    def progress(self) -> Progress:
+        """Progress of the open turn; only to be asked while one is open."""
+        assert self.state.progress is not None
+        return self.state.progress
+
+    def _record(self, event: Event) -> None:
+        self._events.append(event)
+        self.state = evolve(self.state, event)
+
+    def _trace_id(self, turn_id: str | None) -> str:
+        """Of the turn's own trace; a `traceparent` reads `00-<trace id>-<span id>-<flags>`."""
+        traceparent = ""
+        if turn_id is not None and turn_id == self.state.open_turn:
+            traceparent = self.progress.traceparent
+        elif turn_id is not None:
+            waiting = (q.traceparent for q in self.state.queue if q.turn.turn_id == turn_id)
+            traceparent = next(waiting, "")
+        parts = traceparent.split("-")
+        return parts[1] if len(parts) == 4 else ""
+
+
+def _fields(turn: Turn) -> dict[str, Any]:
+    return {name: getattr(turn, name) for name in Turn.__struct_fields__}

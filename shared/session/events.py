@@ -1,0 +1,195 @@
+"""What a session records: facts, numbered by `seq` without gaps. Public for ever: added to, never renamed.
+
+Two kinds share one shape. Turnstile's own (`session.*` and `turn.*` below) carry data of ours; every other type is
+the provider's and carries its JSON byte for byte. A `turn.*` event carries the turn *as it stands*, so that nobody
+has to join events to know how a turn is doing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+TurnStatus = Literal[
+    "accepted", "running", "requires_action", "completed", "interrupted", "refused", "failed"
+]
+TURN_ENDS = frozenset({"turn.completed", "turn.interrupted", "turn.refused", "turn.failed"})
+OWN_TYPES = frozenset(
+    {
+        "session.opened",
+        "session.rotated",
+        "session.idled",
+        "session.archived",
+        "session.erased",
+        "turn.accepted",
+        "turn.started",
+        "turn.retrying",
+        "turn.requires_action",
+        *TURN_ENDS,
+    }
+)
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """One fact. `at` is when it happened (RFC 3339, UTC, microseconds); `turn_id` the turn it belongs to.
+
+    `event_id` is the provider's id for its events and `<session_id>:<seq>` for ours. `thread_id` names the child
+    thread whose log a provider event is from; `model` is set on model-request spans, `trace_id` is 32 hex or empty.
+    """
+
+    tenant_id: str
+    session_id: str
+    seq: int
+    event_id: str
+    type: str
+    turn_id: str | None
+    at: str
+    user_id: str
+    thread_id: str | None = None
+    model: str | None = None
+    trace_id: str = ""
+    data: Raw
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens, as the provider counts them: `input_tokens` leaves cached ones out."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+
+class TurnError(Struct, frozen=True, kw_only=True):
+    """Why a turn was refused or failed: a stable `type`, and words."""
+
+    type: str
+    message: str
+
+
+class Turn(Struct, frozen=True, kw_only=True):
+    """A turn as it stands; the data of every `turn.*` event. `cost_usd` is US dollars, times are RFC 3339.
+
+    `reply` is the text of the last `agent.message` of the primary thread, its text blocks joined by a newline.
+    """
+
+    turn_id: str
+    user_id: str
+    status: TurnStatus
+    submitted_at: str
+    started_at: str | None = None
+    first_token_at: str | None = None
+    ended_at: str | None = None
+    attempts: int = 0
+    usage: Usage = Usage()
+    cost_usd: float = 0.0
+    tool_calls: int = 0
+    stop_reason: str | None = None
+    error: TurnError | None = None
+    reply: str | None = None
+
+
+class PendingAction(Struct, frozen=True, kw_only=True):
+    """A tool call that waits for somebody. `tool_use_id` is the provider's event id (`sevt_…`)."""
+
+    tool_use_id: str
+    kind: Literal["confirmation", "custom_tool"]
+    name: str
+    input: Raw
+    since: str
+
+
+class TurnAccepted(Turn, frozen=True, kw_only=True):
+    """`turn.accepted`: with what was asked. `input_id` is the request's place in the inbox."""
+
+    content: Any
+    input_id: str
+    on_busy: str = "enqueue"
+    traceparent: str = ""
+
+
+class TurnStarted(Turn, frozen=True, kw_only=True):
+    """`turn.started`: an attempt begins on this provider session."""
+
+    provider_session_id: str
+    agent: str
+    model: str
+
+
+class TurnRetrying(Turn, frozen=True, kw_only=True):
+    """`turn.retrying`: the attempt came to nothing; the next one is due at `retry_at`."""
+
+    reason: str
+    detail: str
+    retry_at: str
+
+
+class TurnRequiresAction(Turn, frozen=True, kw_only=True):
+    """`turn.requires_action`: the agent waits for these answers."""
+
+    pending_actions: tuple[PendingAction, ...]
+
+
+class SessionOpened(Struct, frozen=True, kw_only=True):
+    """`session.opened`: as it was asked for."""
+
+    user_id: str
+    agent: str | None = None
+    title: str | None = None
+    metadata: dict[str, str] | None = None
+    budget_usd: float | None = None
+    vault_ids: list[str] | None = None
+    mode: str = "interactive"
+
+
+class SessionRotated(Struct, frozen=True, kw_only=True):
+    """`session.rotated`: this provider session is of no more use; the next attempt gets a new one."""
+
+    provider_session_id: str
+    reason: str
+
+
+class SessionIdled(Struct, frozen=True, kw_only=True):
+    """`session.idled`: nothing runs and nothing waits; totals of the session so far."""
+
+    last_turn_id: str
+    usage: Usage
+    cost_usd: float
+
+
+class SessionClosed(Struct, frozen=True, kw_only=True):
+    """`session.archived` and `session.erased`: no more turns are taken."""
+
+    reason: str
+
+
+DATA: dict[str, type[Struct]] = {
+    "session.opened": SessionOpened,
+    "session.rotated": SessionRotated,
+    "session.idled": SessionIdled,
+    "session.archived": SessionClosed,
+    "session.erased": SessionClosed,
+    "turn.accepted": TurnAccepted,
+    "turn.started": TurnStarted,
+    "turn.retrying": TurnRetrying,
+    "turn.requires_action": TurnRequiresAction,
+    "turn.completed": Turn,
+    "turn.interrupted": Turn,
+    "turn.refused": Turn,
+    "turn.failed": Turn,
+}
+
+
+def read_event(value: bytes) -> Event:
+    """The event in a record's value. Raises msgspec.ValidationError or msgspec.DecodeError naming the field."""
+    return msgspec.json.decode(value, type=Event)

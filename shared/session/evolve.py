@@ -1,0 +1,44 @@
+"""`evolve(state, event) -> state`: what an event means for what is known. Total: any recorded event folds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from shared.session.events import OWN_TYPES, Event
+from shared.session.evolve_own import OWN
+from shared.session.evolve_provider import PROVIDER
+from shared.session.state import TAIL, SessionState, initial
+
+
+def evolve(state: SessionState, event: Event) -> SessionState:
+    """The state after `event`. The caller gives events in order of `seq`."""
+    if event.type in OWN_TYPES:
+        return replace(OWN[event.type](state, event), last_seq=event.seq)
+    state = replace(_remember(state, event), last_seq=event.seq)
+    evolver = PROVIDER.get(event.type)
+    return evolver(state, event) if evolver else state
+
+
+def fold(events: Iterable[Event], state: SessionState | None = None) -> SessionState:
+    """The state after all of `events` (of one session, from seq 1 unless `state` is given).
+
+    Raises ValueError when there is neither a state nor an event.
+    """
+    for event in events:
+        if state is None:
+            state = initial(event.tenant_id, event.session_id)
+        state = evolve(state, event)
+    if state is None:
+        raise ValueError("nothing to fold: no events and no state")
+    return state
+
+
+def _remember(state: SessionState, event: Event) -> SessionState:
+    if event.thread_id is None:
+        return replace(state, tail=(*state.tail[-TAIL + 1 :], event.event_id))
+    tail = state.threads.get(event.thread_id, ())
+    return replace(
+        state, threads={**state.threads, event.thread_id: (*tail[-TAIL + 1 :], event.event_id)}
+    )

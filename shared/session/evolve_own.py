@@ -1,0 +1,168 @@
+"""What Turnstile's own events (`session.*`, `turn.*`) mean for a session's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from msgspec.structs import replace
+
+from shared.session.events import (
+    TURN_ENDS,
+    Event,
+    SessionOpened,
+    Turn,
+    TurnAccepted,
+    TurnRetrying,
+    TurnStarted,
+)
+from shared.session.state import Progress, Queued, SessionState
+
+Evolver = Callable[[SessionState, Event], SessionState]
+
+
+def _opened(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=SessionOpened)
+    return replace(
+        state,
+        user_id=data.user_id,
+        agent=data.agent,
+        title=data.title,
+        metadata=data.metadata,
+        budget_usd=data.budget_usd,
+        vault_ids=data.vault_ids,
+        mode=data.mode,
+        status="idle",
+        opened_at=event.at,
+    )
+
+
+def _rotated(state: SessionState, event: Event) -> SessionState:
+    return replace(
+        state,
+        provider_session_id=None,
+        rotated_cents=state.cost_cents,
+        tail=(),
+        threads={},
+        pending=(),
+    )
+
+
+def _idled(state: SessionState, event: Event) -> SessionState:
+    return replace(state, status="idle")
+
+
+def _archived(state: SessionState, event: Event) -> SessionState:
+    return replace(state, status="archived", queue=())
+
+
+def _erased(state: SessionState, event: Event) -> SessionState:
+    return replace(state, status="erased", queue=())
+
+
+def _accepted(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=TurnAccepted)
+    turn = Turn(
+        turn_id=data.turn_id,
+        user_id=data.user_id,
+        status="accepted",
+        submitted_at=data.submitted_at,
+    )
+    queued = Queued(turn=turn, input_id=data.input_id, traceparent=data.traceparent)
+    if state.turn is None:
+        return _take_up(state, queued)
+    if data.on_busy == "interrupt":
+        return replace(state, queue=(queued, *state.queue))
+    return replace(state, queue=(*state.queue, queued))
+
+
+def _take_up(state: SessionState, queued: Queued) -> SessionState:
+    return replace(
+        state,
+        turn=queued.turn,
+        progress=Progress(
+            input_id=queued.input_id,
+            traceparent=queued.traceparent,
+            cost_base_cents=state.cost_cents,
+        ),
+        status="running",
+        pending=(),
+    )
+
+
+def _started(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=TurnStarted)
+    assert state.turn is not None
+    assert state.progress is not None
+    return replace(
+        state,
+        provider_session_id=data.provider_session_id,
+        bound_agent=data.agent,
+        model=data.model,
+        turn=replace(
+            state.turn,
+            status="running",
+            started_at=data.started_at,
+            attempts=data.attempts,
+        ),
+        progress=replace(state.progress, retry_at=None, prompted=False, exhausted=False),
+    )
+
+
+def _retrying(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=TurnRetrying)
+    assert state.turn is not None
+    assert state.progress is not None
+    progress = state.progress
+    return replace(
+        state,
+        turn=replace(state.turn, status=data.status),
+        pending=(),
+        progress=replace(
+            progress,
+            failures=progress.failures + 1,
+            failing_since=progress.failing_since or event.at,
+            retry_at=data.retry_at,
+            prompted=False,
+            exhausted=False,
+        ),
+    )
+
+
+def _requires_action(state: SessionState, event: Event) -> SessionState:
+    assert state.turn is not None
+    assert state.progress is not None
+    return replace(
+        state,
+        status="requires_action",
+        turn=replace(state.turn, status="requires_action"),
+        progress=replace(
+            state.progress, announced=frozenset(action.tool_use_id for action in state.pending)
+        ),
+    )
+
+
+def _ended(state: SessionState, event: Event) -> SessionState:
+    if event.turn_id != state.open_turn:  # one that was refused or dropped while it waited
+        return replace(
+            state, queue=tuple(q for q in state.queue if q.turn.turn_id != event.turn_id)
+        )
+    status = state.status if state.status in ("archived", "erased") else "idle"
+    ended = replace(state, turn=None, progress=None, pending=(), status=status)
+    if not state.queue:
+        return ended
+    return _take_up(replace(ended, queue=state.queue[1:]), state.queue[0])
+
+
+OWN: dict[str, Evolver] = {
+    "session.opened": _opened,
+    "session.rotated": _rotated,
+    "session.idled": _idled,
+    "session.archived": _archived,
+    "session.erased": _erased,
+    "turn.accepted": _accepted,
+    "turn.started": _started,
+    "turn.retrying": _retrying,
+    "turn.requires_action": _requires_action,
+    **dict.fromkeys(TURN_ENDS, _ended),
+}

@@ -1,0 +1,130 @@
+"""What the provider's events mean for a session's state.
+
+They are read only as far as something depends on them; most types change nothing but the tail of known ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from shared.session import provider
+from shared.session.events import Event, PendingAction
+from shared.session.state import SessionState
+
+Evolver = Callable[[SessionState, Event], SessionState]
+
+
+def _user_message(state: SessionState, event: Event) -> SessionState:
+    if state.progress is None or event.thread_id is not None:
+        return state
+    return replace(state, progress=replace(state.progress, prompted=True))
+
+
+def _user_interrupt(state: SessionState, event: Event) -> SessionState:
+    if state.progress is None or not state.progress.prompted:
+        return state
+    return replace(state, progress=replace(state.progress, interrupted=True))
+
+
+def _agent_message(state: SessionState, event: Event) -> SessionState:
+    state = _first_token(state, event)
+    if state.turn is None or event.thread_id is not None:
+        return state
+    return replace(state, turn=replace(state.turn, reply=provider.text_of(event.data)))
+
+
+def _first_token(state: SessionState, event: Event) -> SessionState:
+    if state.turn is None or state.turn.first_token_at is not None:
+        return state
+    return replace(state, turn=replace(state.turn, first_token_at=event.at))
+
+
+def _tool_use(state: SessionState, event: Event) -> SessionState:
+    state = _first_token(state, event)
+    if state.turn is None:
+        return state
+    state = replace(state, turn=replace(state.turn, tool_calls=state.turn.tool_calls + 1))
+    use = provider.tool_use(event.data)
+    if use.kind is None or any(p.tool_use_id == event.event_id for p in state.pending):
+        return state
+    action = PendingAction(
+        tool_use_id=event.event_id, kind=use.kind, name=use.name, input=use.input, since=event.at
+    )
+    return replace(state, pending=(*state.pending, action))
+
+
+def _answered(state: SessionState, event: Event) -> SessionState:
+    answered = provider.answered(event.data)
+    if not any(action.tool_use_id == answered for action in state.pending):
+        return state
+    return replace(
+        state, pending=tuple(action for action in state.pending if action.tool_use_id != answered)
+    )
+
+
+def _model_request_end(state: SessionState, event: Event) -> SessionState:
+    usage = provider.model_usage(event.data)
+    turn = replace(state.turn, usage=state.turn.usage + usage) if state.turn else None
+    return replace(state, usage=state.usage + usage, turn=turn)
+
+
+def _session_usage(state: SessionState, event: Event) -> SessionState:
+    cents = provider.list_cost_cents(event.data)
+    if cents is None:
+        return state
+    total = state.rotated_cents + cents
+    if state.turn is None or state.progress is None:
+        return replace(state, cost_cents=total)
+    spent = (total - state.progress.cost_base_cents) / 100
+    return replace(state, cost_cents=total, turn=replace(state.turn, cost_usd=spent))
+
+
+def _status_running(state: SessionState, event: Event) -> SessionState:
+    if state.turn is None or state.status != "requires_action" or state.pending:
+        return state
+    return replace(state, status="running", turn=replace(state.turn, status="running"))
+
+
+def _session_error(state: SessionState, event: Event) -> SessionState:
+    if state.progress is None:
+        return state
+    error = provider.error(event.data)
+    return replace(
+        state,
+        progress=replace(
+            state.progress,
+            exhausted=state.progress.exhausted or error.retry_status == "exhausted",
+            error_type=error.type,
+            error_message=error.message,
+        ),
+    )
+
+
+def _thread_created(state: SessionState, event: Event) -> SessionState:
+    thread = provider.thread_of(event.data)
+    if thread is None or thread in state.threads:
+        return state
+    return replace(state, threads={**state.threads, thread: ()})
+
+
+PROVIDER: dict[str, Evolver] = {
+    "user.message": _user_message,
+    "user.interrupt": _user_interrupt,
+    "user.tool_confirmation": _answered,
+    "user.custom_tool_result": _answered,
+    "user.tool_result": _answered,
+    "agent.message": _agent_message,
+    "agent.thinking": _first_token,
+    "agent.tool_use": _tool_use,
+    "agent.mcp_tool_use": _tool_use,
+    "agent.custom_tool_use": _tool_use,
+    "agent.tool_result": _answered,
+    "agent.mcp_tool_result": _answered,
+    "span.model_request_end": _model_request_end,
+    "session.usage": _session_usage,
+    "session.status_running": _status_running,
+    "session.error": _session_error,
+    "session.thread_created": _thread_created,
+}

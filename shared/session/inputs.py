@@ -1,0 +1,173 @@
+"""What can happen to a session: requests from outside, and signals of the worker that drives it.
+
+Requests travel on `turnstile.inputs.v1`; their field names are public for ever. Signals never leave the worker.
+Unknown fields are refused so that a misspelt one is a clear error and not a silent default.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+# `(?![\s\S])` and not `$`: Python's `$` also matches before a trailing newline.
+Id = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}(?![\s\S])", description="1-128 of A-Za-z0-9._:-")
+]
+Moment = Annotated[str, Meta(max_length=40, description="RFC 3339, with an offset")]
+OnBusy = Literal["enqueue", "interrupt", "reject", "coalesce"]
+Mode = Literal["interactive", "background"]
+# The provider's limits: 16 pairs, keys up to 64 characters, values up to 512 (SDK docstring of sessions.create).
+Metadata = Annotated[
+    dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
+    Meta(max_length=16),
+]
+Text = Annotated[str, Meta(min_length=1)]
+Block = dict[str, Any]
+Blocks = Annotated[list[Block], Meta(min_length=1)]
+Content = Text | Blocks
+
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What every request says: whose session, and when it was asked (`at`, stamped by the publisher)."""
+
+    tenant_id: Id
+    session_id: Id
+    at: Moment
+
+
+class SessionRequested(Request, frozen=True, kw_only=True):
+    """Open a session under an id the client chose; a repeat changes nothing."""
+
+    user_id: Id
+    agent: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    title: Annotated[str, Meta(max_length=256)] | None = None
+    metadata: Metadata | None = None
+    budget_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
+    vault_ids: (
+        Annotated[list[Annotated[str, Meta(min_length=1, max_length=128)]], Meta(max_length=50)]
+        | None
+    ) = None
+    mode: Mode = "interactive"
+
+
+class TurnRequested(Request, frozen=True, kw_only=True):
+    """One user input. Opens the session when it is unknown. `turn_id` is its identity: twice is once."""
+
+    user_id: Id
+    turn_id: Id
+    content: Content
+    on_busy: OnBusy = "enqueue"
+    agent: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    mode: Mode = "interactive"
+
+
+class InterruptRequested(Request, frozen=True, kw_only=True):
+    """End the running turn; queued ones stay."""
+
+
+class ToolConfirmed(Request, frozen=True, kw_only=True):
+    """A person's verdict on a tool call that asked. `tool_use_id` is the provider's event id."""
+
+    tool_use_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    result: Literal["allow", "deny"]
+    deny_message: Annotated[str, Meta(max_length=10_000)] | None = None
+
+
+class ToolAnswered(Request, frozen=True, kw_only=True):
+    """The result of a custom tool that ran outside."""
+
+    custom_tool_use_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    content: Content
+    is_error: bool = False
+
+
+class ArchiveRequested(Request, frozen=True, kw_only=True):
+    """No more turns; the history stays."""
+
+
+class EraseRequested(Request, frozen=True, kw_only=True):
+    """Forget the session, at the provider too."""
+
+
+REQUESTS: dict[str, type[Request]] = {
+    "session.requested": SessionRequested,
+    "turn.requested": TurnRequested,
+    "interrupt.requested": InterruptRequested,
+    "tool.confirmed": ToolConfirmed,
+    "tool.answered": ToolAnswered,
+    "session.archive_requested": ArchiveRequested,
+    "session.erase_requested": EraseRequested,
+}
+
+
+class Filed(Struct, frozen=True, kw_only=True):
+    """A request as the worker filed it: `input_id` is unique per session, `traceparent` may be empty."""
+
+    input_id: str
+    request: Request
+    traceparent: str = ""
+
+
+class ProviderEvent(Struct, frozen=True, kw_only=True):
+    """One event of the provider, as it came: `raw` is its JSON, byte for byte.
+
+    `at` is its `processed_at`, or the moment it was received when it has none; `thread_id` is the child thread
+    whose own log it is from, None for the primary thread.
+    """
+
+    id: str
+    type: str
+    at: str
+    raw: bytes
+    thread_id: str | None = None
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """Provider events in the order to be recorded; `at` is when the worker took them, `chance` in [0, 1)."""
+
+    events: tuple[ProviderEvent, ...]
+    at: str
+    chance: float = 0.0
+
+
+class Bound(Struct, frozen=True, kw_only=True):
+    """The provider session for the open turn exists now (made, found or adopted)."""
+
+    provider_session_id: str
+    agent: str
+    model: str
+    at: str
+
+
+class Failed(Struct, frozen=True, kw_only=True):
+    """The open turn could not be put to the provider.
+
+    `reason` is a stable word; `final` means trying again is useless; `lost` that the provider session is gone;
+    `retry_after` is the provider's wish in seconds.
+    """
+
+    turn_id: str
+    reason: str
+    detail: str
+    at: str
+    chance: float = 0.0
+    final: bool = False
+    lost: bool = False
+    retry_after: float | None = None
+
+
+class DeadlineElapsed(Struct, frozen=True, kw_only=True):
+    """The session's due time has come."""
+
+    at: str
+
+
+Input = Filed | Seen | Bound | Failed | DeadlineElapsed
+
+
+def read_request(kind: str, value: bytes) -> Request:
+    """The request in a record's value. Raises KeyError for an unknown kind, msgspec.ValidationError or
+    msgspec.DecodeError (naming the field) for a wrong value."""
+    return msgspec.json.decode(value, type=REQUESTS[kind])

@@ -1,0 +1,46 @@
+"""How often and how long a turn is tried again: exponential backoff with full jitter.
+
+Full jitter (a uniform draw from zero to the bound) spreads a thundering herd best: M. Brooker, "Exponential
+Backoff And Jitter", AWS Architecture Blog, 2015. Chance comes in as an argument.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from msgspec import Struct
+
+from shared.moment import parse, rfc3339
+
+
+class RetryPolicy(Struct, frozen=True, kw_only=True):
+    """Bounds in seconds. `longest_wait` also caps what the provider asks for in `Retry-After`: a wish for hours is
+    answered by failing the turn in time, not by holding it past `give_up_after`."""
+
+    max_attempts: int = 8
+    give_up_after: float = 15 * 60
+    first_wait: float = 1.0
+    longest_wait: float = 120.0
+
+    def next_retry(
+        self, *, failures: int, since: str, at: str, chance: float, retry_after: float | None = None
+    ) -> str | None:
+        """When to try again after the `failures`-th failure (1 = the first), or None to give up.
+
+        `since` is the time of the first failure, `at` the time of this one, `chance` a draw from [0, 1).
+        """
+        now, began = parse(at), parse(since)
+        wait = chance * min(self.longest_wait, self.first_wait * 2 ** (failures - 1))
+        if retry_after is not None:
+            wait = max(wait, min(retry_after, self.longest_wait))
+        due = now + timedelta(seconds=wait)
+        if failures >= self.max_attempts or self._too_late(began, due):
+            return None
+        return rfc3339(due)
+
+    def _too_late(self, began: datetime, due: datetime) -> bool:
+        return (due - began).total_seconds() > self.give_up_after
+
+
+DEFAULT = RetryPolicy()
+MAX_QUEUED_TURNS = 100

@@ -1,0 +1,185 @@
+"""Reading the provider's JSON: one small decoder per question, each taking only the fields it needs.
+
+Shapes: the SDK's `types/beta/sessions`, and what was seen on the wire. Nothing here fails on a field it does not
+ask for; unknown variants come back as None or an empty value, because events of a newer API must still fold.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from shared.session.events import Usage
+
+NOTHING = Raw(b"{}")
+
+
+class Head(Struct, frozen=True):
+    """What every event has. `processed_at` is missing on user events that are still queued."""
+
+    id: str = ""
+    type: str = ""
+    processed_at: str | None = None
+
+
+class _Text(Struct, frozen=True):
+    type: str = ""
+    text: str = ""
+
+
+class _Message(Struct, frozen=True):
+    content: list[_Text] = []
+
+
+class ToolUse(Struct, frozen=True):
+    """`kind` is what the call waits for: a person's confirmation, an answer of ours, or None: nothing."""
+
+    kind: Literal["confirmation", "custom_tool"] | None
+    name: str
+    input: Raw
+
+
+class _ToolUse(Struct, frozen=True):
+    type: str = ""
+    name: str = ""
+    input: Raw = NOTHING
+    evaluated_permission: str | None = None
+
+
+class _Answer(Struct, frozen=True):
+    tool_use_id: str | None = None
+    custom_tool_use_id: str | None = None
+    mcp_tool_use_id: str | None = None
+
+
+class _ModelUsage(Struct, frozen=True):
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+
+
+class _SpanEnd(Struct, frozen=True):
+    model_usage: _ModelUsage = _ModelUsage()
+
+
+class _Money(Struct, frozen=True):
+    amount: str = ""
+
+
+class _UsageBody(Struct, frozen=True):
+    list_cost: _Money | None = None
+
+
+class _SessionUsage(Struct, frozen=True):
+    usage: _UsageBody = _UsageBody()
+
+
+class StopReason(Struct, frozen=True):
+    """Why the session went idle; `event_ids` names tool calls when `type` is `requires_action`."""
+
+    type: str = "unknown"
+    event_ids: list[str] = []
+
+
+class _Idle(Struct, frozen=True):
+    stop_reason: StopReason = StopReason()
+
+
+class _RetryStatus(Struct, frozen=True):
+    type: str = ""
+
+
+class _ErrorBody(Struct, frozen=True):
+    type: str = "unknown_error"
+    message: str = ""
+    retry_status: _RetryStatus = _RetryStatus()
+
+
+class _SessionError(Struct, frozen=True):
+    error: _ErrorBody = _ErrorBody()
+
+
+class SessionError(Struct, frozen=True):
+    """A `session.error`: `retry_status` is `retrying`, `exhausted`, `terminal` or something newer."""
+
+    type: str
+    message: str
+    retry_status: str
+
+
+class _Thread(Struct, frozen=True):
+    session_thread_id: str | None = None
+
+
+_message = msgspec.json.Decoder(_Message)
+_tool_use = msgspec.json.Decoder(_ToolUse)
+_answer = msgspec.json.Decoder(_Answer)
+_span_end = msgspec.json.Decoder(_SpanEnd)
+_usage = msgspec.json.Decoder(_SessionUsage)
+_idle = msgspec.json.Decoder(_Idle)
+_error = msgspec.json.Decoder(_SessionError)
+_thread = msgspec.json.Decoder(_Thread)
+_head = msgspec.json.Decoder(Head)
+
+
+def head(raw: bytes | Raw) -> Head:
+    """Id, type and time. Raises msgspec.DecodeError when `raw` is no JSON object."""
+    return _head.decode(raw)
+
+
+def text_of(raw: bytes | Raw) -> str:
+    """The text blocks of a message, joined by a newline."""
+    return "\n".join(block.text for block in _message.decode(raw).content if block.type == "text")
+
+
+def tool_use(raw: bytes | Raw) -> ToolUse:
+    """What a tool call is and waits for. A permission this code does not know asks: fail closed."""
+    use = _tool_use.decode(raw)
+    kind: Literal["confirmation", "custom_tool"] | None = None
+    if use.type == "agent.custom_tool_use":
+        kind = "custom_tool"
+    elif use.evaluated_permission not in (None, "allow", "deny"):
+        kind = "confirmation"
+    return ToolUse(kind=kind, name=use.name, input=use.input)
+
+
+def answered(raw: bytes | Raw) -> str | None:
+    """Event id of the tool call that an answer or a result is for."""
+    answer = _answer.decode(raw)
+    return answer.tool_use_id or answer.custom_tool_use_id or answer.mcp_tool_use_id
+
+
+def model_usage(raw: bytes | Raw) -> Usage:
+    """Tokens of one model request (`span.model_request_end`)."""
+    usage = _span_end.decode(raw).model_usage
+    return Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_input_tokens,
+        cache_write_tokens=usage.cache_creation_input_tokens,
+    )
+
+
+def list_cost_cents(raw: bytes | Raw) -> int | None:
+    """US cents of the provider session so far, None when the snapshot does not say."""
+    cost = _usage.decode(raw).usage.list_cost
+    return int(cost.amount) if cost and cost.amount.isdigit() else None
+
+
+def stop_reason(raw: bytes | Raw) -> StopReason:
+    """Why `session.status_idle` came."""
+    return _idle.decode(raw).stop_reason
+
+
+def error(raw: bytes | Raw) -> SessionError:
+    """What `session.error` says."""
+    body = _error.decode(raw).error
+    return SessionError(type=body.type, message=body.message, retry_status=body.retry_status.type)
+
+
+def thread_of(raw: bytes | Raw) -> str | None:
+    """The child thread an event speaks of."""
+    return _thread.decode(raw).session_thread_id

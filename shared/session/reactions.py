@@ -1,0 +1,83 @@
+"""What the provider's events come to: when a turn ends, waits for people, or has to be tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shared.session import provider
+from shared.session.attempts import CLOSED, after_turn, retry, rotate
+from shared.session.decision import Draft
+from shared.session.events import Event, TurnError, TurnRequiresAction
+from shared.session.inputs import Seen
+from shared.session.policy import RetryPolicy
+
+
+def seen_events(draft: Draft, seen: Seen, policy: RetryPolicy) -> None:
+    for event in seen.events:
+        if not draft.state.knows(event.id):
+            recorded = draft.provider(event)
+            react = REACTIONS.get(event.type)
+            if react is not None and event.thread_id is None and draft.state.turn is not None:
+                react(draft, recorded, policy, seen.chance)
+
+
+def _on_idle(draft: Draft, event: Event, policy: RetryPolicy, chance: float) -> None:
+    """Only the primary session's idle ends a turn, and never while answers are awaited."""
+    reason = provider.stop_reason(event.data)
+    if reason.type == "requires_action":
+        _await_answers(draft, at=event.at)
+    elif draft.progress.interrupted:
+        _end_by_provider(draft, reason.type, at=event.at)
+    elif draft.progress.exhausted or (
+        reason.type == "retries_exhausted" and draft.progress.prompted
+    ):
+        retry(draft, policy, _provider_error(draft, reason.type), at=event.at, chance=chance)
+    elif draft.progress.prompted:
+        _end_by_provider(draft, reason.type, at=event.at)
+
+
+def _await_answers(draft: Draft, *, at: str) -> None:
+    waiting = frozenset(action.tool_use_id for action in draft.state.pending)
+    if waiting and not waiting <= draft.progress.announced:
+        extra = {"pending_actions": draft.state.pending}
+        draft.turn("turn.requires_action", at=at, shape=TurnRequiresAction, extra=extra)
+
+
+def _end_by_provider(draft: Draft, reason: str, *, at: str) -> None:
+    """A reason this code does not know ends the turn too: the agent stopped and the client must hear of it."""
+    if draft.progress.interrupted:
+        draft.end("turn.interrupted", at=at, stop_reason=reason)
+    elif reason == "budget_reached":
+        error = TurnError(type="budget_reached", message="the session's budget_usd is used up")
+        draft.end("turn.failed", at=at, stop_reason=reason, error=error)
+    elif reason == "refusal":
+        error = TurnError(type="refusal", message="the agent declined to answer")
+        draft.end("turn.refused", at=at, stop_reason=reason, error=error)
+    else:
+        draft.end("turn.completed", at=at, stop_reason=reason)
+    after_turn(draft, at=at)
+
+
+def _on_terminated(draft: Draft, event: Event, policy: RetryPolicy, chance: float) -> None:
+    """The provider session is gone for good: by our own wish, or the turn goes on in another one."""
+    if draft.state.status in CLOSED:
+        draft.end("turn.interrupted", at=event.at)
+        return
+    error = _provider_error(draft, "session_terminated")
+    rotate(draft, error.type, at=event.at)
+    retry(draft, policy, error, at=event.at, chance=chance)
+
+
+def _provider_error(draft: Draft, fallback: str) -> TurnError:
+    progress = draft.progress
+    return TurnError(
+        type=progress.error_type or fallback,
+        message=progress.error_message or f"the provider gave up: {fallback}",
+    )
+
+
+REACTIONS: dict[str, Callable[[Draft, Event, RetryPolicy, float], None]] = {
+    "session.status_idle": _on_idle,
+    "session.status_terminated": _on_terminated,
+    "session.deleted": _on_terminated,
+}

@@ -1,0 +1,152 @@
+"""What requests from outside come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shared.session.attempts import CLOSED, begin, interrupt
+from shared.session.commands import Answer, Close, DeadLetter
+from shared.session.decision import Draft
+from shared.session.events import SessionClosed, SessionOpened, Turn, TurnAccepted, TurnError
+from shared.session.inputs import (
+    ArchiveRequested,
+    EraseRequested,
+    Filed,
+    InterruptRequested,
+    Request,
+    SessionRequested,
+    ToolAnswered,
+    ToolConfirmed,
+    TurnRequested,
+)
+from shared.session.policy import MAX_QUEUED_TURNS
+from shared.session.state import SessionState
+
+
+def requested(draft: Draft, filed: Filed) -> None:
+    """Decide on a filed request."""
+    REQUESTED[type(filed.request)](draft, filed, filed.request)
+
+
+def _session_requested(draft: Draft, filed: Filed, request: SessionRequested) -> None:
+    if draft.state.status == "new":
+        names = SessionOpened.__struct_fields__
+        opened = SessionOpened(**{name: getattr(request, name) for name in names})
+        draft.own("session.opened", opened, at=request.at)
+
+
+def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested) -> None:
+    if draft.state.status == "new":
+        opened = SessionOpened(user_id=request.user_id, agent=request.agent, mode=request.mode)
+        draft.own("session.opened", opened, at=request.at)
+    refusal = _refusal(draft.state, request)
+    if refusal is not None:
+        _refuse_unheard(draft, request, refusal)
+        return
+    accepted = TurnAccepted(
+        turn_id=request.turn_id,
+        user_id=request.user_id,
+        status="accepted",
+        submitted_at=request.at,
+        content=request.content,
+        input_id=filed.input_id,
+        on_busy=request.on_busy,
+        traceparent=filed.traceparent,
+    )
+    busy = draft.state.turn is not None
+    draft.own("turn.accepted", accepted, at=request.at, turn_id=request.turn_id)
+    if not busy:
+        begin(draft, at=request.at)
+    elif request.on_busy == "interrupt":
+        interrupt(draft, at=request.at)
+
+
+def _refusal(state: SessionState, request: TurnRequested) -> TurnError | None:
+    if state.status in CLOSED:
+        return TurnError(type=f"session_{state.status}", message=f"the session is {state.status}")
+    if state.turn is not None and request.on_busy == "reject":
+        return TurnError(type="session_busy", message=f"turn {state.open_turn} is running")
+    if len(state.queue) >= MAX_QUEUED_TURNS:
+        return TurnError(type="queue_full", message=f"{MAX_QUEUED_TURNS} turns are waiting already")
+    return None
+
+
+def _refuse_unheard(draft: Draft, request: TurnRequested, error: TurnError) -> None:
+    refused = Turn(
+        turn_id=request.turn_id,
+        user_id=request.user_id,
+        status="refused",
+        submitted_at=request.at,
+        ended_at=request.at,
+        error=error,
+    )
+    draft.own("turn.refused", refused, at=request.at, turn_id=request.turn_id)
+
+
+def _interrupt_requested(draft: Draft, filed: Filed, request: InterruptRequested) -> None:
+    interrupt(draft, at=request.at)
+
+
+def _tool_confirmed(draft: Draft, filed: Filed, request: ToolConfirmed) -> None:
+    _answer(draft, filed, request.tool_use_id, kind="confirmation")
+
+
+def _tool_answered(draft: Draft, filed: Filed, request: ToolAnswered) -> None:
+    _answer(draft, filed, request.custom_tool_use_id, kind="custom_tool")
+
+
+def _answer(draft: Draft, filed: Filed, tool_use_id: str, *, kind: str) -> None:
+    for action in draft.state.pending:
+        if action.tool_use_id == tool_use_id and action.kind == kind:
+            draft.ask(Answer(tool_use_id=tool_use_id, input_id=filed.input_id))
+            return
+    detail = f"no tool call {tool_use_id} waits for a {kind} in this session"
+    draft.ask(DeadLetter(input_id=filed.input_id, reason="unknown_action", detail=detail))
+
+
+def _archive_requested(draft: Draft, filed: Filed, request: ArchiveRequested) -> None:
+    if draft.state.status not in CLOSED:
+        _close(draft, "session.archived", at=request.at, erase=False)
+
+
+def _erase_requested(draft: Draft, filed: Filed, request: EraseRequested) -> None:
+    if draft.state.status != "erased":
+        _close(draft, "session.erased", at=request.at, erase=True)
+
+
+def _close(draft: Draft, kind: str, *, at: str, erase: bool) -> None:
+    """Take no more turns: refuse those that wait, interrupt the open one, then close at the provider."""
+    if draft.state.status == "new":
+        draft.own("session.opened", SessionOpened(user_id=""), at=at)
+    word = kind.removeprefix("session.")
+    for queued in draft.state.queue:
+        error = TurnError(type=f"session_{word}", message=f"the session was {word} first")
+        dropped = _ended(queued.turn, error, at=at)
+        draft.own("turn.refused", dropped, at=at, turn_id=queued.turn.turn_id)
+    draft.own(kind, SessionClosed(reason="requested"), at=at)
+    interrupt(draft, at=at)
+    if draft.state.provider_session_id is not None:
+        draft.ask(Close(provider_session_id=draft.state.provider_session_id, erase=erase))
+
+
+def _ended(turn: Turn, error: TurnError, *, at: str) -> Turn:
+    return Turn(
+        turn_id=turn.turn_id,
+        user_id=turn.user_id,
+        status="refused",
+        submitted_at=turn.submitted_at,
+        ended_at=at,
+        error=error,
+    )
+
+
+REQUESTED: dict[type[Request], Callable[[Draft, Filed, Any], None]] = {
+    SessionRequested: _session_requested,
+    TurnRequested: _turn_requested,
+    InterruptRequested: _interrupt_requested,
+    ToolConfirmed: _tool_confirmed,
+    ToolAnswered: _tool_answered,
+    ArchiveRequested: _archive_requested,
+    EraseRequested: _erase_requested,
+}

@@ -1,0 +1,111 @@
+"""What is known of a session after some of its events: small, whatever the session's age.
+
+Nothing in here grows with the number of events: ids are kept for the newest ones only (`TAIL`), sums are sums.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from shared.session.events import PendingAction, Turn, Usage
+
+SessionStatus = Literal["new", "idle", "running", "requires_action", "archived", "erased"]
+
+# How many provider ids are kept per thread to tell news from repeats. The provider's list was seen to differ from
+# the stream's order by a few places only; 64 leaves an order of magnitude.
+TAIL = 64
+
+
+class Queued(Struct, frozen=True, kw_only=True):
+    """A turn that waits for the one before it."""
+
+    turn: Turn
+    input_id: str
+    traceparent: str = ""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far the open turn is, beyond what its `turn.*` events tell.
+
+    `prompted`: the provider took the message up. `exhausted`: the provider gave up and flushed its queue.
+    `failures` counts attempts that came to nothing since `failing_since`; `retry_at` is when the next is due.
+    """
+
+    input_id: str
+    traceparent: str = ""
+    cost_base_cents: int = 0
+    prompted: bool = False
+    interrupted: bool = False
+    exhausted: bool = False
+    failures: int = 0
+    failing_since: str | None = None
+    retry_at: str | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    announced: frozenset[str] = frozenset()
+
+
+class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session. `last_seq` is the number of its newest event, 0 before the first."""
+
+    tenant_id: str
+    session_id: str
+    user_id: str = ""
+    agent: str | None = None
+    title: str | None = None
+    metadata: dict[str, str] | None = None
+    budget_usd: float | None = None
+    vault_ids: list[str] | None = None
+    mode: str = "interactive"
+    status: SessionStatus = "new"
+    last_seq: int = 0
+    opened_at: str | None = None
+    provider_session_id: str | None = None
+    bound_agent: str | None = None
+    model: str | None = None
+    turn: Turn | None = None
+    progress: Progress | None = None
+    queue: tuple[Queued, ...] = ()
+    pending: tuple[PendingAction, ...] = ()
+    usage: Usage = Usage()
+    cost_cents: int = 0
+    rotated_cents: int = 0
+    tail: tuple[str, ...] = ()
+    threads: dict[str, tuple[str, ...]] = {}
+
+    def knows(self, event_id: str) -> bool:
+        """Whether this provider event was recorded lately, from whichever thread."""
+        return event_id in self.tail or any(event_id in tail for tail in self.threads.values())
+
+    @property
+    def open_turn(self) -> str | None:
+        """Id of the turn that is being worked on."""
+        return self.turn.turn_id if self.turn else None
+
+    @property
+    def cost_usd(self) -> float:
+        """US dollars so far, at the provider's list prices, in whole cents."""
+        return self.cost_cents / 100
+
+    @property
+    def due_at(self) -> str | None:
+        """When the session wants to be looked at again without any input; None: not before one."""
+        return self.progress.retry_at if self.progress else None
+
+
+def initial(tenant_id: str, session_id: str) -> SessionState:
+    """A session of which nothing is known."""
+    return SessionState(tenant_id=tenant_id, session_id=session_id)
+
+
+def encode(state: SessionState) -> bytes:
+    """A state as the head row keeps it."""
+    return msgspec.json.encode(state)
+
+
+def decode(data: bytes) -> SessionState:
+    """The state of a head row."""
+    return msgspec.json.decode(data, type=SessionState)

@@ -1,0 +1,165 @@
+"""Every metric there is: kind (by its list), unit (by its suffix), labels and meaning, once.
+
+Counters end in `_total`, times are in seconds. A label's values come from a closed set (a route template, a topic,
+a stable reason): never a tenant, a session or anything a client can invent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+CounterName = Literal[
+    "turnstile_http_requests_total",
+    "turnstile_inputs_published_total",
+    "turnstile_inputs_filed_total",
+    "turnstile_inputs_repeated_total",
+    "turnstile_inputs_projected_total",
+    "turnstile_events_published_total",
+    "turnstile_events_projected_total",
+    "turnstile_turns_ended_total",
+    "turnstile_turn_retries_total",
+    "turnstile_tokens_total",
+    "turnstile_cost_usd_total",
+    "turnstile_provider_requests_total",
+    "turnstile_provider_streams_cut_total",
+    "turnstile_provider_sends_reconciled_total",
+    "turnstile_provider_events_total",
+    "turnstile_previews_published_total",
+    "turnstile_previews_dropped_total",
+    "turnstile_leases_claimed_total",
+    "turnstile_leases_lost_total",
+    "turnstile_head_conflicts_total",
+    "turnstile_dead_letters_total",
+    "turnstile_rows_inserted_total",
+    "turnstile_insert_failures_total",
+    "turnstile_sse_events_total",
+    "turnstile_sse_slow_clients_total",
+    "turnstile_spans_exported_total",
+    "turnstile_spans_dropped_total",
+    "turnstile_log_lines_suppressed_total",
+]
+GaugeName = Literal[
+    "turnstile_sessions_driven",
+    "turnstile_sessions_due",
+    "turnstile_sse_streams",
+    "turnstile_pending_writes",
+    "turnstile_consumer_lag_records",
+    "turnstile_recorder_paused",
+    "turnstile_spans_queued",
+]
+HistogramName = Literal[
+    "turnstile_http_request_seconds",
+    "turnstile_publish_seconds",
+    "turnstile_turn_seconds",
+    "turnstile_turn_queue_seconds",
+    "turnstile_turn_first_token_seconds",
+    "turnstile_provider_request_seconds",
+    "turnstile_claim_seconds",
+    "turnstile_head_write_seconds",
+    "turnstile_batch_rows",
+    "turnstile_insert_seconds",
+    "turnstile_event_archived_seconds",
+]
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Turns last from a second to a quarter of an hour (the default of the retry policy).
+LONG_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 90.0, 180.0, 420.0, 900.0)
+ROWS = (1.0, 10.0, 50.0, 100.0, 500.0, 1000.0, 2500.0, 5000.0, 10_000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a metric counts. `buckets` are upper bounds in the metric's unit, for histograms only."""
+
+    meaning: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+COUNTERS: dict[CounterName, About] = {
+    "turnstile_http_requests_total": About(
+        "HTTP requests answered by the gateway", ("method", "route", "status")
+    ),
+    "turnstile_inputs_published_total": About("Inputs Kafka acknowledged", ("type",)),
+    "turnstile_inputs_filed_total": About(
+        "Inputs put into the inbox for the first time", ("type",)
+    ),
+    "turnstile_inputs_repeated_total": About("Inputs that were in the inbox already", ("type",)),
+    "turnstile_inputs_projected_total": About("Inputs applied to the gateway's tables"),
+    "turnstile_events_published_total": About("Events Kafka acknowledged"),
+    "turnstile_events_projected_total": About("Events applied to the gateway's tables"),
+    "turnstile_turns_ended_total": About("Turns that ended, by their last status", ("status",)),
+    "turnstile_turn_retries_total": About(
+        "Attempts that came to nothing and are due again", ("reason",)
+    ),
+    "turnstile_tokens_total": About(
+        "Tokens the provider counted; kind: input, output, cache_read, cache_write", ("kind",)
+    ),
+    "turnstile_cost_usd_total": About("US dollars the provider charged"),
+    "turnstile_provider_requests_total": About(
+        "Calls to the provider; outcome: ok or the error's stable word", ("operation", "outcome")
+    ),
+    "turnstile_provider_streams_cut_total": About(
+        "Provider streams that ended before the turn did"
+    ),
+    "turnstile_provider_sends_reconciled_total": About(
+        "Sends of unknown outcome that were looked up; outcome: found, absent", ("outcome",)
+    ),
+    "turnstile_provider_events_total": About(
+        "Provider events by how they were seen; source: stream, list", ("source",)
+    ),
+    "turnstile_previews_published_total": About("Coalesced previews handed to Kafka"),
+    "turnstile_previews_dropped_total": About("Previews given up because Kafka was slow"),
+    "turnstile_leases_claimed_total": About("Sessions claimed"),
+    "turnstile_leases_lost_total": About("Leases that ended in other hands while driving"),
+    "turnstile_head_conflicts_total": About("Head rows that another epoch or version had changed"),
+    "turnstile_dead_letters_total": About(
+        "Records moved to turnstile.dead.v1, by the topic they came from", ("topic", "reason")
+    ),
+    "turnstile_rows_inserted_total": About("Rows ClickHouse acknowledged", ("table",)),
+    "turnstile_insert_failures_total": About(
+        "Inserts that failed; kind: away (tried again), refused (looked into)", ("table", "kind")
+    ),
+    "turnstile_sse_events_total": About(
+        "Events sent to SSE clients; kind: event, preview", ("kind",)
+    ),
+    "turnstile_sse_slow_clients_total": About("SSE clients that fell out of the live buffer"),
+    "turnstile_spans_exported_total": About("Spans the trace store acknowledged"),
+    "turnstile_spans_dropped_total": About(
+        "Spans given up; reason: queue_full, away, refused, stopped", ("reason",)
+    ),
+    "turnstile_log_lines_suppressed_total": About("Repeated log lines of libraries left out"),
+}
+GAUGES: dict[GaugeName, About] = {
+    "turnstile_sessions_driven": About("Sessions this process drives now"),
+    "turnstile_sessions_due": About("Sessions with work that nobody drives, when last looked at"),
+    "turnstile_sse_streams": About("Open SSE streams"),
+    "turnstile_pending_writes": About("Rows the gateway has yet to write to its tables"),
+    "turnstile_consumer_lag_records": About(
+        "Records between what is committed and the end of the log", ("group", "topic")
+    ),
+    "turnstile_recorder_paused": About("1 while the recorder waits for ClickHouse, else 0"),
+    "turnstile_spans_queued": About("Spans that wait to be exported"),
+}
+HISTOGRAMS: dict[HistogramName, About] = {
+    "turnstile_http_request_seconds": About(
+        "From the request's first byte to the answer's last", ("method", "route"), SECONDS
+    ),
+    "turnstile_publish_seconds": About("From send to Kafka's acknowledgement", ("topic",), SECONDS),
+    "turnstile_turn_seconds": About("From submitted to ended", ("status",), LONG_SECONDS),
+    "turnstile_turn_queue_seconds": About("From submitted to started", (), LONG_SECONDS),
+    "turnstile_turn_first_token_seconds": About(
+        "From submitted to the first token", (), LONG_SECONDS
+    ),
+    "turnstile_provider_request_seconds": About(
+        "One call to the provider", ("operation",), SECONDS
+    ),
+    "turnstile_claim_seconds": About("One look for sessions to claim", (), SECONDS),
+    "turnstile_head_write_seconds": About("One compare-and-set of a head row", (), SECONDS),
+    "turnstile_batch_rows": About("Rows in one insert", ("table",), ROWS),
+    "turnstile_insert_seconds": About("One insert into ClickHouse", ("table",), SECONDS),
+    "turnstile_event_archived_seconds": About(
+        "From Kafka's timestamp of a batch's oldest event to its insert", (), LONG_SECONDS
+    ),
+}

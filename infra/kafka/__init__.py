@@ -1,0 +1,1 @@
+"""The log: a one-node Apache Kafka for one machine, and the topics of any cluster."""

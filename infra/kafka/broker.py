@@ -1,0 +1,107 @@
+"""How is a one-node broker started? Its properties, its storage, its command line.
+
+KRaft, broker and controller in one JVM, listening on 127.0.0.1 only. Replication is 1, so an
+acknowledged record is as safe as this machine's disk.
+"""
+
+import base64
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_FORMAT_TIMEOUT_S = 60
+_LOGGING = Path(__file__).with_name("log4j2.properties")
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """One broker. `folder` holds its data and its properties; both ports are on 127.0.0.1."""
+
+    java: Path
+    jars: Sequence[Path]
+    folder: Path
+    port: int
+    controller_port: int
+    heap: str = "512m"
+
+    @property
+    def properties_file(self) -> Path:
+        return self.folder / "server.properties"
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+def command(broker: Broker) -> list[str]:
+    """The command line of the broker; the process it makes is the JVM itself."""
+    memory = ["-Xms128m", f"-Xmx{broker.heap}", "-XX:+UseSerialGC"]
+    return [*_java(broker, memory), "kafka.Kafka", str(broker.properties_file)]
+
+
+def prepare(broker: Broker, environment: Mapping[str, str]) -> None:
+    """Write the properties and format the storage unless it is formatted already.
+
+    Raises RuntimeError with the tool's own words when formatting fails.
+    """
+    broker.data.mkdir(parents=True, exist_ok=True)
+    broker.properties_file.write_text(properties(broker))
+    if (broker.data / "meta.properties").exists():
+        return
+    tool = [*_java(broker, ["-Xmx128m"]), "kafka.tools.StorageTool"]
+    arguments = ["format", "--ignore-formatted", "-t", _new_cluster_id()]
+    done = subprocess.run(
+        [*tool, *arguments, "-c", str(broker.properties_file)],
+        capture_output=True,
+        text=True,
+        timeout=_FORMAT_TIMEOUT_S,
+        env=dict(environment),
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"kafka: could not format {broker.data}: {done.stdout}{done.stderr}")
+
+
+def properties(broker: Broker) -> str:
+    """The text of server.properties."""
+    controller = f"127.0.0.1:{broker.controller_port}"
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{controller}",
+        "listeners": f"PLAINTEXT://{broker.bootstrap},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{broker.bootstrap}",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": str(broker.data),
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "8",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "8",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        # Names of topics are a closed list: a misspelt one must fail, not appear.
+        "auto.create.topics.enable": "false",
+        # A broker killed hard waits for the session of its former self before it serves again:
+        # 2 s instead of 9.
+        "broker.session.timeout.ms": "2000",
+        "broker.heartbeat.interval.ms": "500",
+    }
+    return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+
+def _java(broker: Broker, options: Sequence[str]) -> list[str]:
+    class_path = ":".join(str(jar) for jar in broker.jars)
+    logging = f"-Dlog4j2.configurationFile={_LOGGING}"
+    return [str(broker.java), *options, logging, "-cp", class_path]
+
+
+def _new_cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

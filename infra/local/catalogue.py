@@ -1,0 +1,183 @@
+"""Which parts does a stack have? Each built from the settings, in the order they are started.
+
+First the parts that others stand on, then (after the migrations) the services.
+"""
+
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from infra.kafka import broker as kafka
+from infra.kafka.jars import JarError, ensure_jars
+from infra.kafka.java import find_java
+from infra.local import probes
+from infra.local.addresses import (
+    addresses_of,
+    plain_environment,
+    provider_environment,
+    service_environment,
+    simulated,
+)
+from infra.local.errors import StackError
+from infra.local.keys import Keys
+from infra.local.part import Part, Say
+from infra.local.ports import free_ports
+from infra.local.settings import StackSettings, variable_of
+from infra.postgres import cluster as postgres
+
+# Ends first what produces, last what everybody writes to.
+STOP_ORDER = (
+    ("gateway", "agent-worker", "recorder"),
+    ("simulator",),
+    ("clickhouse",),
+    ("postgres",),
+    ("kafka",),
+)
+_DRAIN_S = 40.0  # a worker lets the turns it drives reach a resting point
+
+
+def ground(settings: StackSettings) -> list[Part]:
+    """The parts that the services stand on, without those that live elsewhere."""
+    parts = []
+    if settings.kafka_bootstrap is None:
+        parts.append(_kafka(settings))
+    if settings.database_url is None:
+        parts.append(_postgres(settings))
+    if settings.clickhouse_url is None:
+        parts.append(_clickhouse(settings))
+    if simulated(settings):
+        parts.append(_simulator(settings))
+    return parts
+
+
+def services(settings: StackSettings, keys: Keys) -> list[Part]:
+    """The processes of Turnstile itself."""
+    names = [f"agent-worker-{number}" for number in range(1, settings.workers + 1)]
+    health = free_ports(len(names) + 1)
+    workers = [
+        _service(settings, keys, name, "services.agent_worker.main", port)
+        for name, port in zip(names, health, strict=False)
+    ]
+    recorder = _service(
+        settings, keys, "recorder", "services.agent_worker.recorder.main", health[-1]
+    )
+    return [_gateway(settings, keys), *workers, recorder]
+
+
+def stop_rank(name: str) -> int:
+    """When a part is to be ended: lower first."""
+    kind = "agent-worker" if name.startswith("agent-worker-") else name
+    return next((i for i, names in enumerate(STOP_ORDER) if kind in names), 0)
+
+
+def _kafka(settings: StackSettings) -> Part:
+    port = settings.ports["kafka"]
+    environment = plain_environment(settings)
+
+    def command(say: Say) -> list[str]:
+        try:
+            jars = ensure_jars(settings.cache / "jars", say, repository=settings.maven_url)
+            env = settings.environment
+            java = find_java(env.get("JAVA_HOME"), env.get("PATH"))
+            folder = settings.folders.data("kafka")
+            broker = kafka.Broker(java, jars, folder, port, free_ports(1)[0])
+            kafka.prepare(broker, environment)
+        except (JarError, RuntimeError, OSError) as error:
+            raise StackError(str(error)) from error
+        return kafka.command(broker)
+
+    return Part(
+        name="kafka",
+        command=command,
+        ready=partial(probes.kafka, f"127.0.0.1:{port}"),
+        environment=environment,
+        ports=_ports("kafka", port),
+        stop_timeout=20.0,
+    )
+
+
+def _postgres(settings: StackSettings) -> Part:
+    port = settings.ports["postgres"]
+    environment = plain_environment(settings)
+    server = postgres.Cluster(settings.folders.data("postgres"), port, settings.durable)
+
+    def command(_say: Say) -> list[str]:
+        try:
+            postgres.prepare(server, environment)
+        except (RuntimeError, OSError) as error:
+            raise StackError(str(error)) from error
+        return postgres.command(server)
+
+    try:
+        identity = postgres.identity(server)
+    except (RuntimeError, OSError) as error:
+        raise StackError(str(error)) from error
+    return Part(
+        name="postgres",
+        command=command,
+        ready=partial(probes.postgres, server.url()),
+        environment=environment,
+        ports=_ports("postgres", port),
+        identity=identity,
+        stop_signal=signal.SIGINT,
+    )
+
+
+def _clickhouse(settings: StackSettings) -> Part:
+    port, folder = settings.ports["clickhouse"], settings.folders.data("clickhouse")
+    arguments = ["infra.clickhouse.server", "--port", str(port), "--path", str(folder)]
+    return Part(
+        name="clickhouse",
+        command=_module(*arguments),
+        ready=partial(probes.clickhouse, f"http://127.0.0.1:{port}"),
+        environment={**plain_environment(settings), "PYTHONUNBUFFERED": "1"},
+        ports=_ports("clickhouse", port),
+        stop_timeout=30.0,
+    )
+
+
+def _simulator(settings: StackSettings) -> Part:
+    port = settings.ports["simulator"]
+    return Part(
+        name="simulator",
+        command=_module("infra.simulator", "--port", str(port)),
+        ready=partial(probes.speaks_http, f"http://127.0.0.1:{port}/"),
+        environment={**plain_environment(settings), "PYTHONUNBUFFERED": "1"},
+        ports=_ports("simulator", port),
+    )
+
+
+def _gateway(settings: StackSettings, keys: Keys) -> Part:
+    port = settings.ports["gateway"]
+    return Part(
+        name="gateway",
+        command=_module("services.gateway.main"),
+        ready=partial(probes.ready, f"{addresses_of(settings).gateway}/readyz"),
+        environment={
+            **service_environment(settings, keys),
+            "TURNSTILE_API_KEYS": keys.pairs,
+            "TURNSTILE_GATEWAY_PORT": str(port),
+        },
+        ports=_ports("gateway", port),
+    )
+
+
+def _service(settings: StackSettings, keys: Keys, name: str, module: str, health: int) -> Part:
+    provider = provider_environment(settings) if name.startswith("agent-worker") else {}
+    environment = {**service_environment(settings, keys), **provider}
+    return Part(
+        name=name,
+        command=_module(module),
+        ready=partial(probes.ready, f"http://127.0.0.1:{health}/readyz"),
+        environment={**environment, "TURNSTILE_HEALTH_PORT": str(health)},
+        stop_timeout=_DRAIN_S,
+    )
+
+
+def _module(*arguments: str) -> Callable[[Say], list[str]]:
+    return lambda _say: [sys.executable, "-m", *arguments]
+
+
+def _ports(part: str, port: int) -> dict[int, str]:
+    return {port: variable_of(part)}

@@ -1,0 +1,148 @@
+"""How does the whole stack start, live and end? Stage by stage, in order, all or nothing.
+
+Start: the ground (broker, database, archive, simulator) at once, then databases, topics and
+migrations, then the services. End: the reverse, services first, so that nothing loses what it
+stands on while it works.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Coroutine
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Any
+
+from infra.local.addresses import service_environment
+from infra.local.catalogue import ground, services, stop_rank
+from infra.local.errors import StackError
+from infra.local.keys import Keys
+from infra.local.leftovers import stop_leftovers
+from infra.local.lock import holding
+from infra.local.migrate import migrate, prepare_ground
+from infra.local.part import Part, Say
+from infra.local.ports import require_free
+from infra.local.runner import Runner
+from infra.local.settings import StackSettings
+from infra.local.status import write_status
+
+
+class StopRequested(Exception):
+    """The user asked for the end while the stack was still starting."""
+
+
+class Supervisor:
+    """Runs the parts of one stack; build it with `supervised`."""
+
+    def __init__(self, settings: StackSettings, say: Say) -> None:
+        self._settings = settings
+        self._say = say
+        self._tasks: dict[Runner, asyncio.Task[None]] = {}
+        self._stop = asyncio.Event()
+
+    def request_stop(self) -> None:
+        """End `wait` or a start under way; asked twice, parts are killed instead of drained."""
+        if self._stop.is_set():
+            self._say("killing what is left")
+            for runner in self._tasks:
+                runner.kill()
+        self._stop.set()
+
+    async def start(self, keys: Keys, only: Collection[str] | None = None) -> None:
+        """Return when every part serves. `only` names the parts to start, None for all.
+
+        Raises StackError when one does not come up, StopRequested on `request_stop`.
+        """
+        base = _chosen(ground(self._settings), only)
+        above = _chosen(services(self._settings, keys), only)
+        _require_known(only, base + above)
+        for part in base + above:
+            for port, variable in part.ports.items():
+                require_free(part.name, port, variable)
+        for part in base + above:
+            self._settings.folders.hold_file(part.name).unlink(missing_ok=True)
+        await self._start_stage(base)
+        await self._unless_stopped(prepare_ground(self._settings, {part.name for part in base}))
+        if above:
+            environment = service_environment(self._settings, keys)
+            folders = self._settings.folders
+            await self._unless_stopped(asyncio.to_thread(migrate, folders, environment))
+            self._say("migrations done")
+            await self._start_stage(above)
+
+    async def wait(self) -> None:
+        """Return when the end is requested."""
+        await self._stop.wait()
+
+    async def stop(self) -> None:
+        """End all parts in order; each is given its time, then killed."""
+        self._stop.set()
+        ranked = sorted(self._tasks, key=lambda runner: stop_rank(runner.part.name))
+        for _, same in groupby(ranked, key=lambda runner: stop_rank(runner.part.name)):
+            runners = list(same)
+            for runner in runners:
+                runner.stop()
+            await asyncio.gather(*(self._tasks[r] for r in runners), return_exceptions=True)
+        self._report()
+
+    async def _start_stage(self, parts: list[Part]) -> None:
+        runners = [Runner(part, self._settings.folders, self._say, self._report) for part in parts]
+        for runner in runners:
+            self._tasks[runner] = asyncio.create_task(runner.run(), name=runner.part.name)
+        await self._unless_stopped(_all_ready(runners))
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do the work, but give it up when a part fails or the end is requested."""
+        doing = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        try:
+            watched = {doing, stopping, *self._tasks.values()}
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # raises what it died of
+            if stopping in done:
+                raise StopRequested
+        finally:
+            doing.cancel()
+            stopping.cancel()
+
+    def _report(self) -> None:
+        write_status(
+            self._settings.folders,
+            {
+                runner.part.name: {
+                    "state": runner.state,
+                    "pid": runner.pid,
+                    "restarts": runner.restarts,
+                }
+                for runner in self._tasks
+            },
+        )
+
+
+@asynccontextmanager
+async def supervised(settings: StackSettings, say: Say) -> AsyncIterator[Supervisor]:
+    """A supervisor that holds the state folder; everything it started is gone on exit.
+
+    Raises StackError when somebody else holds the folder.
+    """
+    settings.folders.make()
+    with holding(settings.folders):
+        stop_leftovers(settings.folders, say)
+        supervisor = Supervisor(settings, say)
+        try:
+            yield supervisor
+        finally:
+            await supervisor.stop()
+
+
+async def _all_ready(runners: list[Runner]) -> None:
+    await asyncio.gather(*(runner.wait_ready() for runner in runners))
+
+
+def _chosen(parts: list[Part], only: Collection[str] | None) -> list[Part]:
+    return [part for part in parts if only is None or part.name in only]
+
+
+def _require_known(only: Collection[str] | None, parts: list[Part]) -> None:
+    unknown = set(only or ()) - {part.name for part in parts}
+    if unknown:
+        raise StackError(f"--only: no part named {', '.join(sorted(unknown))} in this stack")

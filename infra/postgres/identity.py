@@ -65,7 +65,8 @@ def before_exec(identity: Identity | None) -> Callable[[], None] | None:
 
 
 def _open(folder: Path) -> bool:
-    return bool(folder.stat().st_mode & 0o001)
+    """May others enter it? One that does not exist yet will be made by us, and asked then."""
+    return not folder.exists() or bool(folder.stat().st_mode & 0o001)
 
 
 def _permitted(capability: int) -> bool:

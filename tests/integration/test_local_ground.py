@@ -12,6 +12,9 @@ from shared.bus.topics import INPUTS, TOPICS
 from tests.stack import fresh_database
 
 pytestmark = pytest.mark.integration
+# The client carries no types.
+_Producer: Any = AIOKafkaProducer
+_Consumer: Any = AIOKafkaConsumer
 
 
 async def test_every_topic_is_there_as_the_list_says(kafka_bootstrap: str) -> None:
@@ -32,17 +35,13 @@ async def test_drift_names_topic_and_setting(kafka_bootstrap: str) -> None:
 
 
 async def test_a_record_comes_back(kafka_bootstrap: str) -> None:
-    producer: Any = AIOKafkaProducer(
-        bootstrap_servers=kafka_bootstrap, acks="all", enable_idempotence=True
-    )
+    producer = _Producer(bootstrap_servers=kafka_bootstrap, acks="all", enable_idempotence=True)
     await producer.start()
     try:
         sent = await producer.send_and_wait(INPUTS.name, b"value", key=b"ses_1")
     finally:
         await producer.stop()
-    consumer: Any = AIOKafkaConsumer(
-        bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest"
-    )
+    consumer = _Consumer(bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
         place = TopicPartition(INPUTS.name, sent.partition)

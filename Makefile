@@ -1,0 +1,70 @@
+# Turnstile's commands. `make` alone prints them.
+# Each target does its own set-up; a machine with Python 3.11+, make and git is enough.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test up down clean check bench chaos fmt schemas lock
+
+PYTHON := .venv/bin/python
+SYNCED := .venv/.synced
+TIERS = $(wildcard tests/unit tests/contract tests/integration tests/e2e)
+# Prints how long a command took, and passes its exit code on.
+TIMED = timed() { began=$$(date +%s); name=$$1; shift; "$$@"; code=$$?; \
+	echo "$$name: $$([ $$code = 0 ] && echo done || echo FAILED) after $$(($$(date +%s) - began)) s"; \
+	return $$code; }; timed
+
+help: ## print this list
+	@echo "Turnstile: make <target>"
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
+	@echo "Ports and addresses are set by TURNSTILE_* variables: docs/operations.md"
+
+setup: $(SYNCED) ## get uv (if missing) and all packages, then nothing more
+
+$(SYNCED): pyproject.toml uv.lock
+	@uv=$$(sh infra/local/uv.sh) && python=$$(sh infra/local/python.sh) \
+		&& echo "setup: installing the locked packages with $$uv" \
+		&& UV_PYTHON_DOWNLOADS=never "$$uv" sync --locked --python "$$python"
+	@touch $@
+
+demo: setup ## start a stack of its own, play the demo's turns, show replies, rows and a trace
+	@$(TIMED) "make demo" $(PYTHON) -m infra.local demo
+
+test: setup ## unit, contract, integration and end-to-end tests against the real parts
+	@$(TIMED) "make test" $(PYTHON) -m pytest $(TIERS) $(PYTEST)
+
+up: setup ## run the whole stack in the foreground until Ctrl-C
+	@exec $(PYTHON) -m infra.local up
+
+down: setup ## stop what is left of the stack
+	@$(PYTHON) -m infra.local down
+
+clean: setup ## empty var/ (stop the stack first)
+	@$(PYTHON) -m infra.local clean
+
+check: setup ## format, lint, types, import contracts, schema drift
+	@$(TIMED) "make check" $(MAKE) --no-print-directory -s .check
+
+.PHONY: .check
+.check:
+	@echo "check: format" && .venv/bin/ruff format --check .
+	@echo "check: lint" && .venv/bin/ruff check .
+	@echo "check: types" && .venv/bin/mypy
+	@echo "check: import contracts" && .venv/bin/lint-imports
+	@echo "check: schemas" && $(PYTHON) -m shared.bus.schemas --check
+
+bench: setup ## the benchmarks, with ratios against their baselines
+	@if [ -f tests/bench/__main__.py ]; then $(TIMED) "make bench" $(PYTHON) -m tests.bench; \
+	else echo "make bench: not built yet" >&2; exit 2; fi
+
+chaos: setup ## the crash and fault suite
+	@if [ -d tests/chaos ]; then $(TIMED) "make chaos" $(PYTHON) -m pytest tests/chaos $(PYTEST); \
+	else echo "make chaos: not built yet" >&2; exit 2; fi
+
+fmt: setup ## format the code and fix what can be fixed without thought
+	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
+
+schemas: setup ## write JSON Schemas and the AsyncAPI document anew from the models
+	@$(PYTHON) -m shared.bus.schemas
+
+lock: setup ## resolve packages and jars anew and write both lock files
+	@uv=$$(sh infra/local/uv.sh) && "$$uv" lock
+	@$(PYTHON) -m infra.kafka.lock

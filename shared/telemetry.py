@@ -27,9 +27,11 @@ from shared.span_queue import SpanQueue
 
 __all__ = [
     "Attributes",
+    "Running",
     "Span",
     "SpanKind",
     "Telemetry",
+    "begin",
     "record",
     "span",
     "start",
@@ -193,6 +195,47 @@ def record(
         _fail(made, error)
     made.end(end_time=max(_nanoseconds(start), _nanoseconds(end)))
     return _text(made.get_span_context())
+
+
+class Running:
+    """A span that began and is ended later, perhaps by another task; never current by itself."""
+
+    __slots__ = ("_span", "traceparent")
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self.traceparent = _text(span.get_span_context())
+
+    def end(
+        self, at: datetime, *, attributes: Attributes | None = None, error: str | None = None
+    ) -> None:
+        """End it at `at` (aware); `error` is a stable word for `error.type`."""
+        self._span.set_attributes(dict(attributes or {}))
+        if error is not None:
+            _fail(self._span, error)
+        self._span.end(end_time=_nanoseconds(at))
+
+
+def begin(
+    name: SpanName,
+    *,
+    parent: str,
+    start: datetime,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Attributes | None = None,
+    links: Sequence[str] = (),
+) -> Running:
+    """A span from `start` (aware) until it is ended; others may hang below its `traceparent` meanwhile."""
+    return Running(
+        _tracer.start_span(
+            name,
+            context=_context(parent),
+            kind=kind,
+            attributes=attributes,
+            links=_links(links),
+            start_time=_nanoseconds(start),
+        )
+    )
 
 
 def traceparent() -> str:

@@ -42,6 +42,7 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         state,
         provider_session_id=None,
         rotated_cents=state.cost_cents,
+        prompts=(),
         tail=(),
         threads={},
         pending=(),

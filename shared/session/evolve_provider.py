@@ -11,13 +11,16 @@ from msgspec.structs import replace
 
 from shared.session import provider
 from shared.session.events import Event, PendingAction
-from shared.session.state import SessionState
+from shared.session.state import PROMPTS, SessionState
 
 Evolver = Callable[[SessionState, Event], SessionState]
 
 
 def _user_message(state: SessionState, event: Event) -> SessionState:
-    if state.progress is None or event.thread_id is not None:
+    if event.thread_id is not None:
+        return state
+    state = replace(state, prompts=(*state.prompts[-PROMPTS + 1 :], event.event_id))
+    if state.progress is None or provider.head(event.data).processed_at is None:
         return state
     return replace(state, progress=replace(state.progress, prompted=True))
 

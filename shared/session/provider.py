@@ -54,6 +54,10 @@ class _Answer(Struct, frozen=True):
     mcp_tool_use_id: str | None = None
 
 
+class _Result(Struct, frozen=True):
+    is_error: bool | None = None
+
+
 class _ModelUsage(Struct, frozen=True):
     input_tokens: int = 0
     output_tokens: int = 0
@@ -116,6 +120,7 @@ class _Thread(Struct, frozen=True):
 
 _message = msgspec.json.Decoder(_Message)
 _tool_use = msgspec.json.Decoder(_ToolUse)
+_result = msgspec.json.Decoder(_Result)
 _answer = msgspec.json.Decoder(_Answer)
 _span_end = msgspec.json.Decoder(_SpanEnd)
 _usage = msgspec.json.Decoder(_SessionUsage)
@@ -150,6 +155,11 @@ def answered(raw: bytes | Raw) -> str | None:
     """Event id of the tool call that an answer or a result is for."""
     answer = _answer.decode(raw)
     return answer.tool_use_id or answer.custom_tool_use_id or answer.mcp_tool_use_id
+
+
+def is_error(raw: bytes | Raw) -> bool:
+    """Whether a tool's result is a failure."""
+    return bool(_result.decode(raw).is_error)
 
 
 def model_usage(raw: bytes | Raw) -> Usage:

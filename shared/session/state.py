@@ -18,6 +18,10 @@ SessionStatus = Literal["new", "idle", "running", "requires_action", "archived",
 # the stream's order by a few places only; 64 leaves an order of magnitude.
 TAIL = 64
 
+# How many ids of user messages are kept, so that a message of an earlier turn or attempt is never taken for the one
+# that is being sent. A look-up walks the newest messages down to the first of these.
+PROMPTS = 16
+
 
 class Queued(Struct, frozen=True, kw_only=True):
     """A turn that waits for the one before it."""
@@ -73,6 +77,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     cost_cents: int = 0
     rotated_cents: int = 0
+    prompts: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     threads: dict[str, tuple[str, ...]] = {}
 
@@ -84,6 +89,11 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def open_turn(self) -> str | None:
         """Id of the turn that is being worked on."""
         return self.turn.turn_id if self.turn else None
+
+    @property
+    def failures(self) -> int:
+        """How many attempts of the open turn came to nothing."""
+        return self.progress.failures if self.progress else 0
 
     @property
     def cost_usd(self) -> float:

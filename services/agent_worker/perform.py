@@ -1,0 +1,156 @@
+"""Commands, performed: each against the provider or the dead letters, each safe to perform again.
+
+A command ends in an input for the core, or in nothing when what it did will be seen in the provider's own events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from services.agent_worker.ports import Feed, Provider, ProviderFailure, Publisher
+from shared import telemetry
+from shared.session.commands import (
+    Answer,
+    AnyCommand,
+    Close,
+    DeadLetter,
+    Interrupt,
+    Open,
+    Send,
+)
+from shared.session.inputs import Bound, Failed, Filed, Input
+from shared.session.state import SessionState
+
+# How often an interrupt or an answer is put to the provider; waits double from half a second.
+TRIES = 6
+# How long an interrupt waits for the turn's message to be taken up: an interrupt that overtakes it stops nothing.
+TAKE_UP_SECONDS = 2.0
+
+
+class Driven(Protocol):
+    """The session a command is for, as the shell drives it."""
+
+    @property
+    def state(self) -> SessionState: ...
+    @property
+    def provider(self) -> Provider: ...
+    @property
+    def publisher(self) -> Publisher: ...
+    def now(self) -> str: ...
+    def chance(self) -> float: ...
+    def traceparent(self) -> str: ...
+    async def filed(self, input_id: str) -> Filed: ...
+    async def feed(self) -> Feed: ...
+    async def until(self, holds: Callable[[SessionState], bool], seconds: float | None) -> bool: ...
+    def sending(self, turn_id: str) -> bool: ...
+
+
+async def perform(command: AnyCommand, driven: Driven, *, resumed: bool) -> Input | None:
+    """Do what `command` says; `resumed` means that an earlier process may have done it already."""
+    return await PERFORMERS[type(command)](command, driven, resumed)
+
+
+async def _open(command: Open, driven: Driven, resumed: bool) -> Input | None:
+    if driven.state.open_turn != command.turn_id:
+        return None
+    try:
+        with telemetry.span("provider.open", parent=driven.traceparent()):
+            # A second attempt may find what the first one made and never heard of.
+            look = resumed or driven.state.failures > 0
+            made = await driven.provider.open(driven.state, look=look)
+    except ProviderFailure as failure:
+        return failed(command.turn_id, failure, driven)
+    return Bound(provider_session_id=made.id, agent=made.agent, model=made.model, at=driven.now())
+
+
+async def _send(command: Send, driven: Driven, resumed: bool) -> Input | None:
+    if driven.state.open_turn != command.turn_id:
+        return None
+    try:
+        await (await driven.feed()).opened()
+        request: Any = (await driven.filed(command.input_id)).request
+        with telemetry.span("provider.send", parent=driven.traceparent()):
+            look = resumed or command.look
+            await driven.provider.send(driven.state, request.content, look=look)
+    except ProviderFailure as failure:
+        return failed(command.turn_id, failure, driven)
+    return None
+
+
+async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input | None:
+    def gone(state: SessionState) -> bool:
+        return state.open_turn != command.turn_id
+
+    def taken_up(state: SessionState) -> bool:
+        sent = state.provider_session_id is not None and not driven.sending(command.turn_id)
+        return gone(state) or (sent and (state.progress is None or state.progress.prompted))
+
+    await driven.until(lambda state: gone(state) or not driven.sending(command.turn_id), None)
+    await driven.until(taken_up, TAKE_UP_SECONDS)
+    if not gone(driven.state) and driven.state.provider_session_id is not None:
+        with telemetry.span("provider.interrupt", parent=driven.traceparent()):
+            await _insist(lambda: driven.provider.interrupt(driven.state), driven)
+    return None
+
+
+async def _answer(command: Answer, driven: Driven, resumed: bool) -> Input | None:
+    request = (await driven.filed(command.input_id)).request
+    if any(action.tool_use_id == command.tool_use_id for action in driven.state.pending):
+        await (await driven.feed()).opened()
+        with telemetry.span("provider.answer", parent=driven.traceparent()):
+            await _insist(lambda: driven.provider.answer(driven.state, request), driven)
+    return None
+
+
+async def _close(command: Close, driven: Driven, resumed: bool) -> Input | None:
+    await driven.until(lambda state: state.turn is None, None)
+    with telemetry.span("provider.close"):
+        await _insist(
+            lambda: driven.provider.close(command.provider_session_id, erase=command.erase), driven
+        )
+    return None
+
+
+async def _dead_letter(command: DeadLetter, driven: Driven, resumed: bool) -> Input | None:
+    filed = await driven.filed(command.input_id)
+    key = (driven.state.tenant_id, driven.state.session_id)
+    await driven.publisher.bury(key, filed, command.reason, command.detail)
+    return None
+
+
+async def _insist(call: Callable[[], Awaitable[None]], driven: Driven) -> None:
+    """Call until it works, or trying again is useless: an answered call, a session that is gone."""
+    for attempt in range(TRIES):
+        try:
+            await call()
+            return
+        except ProviderFailure as failure:
+            if failure.final or failure.lost or attempt == TRIES - 1:
+                return
+            await asyncio.sleep(min(failure.retry_after or 0.5 * 2**attempt, 30.0))
+
+
+def failed(turn_id: str, failure: ProviderFailure, driven: Driven) -> Failed:
+    """What a failure of the provider is to the core."""
+    return Failed(
+        turn_id=turn_id,
+        reason=failure.reason,
+        detail=failure.detail,
+        at=driven.now(),
+        chance=driven.chance(),
+        final=failure.final,
+        lost=failure.lost,
+        retry_after=failure.retry_after,
+    )
+
+
+PERFORMERS: dict[type, Callable[[Any, Driven, bool], Awaitable[Input | None]]] = {
+    Open: _open,
+    Send: _send,
+    Interrupt: _interrupt,
+    Answer: _answer,
+    Close: _close,
+    DeadLetter: _dead_letter,
+}

@@ -1,0 +1,192 @@
+"""What the worker needs of the world, on one page. Adapters and drivers implement it; fakes do too.
+
+`Key` is (tenant_id, session_id): session ids are unique per tenant only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from shared.session.commands import AnyCommand
+from shared.session.events import Event
+from shared.session.inputs import Filed, ProviderEvent
+from shared.session.state import SessionState
+
+Key = tuple[str, str]
+
+
+class NewInput(Struct, frozen=True):
+    """A valid request on its way into the inbox. `body` is the record's value; `input_id` unique per session."""
+
+    key: Key
+    input_id: str
+    kind: str
+    body: bytes
+    traceparent: str = ""
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """A claimed session's row. `epoch` fences: a write under a lower one than the row's fails.
+
+    `position` is the inbox position up to which inputs were taken in, `taken` how many that were. `unsaid` are
+    events written but maybe not published; `todo` commands journaled but maybe not performed.
+    """
+
+    key: Key
+    epoch: int
+    version: int
+    state: SessionState
+    unsaid: tuple[Event, ...] = ()
+    todo: tuple[AnyCommand, ...] = ()
+    position: int = 0
+    taken: int = 0
+
+
+class Unread(Struct, frozen=True):
+    """An input and its place in the session's inbox."""
+
+    position: int
+    filed: Filed
+
+
+class Store(Protocol):
+    """Head rows and inbox. Every method raises Transient while the database is away."""
+
+    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+        """File inputs, each id once for ever, and make their sessions due; answers the sessions with news.
+        One transaction: all or nothing."""
+        ...
+
+    async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
+        """Take up to `limit` due sessions under a lease and a raised epoch. Two claims never share one."""
+        ...
+
+    async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
+        """Extend all leases of `owner`; answers the sessions that are still its own."""
+        ...
+
+    async def with_news(self, owner: str) -> set[Key]:
+        """The sessions leased by `owner` that have inputs not taken in yet."""
+        ...
+
+    async def unread(self, key: Key, after: int) -> list[Unread]:
+        """Inputs filed after inbox position `after`, in the order they were filed."""
+        ...
+
+    async def read(self, key: Key, input_id: str) -> Filed:
+        """One input, whenever it was filed. Raises KeyError when there is none."""
+        ...
+
+    async def write(self, head: Head) -> Head:
+        """Compare-and-set the row to `head`; answers it with its next version. Raises Fenced when the epoch or
+        the version is not the row's any more: nothing was written then."""
+        ...
+
+    async def release(self, head: Head, due_at: str | None) -> None:
+        """Write `head` and give the lease back; the session is due at `due_at` (RFC 3339, None: not by itself), at
+        once when inputs came meanwhile. Raises Fenced."""
+        ...
+
+
+class Publisher(Protocol):
+    """Says what happened. Returns only once the log has it (acks=all); waits while the log is away."""
+
+    async def say(self, events: Sequence[Event], parent_of: Callable[[Event], str]) -> None:
+        """Publish events of one session, in order; `parent_of` gives the traceparent a record carries."""
+        ...
+
+    def preview(self, state: SessionState, raw: bytes, turn_id: str | None) -> None:
+        """Hand on a token delta, best effort: never waits, never fails."""
+        ...
+
+    async def bury(self, key: Key, filed: Filed, reason: str, detail: str) -> None:
+        """Put an input that turned out useless into the dead letters."""
+        ...
+
+
+class ProviderSession(Struct, frozen=True):
+    """A conversation at the provider."""
+
+    id: str
+    agent: str
+    model: str
+
+
+class ProviderFailure(Exception):
+    """The provider did not do what was asked, and certainly or probably did not start to.
+
+    `reason` is a stable word. `final`: trying again is useless. `lost`: the provider session is gone.
+    `retry_after`: the provider's wish in seconds.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        detail: str,
+        *,
+        final: bool = False,
+        lost: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+        self.final = final
+        self.lost = lost
+        self.retry_after = retry_after
+
+
+class Feed(Protocol):
+    """The provider's events of one session while it is watched."""
+
+    async def opened(self) -> None:
+        """Wait until events are listened for, so that none of what is sent next can be missed."""
+        ...
+
+    async def next(self) -> tuple[ProviderEvent, ...]:
+        """The next events, at least one, none twice. All that come before an idle were given before or with it.
+        Raises ProviderFailure when the session is gone."""
+        ...
+
+
+class Provider(Protocol):
+    """Drives sessions of the Managed Agents API. Every method raises ProviderFailure."""
+
+    async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
+        """Make a provider session for the session; with `look`, adopt one that an earlier try has made."""
+        ...
+
+    async def send(self, state: SessionState, content: Any, *, look: bool) -> None:
+        """Put a user message into the session, once: an outcome that is not known is looked up before failing.
+        With `look`, a message that an earlier try has sent counts."""
+        ...
+
+    async def interrupt(self, state: SessionState) -> None:
+        """Stop what runs; nothing happens when nothing does."""
+        ...
+
+    async def answer(self, state: SessionState, request: Any) -> None:
+        """Give a ToolConfirmed or ToolAnswered to the call that waits; an answered call is left alone."""
+        ...
+
+    async def close(self, provider_session_id: str, *, erase: bool) -> None:
+        """Archive, and delete when `erase`; a session that is gone counts as closed."""
+        ...
+
+    def watch(
+        self,
+        state: SessionState,
+        *,
+        fresh: bool,
+        on_preview: Callable[[bytes], None],
+    ) -> AbstractAsyncContextManager[Feed]:
+        """Listen to the session and its child threads. Known events (`state.tail`) are left out; `fresh` says the
+        session was just made and has no past to list."""
+        ...
+
+
+Keys = Collection[Key]

@@ -1,0 +1,273 @@
+"""The shell around the core, for one claimed session: **write** it, **say** it, **do** it, always in this order.
+
+Every pass takes all inputs that have come (requests from the inbox, what the provider said, how commands ended),
+lets the core decide on each, writes the row once with the new state, the events not yet said and the commands not
+yet done, publishes the events, and only then starts the commands. So whatever instant the process dies at, the row
+tells the next one what may not have been said and what may not have been done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from services.agent_worker.perform import perform
+from services.agent_worker.ports import Feed, Head, Provider, Publisher, Store
+from services.agent_worker.trace import TurnTrace
+from services.agent_worker.watch import Watch
+from shared.clock import Clock
+from shared.moment import rfc3339
+from shared.session import decide
+from shared.session.commands import AnyCommand, Open, Send
+from shared.session.events import Event
+from shared.session.inputs import DeadlineElapsed, Filed, Input
+from shared.session.policy import RetryPolicy
+from shared.session.state import SessionState
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a shell works with. `chance` draws from [0, 1). `linger`: seconds an idle session stays claimed with its
+    stream open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take."""
+
+    store: Store
+    publisher: Publisher
+    provider: Provider
+    clock: Clock
+    chance: Callable[[], float]
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    linger: float = 5.0
+    opening: float = 30.0
+
+
+class Shell:
+    """Drives one session from claim to release. Use once."""
+
+    def __init__(self, head: Head, world: World) -> None:
+        self.head = head
+        self._world = world
+        self._trace = TurnTrace()
+        self._inputs: dict[str, Filed] = {}
+        self._signals: list[Input] = [DeadlineElapsed(at=self.now())]
+        self._doing: dict[asyncio.Task[None], AnyCommand] = {}
+        self._watch: Watch | None = None
+        self._news = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._poked = True
+        self._stopping = False
+        self._broken: BaseException | None = None
+
+    async def run(self) -> None:
+        """Drive until there is nothing to do, then release the session.
+
+        Raises Fenced when it was taken over; whatever is raised, the row tells the next driver where to go on.
+        """
+        try:
+            self._trace.resume(self.state, self._world.clock())
+            await self._say(self.head.unsaid)
+            self._keep_watch(fresh=False)
+            for command in self.head.todo:
+                self._start(command, resumed=True)
+            while inputs := await self._next():
+                await self._advance(inputs)
+            await self._cease()
+            head = replace(self.head, unsaid=(), todo=tuple(self._doing.values()))
+            await self._world.store.release(head, self._due_at())
+        finally:
+            await self._cease()
+
+    def poke(self) -> None:
+        """There may be new inputs in the inbox."""
+        self._poked = True
+        self._news.set()
+
+    def stop(self) -> None:
+        """Finish what is being asked of the provider, then give the session back."""
+        self._stopping = True
+        self._news.set()
+
+    # ---- take in ----------------------------------------------------------------------------------------------
+
+    def _signal(self, input: Input) -> None:
+        self._signals.append(input)
+        self._news.set()
+
+    async def _next(self) -> list[Input]:
+        """What has come since, waiting for it; empty: time to let go of the session."""
+        while True:
+            self._news.clear()
+            if self._broken is not None:
+                raise self._broken
+            inputs, self._signals = self._signals, []
+            if self._poked:
+                inputs = [*await self._unread(), *inputs]
+            if inputs:
+                return inputs
+            try:
+                async with asyncio.timeout(self._patience()):
+                    await self._news.wait()
+            except TimeoutError:
+                if not self._news.is_set():
+                    return []
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for news: for ever while the agent works, not at all while a retry waits."""
+        if self._stopping:
+            asking = any(isinstance(command, Send | Open) for command in self._doing.values())
+            return None if asking else 0.0
+        if self._doing:
+            return None
+        turn = self.state.turn
+        if turn is None or turn.status == "requires_action":
+            return self._world.linger
+        return 0.0 if self.state.due_at else None
+
+    def _due_at(self) -> str | None:
+        """When another driver should take the session up; at once when it is let go of in mid-turn."""
+        turn = self.state.turn
+        working = turn is not None and turn.status != "requires_action"
+        return self.state.due_at or (self.now() if self._doing or working else None)
+
+    async def _unread(self) -> list[Input]:
+        self._poked = False
+        unread = await self._world.store.unread(self.head.key, self.head.position)
+        if not unread:
+            return []
+        self._inputs |= {new.filed.input_id: new.filed for new in unread}
+        taken = self.head.taken + len(unread)
+        self.head = replace(self.head, position=unread[-1].position, taken=taken)
+        self._poked = len(unread) >= 1000  # the store's bound on one answer: there may be more
+        return [new.filed for new in unread]
+
+    # ---- write, say, do ---------------------------------------------------------------------------------------
+
+    async def _advance(self, inputs: list[Input]) -> None:
+        state, events, commands = self.state, list[Event](), list[AnyCommand]()
+        for input in inputs:
+            decision = decide(state, input, self._world.policy)
+            state = decision.state
+            events += decision.events
+            commands += decision.commands
+        fresh = self.state.provider_session_id is None
+        if events or commands or any(isinstance(input, Filed) for input in inputs):
+            todo = (*self._doing.values(), *commands)
+            head = replace(self.head, state=state, unsaid=tuple(events), todo=todo)
+            self.head = await self._world.store.write(head)
+            self._keep_watch(fresh=fresh)
+            self._trace.know(state)
+            await self._say(events)
+            self._trace.follow(events, state)
+        for command in commands:
+            self._start(command, resumed=False)
+        if self._watch is not None:
+            self._watch.taken()
+        self._pulse()
+
+    async def _say(self, events: Sequence[Event]) -> None:
+        await self._world.publisher.say(events, self._trace.parent_of)
+
+    def _pulse(self) -> None:
+        """Let those look again who wait in `until`."""
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def _start(self, command: AnyCommand, *, resumed: bool) -> None:
+        task = asyncio.create_task(self._do(command, resumed=resumed))
+        self._doing[task] = command
+        task.add_done_callback(self._done)
+
+    async def _do(self, command: AnyCommand, *, resumed: bool) -> None:
+        result = await perform(command, self, resumed=resumed)
+        if result is not None:
+            self._signal(result)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return  # stays in `_doing`, and so in the row: the next driver looks whether it happened
+        if (error := task.exception()) is not None:
+            self._broken = error
+        del self._doing[task]
+        if self._watch is not None:
+            self._watch.tell()
+        self._news.set()
+        self._pulse()
+
+    def _keep_watch(self, *, fresh: bool) -> None:
+        """Listen to the provider session there is now, if any."""
+        session = self.state.provider_session_id
+        if self._watch is not None and self._watch.session != session:
+            self._watch.cancel()
+            self._watch = None
+        if self._watch is None and session is not None:
+            self._watch = Watch(self, self._world.opening, self._signal, fresh=fresh)
+
+    async def _cease(self) -> None:
+        """End the watch and the commands in flight; those stay in `_doing`."""
+        tasks = list(self._doing)
+        if self._watch is not None:
+            tasks.append(self._watch.cancel())
+            self._watch = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- what commands see of it ------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> SessionState:
+        """The session as it stands."""
+        return self.head.state
+
+    @property
+    def provider(self) -> Provider:
+        """The provider's driver."""
+        return self._world.provider
+
+    @property
+    def publisher(self) -> Publisher:
+        """The log's publisher."""
+        return self._world.publisher
+
+    def now(self) -> str:
+        """The worker's time, as events carry it."""
+        return rfc3339(self._world.clock())
+
+    def chance(self) -> float:
+        """A draw from [0, 1)."""
+        return self._world.chance()
+
+    def traceparent(self) -> str:
+        """Where spans of the open turn hang."""
+        return self._trace.traceparent(self.state)
+
+    async def filed(self, input_id: str) -> Filed:
+        """An input of this session, taken in by this process or an earlier one."""
+        known = self._inputs.get(input_id)
+        return known or await self._world.store.read(self.head.key, input_id)
+
+    async def feed(self) -> Feed:
+        """The feed of the provider session. Raises ProviderFailure when it can't be had in time."""
+        assert self._watch is not None, (
+            "commands that need a feed are given after the session is bound"
+        )
+        return await self._watch.feed()
+
+    def sending(self, turn_id: str) -> bool:
+        """Whether the turn is on its way to the provider."""
+        return any(
+            isinstance(command, Send | Open) and command.turn_id == turn_id
+            for command in self._doing.values()
+        )
+
+    async def until(self, holds: Callable[[SessionState], bool], seconds: float | None) -> bool:
+        """Wait until the session is such that `holds`; answers False when `seconds` ran out first."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds(self.state):
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True

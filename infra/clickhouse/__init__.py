@@ -1,0 +1,1 @@
+"""The archive: the schema and its migrations, and a server for machines without ClickHouse."""

@@ -1,0 +1,213 @@
+"""Brings the schema of a ClickHouse database up to date, forwards only.
+
+The files of `migrations/` run in the order of their numbers and are recorded with a checksum in
+`schema_migrations`. Every statement in them can be repeated (IF NOT EXISTS), so two processes that
+start at once, or one that was killed half way, do no harm: ClickHouse has no lock to hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+# Column that says how old a row is, for each table with a retention.
+TTL_COLUMNS = {
+    "session_events": "at",
+    "turns": "updated_at",
+    "otel_traces": "Timestamp",
+    "otel_traces_trace_id_ts": "Start",
+}
+
+_FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RECORD_TABLE = """
+CREATE TABLE IF NOT EXISTS schema_migrations
+(version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
+ENGINE = ReplacingMergeTree ORDER BY version"""
+
+
+class MigrationError(Exception):
+    """The schema cannot be brought up to date; the message names the file and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    version: int
+    name: str
+    checksum: str
+    statements: tuple[str, ...]
+
+
+def migrate(
+    url: str,
+    *,
+    dry_run: bool = False,
+    ttl_days: int = 0,
+    say: Callable[[str], None] = print,
+    directory: Path = MIGRATIONS,
+) -> list[str]:
+    """Apply what is missing in the database of `url` and set the retention; return what was done.
+
+    `url`: `http(s)://user:password@host:port/database`; the database is created if absent.
+    `ttl_days`: rows older than this are dropped; 0 keeps them for ever. `say` gets each step, and
+    with `dry_run` its SQL, and then nothing is changed. Nothing to do gives an empty list.
+
+    Raises MigrationError for files that are out of order, changed after they were applied, or
+    older than the schema; clickhouse-connect's errors when the server does not answer.
+    """
+    if ttl_days < 0:
+        raise MigrationError(f"ttl_days is {ttl_days}: give a number of days, or 0 for no limit")
+    files = read_migrations(directory)
+    server, database = _connect(url)
+    try:
+        if not _exists(server, database):
+            if dry_run:
+                return [_step(say, m, dry_run) for m in files] + _ttl_words(say, ttl_days)
+            server.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+        server.database = database
+        done = [_apply(server, m, dry_run, say) for m in missing(files, _applied(server))]
+        return done + _set_ttl(server, database, ttl_days, dry_run, say)
+    finally:
+        server.close()
+
+
+def read_migrations(directory: Path) -> list[Migration]:
+    """The files in order. Raises MigrationError unless they are numbered 0001, 0002, …"""
+    found = []
+    for path in sorted(directory.glob("*.sql")):
+        name = _FILE.fullmatch(path.name)
+        if name is None:
+            raise MigrationError(f"{path.name}: the name must be NNNN_name.sql")
+        text = path.read_text().replace("\r\n", "\n")
+        checksum = hashlib.sha256(text.encode()).hexdigest()
+        found.append(Migration(int(name.group(1)), path.stem, checksum, split(text)))
+    for expected, migration in enumerate(found, start=1):
+        if migration.version != expected:
+            raise MigrationError(f"{migration.name}.sql: number {expected:04} expected here")
+    return found
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The statements of a file: each ends with a semicolon at the end of a line."""
+    lines = [line for line in text.splitlines() if not line.lstrip().startswith("--")]
+    parts = ("\n".join(lines) + "\n").split(";\n")
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def missing(files: Sequence[Migration], applied: dict[int, tuple[str, str]]) -> list[Migration]:
+    """The files yet to run, given what is recorded: version -> (name, checksum)."""
+    latest = max(applied, default=0)
+    if latest > len(files):
+        raise MigrationError(
+            f"the schema is at {applied[latest][0]}, newer than this program: update the program"
+        )
+    for migration in files[:latest]:
+        if migration.version not in applied:
+            raise MigrationError(f"{migration.name}.sql was never applied, but later ones were")
+        if applied[migration.version][1] != migration.checksum:
+            raise MigrationError(
+                f"{migration.name}.sql was changed after it was applied: put it back as it was "
+                "and write the change as a new migration"
+            )
+    return list(files[latest:])
+
+
+def _connect(url: str) -> tuple[Client, str]:
+    parts = urlsplit(url)
+    database = parts.path.strip("/") or "turnstile"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise MigrationError("the URL must be http://user:password@host:port/database")
+    if not _NAME.fullmatch(database):
+        raise MigrationError(f"{database}: not a database name: letters, digits and _ only")
+    client = clickhouse_connect.get_client(
+        host=parts.hostname,
+        port=parts.port or (8443 if parts.scheme == "https" else 8123),
+        username=unquote(parts.username or "default"),
+        password=unquote(parts.password or ""),
+        secure=parts.scheme == "https",
+        database="default",
+        connect_timeout=10,
+        send_receive_timeout=300,
+        autogenerate_session_id=False,
+    )
+    return client, database
+
+
+def _exists(server: Client, database: str) -> bool:
+    return bool(server.command(f"EXISTS DATABASE {database}"))
+
+
+def _applied(server: Client) -> dict[int, tuple[str, str]]:
+    if not server.command("EXISTS TABLE schema_migrations"):
+        return {}
+    rows = server.query("SELECT version, name, checksum FROM schema_migrations FINAL").result_rows
+    return {version: (name, checksum) for version, name, checksum in rows}
+
+
+def _apply(server: Client, migration: Migration, dry_run: bool, say: Callable[[str], None]) -> str:
+    step = _step(say, migration, dry_run)
+    if dry_run:
+        return step
+    for statement in migration.statements:
+        server.command(statement)
+    server.command(_RECORD_TABLE)
+    server.insert(
+        "schema_migrations",
+        [(migration.version, migration.name, migration.checksum)],
+        column_names=["version", "name", "checksum"],
+    )
+    return step
+
+
+def _step(say: Callable[[str], None], migration: Migration, dry_run: bool) -> str:
+    step = f"{'would apply' if dry_run else 'apply'} {migration.name}"
+    say("\n".join([step, *(f"{sql};" for sql in migration.statements if dry_run)]))
+    return step
+
+
+def _set_ttl(
+    server: Client, database: str, ttl_days: int, dry_run: bool, say: Callable[[str], None]
+) -> list[str]:
+    found = server.query(
+        "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}",
+        parameters={"database": database},
+    ).result_rows
+    now = {name: _ttl_of(text) for name, text in found}
+    done = []
+    for table, column in TTL_COLUMNS.items():
+        if now.get(table, 0) == ttl_days:
+            continue
+        done.append(_ttl_step(say, table, ttl_days, dry_run))
+        if not dry_run:
+            server.command(_ttl_sql(table, column, ttl_days))
+    return done
+
+
+def _ttl_of(create: str) -> int:
+    found = re.search(r"TTL .*?toIntervalDay\((\d+)\)", create)
+    return int(found.group(1)) if found else 0
+
+
+def _ttl_sql(table: str, column: str, days: int) -> str:
+    if not days:
+        return f"ALTER TABLE {table} REMOVE TTL"
+    return f"ALTER TABLE {table} MODIFY TTL toDateTime({column}) + toIntervalDay({days})"
+
+
+def _ttl_step(say: Callable[[str], None], table: str, days: int, dry_run: bool) -> str:
+    step = f"{'would keep' if dry_run else 'keep'} {table} {f'{days} days' if days else 'for ever'}"
+    say(step)
+    return step
+
+
+def _ttl_words(say: Callable[[str], None], days: int) -> list[str]:
+    return [_ttl_step(say, table, days, True) for table in TTL_COLUMNS if days]

@@ -1,0 +1,227 @@
+"""One statement on one handle: settings, parameters, then insert, read or command.
+
+Everything here blocks and runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from infra.clickhouse.server.body import after, head
+from infra.clickhouse.server.engine import Engine, Handle, Inserter, Result, Stream
+from infra.clickhouse.server.errors import (
+    READONLY,
+    SYNTAX_ERROR,
+    ClickHouseError,
+    engine_errors,
+    from_engine,
+    refuse,
+)
+from infra.clickhouse.server.guard import check_locked, check_read_only
+from infra.clickhouse.server.request import Asked
+from infra.clickhouse.server.sessions import Lease, apply_settings, set_all
+from infra.clickhouse.server.statement import (
+    MAX_STATEMENT,
+    Insert,
+    find_insert,
+    first_word,
+    named_format,
+)
+from infra.clickhouse.server.users import User
+
+DEFAULT_FORMAT = "TabSeparated"
+# Formats whose blocks, one after the other, are the whole result. Others have a head or a foot,
+# which the engine repeats for each block of a stream: those are made in one piece.
+STREAMED = frozenset(
+    {"native", "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "rowbinary"}
+    | {"jsoneachrow", "jsonlines", "ndjson", "jsoncompacteachrow", "jsonstringseachrow", "rawblob"}
+)
+_READS = ("SELECT", "WITH", "FROM")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came back. `format` is None for a statement without a result.
+
+    With `stream`, `blocks` are only the first ones and the rest is to be taken from it. `close`
+    ends the stream and gives the handle back; it may be called twice.
+    """
+
+    format: str | None = None
+    blocks: list[bytes] = field(default_factory=list)
+    stream: Stream | None = None
+    summary: dict[str, str] = field(default_factory=dict)
+    on_close: Callable[[], None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self.on_close is None
+
+    def close(self) -> None:
+        on_close, self.on_close = self.on_close, None
+        if self.stream is not None:
+            self.stream.close()
+        if on_close is not None:
+            on_close()
+
+
+def execute(engine: Engine, lease: Lease, user: User, asked: Asked, pieces: list[bytes]) -> Outcome:
+    """Run what the client asked for. Raises ClickHouseError; the lease stays the caller's."""
+    started = time.perf_counter_ns()
+    text = asked.query or head(pieces, MAX_STATEMENT)
+    word = first_word(text)
+    insert = find_insert(text) if word == "INSERT" else None
+    if insert is None:
+        text = asked.query + b"".join(pieces)
+    readonly = _check(engine, user, asked, insert.statement if insert else text)
+    with engine_errors():
+        _prepare(lease, user, asked, readonly, word)
+        if insert is not None:
+            return _insert(lease.handle, asked, insert, _data(asked, insert, pieces), started)
+        return _query(engine, lease.handle, asked, text, word, started)
+
+
+def next_block(stream: Stream) -> bytes | None:
+    """The next block of a result; None after the last. Raises ClickHouseError."""
+    with engine_errors():
+        for result in stream:
+            if block := result.bytes():
+                return block
+    return None
+
+
+def _check(engine: Engine, user: User, asked: Asked, statement: bytes) -> int:
+    """The level of `readonly` to run at, once the statement was found to be allowed at it."""
+    reads_only, statements = engine.classify(statement)
+    if user.readonly:
+        check_read_only(
+            statement,
+            reads_only=reads_only,
+            statements=statements,
+            table_functions=engine.table_functions,
+            params=asked.params,
+        )
+        if user.readonly == 2:
+            check_locked(statement, {*user.settings, "readonly"})
+            check_locked(" ".join(asked.settings).encode(), {*user.settings, "readonly"})
+    elif statements > 1:
+        raise refuse(SYNTAX_ERROR, "Syntax error: Multi-statements are not allowed")
+    elif asked.method != "POST" and statements and not reads_only:
+        _check_get(statement)
+    return user.readonly
+
+
+def _check_get(statement: bytes) -> None:
+    """GET must change nothing, as in ClickHouse."""
+    if first_word(statement) not in ("SET", "USE"):
+        raise refuse(
+            READONLY,
+            "Cannot execute query in readonly mode. For queries over HTTP, method GET "
+            "implies readonly. You should use method POST for modifying queries",
+        )
+
+
+def _prepare(lease: Lease, user: User, asked: Asked, readonly: int, word: str) -> None:
+    handle = lease.handle
+    if lease.fresh or asked.database:
+        handle.query(f"USE {_name(asked.database or user.database)}", "Null")
+    if lease.fresh:
+        set_all(handle, user.settings)
+        if readonly:
+            set_all(handle, {"readonly": str(readonly)})
+    # A SET of the client's own must land on the session, not under what is put back later.
+    apply_settings(lease, {} if word == "SET" else asked.settings)
+
+
+def _name(database: str) -> str:
+    return "`" + database.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _data(asked: Asked, insert: Insert, pieces: list[bytes]) -> list[bytes]:
+    if not asked.query:
+        return after(pieces, insert.data_at)
+    inline = asked.query[insert.data_at :]
+    return [inline, *pieces] if inline else pieces
+
+
+def _insert(
+    handle: Handle, asked: Asked, insert: Insert, data: list[bytes], started: int
+) -> Outcome:
+    set_all(handle, {f"param_{name}": value for name, value in asked.params.items()})
+    inserter = handle.send_insert(insert.statement, insert.format)
+    try:
+        _feed(inserter, data)
+        done = inserter.finish()
+    finally:
+        inserter.cancel()  # does nothing after finish
+    return Outcome(
+        summary={
+            "read_rows": str(done.rows_written),
+            "read_bytes": str(done.bytes_written),
+            "written_rows": str(done.rows_written),
+            "written_bytes": str(done.bytes_written),
+            "elapsed_ns": str(time.perf_counter_ns() - started),
+        }
+    )
+
+
+def _feed(inserter: Inserter, data: list[bytes]) -> None:
+    for piece in data:
+        inserter.append(piece)
+
+
+def _query(
+    engine: Engine, handle: Handle, asked: Asked, text: bytes, word: str, started: int
+) -> Outcome:
+    said = named_format(text) or asked.format or DEFAULT_FORMAT
+    if word in _READS and said.lower() in STREAMED and not asked.wait_end_of_query:
+        try:
+            return _stream(handle, asked, text, said, started)
+        except ClickHouseError as error:
+            if "Streaming query is not supported" not in error.text:
+                raise
+    result = handle.query(text, said, asked.params)
+    block = result.bytes()
+    answers = bool(block) or word in _READS or engine.classify(text)[0]
+    return Outcome(
+        said if answers else None, [block] if block else [], summary=_summary(result, started)
+    )
+
+
+def _stream(handle: Handle, asked: Asked, text: bytes, said: str, started: int) -> Outcome:
+    """The first two blocks show whether there is more: a short result needs no streaming."""
+    stream = handle.send_query(text, said, asked.params)
+    blocks: list[bytes] = []
+    rows = 0
+    try:
+        for result in stream:
+            rows += result.rows_read()
+            blocks.append(result.bytes())
+            if len(blocks) == 2:
+                return Outcome(said, blocks, stream)
+    except Exception as error:
+        stream.close()
+        raise from_engine(str(error)) from None
+    return Outcome(
+        said,
+        blocks,
+        summary={
+            "result_rows": str(rows),
+            "result_bytes": str(sum(len(block) for block in blocks)),
+            "elapsed_ns": str(time.perf_counter_ns() - started),
+        },
+    )
+
+
+def _summary(result: Result, started: int) -> dict[str, str]:
+    return {
+        "read_rows": str(result.storage_rows_read()),
+        "read_bytes": str(result.storage_bytes_read()),
+        "written_rows": str(result.rows_written()),
+        "written_bytes": str(result.bytes_written()),
+        "result_rows": str(result.rows_read()),
+        "result_bytes": str(result.bytes_read()),
+        "elapsed_ns": str(time.perf_counter_ns() - started),
+    }

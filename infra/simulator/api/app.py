@@ -1,0 +1,70 @@
+"""Which parts make up the simulator's web application, and in which order?
+
+From outside in: the gate (headers, key, log), the faults, the routes. The routes a running session
+uses most stand first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from infra.simulator.api.agents import Agents
+from infra.simulator.api.answer import JsonBytes
+from infra.simulator.api.environments import Environments, Vaults
+from infra.simulator.api.events import Events
+from infra.simulator.api.gate import Gate
+from infra.simulator.api.inspect import Inspect
+from infra.simulator.api.sessions import Sessions
+from infra.simulator.errors import ApiError
+from infra.simulator.faults.gate import FaultGate
+from infra.simulator.faults.rules import Faults
+from infra.simulator.world import World
+
+
+def build(world: World, faults: Faults) -> ASGIApp:
+    """The whole application over one world."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        world.end_streams()
+        async with asyncio.timeout(5):
+            await world.driver.stop()
+
+    routes = [
+        *Events(world).routes(),
+        *Sessions(world).routes(),
+        *Agents(world).routes(),
+        *Environments(world).routes(),
+        *Vaults(world).routes(),
+        *Inspect(world, faults).routes(),
+    ]
+    handlers = {ApiError: _refused, HTTPException: _unrouted}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return Gate(FaultGate(app, faults, world), world)
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    body = error.body(request.scope["request_id"])
+    return JsonBytes(body, error.status, error.headers)
+
+
+def _unrouted(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the API's own words."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    reason = (
+        f"{request.method} {path} does not exist"
+        if error.status_code in (404, 405)
+        else error.detail
+    )
+    return _refused(request, ApiError(error.status_code, reason))

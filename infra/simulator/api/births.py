@@ -1,0 +1,119 @@
+"""How does a session come into being? Everything is checked first, then it exists at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from infra.simulator.api.content import UserDefineOutcome
+from infra.simulator.api.environments import environment, vault
+from infra.simulator.api.resources import AgentRef, AgentWithOverrides, CreateSession
+from infra.simulator.api.shape import model_json, tools_json
+from infra.simulator.errors import bad, missing
+from infra.simulator.play import inbox
+from infra.simulator.play.session import Birth, Session
+from infra.simulator.play.usage import price_of
+from infra.simulator.world import JSON, World
+
+HIDDEN = ("metadata", "created_at", "updated_at", "archived_at")
+
+
+def born(world: World, asked: CreateSession) -> Session:
+    """A new session, running already where it has initial events.
+
+    Raises ApiError 400 or 404 and creates nothing.
+    """
+    agent = _agent(world, asked.agent)
+    place = environment(world, asked.environment_id)
+    if place["archived_at"] is not None:
+        raise bad("environment_id: the environment is archived", "environment_archived")
+    for ident in asked.vault_ids:
+        vault(world, ident)
+    outcomes = [event for event in asked.initial_events if isinstance(event, UserDefineOutcome)]
+    if len(outcomes) > 1:
+        raise bad("initial_events: at most one user.define_outcome")
+    session = _session(world, asked, agent, place)
+    inbox.admit(session, asked.initial_events, world.casting)
+    world.created += 1
+    world.sessions[session.id] = session
+    if asked.initial_events:
+        inbox.file(session, asked.initial_events)
+        session.start_running()
+        world.driver.wake(session)
+    return session
+
+
+def _session(world: World, asked: CreateSession, agent: JSON, place: JSON) -> Session:
+    cents = None
+    if asked.budget is not UNSET:
+        if price_of(agent["model"]["id"]) is None:
+            raise bad("budget: the agent's model has no list price", "model_not_budgetable")
+        cents = int(asked.budget.max_list_cost.amount)
+    birth = Birth(
+        id=world.ids.new("sesn"),
+        number=world.created,
+        seed=world.settings.seed,
+        agent=agent,
+        environment=place,
+        metadata=dict(asked.metadata),
+        title=asked.title,
+        budget_cents=cents,
+        resources=[_resource(world, item) for item in asked.resources],
+        vault_ids=list(asked.vault_ids),
+        now=world.now,
+        status_lag=int(world.settings.status_lag_seconds * 1e6),
+    )
+    return Session(birth)
+
+
+def _agent(world: World, asked: str | AgentRef | AgentWithOverrides) -> JSON:
+    """The agent's configuration as it is now: later versions do not reach the session."""
+    ref = AgentRef(id=asked) if isinstance(asked, str) else asked
+    agent = world.agents.get(ref.id)
+    if agent is None:
+        raise missing("agent", ref.id)
+    if agent.archived_at is not None:
+        raise bad("agent: the agent is archived")
+    body = {key: value for key, value in agent.at(ref.version).items() if key not in HIDDEN}
+    body["multiagent"] = _roster(world, body["multiagent"])
+    return _overridden(body, ref) if isinstance(ref, AgentWithOverrides) else body
+
+
+def _overridden(body: JSON, ref: AgentWithOverrides) -> JSON:
+    if ref.model is not UNSET:
+        body["model"] = model_json(ref.model)
+    if ref.system is not UNSET:
+        body["system"] = ref.system
+    if ref.skills is not UNSET:
+        body["skills"] = msgspec.to_builtins(ref.skills)
+    if ref.mcp_servers is not UNSET:
+        body["mcp_servers"] = msgspec.to_builtins(ref.mcp_servers)
+    if ref.tools is not UNSET:
+        body["tools"] = tools_json(ref.tools, body["mcp_servers"])
+    return body
+
+
+def _roster(world: World, roster: JSON | None) -> JSON | None:
+    """References become the configurations themselves."""
+    if roster is None:
+        return None
+    hidden = (*HIDDEN, "multiagent")
+    bodies = [world.agents[ref["id"]].at(ref["version"]) for ref in roster["agents"]]
+    agents = [{k: v for k, v in body.items() if k not in hidden} for body in bodies]
+    return {**roster, "agents": agents}
+
+
+def _resource(world: World, item: Any) -> JSON:
+    body: JSON = msgspec.to_builtins(item)
+    body.pop("authorization_token", None)  # write-only
+    if body["type"] == "memory_store":
+        return body
+    now = world.written_now()
+    ident = world.ids.new("sesrsc")
+    if body["type"] == "file":
+        body.setdefault("mount_path", f"/mnt/session/uploads/{body['file_id']}")
+    else:
+        body.setdefault("mount_path", "/mnt/session/repository")
+    return {"id": ident, **body, "created_at": now, "updated_at": now}

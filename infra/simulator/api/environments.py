@@ -1,0 +1,157 @@
+"""Endpoints of environments and vaults: what a session runs in and what it may use."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from infra.simulator.api.answer import answer, listing
+from infra.simulator.api.decode import body_of
+from infra.simulator.api.pages import page_of
+from infra.simulator.api.query import Query
+from infra.simulator.api.resources import (
+    CREATE_ENVIRONMENT,
+    CREATE_VAULT,
+    Cloud,
+    Packages,
+    SelfHosted,
+)
+from infra.simulator.errors import ApiError
+from infra.simulator.world import JSON, World
+
+MANAGERS = ("apt", "cargo", "gem", "go", "npm", "pip")
+
+
+class Environments:
+    """The environment endpoints over one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def routes(self) -> list[Route]:
+        one = "/v1/environments/{environment_id}"
+        return [
+            Route("/v1/environments", self.create, methods=["POST"]),
+            Route("/v1/environments", self.list, methods=["GET"]),
+            Route(one, self.retrieve, methods=["GET"]),
+            Route(one, self.delete, methods=["DELETE"]),
+            Route(f"{one}/archive", self.archive, methods=["POST"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Names are unique among all environments that are not deleted: 409 otherwise."""
+        asked = await body_of(request, CREATE_ENVIRONMENT)
+        if any(asked.name == other["name"] for other in self._world.environments.values()):
+            raise ApiError(409, f"name: an environment named {asked.name!r} exists already")
+        now = self._world.written_now()
+        body: JSON = {
+            "id": self._world.ids.new("env"),
+            "type": "environment",
+            "name": asked.name,
+            "description": asked.description,
+            "config": _config_json(asked.config),
+            "metadata": dict(asked.metadata),
+            "scope": asked.scope,
+            "created_at": now,
+            "updated_at": now,
+            "archived_at": None,
+        }
+        self._world.environments[body["id"]] = body
+        return answer(body)
+
+    async def retrieve(self, request: Request) -> Response:
+        return answer(self._environment(request))
+
+    async def list(self, request: Request) -> Response:
+        return _listed(request, "environments", self._world.environments)
+
+    async def archive(self, request: Request) -> Response:
+        body = self._environment(request)
+        body["archived_at"] = body["archived_at"] or self._world.written_now()
+        return answer(body)
+
+    async def delete(self, request: Request) -> Response:
+        body = self._environment(request)
+        del self._world.environments[body["id"]]
+        return answer({"id": body["id"], "type": "environment_deleted"})
+
+    def _environment(self, request: Request) -> JSON:
+        return environment(self._world, request.path_params["environment_id"])
+
+
+class Vaults:
+    """The vault endpoints over one world."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/v1/vaults", self.create, methods=["POST"]),
+            Route("/v1/vaults", self.list, methods=["GET"]),
+            Route("/v1/vaults/{vault_id}", self.retrieve, methods=["GET"]),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        asked = await body_of(request, CREATE_VAULT)
+        now = self._world.written_now()
+        body: JSON = {
+            "id": self._world.ids.new("vlt"),
+            "type": "vault",
+            "display_name": asked.display_name,
+            "metadata": dict(asked.metadata),
+            "created_at": now,
+            "updated_at": now,
+            "archived_at": None,
+        }
+        self._world.vaults[body["id"]] = body
+        return answer(body)
+
+    async def retrieve(self, request: Request) -> Response:
+        return answer(vault(self._world, request.path_params["vault_id"]))
+
+    async def list(self, request: Request) -> Response:
+        return _listed(request, "vaults", self._world.vaults)
+
+
+def environment(world: World, ident: str) -> JSON:
+    """Raises ApiError 404 with the code a client can switch on."""
+    body = world.environments.get(ident)
+    if body is None:
+        raise ApiError(
+            404, f"environment {ident!r} was not found", error_code="environment_not_found"
+        )
+    return body
+
+
+def vault(world: World, ident: str) -> JSON:
+    body = world.vaults.get(ident)
+    if body is None:
+        raise ApiError(404, f"vault {ident!r} was not found")
+    return body
+
+
+def _listed(request: Request, kind: str, items: dict[str, JSON]) -> Response:
+    query = Query(request, "limit", "page", "include_archived")
+    archived = query.flag("include_archived")
+    kept = [body for body in reversed(items.values()) if archived or body["archived_at"] is None]
+    name = f"{kind}:{archived}"
+    page, following, _ = page_of(kept, query.text("page"), name, query.limit(20, 100))
+    return listing(page, following)
+
+
+def _config_json(config: Cloud | SelfHosted | None) -> JSON:
+    if isinstance(config, SelfHosted):
+        return {"type": "self_hosted"}
+    config = config or Cloud()
+    network: JSON = {"type": "unrestricted"}
+    if config.networking is not None:
+        network = msgspec.to_builtins(config.networking)
+    if network["type"] == "limited":
+        unset = {"allowed_hosts": [], "allow_mcp_servers": False, "allow_package_managers": False}
+        network = {**unset, **network}
+    asked = msgspec.to_builtins(config.packages or Packages())
+    packages = {"type": "packages", **{name: asked.get(name) or [] for name in MANAGERS}}
+    return {"type": "cloud", "networking": network, "packages": packages}

@@ -1,0 +1,81 @@
+"""Which plan does this prompt get? The seed and the prompt decide, or the prompt names a script."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from infra.simulator.chance import dice
+from infra.simulator.directive import Directive, directive_in
+from infra.simulator.errors import bad
+from infra.simulator.play.plan import Evaluate, Plan, Request, Say, Think
+from infra.simulator.play.scripts import COMMON_OPTIONS, OPTIONS, SCRIPTS, Brief
+from infra.simulator.play.usage import Tokens
+from infra.simulator.reply import own_words, text_of
+
+Content = Sequence[Mapping[str, Any]]
+
+
+class Casting:
+    """Chooses scripts for one simulator. `mix` gives the weight of each script without directive."""
+
+    def __init__(self, seed: int, mix: Mapping[str, int]) -> None:
+        self._seed = seed
+        self._names = list(mix)
+        self._weights = list(mix.values())
+        self._played: Counter[str] = Counter()
+
+    def check(self, content: Content) -> None:
+        """Raises ApiError 400 where the message holds a directive that cannot be followed."""
+        try:
+            directive = directive_in(own_words(content))
+        except ValueError as error:
+            raise bad(f"simulator directive: {error}") from None
+        if directive is not None:
+            _known(directive)
+
+    def plan(self, content: Content) -> Plan:
+        """The plan for a message that passed `check`.
+
+        A directive with `times=n` is followed the first n times that very text is played; after
+        that the text gets a plain reply, so that a caller's retry can succeed.
+        """
+        own = own_words(content)
+        directive = directive_in(own)
+        if directive is None:
+            throw = dice("script", self._seed, own)
+            name = throw.choices(self._names, self._weights)[0]
+            return SCRIPTS[name](Brief(text_of(content), throw))
+        self._played[own] += 1
+        name = directive.name
+        if self._played[own] > directive.options.get("times", float("inf")):
+            name = "reply"
+        throw = dice("script", self._seed, own)
+        plan = SCRIPTS[name](Brief(text_of(content), throw, directive.options))
+        return _directed(plan, directive)
+
+    def outcome_plan(self, description: str, outcome_id: str) -> Plan:
+        """Work towards an outcome, then its evaluation."""
+        work = Request((Think(), Say()), Tokens(fresh=900 + len(description) // 4, output=300))
+        return Plan("outcome", (work, Request((Evaluate(outcome_id),))))
+
+
+def _directed(plan: Plan, directive: Directive) -> Plan:
+    pace = directive.options.get("pace")
+    hold, late = (bool(directive.options.get(key, 0)) for key in ("hold", "late"))
+    return replace(plan, hold=hold, late=late, pace=pace)
+
+
+def _known(directive: Directive) -> None:
+    if directive.name not in SCRIPTS:
+        raise bad(
+            f"simulator directive: no script {directive.name!r}; there are {', '.join(SCRIPTS)}"
+        )
+    allowed = OPTIONS.get(directive.name, frozenset()) | COMMON_OPTIONS
+    for key in directive.options:
+        if key not in allowed:
+            raise bad(
+                f"simulator directive: {directive.name} has no option {key!r}; it has {', '.join(sorted(allowed))}"
+            )

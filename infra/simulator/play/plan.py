@@ -1,0 +1,101 @@
+"""What will the agent do with a prompt? A plan is data: scripts write it, a turn performs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from infra.simulator.play.usage import NO_TOKENS, Tokens
+
+Retry = Literal["retrying", "exhausted", "terminal"]
+Stop = Literal["end_turn", "refusal", "retries_exhausted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Think:
+    """A stretch of extended thinking: one progress event, no content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """An agent message. None: the answer to the newest prompt, `reply_to(prompt)`."""
+
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UseTool:
+    """A built-in tool. With `ask` the client must allow it first."""
+
+    name: str
+    input: dict[str, object]
+    output: str
+    ask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UseCustomTool:
+    """A tool the client runs; the turn waits for its result."""
+
+    name: str
+    input: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Delegate:
+    """Work handed to a child thread. With `ask` the child needs a custom tool result."""
+
+    agent_name: str
+    brief: str
+    ask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUsage:
+    """A usage event in the middle of a model request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluate:
+    """The grader looks at an outcome the client defined."""
+
+    outcome_id: str
+
+
+Step = Think | Say | UseTool | UseCustomTool | Delegate | ReportUsage | Evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model request that fails: the `session.error` that follows it."""
+
+    type: str
+    message: str
+    retry: Retry
+    reschedule: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One model request. `burst`: its steps come without a pause between them."""
+
+    steps: tuple[Step, ...] = ()
+    tokens: Tokens = NO_TOKENS
+    failure: Failure | None = None
+    burst: bool = False
+    swap: bool = False  # publish a tool result after the event that follows it
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One turn from running to idle."""
+
+    script: str
+    requests: tuple[Request, ...]
+    stop: Stop = "end_turn"
+    opening_errors: int = 0  # `retrying` errors between the two running events
+    unprocessed: bool = False  # the prompt is never marked processed
+    inert: bool = False  # the session does nothing ever after
+    late: bool = False  # one more event after the idle
+    hold: bool = False  # wait before the last request until released or interrupted
+    pace: float | None = None  # overrides the pace of the simulator

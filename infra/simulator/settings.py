@@ -1,0 +1,110 @@
+"""How is one simulator set up? All of it comes from the command line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.simulator.play.scripts import OPTIONS, SCRIPTS
+
+DEFAULT_MIX = {"reply": 12, "tools": 3, "threads": 1}  # all end by themselves in end_turn
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One simulator. Seconds are floats; `pace` scales every wait of an agent, 0 means none."""
+
+    host: str = "127.0.0.1"
+    port: int = 8090
+    seed: int = 1
+    pace: float = 0.0
+    faults: Path | None = None
+    mix: dict[str, int] = field(default_factory=lambda: dict(DEFAULT_MIX))
+    api_key: str | None = None  # None: any key that is not empty
+    keepalive_seconds: float = 28.0
+    status_lag_seconds: float = 0.05
+    rate_limits: bool = False
+    retain: int = 10_000  # deleted sessions whose log is kept
+
+
+def parse(argv: Sequence[str] | None = None) -> Settings:
+    """The settings of a command line. Exits with a message when it is wrong."""
+    args = _parser().parse_args(argv)
+    return Settings(
+        host=args.host,
+        port=args.port,
+        seed=args.seed,
+        pace=args.pace,
+        faults=args.faults,
+        mix=args.mix,
+        api_key=args.api_key,
+        keepalive_seconds=args.keepalive,
+        status_lag_seconds=args.status_lag,
+        rate_limits=args.rate_limits,
+        retain=args.retain,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.simulator",
+        description="A Managed Agents provider on this machine, deterministic for a seed.",
+        epilog=script_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    add("--port", type=int, default=8090, help="port to listen on; 0 takes a free one")
+    add("--seed", type=int, default=1, help="decides ids, scripts and token counts")
+    add("--pace", type=_not_negative, default=0.0, help="0 as fast as possible, 1 like real agents")
+    add("--faults", type=Path, metavar="FILE", help="JSON file of fault rules, see README.md")
+    add("--mix", type=_mix, default=dict(DEFAULT_MIX), metavar="NAME=WEIGHT,...",
+        help="scripts for prompts without a directive (default reply=12,tools=3,threads=1)")  # fmt: skip
+    add("--api-key", help="the only key accepted; by default any that is not empty")
+    add("--keepalive", type=_positive, default=28.0, metavar="SECONDS", help="between keep-alives")
+    add("--status-lag", type=_not_negative, default=0.05, metavar="SECONDS",
+        help="how far retrieve runs behind the events (default %(default)s)")  # fmt: skip
+    add("--rate-limits", action="store_true", help="300 creates and 1200 reads a minute, else 429")
+    add("--retain", type=int, default=10_000, metavar="N", help="deleted sessions to remember")
+    return parser
+
+
+def script_help() -> str:
+    """The list of scripts and their options, from the scripts themselves."""
+    lines = [
+        "scripts, named in a prompt as [[script: NAME key=value ...]]:",
+        *(
+            f"  {name:18}{(script.__doc__ or '').splitlines()[0]}"
+            for name, script in SCRIPTS.items()
+        ),
+        "options of every script: pace=X  hold=1 (wait for POST /_sim/sessions/ID/release)",
+        "  late=1 (an event after the idle)  times=N (a plain reply from the N+1st time on)",
+        *(f"options of {name}: {'  '.join(sorted(keys))}" for name, keys in OPTIONS.items()),
+    ]
+    return "\n".join(lines)
+
+
+def _mix(text: str) -> dict[str, int]:
+    mix: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        if name not in SCRIPTS or not weight.isdigit() or int(weight) == 0:
+            raise argparse.ArgumentTypeError(f"{part!r} is not SCRIPT=WEIGHT with a weight above 0")
+        mix[name] = int(weight)
+    return mix
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value

@@ -68,6 +68,11 @@ class Supervisor:
             self._say("migrations done")
             await self._start_stage(above)
 
+    @property
+    def stopping(self) -> bool:
+        """Has the end been requested?"""
+        return self._stop.is_set()
+
     async def wait(self) -> None:
         """Return when the end is requested."""
         await self._stop.wait()

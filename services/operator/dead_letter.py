@@ -1,0 +1,109 @@
+"""What is one dead letter, and how does it read? Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord
+
+MARKS = ("dead_reason", "dead_detail", "dead_attempts", "dead_at", "dead_source")
+DETAIL_WIDTH = 70
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record nobody could use. `value` is None when it was not asked for; `timestamp` is Kafka's, in ms."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: str
+    headers: tuple[tuple[str, str], ...]
+    size: int
+    value: bytes | None = None
+
+    def header(self, name: str) -> str:
+        """The last header of that name, or nothing."""
+        return next((value for key, value in reversed(self.headers) if key == name), "")
+
+    @property
+    def reason(self) -> str:
+        return self.header("dead_reason")
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, for other programs; a value that is no UTF-8 is written with replacements."""
+        found: dict[str, Any] = {
+            "partition": self.partition,
+            "offset": self.offset,
+            "key": self.key,
+            "reason": self.reason,
+            "detail": self.header("dead_detail"),
+            "attempts": self.header("dead_attempts"),
+            "at": self.header("dead_at"),
+            "source": self.header("dead_source"),
+            "headers": [[name, value] for name, value in self.headers if name not in MARKS],
+            "bytes": self.size,
+        }
+        if self.value is not None:
+            found["value"] = self.value.decode("utf-8", "replace")
+        return found
+
+
+def dead_letter_of(record: ConsumerRecord[Any, Any], *, with_value: bool) -> DeadLetter:
+    """The letter in a record. Headers and keys of any bytes are taken: this is where bad records end."""
+    value = record.value or b""
+    return DeadLetter(
+        partition=record.partition,
+        offset=record.offset,
+        timestamp=record.timestamp,
+        key=_text(record.key),
+        headers=tuple((name, _text(data)) for name, data in record.headers),
+        size=len(value),
+        value=value if with_value else None,
+    )
+
+
+def table(letters: Sequence[DeadLetter]) -> str:
+    """One line each, under a heading."""
+    rows = [("PLACE", "AT", "REASON", "TYPE", "SESSION", "DETAIL")]
+    rows += [
+        (
+            f"{letter.partition}/{letter.offset}",
+            letter.header("dead_at")[:19],
+            letter.reason,
+            letter.header("ce_type"),
+            letter.key[:40],
+            _short(letter.header("dead_detail")),
+        )
+        for letter in letters
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def page(letter: DeadLetter) -> str:
+    """All of one letter: marks, headers, then its value, indented when it is JSON."""
+    lines = [f"{name.removeprefix('dead_')}: {letter.header(name)}" for name in MARKS]
+    lines += [f"key: {letter.key}", "headers:"]
+    lines += [f"  {name}: {text}" for name, text in letter.headers if name not in MARKS]
+    return "\n".join([*lines, f"value ({letter.size} bytes):", _value(letter.value or b"")])
+
+
+def _value(value: bytes) -> str:
+    try:
+        return json.dumps(json.loads(value), indent=2, ensure_ascii=False)
+    except ValueError:
+        return value.decode("utf-8", "replace")
+
+
+def _text(data: bytes | None) -> str:
+    return (data or b"").decode("utf-8", "replace")
+
+
+def _short(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= DETAIL_WIDTH else flat[: DETAIL_WIDTH - 1] + "…"

@@ -1,0 +1,35 @@
+"""How does a command end when it can't be done? With one sentence on stderr, no secret in it, and exit code 1."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import typer
+
+from shared.secrecy import Scrubber
+
+LONGEST = 600
+
+
+class Impossible(Exception):
+    """What was asked for can't be done; the message says why and what to do."""
+
+
+@contextmanager
+def failing_clearly(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
+    """Turn whatever goes wrong while `doing` something into that sentence. `secrets` never show in it."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except Exception as error:
+        typer.echo(f"turnstile: {doing}: {Scrubber(secrets)(_reason(error))}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, Impossible):
+        return text
+    return f"{type(error).__name__}: {text}"[:LONGEST].rstrip(": ")

@@ -1,0 +1,42 @@
+"""`turnstile`: the operator's command line. Every address comes from the environment, as for the services."""
+
+from __future__ import annotations
+
+import typer
+
+from services.operator.dead import dead
+from services.operator.migrate import migrate
+from services.operator.replay import replay
+
+ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, what was said in a session.
+
+Addresses come from the environment: TURNSTILE_KAFKA_BOOTSTRAP (127.0.0.1:9092),
+TURNSTILE_DATABASE_URL (PostgreSQL on 127.0.0.1:5433) and TURNSTILE_CLICKHOUSE_URL
+(http://127.0.0.1:8123/turnstile). `make up` uses the same defaults.
+
+Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage.
+"""
+
+
+def build() -> typer.Typer:
+    """The command line with all its commands."""
+    cli = typer.Typer(
+        name="turnstile",
+        help=ABOUT,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    cli.command()(migrate)
+    cli.command()(replay)
+    cli.add_typer(dead(), name="dead")
+    return cli
+
+
+def main() -> None:
+    build()()
+
+
+if __name__ == "__main__":
+    main()

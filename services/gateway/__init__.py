@@ -1,0 +1,1 @@
+"""HTTP on one side, topics on the other; decides nothing about sessions."""

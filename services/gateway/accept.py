@@ -1,0 +1,195 @@
+"""How does a wish become a record on the log? Stamped, given an id, published; then remembered.
+
+Nothing is remembered that Kafka did not acknowledge, so whatever a client was told survives a crash.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from services.gateway.beginnings import accepted_turn, opened
+from services.gateway.bodies import NewSession, NewTurn
+from services.gateway.identity import derived, fresh, keyed_turn, turn_input
+from services.gateway.ports import Inputs, ReadModel, SessionKey, TurnKey
+from services.gateway.register import Known, Register, known
+from services.gateway.views import SessionPage, TurnView
+from services.gateway.written_behind import WrittenBehind
+from shared import metrics, telemetry
+from shared.bus.envelope import Envelope
+from shared.bus.topics import INPUTS
+from shared.clock import Clock
+from shared.errors import Rejected, Transient
+from shared.moment import rfc3339
+from shared.session.inputs import (
+    ArchiveRequested,
+    EraseRequested,
+    Request,
+    SessionRequested,
+    TurnRequested,
+)
+from shared.telemetry import SpanKind
+
+SOURCE = "turnstile/gateway"
+_encode = msgspec.json.Encoder().encode
+_CLOSED = {"archive": "archived", "erase": "erased"}
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The write side of the gateway. `ids` makes a new id from a prefix."""
+
+    inputs: Inputs
+    read_model: ReadModel
+    register: Register
+    behind: WrittenBehind
+    clock: Clock
+    ids: Callable[[str], str] = fresh
+
+    async def session_of(self, key: SessionKey) -> Known:
+        """The session, from memory or from the read model.
+
+        Raises Rejected (`unknown_session`) when this tenant has none, Transient without a database.
+        """
+        found = self.register.session(key)
+        if found is not None:
+            return found
+        page = await self.read_model.session(key)
+        if page is None:
+            raise Rejected("unknown_session", f"there is no session {key[1]}")
+        found = known(page)
+        self.register.meet(key, found)
+        return found
+
+    async def open(
+        self, tenant_id: str, body: NewSession, idempotency_key: str | None
+    ) -> tuple[SessionPage, bool]:
+        """The session and whether it is new. The id: the client's, the key's, or a fresh one."""
+        session_id = body.session_id or (
+            derived("ses_", tenant_id, "session", idempotency_key)
+            if idempotency_key
+            else self.ids("ses_")
+        )
+        key = (tenant_id, session_id)
+        existing = await self.read_model.session(key)
+        if existing is not None:
+            return existing, False
+        request = _session_request(tenant_id, session_id, body, rfc3339(self.clock()))
+        await self._publish(
+            request, "session.requested", derived("in_", tenant_id, session_id, "session")
+        )
+        page = opened(request)
+        self.register.meet(key, known(page))
+        try:  # at once, so that another gateway takes its turns too
+            await self.read_model.add({key: page}, {})
+        except Transient:
+            self.behind.session(key, page)
+        return page, True
+
+    async def turn(self, key: SessionKey, body: NewTurn, idempotency_key: str | None) -> TurnView:
+        """The turn, safe on the log. One that was accepted before is not published again.
+
+        Raises Rejected (`unknown_session`, `session_archived`, `session_erased`) or Transient.
+        """
+        tenant_id, session_id = key
+        session = self.register.session(key) or await self.session_of(key)
+        turn_id = body.turn_id or (
+            keyed_turn(tenant_id, session_id, idempotency_key)
+            if idempotency_key
+            else self.ids("turn_")
+        )
+        turn_key = (tenant_id, session_id, turn_id)
+        accepted = self.register.turn(turn_key)
+        if accepted is not None:
+            return accepted
+        if session.closed is not None:
+            return await self._accepted_before(turn_key, session)
+        request = TurnRequested(
+            tenant_id=tenant_id,
+            session_id=session_id,
+            at=rfc3339(self.clock()),
+            user_id=session.user_id,
+            turn_id=turn_id,
+            content=body.content,  # type: ignore[arg-type]  # blocks as typed here, JSON alike
+            on_busy=body.on_busy,
+            agent=session.agent,
+            mode=session.mode,  # type: ignore[arg-type]
+        )
+        trace = await self._publish(request, "turn.requested", turn_input(*turn_key))
+        return self._remember(turn_key, accepted_turn(request, telemetry.trace_id_of(trace)))
+
+    async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
+        """Publish any other input. Raises Rejected (`unknown_session`) or Transient."""
+        key = (request.tenant_id, request.session_id)
+        await self.session_of(key)
+        input_id = (
+            derived("in_", *key, kind, idempotency_key) if idempotency_key else self.ids("in_")
+        )
+        await self._publish(request, kind, input_id)
+        if isinstance(request, ArchiveRequested):
+            self.register.close(key, "archive")
+        elif isinstance(request, EraseRequested):
+            self.register.close(key, "erase")
+
+    def _remember(self, key: TurnKey, view: TurnView) -> TurnView:
+        self.register.accept(key, view)
+        self.behind.turn(key, view)
+        return view
+
+    async def _accepted_before(self, key: TurnKey, session: Known) -> TurnView:
+        turn = await self.read_model.turn(key)
+        if turn is not None:
+            return turn
+        word = _CLOSED[session.closed or "archive"]
+        raise Rejected(
+            f"session_{word}", f"session {key[1]} is {word} (or was asked to be): open another one"
+        )
+
+    async def _publish(self, request: Request, kind: str, input_id: str) -> str:
+        """Publish under a span; its traceparent, which is the record's, is returned."""
+        attributes = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": "send",
+            "messaging.destination.name": INPUTS.name,
+            "messaging.message.id": input_id,
+            "messaging.kafka.message.key": request.session_id,
+        }
+        began = time.perf_counter()
+        with telemetry.span(
+            "send turnstile.inputs.v1", kind=SpanKind.PRODUCER, attributes=attributes
+        ):
+            trace = telemetry.traceparent()
+            await self.inputs.publish(
+                Envelope(
+                    id=input_id,
+                    source=SOURCE,
+                    type=kind,
+                    time=request.at,
+                    subject=request.session_id,
+                    traceparent=trace,
+                ),
+                _encode(request),
+            )
+        metrics.inc("turnstile_inputs_published_total", type=kind)
+        metrics.observe("turnstile_publish_seconds", time.perf_counter() - began, topic=INPUTS.name)
+        return trace
+
+
+def _session_request(
+    tenant_id: str, session_id: str, body: NewSession, at: str
+) -> SessionRequested:
+    return SessionRequested(
+        tenant_id=tenant_id,
+        session_id=session_id,
+        at=at,
+        user_id=body.user_id,
+        agent=body.agent,
+        title=body.title,
+        metadata=body.metadata,
+        budget_usd=body.budget_usd,
+        vault_ids=body.vault_ids,
+        mode=body.mode,
+    )

@@ -1,0 +1,139 @@
+"""Reading topics: the projector's group (`KafkaFeed`) and the live tail of this process (`KafkaTail`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import CommitFailedError, KafkaError
+
+from services.gateway.adapters.kafka_options import Consumer, client_options
+from services.gateway.ports import Record
+from shared import logs
+from shared.bus.topics import EVENTS, INPUTS, MAX_MESSAGE_BYTES, PREVIEWS
+from shared.errors import Transient
+from shared.settings import KafkaSettings
+
+GROUP = "turnstile.gateway.projector"
+BATCH_RECORDS = 500
+_log = logs.get("gateway.kafka")
+
+
+def record(found: Any) -> Record:
+    """An aiokafka record as the ports know it; a tombstone has an empty value."""
+    return Record(
+        topic=found.topic,
+        partition=found.partition,
+        offset=found.offset,
+        key=found.key,
+        value=found.value or b"",
+        headers=list(found.headers),
+        at_ms=found.timestamp,
+    )
+
+
+class KafkaFeed:
+    """Inputs and events for the projector.
+
+    Range assignment gives a session's partition of both topics to one member, so a session's row has
+    one writer.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._options = client_options(settings)
+        self._consumer: Any = None
+
+    async def batch(self, timeout: float) -> Sequence[Record]:
+        consumer = await self._started()
+        try:
+            found = await consumer.getmany(
+                timeout_ms=int(timeout * 1000), max_records=BATCH_RECORDS
+            )
+        except KafkaError as error:
+            raise Transient("kafka_unavailable", f"{type(error).__name__}") from error
+        return [record(one) for records in found.values() for one in records]
+
+    async def commit(self) -> None:
+        if self._consumer is None:
+            return
+        try:
+            async with asyncio.timeout(10):
+                await self._consumer.commit()
+        except CommitFailedError:
+            _log.info("a rebalance came before the commit; the new owner applies the batch again")
+        except (KafkaError, TimeoutError) as error:
+            raise Transient("kafka_unavailable", f"commit: {type(error).__name__}") from error
+
+    async def rewind(self) -> None:
+        if self._consumer is not None:
+            with contextlib.suppress(KafkaError):
+                await self._consumer.seek_to_committed()
+
+    async def stop(self) -> None:
+        """Leave the group without committing anything."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            with contextlib.suppress(KafkaError):
+                await consumer.stop()
+
+    async def _started(self) -> Any:
+        if self._consumer is None:
+            consumer = Consumer(
+                INPUTS.name,
+                EVENTS.name,
+                **self._options,
+                group_id=GROUP,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                partition_assignment_strategy=[RangePartitionAssignor],
+                max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+            )
+            await _start(consumer)
+            self._consumer = consumer
+        return self._consumer
+
+
+class KafkaTail:
+    """Everything published on events and previews from now on, without a group."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._options = client_options(settings)
+
+    async def records(self) -> AsyncIterator[Sequence[Record]]:
+        """Batches for ever. Raises Transient when the log can't be reached at the start."""
+        consumer = Consumer(
+            EVENTS.name,
+            PREVIEWS.name,
+            **self._options,
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="latest",
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
+        await _start(consumer)
+        try:
+            await consumer.seek_to_end()
+            yield []  # from here on nothing is missed
+            while True:
+                found = await consumer.getmany(timeout_ms=1000)
+                yield [record(one) for records in found.values() for one in records]
+        except KafkaError as error:
+            raise Transient("kafka_unavailable", f"tail: {type(error).__name__}") from error
+        finally:
+            with contextlib.suppress(KafkaError):
+                await consumer.stop()
+
+
+async def _start(consumer: Any) -> None:
+    try:
+        async with asyncio.timeout(15):
+            await consumer.start()
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            await consumer.stop()
+        if isinstance(error, KafkaError | OSError | TimeoutError):
+            raise Transient("kafka_unavailable", f"start: {type(error).__name__}") from error
+        raise

@@ -1,0 +1,146 @@
+"""Inputs on Kafka: an idempotent producer with acks=all, and never more than five seconds of waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+
+from services.gateway.adapters.kafka_options import Producer, client_options
+from shared import logs
+from shared.bus.envelope import Envelope
+from shared.bus.topics import INPUTS
+from shared.errors import Rejected, Transient
+from shared.settings import KafkaSettings
+
+# A little under the promised 5 s, so that the answer itself arrives in time.
+PUBLISH_SECONDS = 4.5
+# Idle producers batch nothing; busy ones fill this while the request before is on its way.
+MAX_BATCH_BYTES = 256 * 1024
+_log = logs.get("gateway.kafka")
+
+
+class KafkaInputs:
+    """One producer. It connects in the background, so that a gateway starts without its broker; a
+    producer that broke beyond repair (its sequence was lost with an expired batch) is replaced.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, *, publish_seconds: float = PUBLISH_SECONDS
+    ) -> None:
+        self._options = client_options(settings)
+        self._publish_seconds = publish_seconds
+        self._producer: Any = None
+        self._ready = asyncio.Event()
+        self._connecting: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._connecting = asyncio.create_task(self._connect(), name="inputs-connect")
+
+    async def stop(self, timeout: float) -> None:
+        """Send what is queued, for `timeout` seconds at most, and close."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        producer, self._producer = self._producer, None
+        self._ready.clear()
+        if producer is not None:
+            await _close(producer, timeout)
+
+    async def publish(self, envelope: Envelope, value: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._publish_seconds):
+                producer = self._producer or await self._connected()
+                sent = await producer.send(
+                    INPUTS.name, value, key=envelope.subject.encode(), headers=envelope.headers()
+                )
+                await sent
+        except MessageSizeTooLargeError as error:
+            raise Rejected(
+                "too_large", "the input is too large for the log once encoded", field="content"
+            ) from error
+        except TimeoutError as error:
+            raise _unavailable("did not acknowledge in time") from error
+        except KafkaError as error:
+            self._replace(error)
+            raise _unavailable(f"refused the record ({type(error).__name__})") from error
+
+    async def check(self) -> None:
+        if self._producer is None:
+            raise _unavailable("is not connected")
+        try:
+            async with asyncio.timeout(self._publish_seconds):
+                # Asks the broker, unlike the cluster's cached view.
+                if not await self._producer.client.force_metadata_update():
+                    raise _unavailable("does not answer")
+        except TimeoutError as error:
+            raise _unavailable("did not answer in time") from error
+
+    async def _connected(self) -> Any:
+        await self._ready.wait()
+        if self._producer is None:
+            raise _unavailable("is not connected")
+        return self._producer
+
+    async def _connect(self) -> None:
+        wait = 0.2
+        while True:
+            producer = Producer(
+                **self._options,
+                acks="all",
+                enable_idempotence=True,
+                max_batch_size=MAX_BATCH_BYTES,
+                max_request_size=INPUTS.max_message_bytes,
+                request_timeout_ms=10_000,
+            )
+            async with _stopped_on_failure(producer):
+                await producer.start()
+                self._producer = producer
+                self._ready.set()
+                return
+            _log.warning("kafka does not answer; connecting again", wait_seconds=wait)
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, 2.0)
+
+    def _replace(self, error: KafkaError) -> None:
+        """Give up this producer and connect a new one; several failures at once replace it once."""
+        broken, self._producer = self._producer, None
+        if broken is None:
+            return
+        _log.error("the producer is replaced", error=type(error).__name__)
+        self._ready.clear()
+        self._connecting = asyncio.create_task(self._reconnect(broken), name="inputs-connect")
+
+    async def _reconnect(self, broken: Any) -> None:
+        await _close(broken, 1.0)
+        await self._connect()
+
+
+@contextlib.asynccontextmanager
+async def _stopped_on_failure(client: Any) -> AsyncIterator[None]:
+    """A client that could not start must be stopped, or its tasks go on; KafkaError is swallowed."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(Exception):
+            await client.stop()
+        if not isinstance(error, KafkaError | OSError):
+            raise
+
+
+async def _close(producer: Any, timeout: float) -> None:
+    try:
+        async with asyncio.timeout(timeout):
+            await producer.stop()
+    except (TimeoutError, KafkaError) as error:
+        _log.warning("the producer did not close cleanly", error=type(error).__name__)
+
+
+def _unavailable(what: str) -> Transient:
+    return Transient(
+        "kafka_unavailable", f"the log {what}: try again with the same id or key", retry_after=1
+    )

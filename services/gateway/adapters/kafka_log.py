@@ -1,0 +1,105 @@
+"""The event log read back: one session's events out of its partition, from a moment on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+
+from services.gateway.adapters.kafka_options import Consumer, client_options
+from services.gateway.live import read_heading
+from services.gateway.ports import Entry, SessionKey
+from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
+from shared.errors import Transient
+from shared.settings import KafkaSettings
+
+# A scan is rare (an archive that is behind and a ring that is too short); several at once would
+# take the network from the live tail.
+MAX_SCANS = 4
+POLL_SECONDS = 5.0
+
+
+class KafkaLog:
+    """Each scan has a consumer of its own, without a group, closed when the scan ends."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._options = client_options(settings)
+        self._turns = asyncio.Semaphore(MAX_SCANS)
+
+    async def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
+        async with self._turns, self._consumer() as consumer:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    partition, end = await _place(consumer, key[1].encode(), since)
+                async for entry in _entries(consumer, partition, end, key, after):
+                    yield entry
+            except (KafkaError, TimeoutError) as error:
+                raise Transient(
+                    "kafka_unavailable", f"the log could not be read back: {type(error).__name__}"
+                ) from error
+
+    @contextlib.asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[Any]:
+        consumer = Consumer(
+            **self._options,
+            group_id=None,
+            enable_auto_commit=False,
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await consumer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await _stop(consumer)
+            raise Transient("kafka_unavailable", "the log does not answer") from error
+        try:
+            yield consumer
+        finally:
+            await _stop(consumer)
+
+
+async def _stop(consumer: Any) -> None:
+    with contextlib.suppress(Exception):
+        await consumer.stop()
+
+
+async def _place(consumer: Any, key: bytes, since: datetime) -> tuple[TopicPartition, int]:
+    """Stand at the first record published at or after `since`; the partition and its end offset."""
+    # Asking for the topic makes the client fetch its metadata.
+    await consumer.topics()
+    numbers = sorted(consumer.partitions_for_topic(EVENTS.name) or ())
+    if not numbers:
+        raise Transient("kafka_unavailable", f"topic {EVENTS.name} does not exist yet")
+    partition = TopicPartition(EVENTS.name, DefaultPartitioner()(key, numbers, numbers))
+    consumer.assign([partition])
+    end = (await consumer.end_offsets([partition]))[partition]
+    milliseconds = max(0, int(since.timestamp() * 1000))
+    found = (await consumer.offsets_for_times({partition: milliseconds}))[partition]
+    consumer.seek(partition, found.offset if found else end)
+    return partition, end
+
+
+async def _entries(
+    consumer: Any, partition: TopicPartition, end: int, key: SessionKey, after: int
+) -> AsyncIterator[Entry]:
+    record_key = key[1].encode()
+    while await consumer.position(partition) < end:
+        batches = await consumer.getmany(partition, timeout_ms=int(POLL_SECONDS * 1000))
+        if not batches:
+            raise TimeoutError
+        for found in batches[partition]:
+            if found.key != record_key or not found.value:
+                continue
+            try:
+                heading = read_heading(found.value)
+            except msgspec.DecodeError:
+                continue
+            if (heading.tenant_id, heading.session_id) == key and heading.seq > after:
+                yield Entry(heading.seq, heading.type, heading.at, found.value)

@@ -1,0 +1,186 @@
+"""ReadModel on PostgreSQL or SQLite, through SQLAlchemy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, and_, delete, event, or_, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from services.gateway.adapters.tables import METADATA
+from services.gateway.ports import Changes, SessionFilter, SessionKey, StoredTurn, TurnKey
+from services.gateway.views import SessionPage, TurnView, encode, read_session, read_turn
+from shared import logs
+from shared.errors import Transient
+
+SECONDS = 5.0
+SESSIONS: Table = METADATA.tables["gateway_sessions"]
+TURNS: Table = METADATA.tables["gateway_turns"]
+_log = logs.get("gateway.sql")
+
+
+def open_engine(url: str, pool: int) -> AsyncEngine:
+    """An engine for a `postgresql+asyncpg://` or `sqlite+aiosqlite://` URL; nothing is connected yet."""
+    if not url.startswith("sqlite"):
+        return create_async_engine(url, pool_size=pool, pool_timeout=SECONDS, pool_pre_ping=True)
+    engine = create_async_engine(url, connect_args={"timeout": SECONDS})
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _tune(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    return engine
+
+
+class SqlReadModel:
+    """Each call is one transaction of at most five seconds."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._insert: Any = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+
+    async def session(self, key: SessionKey) -> SessionPage | None:
+        found = await self._one(select(SESSIONS.c.body).where(_is(SESSIONS, key)))
+        return read_session(found) if found is not None else None
+
+    async def turn(self, key: TurnKey) -> TurnView | None:
+        found = await self._one(select(TURNS.c.body).where(_is(TURNS, key)))
+        return read_turn(found) if found is not None else None
+
+    async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
+        columns = SESSIONS.c
+        conditions: list[ColumnElement[bool]] = [columns.tenant_id == wanted.tenant_id]
+        if wanted.user_id is not None:
+            conditions.append(columns.user_id == wanted.user_id)
+        if wanted.status is not None:
+            conditions.append(columns.status == wanted.status)
+        if wanted.before is not None:
+            at, session_id = wanted.before
+            same = and_(columns.created_at == at, columns.session_id < session_id)
+            conditions.append(or_(columns.created_at < at, same))
+        query = (
+            select(columns.body)
+            .where(*conditions)
+            .order_by(columns.created_at.desc(), columns.session_id.desc())
+            .limit(wanted.limit)
+        )
+        async with self._begin() as connection:
+            return [read_session(body) for body in await connection.scalars(query)]
+
+    async def load(
+        self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
+    ) -> tuple[Mapping[SessionKey, SessionPage], Mapping[TurnKey, StoredTurn]]:
+        async with self._begin() as connection:
+            pages = {
+                (row.tenant_id, row.session_id): read_session(row.body)
+                for row in await _rows(connection, SESSIONS, list(sessions))
+            }
+            stored = {
+                (row.tenant_id, row.session_id, row.turn_id): StoredTurn(
+                    read_turn(row.body), row.seq
+                )
+                for row in await _rows(connection, TURNS, list(turns))
+            }
+        return pages, stored
+
+    async def add(
+        self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
+    ) -> None:
+        # Sorted: two writers that lock rows in one order can't wait for each other in a circle.
+        session_rows = [_session_row(page) for _, page in sorted(sessions.items())]
+        turn_rows = [_turn_row(key, StoredTurn(turn)) for key, turn in sorted(turns.items())]
+        async with self._begin() as connection:
+            for table, rows in ((SESSIONS, session_rows), (TURNS, turn_rows)):
+                if rows:
+                    insert = self._insert(table).on_conflict_do_nothing()
+                    await connection.execute(insert, rows)
+
+    async def save(self, changes: Changes) -> None:
+        sessions = [_session_row(page) for _, page in sorted(changes.sessions.items())]
+        turns = [_turn_row(key, turn) for key, turn in sorted(changes.turns.items())]
+        async with self._begin() as connection:
+            if sessions:
+                await connection.execute(self._upsert(SESSIONS, "last_seq"), sessions)
+            for tenant_id, session_id in sorted(changes.forgotten):
+                await connection.execute(delete(TURNS).where(_is(TURNS, (tenant_id, session_id))))
+            if turns:
+                await connection.execute(self._upsert(TURNS, "seq"), turns)
+
+    async def check(self) -> None:
+        async with self._begin() as connection:
+            await connection.execute(select(SESSIONS.c.last_seq).limit(1))
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        with contextlib.suppress(SQLAlchemyError, TimeoutError):
+            async with asyncio.timeout(SECONDS):
+                await self._engine.dispose()
+
+    def _upsert(self, table: Table, order: str) -> Any:
+        insert = self._insert(table)
+        fresh = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
+        return insert.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_=fresh,
+            where=table.c[order] <= insert.excluded[order],
+        )
+
+    async def _one(self, query: Any) -> Any:
+        async with self._begin() as connection:
+            return await connection.scalar(query)
+
+    @contextlib.asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with asyncio.timeout(SECONDS), self._engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            cause = type(getattr(error, "orig", None) or error).__name__
+            raise Transient(
+                "database_unavailable",
+                f"the gateway's database did not answer ({cause}): try again",
+                retry_after=2,
+            ) from error
+
+
+def _is(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
+    return and_(*(column == part for column, part in zip(table.primary_key, key, strict=False)))
+
+
+async def _rows(connection: AsyncConnection, table: Table, keys: Sequence[Any]) -> Sequence[Any]:
+    if not keys:
+        return []
+    query = select(table).where(tuple_(*table.primary_key.columns).in_(keys))
+    return (await connection.execute(query)).all()
+
+
+def _session_row(page: SessionPage) -> dict[str, Any]:
+    view = page.view
+    return {
+        "tenant_id": view.tenant_id,
+        "session_id": view.session_id,
+        "user_id": view.user_id,
+        "status": view.status,
+        "created_at": view.created_at,
+        "last_seq": view.last_seq,
+        "body": encode(page),
+    }
+
+
+def _turn_row(key: TurnKey, turn: StoredTurn) -> dict[str, Any]:
+    return {
+        "tenant_id": key[0],
+        "session_id": key[1],
+        "turn_id": key[2],
+        "status": turn.view.status,
+        "seq": turn.seq,
+        "body": encode(turn.view),
+    }

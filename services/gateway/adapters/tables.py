@@ -1,0 +1,41 @@
+"""The gateway's tables. One writer: the gateway. Dropped and rebuilt without loss."""
+
+from __future__ import annotations
+
+from sqlalchemy import Index, MetaData, Text
+from sqlmodel import Field, SQLModel
+
+METADATA = MetaData()
+
+
+class SessionRow(SQLModel, table=True):
+    """A session as a client sees it; `body` is a `views.SessionPage` as JSON, times are RFC 3339 text."""
+
+    __tablename__ = "gateway_sessions"
+    __table_args__ = (
+        Index("gateway_sessions_by_time", "tenant_id", "created_at", "session_id"),
+        Index("gateway_sessions_by_user", "tenant_id", "user_id", "created_at", "session_id"),
+    )
+    metadata = METADATA
+
+    tenant_id: str = Field(primary_key=True, max_length=128)
+    session_id: str = Field(primary_key=True, max_length=128)
+    user_id: str = Field(max_length=128)
+    status: str = Field(max_length=32)
+    created_at: str = Field(max_length=40)
+    last_seq: int
+    body: str = Field(sa_type=Text)
+
+
+class TurnRow(SQLModel, table=True):
+    """A turn as a client sees it; `seq` is the number of the event it shows, `body` a `views.TurnView`."""
+
+    __tablename__ = "gateway_turns"
+    metadata = METADATA
+
+    tenant_id: str = Field(primary_key=True, max_length=128)
+    session_id: str = Field(primary_key=True, max_length=128)
+    turn_id: str = Field(primary_key=True, max_length=128)
+    status: str = Field(max_length=32)
+    seq: int
+    body: str = Field(sa_type=Text)

@@ -1,0 +1,131 @@
+"""What happened in a session, from any seq on, without gap or repeat, wherever it is kept?
+
+Three places hold the events: ClickHouse (all, some seconds late), the ring (the newest, in memory) and
+the log (days, slow to search). `read` asks them in the order of their cost and yields seq after + 1,
+after + 2, … and nothing else: an event that none of them has stops it with `Hole`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from services.gateway.live import Live
+from services.gateway.ports import Archive, Entry, Log, ReadModel, SessionKey
+from shared import logs
+from shared.errors import Transient
+from shared.moment import parse
+
+PAGE = 1_000
+# Events carry the provider's times, the log ours: clocks may differ by so much.
+CLOCK_SLACK = timedelta(minutes=2)
+EPOCH = datetime.fromtimestamp(0, UTC)
+_log = logs.get("gateway.history")
+
+
+class Hole(Transient):
+    """The event after `seq` exists but none of the three places has it now."""
+
+    def __init__(self, key: SessionKey, seq: int, why: str) -> None:
+        super().__init__(
+            "history_unavailable",
+            f"event {seq + 1} of session {key[1]} cannot be read now ({why}): try again",
+            retry_after=2,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The read side of events."""
+
+    archive: Archive
+    log: Log
+    live: Live
+    read_model: ReadModel
+
+    async def newest(self, key: SessionKey) -> int:
+        """The highest seq this gateway has heard of."""
+        page = await self.read_model.session(key)
+        return max(page.view.last_seq if page else 0, self.live.ring.newest(key))
+
+    async def read(self, key: SessionKey, after: int, until: int) -> AsyncIterator[Entry]:
+        """Events `after` + 1 … `until`, in order. Raises Hole."""
+        walk = _Walk(after)
+        away: Transient | None = None
+        async for entry in _inside(walk, until, self._ring(key, walk.last)):
+            yield entry
+        if walk.last < until:
+            try:
+                async for entry in self._archived(key, walk, until):
+                    yield entry
+            except Transient as error:
+                away = error
+                _log.warning("history is read without the archive", detail=str(error))
+        async for entry in _inside(walk, until, self._ring(key, walk.last)):
+            yield entry
+        if walk.last < until:
+            since = await self._since(key, walk)
+            async for found in self.log.scan(key, since, walk.last):
+                if taken := walk.take(found, until):
+                    yield taken
+        if walk.last < until:
+            raise Hole(key, walk.last, str(away) if away else "it is on its way to the archive")
+
+    async def _archived(self, key: SessionKey, walk: _Walk, until: int) -> AsyncIterator[Entry]:
+        while walk.last < until:
+            before, walk.held = walk.last, False
+            page = await self.archive.page(key, before, min(PAGE, until - before))
+            for found in page:
+                if entry := walk.take(found, until):
+                    yield entry
+            if walk.last == before or walk.held:
+                return
+
+    def _ring(self, key: SessionKey, after: int) -> Iterable[Entry]:
+        entries = self.live.ring.after(key, after)
+        return entries if entries and entries[0].seq == after + 1 else ()
+
+    async def _since(self, key: SessionKey, walk: _Walk) -> datetime:
+        """Since when the log must be searched: the last event's time, or the session's beginning."""
+        if walk.at is None:
+            last = await self._archived_event(key, walk.last)
+            walk.at = last.at if last else None
+        if walk.at is not None:
+            return parse(walk.at) - CLOCK_SLACK
+        session = await self.read_model.session(key)
+        return parse(session.view.created_at) - CLOCK_SLACK if session else EPOCH
+
+    async def _archived_event(self, key: SessionKey, seq: int) -> Entry | None:
+        """Event `seq`, if the archive answers and has it."""
+        if seq < 1:
+            return None
+        try:
+            page = await self.archive.page(key, seq - 1, 1)
+        except Transient:
+            return None
+        return page[0] if page and page[0].seq == seq else None
+
+
+class _Walk:
+    """The strictly rising line through what comes in: repeats are dropped, a gap holds it."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self.at: str | None = None
+        self.held = False
+
+    def take(self, entry: Entry, until: int) -> Entry | None:
+        if entry.seq <= self.last or entry.seq > until:
+            return None
+        if entry.seq != self.last + 1:
+            self.held = True
+            return None
+        self.last, self.at = entry.seq, entry.at
+        return entry
+
+
+async def _inside(walk: _Walk, until: int, entries: Iterable[Entry]) -> AsyncIterator[Entry]:
+    for found in entries:
+        if entry := walk.take(found, until):
+            yield entry

@@ -1,0 +1,1 @@
+"""What a client sees: one module per group of routes. Knows ports, no client library."""

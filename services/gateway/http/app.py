@@ -1,0 +1,123 @@
+"""Which endpoint serves which route? The FastAPI application, assembled from what main hands in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+import shared.bus
+from services.gateway.accept import Accept
+from services.gateway.history import History
+from services.gateway.http import health, problems
+from services.gateway.http.actions import ACTIONS, action
+from services.gateway.http.auth import Keys
+from services.gateway.http.described import DESCRIBED, TITLE, complete
+from services.gateway.http.events import events_endpoint
+from services.gateway.http.front import Front
+from services.gateway.http.replay import replay_endpoint
+from services.gateway.http.sessions import session_lister, session_opener, session_reader
+from services.gateway.http.turns import PostTurn, turn_reader
+from services.gateway.live import Live
+from services.gateway.ports import ReadModel
+from services.gateway.register import Register
+from shared.errors import Rejected, Transient
+from shared.health import Check
+
+ASYNCAPI = Path(shared.bus.__file__).with_name("asyncapi.json")
+SESSION = "/v1/sessions/{session_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the routes work with. `closing` is set when streams have to end."""
+
+    accept: Accept
+    read_model: ReadModel
+    register: Register
+    history: History
+    live: Live
+    checks: Mapping[str, Check]
+    closing: asyncio.Event
+    max_waiting: int
+
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def build(rooms: Rooms, keys: Keys, lifespan: Lifespan | None = None) -> ASGIApp:
+    """The gateway as an ASGI application."""
+    app = FastAPI(
+        title=TITLE,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    for kind in (RequestValidationError, HTTPException, Rejected, Transient, msgspec.DecodeError):
+        app.add_exception_handler(kind, problems.handle)
+    post_turn = PostTurn(rooms.accept, rooms.max_waiting)
+    _add_routes(app, rooms, post_turn)
+    return Front(app, post_turn, keys)
+
+
+def _add_routes(app: FastAPI, rooms: Rooms, post_turn: PostTurn) -> None:
+    reads, accept, history = rooms.read_model, rooms.accept, rooms.history
+    closing = rooms.closing
+    _add(app, "POST", "/v1/sessions", session_opener(accept))
+    _add(app, "GET", "/v1/sessions", session_lister(reads))
+    _add(app, "GET", SESSION, session_reader(reads, history))
+    _add(app, "DELETE", SESSION, action(accept, "erase"), 202)
+    for name in ACTIONS.keys() - {"erase"}:
+        _add(app, "POST", f"{SESSION}/{name}", action(accept, name), 202)
+    _add(app, "POST", f"{SESSION}/turns", post_turn.as_documented, 202)
+    _add(app, "GET", f"{SESSION}/turns/{{turn_id}}", turn_reader(reads, rooms.register))
+    _add(app, "GET", f"{SESSION}/events", events_endpoint(reads, history, rooms.live, closing))
+    _add(app, "GET", f"{SESSION}/replay", replay_endpoint(reads, history, closing))
+    _add(app, "GET", "/healthz", health.healthz)
+    _add(app, "GET", "/readyz", health.readyz(rooms.checks))
+    _add(app, "GET", "/metrics", health.metrics_text)
+    _add(
+        app, "GET", "/openapi.json", _document(lambda: msgspec.json.encode(complete(app.openapi())))
+    )
+    _add(app, "GET", "/asyncapi.json", _document(ASYNCAPI.read_bytes))
+
+
+def _add(
+    app: FastAPI, method: str, path: str, endpoint: Callable[..., object], status: int = 200
+) -> None:
+    described = DESCRIBED[(method, path)]
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=[method],
+        status_code=status,
+        response_model=None,
+        response_class=Response,
+        summary=described.summary,
+        operation_id=described.name,
+        openapi_extra=described.openapi(),
+    )
+
+
+def _document(read: Callable[[], bytes]) -> Callable[[Request], object]:
+    """An endpoint for a document that never changes; read at the first request."""
+    kept: list[bytes] = []
+
+    async def get_document(_: Request) -> Response:
+        if not kept:
+            kept.append(await asyncio.to_thread(read))
+        return Response(kept[0], media_type="application/json")
+
+    return get_document

@@ -1,0 +1,72 @@
+"""Who is calling? The only place that knows API keys; they are kept as digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Literal
+
+from starlette.types import Scope as AsgiScope
+
+from shared.errors import Rejected
+
+Permission = Literal["read", "write"]
+ALL = "admin"
+CALLER = "turnstile.caller"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A tenant, and what its key may do; no scopes at all means everything."""
+
+    tenant_id: str
+    scopes: frozenset[str]
+
+    def may(self, permission: Permission) -> bool:
+        return not self.scopes or permission in self.scopes or ALL in self.scopes
+
+
+class Keys:
+    """The keys of this gateway.
+
+    A key is found by its digest, so the time of a look-up tells nothing about any part of a key.
+    """
+
+    def __init__(self, keys: Mapping[str, tuple[str, frozenset[str]]]) -> None:
+        self._callers = {
+            sha256(key.encode()).digest(): Caller(tenant, scopes)
+            for key, (tenant, scopes) in keys.items()
+        }
+
+    def caller(self, headers: Iterable[tuple[bytes, bytes]], permission: Permission) -> Caller:
+        """Raises Rejected: `unauthorized` without a known key, `forbidden` without the scope."""
+        digest = sha256(_token(headers)).digest()
+        caller = self._callers.get(digest)
+        if caller is None:
+            raise Rejected(
+                "unauthorized", "send `Authorization: Bearer <key>` with a key of this gateway"
+            )
+        if not caller.may(permission):
+            raise Rejected("forbidden", f"this key lacks the scope `{permission}`")
+        return caller
+
+    def admit(self, scope: AsgiScope) -> None:
+        """Note the caller in the request's scope; reading needs `read`, everything else `write`."""
+        permission: Permission = "read" if scope["method"] in ("GET", "HEAD") else "write"
+        scope[CALLER] = self.caller(scope["headers"], permission)
+
+
+def caller_of(scope: AsgiScope) -> Caller:
+    """Who was admitted with this request."""
+    caller: Caller = scope[CALLER]
+    return caller
+
+
+def _token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                return token.strip()
+    return b""

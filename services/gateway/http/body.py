@@ -1,0 +1,61 @@
+"""What did the client send? At most 1 MiB of JSON, decoded straight into a checked struct."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+from starlette.types import Receive, Scope
+
+from services.gateway.http.problems import unreadable
+from shared.errors import Rejected
+
+MAX_BODY = 1024 * 1024
+_T = TypeVar("_T")
+
+
+class ClientGone(Exception):
+    """The client hung up before its body was complete; there is nobody to answer."""
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The whole body. Raises Rejected (`too_large`) as soon as it is known to be too long."""
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY:
+            raise _too_large()
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    if not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        return _checked(body)
+    chunks = bytearray(message.get("body", b""))
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunks += message.get("body", b"")
+        _checked(chunks)
+    return bytes(chunks)
+
+
+def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+    """The body as the decoder's type. Raises Rejected (`invalid_request`) naming the field."""
+    try:
+        return decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise unreadable(error) from error
+    except UnicodeDecodeError as error:
+        raise Rejected("invalid_request", "the body is not valid UTF-8") from error
+
+
+def _checked(body: bytes | bytearray) -> bytes:
+    if len(body) > MAX_BODY:
+        raise _too_large()
+    return body  # type: ignore[return-value]
+
+
+def _too_large() -> Rejected:
+    return Rejected(
+        "too_large", f"the body may have {MAX_BODY} bytes: send less, or refer to a file"
+    )

@@ -1,0 +1,98 @@
+"""What happens to every request before and after its route: admitted, traced, counted, answered.
+
+One layer of plain ASGI around the application. It also carries posted turns straight to their endpoint:
+the framework's own layers cost as much as everything else about accepting one.
+"""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.gateway.http.auth import Keys, caller_of
+from services.gateway.http.body import ClientGone
+from services.gateway.http.problems import answer
+from services.gateway.http.routes import OPEN, TURNS, route_of
+from shared import metrics, telemetry
+from shared.span_names import http_span
+from shared.telemetry import Span, SpanKind
+
+_METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS"})
+
+
+class Front:
+    """The outermost application. Whatever is raised below becomes a problem+json answer."""
+
+    def __init__(self, app: ASGIApp, post_turn: ASGIApp, keys: Keys) -> None:
+        self._app = app
+        self._post_turn = post_turn
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        route = route_of(scope["path"])
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        if route in OPEN:
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        attributes = {"http.request.method": method, "http.route": route}
+        with telemetry.span(
+            http_span(method, route),
+            parent=_traceparent(scope),
+            kind=SpanKind.SERVER,
+            attributes=attributes,
+        ) as span:
+            watch = _Watch(send)
+            await self._answer(route, span, scope, receive, watch)
+            span.set_attribute("http.response.status_code", watch.status)
+        status = str(watch.status)
+        metrics.inc("turnstile_http_requests_total", method=method, route=route, status=status)
+        seconds = time.perf_counter() - began
+        metrics.observe("turnstile_http_request_seconds", seconds, method=method, route=route)
+
+    async def _answer(
+        self, route: str, span: Span, scope: Scope, receive: Receive, watch: _Watch
+    ) -> None:
+        try:
+            self._keys.admit(scope)
+            span.set_attribute("turnstile.tenant_id", caller_of(scope).tenant_id)
+            if route == TURNS and scope["method"] == "POST":
+                session_id = scope["path"].split("/")[3]
+                scope["path_params"] = {"session_id": session_id}
+                span.set_attribute("turnstile.session_id", session_id)
+                await self._post_turn(scope, receive, watch)
+            else:
+                await self._app(scope, receive, watch)
+        except ClientGone:
+            watch.status = 499
+        except Exception as error:
+            if watch.status:
+                raise  # the answer is under way: all that is left is to break the connection
+            await answer(error)(scope, receive, watch)
+
+
+class _Watch:
+    """`send`, remembering the status; 0 until the answer began."""
+
+    __slots__ = ("_send", "status")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+def _traceparent(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            text: str = value.decode("latin-1")
+            return text
+    return ""

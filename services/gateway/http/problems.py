@@ -1,0 +1,148 @@
+"""How does a failure look to a client? One form, RFC 9457, with a `type` that never changes.
+
+The table below is the only place where a reason becomes a status.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared import logs
+from shared.errors import Rejected, Transient
+
+JSON = "application/json"
+PROBLEM_JSON = "application/problem+json"
+URN = "urn:turnstile:problem:"
+
+# word: status, title
+KNOWN: dict[str, tuple[int, str]] = {
+    "invalid_request": (400, "The request is not valid"),
+    "unauthorized": (401, "A valid API key is needed"),
+    "forbidden": (403, "The API key does not allow this"),
+    "not_found": (404, "There is no such resource"),
+    "unknown_session": (404, "There is no such session"),
+    "unknown_turn": (404, "There is no such turn"),
+    "method_not_allowed": (405, "The resource does not take this method"),
+    "session_archived": (409, "The session is archived"),
+    "session_erased": (409, "The session is erased"),
+    "too_large": (413, "The request is too large"),
+    "internal": (500, "Something went wrong here"),
+    "kafka_unavailable": (503, "The log does not answer"),
+    "database_unavailable": (503, "The database does not answer"),
+    "archive_unavailable": (503, "The archive does not answer"),
+    "history_unavailable": (503, "Part of the history can't be read now"),
+    "too_many_streams": (503, "Too many streams are open"),
+    "overloaded": (503, "Too many requests are waiting"),
+}
+_PLACE = re.compile(r" - at `(\$.*)`$")
+_NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
+_log = logs.get("gateway.http")
+
+
+def problem(
+    word: str,
+    detail: str,
+    *,
+    errors: list[dict[str, str]] | None = None,
+    headers: Mapping[str, str] | None = None,
+    status: int | None = None,
+) -> Response:
+    """The answer for a reason of the table; `status` for one that isn't in it."""
+    known, title = KNOWN.get(word, (status or 500, word.replace("_", " ").capitalize()))
+    body: dict[str, Any] = {
+        "type": URN + word,
+        "title": title,
+        "status": status or known,
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = errors
+    return Response(
+        msgspec.json.encode(body), status or known, dict(headers or {}), media_type=PROBLEM_JSON
+    )
+
+
+def as_json(value: object, status: int = 200) -> Response:
+    """A good answer."""
+    return Response(msgspec.json.encode(value), status, media_type=JSON)
+
+
+def rejected(error: Rejected) -> Response:
+    """The request can't be served, now or later."""
+    detail = f"{error.field}: {error}" if error.field else str(error)
+    errors = [{"field": error.field, "message": str(error)}] if error.field else None
+    headers = {"WWW-Authenticate": 'Bearer realm="turnstile"'}
+    needed = headers if error.reason == "unauthorized" else None
+    return problem(
+        error.reason, detail, errors=errors, headers=needed, status=_status(error.reason)
+    )
+
+
+def transient(error: Transient) -> Response:
+    """The request was fine: try again."""
+    after = str(max(1, round(error.retry_after or 1)))
+    return problem(error.reason, str(error), headers={"Retry-After": after}, status=503)
+
+
+def unreadable(error: msgspec.DecodeError) -> Rejected:
+    """What is wrong with a JSON body, naming the field (`content[0].source`)."""
+    if not isinstance(error, msgspec.ValidationError):
+        return Rejected("invalid_request", f"the body is not valid JSON: {error}")
+    text = str(error)
+    place = _PLACE.search(text)
+    field = place[1].removeprefix("$").lstrip(".") if place else ""
+    named = _NAMED.search(text)
+    if named:
+        field = f"{field}.{named[1]}" if field else named[1]
+    message = _PLACE.sub("", text)
+    return Rejected("invalid_request", message, field=field or "body")
+
+
+def answer(error: Exception) -> Response:
+    """The answer to any exception; what isn't raised on purpose is logged and says nothing."""
+    if isinstance(error, Rejected):
+        return rejected(error)
+    if isinstance(error, Transient):
+        return transient(error)
+    if isinstance(error, msgspec.DecodeError):
+        return rejected(unreadable(error))
+    if isinstance(error, RequestValidationError):
+        return _of_fastapi(error)
+    if isinstance(error, HTTPException):
+        return _of_starlette(error)
+    _log.error("a request failed", error=type(error).__name__, exc_info=error)
+    return problem("internal", "the error was logged; trying again may help")
+
+
+async def handle(_: Request, error: Exception) -> Response:
+    """`answer` as FastAPI wants its handlers."""
+    return answer(error)
+
+
+def _of_starlette(error: HTTPException) -> Response:
+    words = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+    word = words.get(error.status_code, "invalid_request")
+    details = {
+        404: "no route has this path; see /openapi.json",
+        405: "this path does not take this method; see the Allow header",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    return problem(word, detail, headers=error.headers, status=error.status_code)
+
+
+def _of_fastapi(error: RequestValidationError) -> Response:
+    errors = [{"field": str(one["loc"][-1]), "message": str(one["msg"])} for one in error.errors()]
+    detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
+    return problem("invalid_request", detail, errors=errors)
+
+
+def _status(word: str) -> int:
+    return KNOWN[word][0] if word in KNOWN else 400

@@ -1,0 +1,91 @@
+"""A session again, at the speed it had: what was recorded, paced by its own times. Nothing is called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.gateway.follow import HEARTBEAT_SECONDS
+from services.gateway.history import History
+from services.gateway.http.events import MAX_SEQ
+from services.gateway.http.sessions import require_session, session_key
+from services.gateway.http.sse import COMMENT, Stream, message
+from services.gateway.ports import Entry, ReadModel, SessionKey
+from shared.errors import Rejected
+from shared.moment import parse
+
+Sleep = Callable[[float], Awaitable[None]]
+From = Annotated[int, Query(ge=1, le=MAX_SEQ, description="First event")]
+To = Annotated[int | None, Query(ge=1, le=MAX_SEQ, description="Last event; the newest by default")]
+Speed = Annotated[
+    float, Query(ge=0, le=10_000, description="1 as recorded, 2 twice as fast, 0 without waiting")
+]
+
+
+def replay_endpoint(
+    read_model: ReadModel, history: History, closing: asyncio.Event
+) -> Callable[..., Awaitable[Response]]:
+    """GET /v1/sessions/{session_id}/replay."""
+
+    async def get_replay(
+        request: Request, from_seq: From = 1, to_seq: To = None, speed: Speed = 1.0
+    ) -> Response:
+        key = session_key(request)
+        await require_session(read_model, key)
+        newest = await history.newest(key)
+        last = newest if to_seq is None else to_seq
+        if last > newest:
+            raise Rejected("invalid_request", f"must be at most {newest}", field="to_seq")
+        if from_seq > last + 1:
+            raise Rejected("invalid_request", f"must be at most {last}", field="from_seq")
+        return Stream(await _started(history, key, from_seq, last, speed), closing)
+
+    return get_replay
+
+
+async def _started(
+    history: History, key: SessionKey, first: int, last: int, speed: float
+) -> AsyncIterator[bytes]:
+    """The stream, its first event already read: a history that can't be read is a 503."""
+    if first > last:
+        return replay(_nothing(), speed, asyncio.sleep)
+    entries = history.read(key, first - 1, last)
+    head = await anext(entries)
+    return replay(_chain(head, entries), speed, asyncio.sleep)
+
+
+async def replay(entries: AsyncIterator[Entry], speed: float, sleep: Sleep) -> AsyncIterator[bytes]:
+    """Each event after the recorded pause divided by `speed`, then `end`.
+
+    Times that run backwards (late events) cost no pause; during long ones a comment is sent.
+    """
+    before: float | None = None
+    async for entry in entries:
+        at = parse(entry.at).timestamp()
+        pause = (at - before) / speed if speed and before is not None and at > before else 0.0
+        while pause > HEARTBEAT_SECONDS:
+            await sleep(HEARTBEAT_SECONDS)
+            pause -= HEARTBEAT_SECONDS
+            yield COMMENT
+        if pause:
+            await sleep(pause)
+        before = at if before is None else max(at, before)
+        yield message(entry.type, entry.value, entry.seq)
+    yield message("end", b"{}")
+
+
+async def _nothing() -> AsyncIterator[Entry]:
+    none: tuple[Entry, ...] = ()
+    for entry in none:
+        yield entry
+
+
+async def _chain(head: Entry, rest: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
+    yield head
+    async for entry in rest:
+        yield entry

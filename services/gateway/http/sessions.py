@@ -1,0 +1,115 @@
+"""Sessions: opened, listed, read as they are or as they were at a seq."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import msgspec
+from fastapi import Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from services.gateway.accept import Accept
+from services.gateway.bodies import NewSession
+from services.gateway.history import History
+from services.gateway.http.auth import caller_of
+from services.gateway.http.body import decode, read_body
+from services.gateway.http.problems import as_json
+from services.gateway.http.turns import idempotency_key
+from services.gateway.identity import require_id
+from services.gateway.ports import ReadModel, SessionFilter, SessionKey
+from services.gateway.state_at import state_at
+from services.gateway.views import SessionPage, SessionStatus, SessionView
+from shared.errors import Rejected
+
+Limit = Annotated[int, Query(ge=1, le=200, description="How many at most")]
+_new_session = msgspec.json.Decoder(NewSession)
+
+
+def session_key(request: Request) -> SessionKey:
+    """The session a request is about. Raises Rejected (`invalid_request`) when its id is no id."""
+    session_id = require_id(request.path_params["session_id"], "session_id")
+    return caller_of(request.scope).tenant_id, session_id
+
+
+def session_opener(accept: Accept) -> Callable[[Request], Awaitable[Response]]:
+    """POST /v1/sessions."""
+
+    async def open_session(request: Request) -> Response:
+        body = decode(_new_session, await read_body(request.scope, request.receive))
+        tenant = caller_of(request.scope).tenant_id
+        page, new = await accept.open(tenant, body, idempotency_key(request.scope))
+        return as_json(page.view, 201 if new else 200)
+
+    return open_session
+
+
+def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
+    """GET /v1/sessions."""
+
+    async def list_sessions(
+        request: Request,
+        user_id: str | None = None,
+        status: SessionStatus | None = None,
+        limit: Limit = 50,
+        cursor: str | None = None,
+    ) -> Response:
+        wanted = SessionFilter(
+            tenant_id=caller_of(request.scope).tenant_id,
+            user_id=require_id(user_id, "user_id") if user_id is not None else None,
+            status=status,
+            limit=limit,
+            before=_place(cursor) if cursor else None,
+        )
+        pages = await read_model.sessions(wanted)
+        more = len(pages) == limit
+        return as_json(
+            {
+                "data": [page.view for page in pages],
+                "next_cursor": _cursor(pages[-1].view) if more else None,
+            }
+        )
+
+    return list_sessions
+
+
+def session_reader(read_model: ReadModel, history: History) -> Callable[..., Awaitable[Response]]:
+    """GET /v1/sessions/{session_id}."""
+
+    async def get_session(request: Request, at_seq: int | None = None) -> Response:
+        key = session_key(request)
+        page = await require_session(read_model, key)
+        if at_seq is None:
+            return as_json(page.view)
+        return as_json(await state_at(history, page.view, at_seq))
+
+    return get_session
+
+
+async def require_session(read_model: ReadModel, key: SessionKey) -> SessionPage:
+    """The session's row.
+
+    Raises Rejected (`unknown_session`), also when it is another tenant's.
+    """
+    page = await read_model.session(key)
+    if page is None:
+        raise Rejected("unknown_session", f"there is no session {key[1]}")
+    return page
+
+
+def _cursor(view: SessionView) -> str:
+    place = msgspec.json.encode([view.created_at, view.session_id])
+    return base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def _place(cursor: str) -> tuple[str, str]:
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        return msgspec.json.decode(raw, type=tuple[str, str])
+    except (binascii.Error, ValueError) as error:
+        raise Rejected(
+            "invalid_request", "is not a `next_cursor` of this list", field="cursor"
+        ) from error

@@ -1,0 +1,102 @@
+"""POST and GET of turns. Posting is the hot path: a plain ASGI endpoint, one decode, no models between."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from services.gateway.accept import Accept
+from services.gateway.bodies import NewTurn
+from services.gateway.content import require_words
+from services.gateway.http.auth import caller_of
+from services.gateway.http.body import decode, read_body
+from services.gateway.http.problems import as_json
+from services.gateway.identity import require_id, require_key
+from services.gateway.ports import ReadModel
+from services.gateway.register import Register
+from services.gateway.views import TurnView
+from shared.errors import Rejected, Transient
+
+_new_turn = msgspec.json.Decoder(NewTurn)
+_JSON = (b"content-type", b"application/json")
+
+
+class PostTurn:
+    """POST /v1/sessions/{session_id}/turns as an ASGI application.
+
+    Raises what `problems.answer` knows. `max_waiting` bounds the requests that wait for Kafka, and
+    with them the memory they hold.
+    """
+
+    def __init__(self, accept: Accept, max_waiting: int) -> None:
+        self._accept = accept
+        self._max_waiting = max_waiting
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        caller = caller_of(scope)
+        session_id = require_id(scope["path_params"]["session_id"], "session_id")
+        body = await read_body(scope, receive)
+        turn = await self._post((caller.tenant_id, session_id), body, idempotency_key(scope))
+        content = b'{"turn_id":"%b","session_id":"%b","status":"accepted"}' % (
+            turn.turn_id.encode(),
+            session_id.encode(),
+        )
+        length = (b"content-length", b"%d" % len(content))
+        await send({"type": "http.response.start", "status": 202, "headers": [_JSON, length]})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _post(
+        self, key: tuple[str, str], body: bytes, idempotency_key: str | None
+    ) -> TurnView:
+        wish = decode(_new_turn, body)
+        require_words(wish.content)
+        if self._waiting >= self._max_waiting:
+            raise Transient(
+                "overloaded", "too many turns wait for the log: try again", retry_after=1
+            )
+        self._waiting += 1
+        try:
+            return await self._accept.turn(key, wish, idempotency_key)
+        finally:
+            self._waiting -= 1
+
+    async def as_documented(self, request: Request) -> None:
+        """Stands in for this endpoint in the framework's documents; `Front` routes the calls here."""
+        raise NotImplementedError
+
+
+def idempotency_key(scope: Scope) -> str | None:
+    """The header's value. Raises Rejected (`invalid_request`) when it is no key."""
+    for name, value in scope["headers"]:
+        if name == b"idempotency-key":
+            return require_key(value.decode("latin-1"))
+    return None
+
+
+def turn_reader(
+    read_model: ReadModel, register: Register
+) -> Callable[[Request], Awaitable[Response]]:
+    """GET /v1/sessions/{session_id}/turns/{turn_id}: what SQL knows, or what was just accepted here."""
+
+    async def get_turn(request: Request) -> Response:
+        caller = caller_of(request.scope)
+        session_id = require_id(request.path_params["session_id"], "session_id")
+        turn_id = require_id(request.path_params["turn_id"], "turn_id")
+        key = (caller.tenant_id, session_id, turn_id)
+        accepted = register.turn(key)
+        try:
+            turn = await read_model.turn(key) or accepted
+        except Transient:
+            if accepted is None:
+                raise
+            turn = accepted
+        if turn is None:
+            raise Rejected("unknown_turn", f"session {session_id} has no turn {turn_id}")
+        return as_json(turn)
+
+    return get_turn

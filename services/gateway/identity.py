@@ -1,0 +1,55 @@
+"""Which id does a thing get? The same request made twice gets the same one. Pure but for the last function."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from hashlib import sha256
+
+from shared.errors import Rejected
+
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+def derived(prefix: str, *parts: str) -> str:
+    """`prefix` and 32 hex digits that depend on nothing but `parts`.
+
+    A zero byte separates the parts; none of them can hold one.
+    """
+    return prefix + sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def turn_input(tenant_id: str, session_id: str, turn_id: str) -> str:
+    """`ce_id` of a turn's request: publishing it again is the same event."""
+    return derived("in_", tenant_id, session_id, "turn", turn_id)
+
+
+def keyed_turn(tenant_id: str, session_id: str, key: str) -> str:
+    """The turn that an Idempotency-Key stands for."""
+    return derived("turn_", tenant_id, session_id, key)
+
+
+def require_id(value: str, field: str) -> str:
+    """`value`, when it is an id. Raises Rejected (`invalid_request`) naming `field`."""
+    if _ID.fullmatch(value) is None:
+        raise Rejected(
+            "invalid_request", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -", field=field
+        )
+    return value
+
+
+def require_key(value: str | None) -> str | None:
+    """The Idempotency-Key, when it is one. Raises Rejected (`invalid_request`) naming the header."""
+    if value is not None and _KEY.fullmatch(value) is None:
+        raise Rejected(
+            "invalid_request",
+            "must be 1 to 255 printable ASCII characters",
+            field="Idempotency-Key",
+        )
+    return value
+
+
+def fresh(prefix: str) -> str:
+    """A new id nobody can guess."""
+    return prefix + secrets.token_hex(16)

@@ -1,0 +1,196 @@
+"""Who gets to hear of an event the moment it is published? Subscribers of its session, each with a
+bounded queue; and the ring, which keeps the newest events of all sessions for those who come just late.
+
+A subscriber that reads too slowly loses its queue, not its place: it is told so (`lagged`) and reads the
+history again from where it is. So memory is bounded by streams times queue, plus the ring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from msgspec import Struct
+from msgspec import json as msgjson
+
+from services.gateway.ports import Entry, SessionKey
+from shared import metrics
+from shared.errors import Transient
+
+MAX_STREAMS = 2_000
+QUEUE_EVENTS = 512
+QUEUE_BYTES = 4 * 1024 * 1024
+RING_BYTES = 64 * 1024 * 1024
+
+
+class Heading(Struct, frozen=True):
+    """What an event must say to find its readers. Decoding it costs a microsecond."""
+
+    tenant_id: str
+    session_id: str
+    type: str
+    seq: int = 0
+    at: str = ""
+
+
+_heading = msgjson.Decoder(Heading)
+
+
+def read_heading(value: bytes) -> Heading:
+    """Raises msgspec.DecodeError (ValidationError is one) when the value is no event or preview."""
+    return _heading.decode(value)
+
+
+class Preview(Struct, frozen=True):
+    """A preview on its way to a client: its type and JSON."""
+
+    type: str
+    value: bytes
+
+
+class Subscription:
+    """One reader of one session. Events come in order of publication, repeats included."""
+
+    def __init__(self, key: SessionKey, previews: bool) -> None:
+        self.key = key
+        self.previews = previews
+        self.lagged = False
+        self._items: deque[Entry | Preview] = deque()
+        self._bytes = 0
+        self._some = asyncio.Event()
+
+    def offer(self, item: Entry | Preview) -> None:
+        """Queue an item. Over the bound everything queued is dropped and `lagged` is set."""
+        if self.lagged:
+            return
+        self._items.append(item)
+        self._bytes += len(item.value)
+        self._some.set()
+        if len(self._items) > QUEUE_EVENTS or self._bytes > QUEUE_BYTES:
+            self.lag()
+            metrics.inc("turnstile_sse_slow_clients_total")
+
+    def lag(self) -> None:
+        """Drop what is queued; the reader has to read the history."""
+        self._items.clear()
+        self._bytes = 0
+        self.lagged = True
+        self._some.set()
+
+    def resume(self) -> None:
+        """Take part again after `lagged`; call it before reading the history."""
+        self.lagged = False
+        self._some.clear()
+
+    async def next(self, timeout: float) -> Entry | Preview | None:
+        """The next item; None after `timeout` seconds without one, or when `lagged`."""
+        if not self._items and not self.lagged:
+            self._some.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._some.wait()
+            except TimeoutError:
+                return None
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        self._bytes -= len(item.value)
+        return item
+
+
+class Ring:
+    """The newest events of all sessions, `limit` bytes of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._order: deque[SessionKey] = deque()
+        self._sessions: dict[SessionKey, deque[Entry]] = {}
+
+    def add(self, key: SessionKey, entry: Entry) -> None:
+        entries = self._sessions.setdefault(key, deque())
+        entries.append(entry)
+        self._order.append(key)
+        self._bytes += len(entry.value)
+        while self._bytes > self._limit and self._order:
+            self._drop_oldest()
+
+    def after(self, key: SessionKey, seq: int) -> list[Entry]:
+        """What is kept of this session beyond `seq`, in order of publication."""
+        return [entry for entry in self._sessions.get(key, ()) if entry.seq > seq]
+
+    def newest(self, key: SessionKey) -> int:
+        """The highest seq kept; 0 when none is."""
+        return max((entry.seq for entry in self._sessions.get(key, ())), default=0)
+
+    def _drop_oldest(self) -> None:
+        key = self._order.popleft()
+        entries = self._sessions[key]
+        self._bytes -= len(entries.popleft().value)
+        if not entries:
+            del self._sessions[key]
+
+
+class Live:
+    """The fan-out. One event loop owns it; nothing here waits."""
+
+    def __init__(self, *, max_streams: int = MAX_STREAMS, ring_bytes: int = RING_BYTES) -> None:
+        self._max_streams = max_streams
+        self._streams = 0
+        self._readers: dict[SessionKey, set[Subscription]] = {}
+        self.ring = Ring(ring_bytes)
+
+    def subscribe(self, key: SessionKey, previews: bool) -> Subscription:
+        """Hear of everything published from now on. Raises Transient (`too_many_streams`)."""
+        if self._streams >= self._max_streams:
+            raise Transient(
+                "too_many_streams",
+                f"this gateway serves {self._max_streams} streams already: try again later",
+                retry_after=5,
+            )
+        subscription = Subscription(key, previews)
+        self._readers.setdefault(key, set()).add(subscription)
+        self._count(1)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """The reader is gone; a second call does nothing."""
+        readers = self._readers.get(subscription.key)
+        if readers is None or subscription not in readers:
+            return
+        readers.discard(subscription)
+        if not readers:
+            del self._readers[subscription.key]
+        self._count(-1)
+
+    def event(self, heading: Heading, value: bytes) -> None:
+        """An event was published."""
+        key = (heading.tenant_id, heading.session_id)
+        entry = Entry(heading.seq, heading.type, heading.at, value)
+        self.ring.add(key, entry)
+        for reader in self._readers.get(key, ()):
+            reader.offer(entry)
+
+    def preview(self, heading: Heading, value: bytes) -> None:
+        """A preview was published; nobody keeps it."""
+        readers = self._readers.get((heading.tenant_id, heading.session_id))
+        if readers is None:
+            return
+        preview = Preview(heading.type, value)
+        for reader in readers:
+            if reader.previews and not reader.lagged:
+                reader.offer(preview)
+
+    def missed(self) -> None:
+        """Something may have been published unheard: every reader reads its history again."""
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.lag()
+
+    @property
+    def streams(self) -> int:
+        return self._streams
+
+    def _count(self, change: int) -> None:
+        self._streams += change
+        metrics.set_gauge("turnstile_sse_streams", self._streams)

@@ -1,0 +1,198 @@
+"""The gateway's process: settings, then adapters, then rooms, then HTTP until SIGTERM or SIGINT.
+
+Stopping takes ten seconds at most: streams are ended, requests under way answered, the producer and the
+rows written behind are flushed. The only place of this service that builds anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import uvicorn
+import uvloop
+from pydantic import ValidationError
+from starlette.types import ASGIApp
+
+from services.gateway.accept import Accept
+from services.gateway.adapters.clickhouse import ClickHouseArchive
+from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
+from services.gateway.adapters.kafka_inputs import KafkaInputs
+from services.gateway.adapters.kafka_log import KafkaLog
+from services.gateway.adapters.sql import SqlReadModel, open_engine
+from services.gateway.history import History
+from services.gateway.http.app import Rooms, build
+from services.gateway.http.auth import Keys
+from services.gateway.listener import Listener
+from services.gateway.live import Live
+from services.gateway.projector import Projector
+from services.gateway.register import Register
+from services.gateway.settings import Settings
+from services.gateway.written_behind import WrittenBehind
+from shared import logs, telemetry
+from shared.clock import utcnow
+
+STOP_SECONDS = 10.0
+REQUESTS_SECONDS = 3
+FLUSH_SECONDS = 2.0
+_log = logs.get("gateway.main")
+
+
+@dataclass
+class Gateway:
+    """Everything that runs. Made inside the event loop; nothing connects before `running`."""
+
+    settings: Settings
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        database = settings.database
+        engine = open_engine(database.database_url.get_secret_value(), database.database_pool)
+        self.read_model = SqlReadModel(engine)
+        self.inputs = KafkaInputs(settings.kafka)
+        self.archive = ClickHouseArchive(settings.archive.clickhouse_url.get_secret_value())
+        self.feed = KafkaFeed(settings.kafka)
+        self.live = Live(max_streams=settings.http.gateway_max_streams)
+        self.register = Register()
+        self.behind = WrittenBehind(self.read_model)
+        tail = KafkaTail(settings.kafka).records
+        self.listener = Listener(tail, self.live, self.register)
+        self.projector = Projector(self.feed, self.read_model, settings.tenants.knows)
+        self.log = KafkaLog(settings.kafka)
+
+    def application(self) -> ASGIApp:
+        """The HTTP side."""
+        accept = Accept(self.inputs, self.read_model, self.register, self.behind, utcnow)
+        rooms = Rooms(
+            accept=accept,
+            read_model=self.read_model,
+            register=self.register,
+            history=History(self.archive, self.log, self.live, self.read_model),
+            live=self.live,
+            checks={
+                "kafka": self.inputs.check,
+                "database": self.read_model.check,
+                "clickhouse": self.archive.check,
+            },
+            closing=self.closing,
+            max_waiting=self.settings.http.gateway_max_waiting,
+        )
+        return build(rooms, Keys(self.settings.tenants.keys))
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """The background work goes on inside the block; afterwards all is flushed and closed."""
+        self.inputs.start()
+        tasks = [
+            _forever("projector", self.projector.run()),
+            _forever("listener", self.listener.run()),
+            _forever("written-behind", self.behind.run()),
+        ]
+        try:
+            yield
+        finally:
+            await self.inputs.stop(FLUSH_SECONDS)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.behind.flush(FLUSH_SECONDS)
+            await asyncio.gather(self.feed.stop(), self.archive.stop(), self.read_model.stop())
+
+
+def _forever(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Background work whose unexpected end stops the process: better none than half a gateway."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.critical("background work ended", work=name, exc_info=task.exception())
+            signal.raise_signal(signal.SIGTERM)
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    return task
+
+
+class _Server(uvicorn.Server):
+    """Ends the streams before it waits for requests to end; they would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
+        super().__init__(config)
+        self._closing = closing
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        _log.info("stopping")
+        self._closing.set()
+        self.should_exit = True
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until a signal."""
+    gateway = Gateway(settings)
+    config = uvicorn.Config(
+        gateway.application(),
+        host=settings.http.gateway_host,
+        port=settings.http.gateway_port,
+        loop="uvloop",
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=REQUESTS_SECONDS,
+    )
+    async with gateway.running():
+        await _Server(config, gateway.closing).serve()
+
+
+def main() -> None:
+    """The command `python -m services.gateway.main`; everything is set by the environment."""
+    parser = argparse.ArgumentParser(
+        prog="python -m services.gateway.main",
+        description="Turnstile's HTTP gateway. Settings come from the environment: "
+        "TURNSTILE_GATEWAY_HOST, TURNSTILE_GATEWAY_PORT (8080), TURNSTILE_API_KEYS "
+        "(key:tenant[:scope+scope],…; scopes read, write, admin), TURNSTILE_TENANTS, "
+        "TURNSTILE_KAFKA_BOOTSTRAP, TURNSTILE_DATABASE_URL, TURNSTILE_CLICKHOUSE_URL, "
+        "TURNSTILE_LOG_LEVEL, OTEL_EXPORTER_OTLP_ENDPOINT.",
+    )
+    parser.parse_args()
+    try:
+        settings = Settings()
+    except (ValidationError, ValueError) as error:
+        sys.exit(f"gateway: {error}")
+    database = settings.database.database_url.get_secret_value()
+    archive = settings.archive.clickhouse_url.get_secret_value()
+    secrets = [*settings.tenants.keys, *_passwords(database, archive)]
+    logs.configure("gateway", settings.telemetry.turnstile_log_level, secrets)
+    tracing = telemetry.start("gateway", settings.instance, settings.telemetry, archive)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    finally:
+        tracing.shutdown()
+
+
+def _passwords(*urls: str) -> list[str]:
+    return [password for url in urls if (password := urlsplit(url).password)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What the gateway asks of the world. Owned here; implemented in `adapters`.
+
+Every call is bounded in time by its adapter and raises `shared.errors.Transient` when its part does not answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from services.gateway.views import SessionPage, TurnView
+from shared.bus.envelope import Envelope, Headers
+
+SessionKey = tuple[str, str]  # tenant, session
+TurnKey = tuple[str, str, str]  # tenant, session, turn
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record as it came from a topic. `at_ms` is Kafka's timestamp, milliseconds since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: Headers
+    at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A recorded event on its way to a client: `value` is the event's JSON."""
+
+    seq: int
+    type: str
+    at: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """A turn's row: `seq` is the number of the event it shows, 0 before the first."""
+
+    view: TurnView
+    seq: int = 0
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one batch of records makes of the read model; `forgotten` are sessions whose turns are dropped."""
+
+    sessions: dict[SessionKey, SessionPage] = field(default_factory=dict)
+    turns: dict[TurnKey, StoredTurn] = field(default_factory=dict)
+    forgotten: set[SessionKey] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFilter:
+    """Which sessions of one tenant; `before` is (created_at, session_id) of the last one seen, newest first."""
+
+    tenant_id: str
+    user_id: str | None = None
+    status: str | None = None
+    limit: int = 50
+    before: tuple[str, str] | None = None
+
+
+class Inputs(Protocol):
+    """`turnstile.inputs.v1`, written to."""
+
+    async def publish(self, envelope: Envelope, value: bytes) -> None:
+        """Return when the record is safe on all replicas; the key is the envelope's subject.
+
+        Raises Transient (`kafka_unavailable`) after 5 s at most; the record may have landed all the same.
+        """
+
+    async def check(self) -> None:
+        """Raise Transient when the log does not answer."""
+
+
+class ReadModel(Protocol):
+    """The gateway's own tables."""
+
+    async def session(self, key: SessionKey) -> SessionPage | None: ...
+
+    async def turn(self, key: TurnKey) -> TurnView | None: ...
+
+    async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
+        """Newest first, at most `limit`."""
+
+    async def load(
+        self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
+    ) -> tuple[Mapping[SessionKey, SessionPage], Mapping[TurnKey, StoredTurn]]:
+        """Those that exist."""
+
+    async def add(
+        self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
+    ) -> None:
+        """Insert those that do not exist; leave the others as they are. All or nothing."""
+
+    async def save(self, changes: Changes) -> None:
+        """Write the changes in one transaction; a row that is further on (`last_seq`, `seq`) stays."""
+
+    async def check(self) -> None:
+        """Raise Transient when the database does not answer."""
+
+
+class Archive(Protocol):
+    """The view `events` in ClickHouse."""
+
+    async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
+        """Events with seq > `after`, in order of seq, at most `limit`; holes are possible while rows arrive."""
+
+    async def check(self) -> None:
+        """Raise Transient when ClickHouse does not answer."""
+
+
+class Log(Protocol):
+    """`turnstile.events.v1`, read back."""
+
+    def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
+        """Events of one session with seq > `after` published at or after `since`, up to the log's end at the call.
+
+        In the order of the log, repeats included. Costs a read of the session's partition from `since` on.
+        """
+
+
+class Feed(Protocol):
+    """A consumer whose offsets this process commits."""
+
+    async def batch(self, timeout: float) -> Sequence[Record]:
+        """The next records, or none after `timeout` seconds."""
+
+    async def commit(self) -> None:
+        """Remember that every record handed out so far is dealt with."""
+
+    async def rewind(self) -> None:
+        """Hand out again whatever was not committed."""

@@ -1,0 +1,115 @@
+"""How do the topics reach the gateway's tables? Batch by batch: read, apply, write, then commit the offsets.
+
+A batch that was written but not committed is applied again and changes nothing (`last_seq`, `seq`).
+Inputs that nobody could use are left to the agent-worker, which dead-letters them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from services.gateway.ports import Feed, ReadModel, Record
+from services.gateway.project import Projection, turns_needed
+from shared import logs, metrics, telemetry
+from shared.bus import envelope
+from shared.bus.topics import INPUTS
+from shared.errors import Corrupt, Transient
+from shared.moment import normal
+from shared.session.events import Event, read_event
+from shared.session.inputs import Request, TurnRequested, read_request
+
+POLL_SECONDS = 1.0
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+Input = tuple[Request, str]
+_log = logs.get("gateway.projector")
+
+
+class Projector:
+    """One consumer, one writer. `knows` says whether a tenant is served here."""
+
+    def __init__(self, feed: Feed, read_model: ReadModel, knows: Callable[[str], bool]) -> None:
+        self._feed = feed
+        self._read_model = read_model
+        self._knows = knows
+
+    async def run(self) -> None:
+        """Project for ever; what is away is waited for, with growing waits."""
+        wait = FIRST_WAIT
+        while True:
+            try:
+                await self.step()
+                wait = FIRST_WAIT
+            except Transient as error:
+                _log.warning("projection waits", reason=error.reason, detail=str(error))
+                await self._feed.rewind()
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, LONGEST_WAIT)
+
+    async def step(self) -> None:
+        """One batch. Raises Transient with nothing committed; the batch will come again."""
+        records = await self._feed.batch(POLL_SECONDS)
+        if not records:
+            return
+        await self._apply(records)
+        await self._feed.commit()
+
+    async def _apply(self, records: Sequence[Record]) -> None:
+        found = [(record, self._read(record)) for record in records]
+        requests = [item for _, item in found if isinstance(item, tuple)]
+        events = [item for _, item in found if isinstance(item, Event)]
+        keys = {(e.tenant_id, e.session_id) for e in events}
+        keys |= {(request.tenant_id, request.session_id) for request, _ in requests}
+        sessions, _ = await self._read_model.load(keys, ())
+        needed = turns_needed(events, sessions)
+        needed |= {
+            (r.tenant_id, r.session_id, r.turn_id)
+            for r, _ in requests
+            if isinstance(r, TurnRequested)
+        }
+        _, turns = await self._read_model.load((), needed)
+        projection = Projection(sessions, turns)
+        for record, item in found:
+            _apply_one(projection, record, item)
+        await self._read_model.save(projection.changes)
+        metrics.inc("turnstile_inputs_projected_total", len(requests))
+        metrics.inc("turnstile_events_projected_total", len(events))
+
+    def _read(self, record: Record) -> Input | Event | None:
+        try:
+            if record.topic == INPUTS.name:
+                return self._input(record)
+            return read_event(record.value)
+        except (Corrupt, KeyError, ValueError, msgspec.DecodeError) as error:
+            _log.info(
+                "a record is left out",
+                source=f"{record.topic}/{record.partition}/{record.offset}",
+                error=type(error).__name__,
+            )
+            return None
+
+    def _input(self, record: Record) -> Input | None:
+        about = envelope.read(record.headers)
+        request = read_request(about.type, record.value)
+        normal(request.at)
+        same = record.key == request.session_id.encode() and about.subject == request.session_id
+        if not same or not self._knows(request.tenant_id):
+            return None
+        return request, telemetry.trace_id_of(about.traceparent)
+
+
+def _apply_one(projection: Projection, record: Record, item: Input | Event | None) -> None:
+    try:
+        if isinstance(item, Event):
+            projection.event(item)
+        elif item is not None:
+            projection.request(*item)
+    except (msgspec.DecodeError, ValueError) as error:
+        # The worker wrote it, so this is a bug of ours; one session's page must not stop the others.
+        _log.error(
+            "an event could not be applied",
+            source=f"{record.topic}/{record.partition}/{record.offset}",
+            error=str(error),
+        )

@@ -1,0 +1,44 @@
+"""Every value the gateway takes from its environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from pydantic import Field
+
+from shared.settings import (
+    ArchiveSettings,
+    Block,
+    DatabaseSettings,
+    KafkaSettings,
+    TelemetrySettings,
+    TenantSettings,
+)
+
+
+class HttpSettings(Block):
+    """Where the gateway listens, and how much it takes on at once."""
+
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = Field(default=8080, ge=0, le=65535)
+    gateway_max_streams: int = Field(default=2_000, ge=1)
+    gateway_max_waiting: int = Field(default=5_000, ge=1)
+
+
+class Settings:
+    """The blocks the gateway needs. Raises pydantic.ValidationError or ValueError naming the variable."""
+
+    def __init__(self) -> None:
+        self.http = HttpSettings()
+        self.kafka = KafkaSettings()
+        self.database = DatabaseSettings()
+        self.archive = ArchiveSettings()
+        self.tenants = TenantSettings()
+        self.telemetry = TelemetrySettings()
+        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+        if not self.tenants.keys:
+            raise ValueError(
+                "TURNSTILE_API_KEYS is empty: nobody could call this gateway; "
+                "set it to key:tenant[:scope+scope], pairs separated by commas"
+            )

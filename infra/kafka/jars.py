@@ -111,6 +111,8 @@ def _verified(jar: Jar, staging: Path, repository: str) -> Path:
             path = _download(jar, staging / str(attempt), repository)
         except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
             reason = f"could not be fetched: {error}"
+            if "CERTIFICATE_VERIFY_FAILED" in reason:
+                _trust_what_the_machine_trusts()
             continue
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if found == jar.sha256:
@@ -120,6 +122,13 @@ def _verified(jar: Jar, staging: Path, repository: str) -> Path:
         f"{jar.coordinate} {reason}. Check the network (or set TURNSTILE_MAVEN_URL to a mirror), "
         "or set TURNSTILE_KAFKA_BOOTSTRAP to a broker of your own."
     )
+
+
+def _trust_what_the_machine_trusts() -> None:
+    """Behind a proxy with a certificate of its own, only the machine's store knows it."""
+    import truststore
+
+    truststore.inject_into_ssl()
 
 
 def _download(jar: Jar, folder: Path, repository: str) -> Path:

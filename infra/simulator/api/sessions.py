@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -56,7 +57,7 @@ class Sessions:
         names = ("agent_id", "agent_version", "statuses", "include_archived", "deployment_id")
         query = Query(request, *names, "memory_store_id", "limit", "order", "page", *RANGES)
         order = query.choice("order", ("asc", "desc"), "desc")
-        sessions = [s for s in self._world.sessions.values() if _listed(s, query)]
+        sessions = list(filter(_filter(query), self._world.sessions.values()))
         if order == "desc":
             sessions.reverse()
         name = ":".join(
@@ -116,20 +117,26 @@ class Sessions:
         return self._world.session(request.path_params["session_id"])
 
 
-def _listed(session: Session, query: Query) -> bool:
+def _filter(query: Query) -> Callable[[Session], bool]:
+    """The filter of a listing, checked before the first session is looked at."""
     statuses = query.many("statuses", STATUSES)
     low, high = query.span()
-    version = query.number("agent_version")
-    return (
-        (not statuses or session.seen_status in statuses)
-        and (query.flag("include_archived") or session.archived_at is None)
-        and query.text("agent_id") in (None, session.agent["id"])
-        and version in (0, session.agent["version"])
-        and query.text("deployment_id") is None
-        and query.text("memory_store_id") is None
-        and (low is None or session.created_at >= low)
-        and (high is None or session.created_at < high)
-    )
+    agent, version = query.text("agent_id"), query.number("agent_version")
+    archived = query.flag("include_archived")
+    elsewhere = query.text("deployment_id") or query.text("memory_store_id")  # none exist here
+
+    def keep(session: Session) -> bool:
+        return (
+            not elsewhere
+            and (not statuses or session.seen_status in statuses)
+            and (archived or session.archived_at is None)
+            and agent in (None, session.agent["id"])
+            and version in (0, session.agent["version"])
+            and (low is None or session.created_at >= low)
+            and (high is None or session.created_at < high)
+        )
+
+    return keep
 
 
 def _apply(session: Session, asked: UpdateSession) -> JSON:

@@ -21,7 +21,7 @@ async def strike(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, sen
     if fault.kind == "respond":
         await refuse(_refusal(fault), scope["request_id"], send)
     elif fault.kind == "drop":
-        drop(scope)
+        await _sever(scope, receive)
     elif fault.kind == "delay":
         await asyncio.sleep(fault.seconds)
         await app(scope, receive, send)
@@ -37,7 +37,7 @@ async def _land(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send
 
     await app(scope, receive, keep)
     if fault.kind == "land_then_drop":
-        drop(scope)
+        await _sever(scope, receive)
         return
     if fault.kind == "land_then_respond":
         await refuse(_refusal(fault), scope["request_id"], send)
@@ -45,6 +45,13 @@ async def _land(fault: Fault, app: ASGIApp, scope: Scope, receive: Receive, send
     await asyncio.sleep(fault.seconds)
     for message in answer:
         await send(message)
+
+
+async def _sever(scope: Scope, receive: Receive) -> None:
+    """Breaks the connection and waits until the server has noticed."""
+    drop(scope)
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _refusal(fault: Fault) -> ApiError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import textwrap
 from typing import Annotated
 
 import typer
@@ -57,8 +58,9 @@ def _clickhouse(dry_run: bool) -> None:
         from infra.clickhouse.migrate import migrate as migrate_clickhouse
 
         days = ArchiveSettings().archive_ttl_days
-        done = migrate_clickhouse(where.url, dry_run=dry_run, ttl_days=days, say=_quiet)
-        _tell("clickhouse", where.shown, done)
+        said: list[str] = []
+        migrate_clickhouse(where.url, dry_run=dry_run, ttl_days=days, say=said.append)
+        _tell("clickhouse", where.shown, said)
 
 
 def _topics(dry_run: bool) -> None:
@@ -76,9 +78,5 @@ def _topics(dry_run: bool) -> None:
 
 def _tell(part: str, where: str, done: list[str]) -> None:
     typer.echo(f"{part} ({where}): {'up to date' if not done else ''}".rstrip())
-    for line in done:
-        typer.echo(f"  {line}")
-
-
-def _quiet(_: str) -> None:
-    """Each step is in the list that comes back."""
+    for step in done:
+        typer.echo(textwrap.indent(step, "  "))

@@ -1,0 +1,79 @@
+"""What is taken to ClickHouse in one go? Good records, bad ones with their reason, and how far they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.agent_worker.recorder.ports import Record
+from services.agent_worker.recorder.rows import read_row
+from shared.errors import Corrupt
+from shared.session.events import TURN_ENDS
+
+# Traces a batch's span is linked to; more would make it the largest row of the batch.
+MAX_LINKS = 64
+# A record's own cost beside its value and headers, roughly.
+OVERHEAD = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A record nobody can use, and why: a stable word and words."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records in the order they came. `reach` has the next offset per (topic, partition), bad records included.
+
+    `ends` are the traceparents of turns that ended here, `links` some traceparents of the rest; `oldest` is the
+    smallest timestamp in milliseconds.
+    """
+
+    rows: list[Record] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    size: int = 0
+    reach: dict[tuple[str, int], int] = field(default_factory=dict)
+    ends: dict[str, None] = field(default_factory=dict)
+    links: dict[str, None] = field(default_factory=dict)
+    oldest: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.reach)
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.letters)
+
+    def add(self, record: Record) -> bool:
+        """Take a record; False when it is a bad one, which is then among the letters."""
+        self.reach[record.topic, record.partition] = record.offset + 1
+        if self.oldest is None or record.timestamp < self.oldest:
+            self.oldest = record.timestamp
+        self.size += len(record.value or b"") + OVERHEAD
+        try:
+            row = read_row(record.value)
+        except Corrupt as error:
+            self.letters.append(Letter(record, error.reason, str(error)))
+            return False
+        self.rows.append(record)
+        if row.type in TURN_ENDS:
+            self._trace(self.ends, record)
+        elif len(self.links) < MAX_LINKS:
+            self._trace(self.links, record)
+        return True
+
+    def _trace(self, traces: dict[str, None], record: Record) -> None:
+        parent = traceparent_of(record.headers)
+        if parent:
+            traces[parent] = None
+
+
+def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:
+    """The traceparent header's text; "" without one."""
+    for name, value in headers:
+        if name == "traceparent" and value:
+            return value.decode("ascii", errors="replace")
+    return ""

@@ -1,0 +1,58 @@
+"""When is bad data a bad deploy? When so much of it comes that the fault must be ours.
+
+A few dead letters are for an operator to look at. A stream of them means that this recorder and its events no
+longer understand each other: it stops, with offsets uncommitted, and everything is still in the log.
+"""
+
+from __future__ import annotations
+
+# The share counts among about this many of the latest records ...
+WINDOW = 1000
+# ... and only when so many were seen: one bad record among the first three says nothing.
+LEAST = 200
+
+
+class Braked(Exception):
+    """Too many dead letters; the message says how many, and what to do."""
+
+
+class Brake:
+    """Counts good and bad records. `ratio` is the largest share of bad ones, `consecutive` the longest run."""
+
+    def __init__(self, *, ratio: float, consecutive: int) -> None:
+        self._ratio = ratio
+        self._consecutive = consecutive
+        self._run = 0
+        self._seen = 0.0
+        self._bad = 0.0
+
+    def good(self, count: int) -> None:
+        """So many records in a row were fine."""
+        if count > 0:
+            self._run = 0
+            self._look(count, 0)
+
+    def bad(self) -> None:
+        """One record was not. Raises Braked when that was one too many."""
+        self._run += 1
+        self._look(1, 1)
+        if self._run >= self._consecutive:
+            raise Braked(_words(f"{self._run} records in a row can't be archived"))
+        if self._seen >= LEAST and self._bad > self._ratio * self._seen:
+            share = f"{self._bad:.0f} of the latest {self._seen:.0f} records can't be archived"
+            raise Braked(_words(share))
+
+    def _look(self, seen: int, bad: int) -> None:
+        self._seen += seen
+        self._bad += bad
+        if self._seen > WINDOW:
+            self._bad *= WINDOW / self._seen
+            self._seen = WINDOW
+
+
+def _words(what: str) -> str:
+    return (
+        f"{what}: that looks like a bad deploy, not like bad data. Nothing of this batch was committed; "
+        "look at the reasons above, deploy a recorder that reads these events, or raise "
+        "TURNSTILE_RECORDER_DEAD_CONSECUTIVE or TURNSTILE_RECORDER_DEAD_RATIO to let them go to turnstile.dead.v1"
+    )

@@ -1,0 +1,255 @@
+"""How do records get from the log into the archive? Read, insert, commit: in this order, always.
+
+One batch is inserted while the next is read, and no more than that is held: while ClickHouse is away the
+partitions are paused, polling goes on (so the group keeps this member), and the log is the buffer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection
+from typing import Protocol
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+
+from services.agent_worker.recorder import spans
+from services.agent_worker.recorder.archive import Archive
+from services.agent_worker.recorder.batch import Batch, Letter
+from services.agent_worker.recorder.brake import Brake
+from services.agent_worker.recorder.kafka import GROUP, TOPIC
+from services.agent_worker.recorder.ports import Log, Record
+from services.agent_worker.recorder.settings import RecorderSettings
+from shared import logs, metrics
+from shared.clock import Clock
+
+# How long an insert may take before reading is paused and polling goes on without reading.
+PAUSE_AFTER_S = 2.0
+# A rebalance waits this long for the batch that is being inserted; the group waits 30 s for us.
+REVOKE_TIMEOUT_S = 10.0
+# Of the whole stop: the batch being inserted and the one in hand.
+STOP_TIMEOUT_S = 10.0
+# Kafka away: how long a dead letter or a commit waits before the next try.
+RETRY_S = 1.0
+
+log = logs.get("recorder")
+
+
+class Sender(Protocol):
+    """Takes letters to turnstile.dead.v1; raises KafkaError."""
+
+    async def send(self, letters: list[Letter]) -> None: ...
+
+
+class Recorder(ConsumerRebalanceListener):
+    """Reads the events topic into the archive until `stop`.
+
+    At every moment there is at most one batch in hand (being read), one in flight (being inserted), and a remainder
+    of the last read. Offsets are committed when a batch is in and its bad records are dead letters.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        archive: Archive,
+        dead: Sender,
+        brake: Brake,
+        settings: RecorderSettings,
+        clock: Clock,
+        topic: str = TOPIC,
+    ) -> None:
+        self._log = log
+        self._archive = archive
+        self._dead = dead
+        self._brake = brake
+        self._settings = settings
+        self._clock = clock
+        self._topic = topic
+        self._hand = Batch()
+        self._hand_since = 0.0
+        self._rest: deque[Record] = deque()
+        self._flight: asyncio.Task[None] | None = None
+        # Raised by every rebalance: what was read before it is read again by whoever has the partition now.
+        self._generation = 0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Ask `run` to finish what is in hand and return."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Record until stopped. Raises Braked, or whatever made going on impossible; offsets are then as far as
+        the last batch that went well."""
+        self._log.subscribe([self._topic], listener=self)
+        reading = asyncio.create_task(self._read(), name="recorder-read")
+        stopping = asyncio.create_task(self._stopping.wait(), name="recorder-stop")
+        try:
+            await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                await self._settle()
+                await reading
+        finally:
+            for task in (reading, stopping):
+                task.cancel()
+            await asyncio.wait({reading, stopping})
+        await self._finish()
+
+    async def _read(self) -> None:
+        while True:
+            self._refill(await self._poll())
+            if self._is_due():
+                await self._launch()
+
+    async def _poll(self) -> list[Record]:
+        """Records, in order per partition; none when the batch in hand is due first."""
+        if self._rest:
+            return []
+        room = self._settings.recorder_batch_rows - len(self._hand)
+        wait = self._settings.recorder_batch_seconds
+        if self._hand:
+            wait = max(0.0, self._hand_since + wait - self._now())
+        found = await self._log.getmany(timeout_ms=int(wait * 1000), max_records=max(1, room))
+        return [record for records in found.values() for record in records]
+
+    def _refill(self, records: list[Record]) -> None:
+        """Move records into the hand until it is full; the rest waits."""
+        self._rest.extend(records)
+        if self._rest and not self._hand:
+            self._hand_since = self._now()
+        good = 0
+        while self._rest and not self._is_full():
+            if self._hand.add(self._rest.popleft()):
+                good += 1
+                continue
+            self._brake.good(good)
+            good = 0
+            self._note(self._hand.letters[-1])
+            self._brake.bad()
+        self._brake.good(good)
+
+    def _note(self, letter: Letter) -> None:
+        """Said before the brake is pulled, whose message points here."""
+        log.warning("bad record", reason=letter.reason, detail=letter.detail)
+
+    def _is_full(self) -> bool:
+        settings = self._settings
+        return (
+            len(self._hand) >= settings.recorder_batch_rows
+            or self._hand.size >= settings.recorder_batch_bytes
+        )
+
+    def _is_due(self) -> bool:
+        age = self._now() - self._hand_since
+        return bool(self._hand) and (
+            self._is_full() or age >= self._settings.recorder_batch_seconds
+        )
+
+    async def _launch(self) -> None:
+        """Send the hand on its way as soon as the batch before it has landed."""
+        await self._landed()
+        batch, self._hand = self._hand, Batch()
+        if batch:
+            flight = self._fly(batch, self._generation)
+            self._flight = asyncio.create_task(flight, name="recorder-insert")
+            self._flight.add_done_callback(self._crashed)
+
+    def _crashed(self, flight: asyncio.Task[None]) -> None:
+        """A flight that failed ends the run even when nothing more is read."""
+        if not flight.cancelled() and flight.exception() is not None:
+            self._stopping.set()
+
+    async def _landed(self) -> None:
+        """Wait for the batch in flight, paused but polling; its exception is raised here."""
+        paused: Collection[TopicPartition] = ()
+        while self._flight is not None and not self._flight.done():
+            await asyncio.wait({self._flight}, timeout=PAUSE_AFTER_S)
+            if not self._flight.done():
+                paused = self._log.assignment()
+                self._log.pause(*paused)
+                metrics.set_gauge("turnstile_recorder_paused", 1)
+                found = await self._log.getmany(timeout_ms=0)
+                self._rest.extend(record for records in found.values() for record in records)
+        if paused:
+            self._log.resume(*self._log.assignment())
+            metrics.set_gauge("turnstile_recorder_paused", 0)
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            await flight
+
+    async def _fly(self, batch: Batch, generation: int) -> None:
+        """Insert, bury, commit."""
+        with spans.batch_span(batch):
+            start = self._clock()
+            with spans.insert_span(batch):
+                refused = await self._archive.bring_in(batch.rows)
+            end = self._clock()
+            spans.archived(batch, start, end)
+            await self._bury([*batch.letters, *refused])
+            await self._commit(batch, generation)
+        if batch.oldest is not None:
+            age = end.timestamp() - batch.oldest / 1000
+            metrics.observe("turnstile_event_archived_seconds", max(0.0, age))
+
+    async def _bury(self, letters: list[Letter]) -> None:
+        while letters:
+            try:
+                await self._dead.send(letters)
+            except KafkaError as error:
+                log.warning("dead letters wait: kafka", error=type(error).__name__)
+                await asyncio.sleep(RETRY_S)
+            else:
+                return
+
+    async def _commit(self, batch: Batch, generation: int) -> None:
+        """Commit what the batch reaches, unless the partitions changed hands since it was read."""
+        if generation != self._generation:
+            log.info("offsets left to the new owner", records=len(batch))
+            return
+        offsets = {
+            TopicPartition(topic, partition): offset
+            for (topic, partition), offset in batch.reach.items()
+        }
+        try:
+            await self._log.commit(offsets)
+        except KafkaError as error:
+            # The next batch's commit reaches further; without one the rows come again and are replaced.
+            log.warning("offsets not committed", error=type(error).__name__)
+        self._measure_lag(offsets)
+
+    def _measure_lag(self, committed: dict[TopicPartition, int]) -> None:
+        lag = 0
+        for partition, offset in committed.items():
+            end = self._log.highwater(partition)
+            lag += max(0, (end or offset) - offset)
+        metrics.set_gauge("turnstile_consumer_lag_records", lag, group=GROUP, topic=self._topic)
+
+    async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        """Let the batch in flight land and drop what was only read: the next owner reads it again."""
+        if self._flight is not None:
+            await asyncio.wait({self._flight}, timeout=REVOKE_TIMEOUT_S)
+        self._generation += 1
+        self._hand = Batch()
+        self._rest.clear()
+
+    async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        log.info("partitions assigned", partitions=sorted(item.partition for item in assigned))
+
+    async def _settle(self) -> None:
+        """Reading has failed: let the batch in flight land, drop the one in hand."""
+        if self._flight is not None:
+            await asyncio.wait({self._flight}, timeout=STOP_TIMEOUT_S)
+
+    async def _finish(self) -> None:
+        """Stopped: bring in what is in flight and in hand, within STOP_TIMEOUT_S; the rest stays in the log."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._launch()
+                await self._landed()
+        except TimeoutError:
+            log.warning("stopped with a batch uncommitted; it will be read again")
+            if self._flight is not None:
+                self._flight.cancel()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

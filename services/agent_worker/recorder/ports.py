@@ -1,0 +1,68 @@
+"""What the recorder needs of the world: a log to read, an archive to write, a place for bad records."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from aiokafka import ConsumerRebalanceListener, TopicPartition
+
+
+class Record(Protocol):
+    """What is used of a Kafka record. `timestamp` is in milliseconds since 1970."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Log(Protocol):
+    """The part of AIOKafkaConsumer that is used; offsets are those of the next record, as Kafka counts them."""
+
+    def subscribe(
+        self, topics: Sequence[str], *, listener: ConsumerRebalanceListener | None = None
+    ) -> None: ...
+    def assignment(self) -> Collection[TopicPartition]: ...
+    def pause(self, *partitions: TopicPartition) -> None: ...
+    def resume(self, *partitions: TopicPartition) -> None: ...
+    def highwater(self, partition: TopicPartition) -> int | None: ...
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+    async def topics(self) -> Collection[str]: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def getmany(
+        self, *, timeout_ms: int, max_records: int | None = None
+    ) -> Mapping[TopicPartition, Sequence[Record]]:
+        """Records of partitions this member owns now, never of paused ones; empty after `timeout_ms`."""
+
+
+class Out(Protocol):
+    """The part of AIOKafkaProducer that is used."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def send_and_wait(
+        self,
+        topic: str,
+        *,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> object: ...
+
+
+class Writer(Protocol):
+    """Blocking; raises Refused or Away (see `writer`)."""
+
+    def insert(self, body: bytes, token: str) -> None: ...

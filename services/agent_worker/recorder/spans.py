@@ -1,0 +1,59 @@
+"""How does a turn's trace reach the archive? Through a span of the insert that holds the turn's end."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from datetime import datetime
+
+from services.agent_worker.recorder.batch import Batch
+from services.agent_worker.recorder.kafka import GROUP, TOPIC
+from services.agent_worker.recorder.writer import TABLE
+from shared import telemetry
+from shared.telemetry import Attributes, Span, SpanKind
+
+
+def batch_span(batch: Batch) -> AbstractContextManager[Span]:
+    """Around everything that happens to a batch; linked to traces in it, a child of none."""
+    return telemetry.span(
+        "process turnstile.events.v1",
+        kind=SpanKind.CONSUMER,
+        links=[*batch.ends, *batch.links][:64],
+        attributes={
+            "messaging.system": "kafka",
+            "messaging.operation.name": "process",
+            "messaging.destination.name": TOPIC,
+            "messaging.consumer.group.name": GROUP,
+            "messaging.batch.message_count": len(batch),
+        },
+    )
+
+
+def insert_span(batch: Batch) -> AbstractContextManager[Span]:
+    """Around the insert itself, below the batch's span."""
+    return telemetry.span(
+        "INSERT session_events", kind=SpanKind.CLIENT, attributes=_attributes(batch)
+    )
+
+
+def archived(batch: Batch, start: datetime, end: datetime) -> None:
+    """The insert once more in the trace of each turn that ended in the batch, linked to the batch's own."""
+    here, attributes = telemetry.traceparent(), _attributes(batch)
+    for parent in batch.ends:
+        telemetry.record(
+            "INSERT session_events",
+            parent=parent,
+            start=start,
+            end=end,
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            links=[here],
+        )
+
+
+def _attributes(batch: Batch) -> Attributes:
+    return {
+        "db.system.name": "clickhouse",
+        "db.operation.name": "INSERT",
+        "db.collection.name": TABLE,
+        "db.operation.batch.size": len(batch.rows),
+    }

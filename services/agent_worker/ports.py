@@ -69,6 +69,10 @@ class Store(Protocol):
         """Extend all leases of `owner`; answers the sessions that are still its own."""
         ...
 
+    async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
+        """Give the lease of `owner` back without a word about the session; it is due after that long."""
+        ...
+
     async def with_news(self, owner: str) -> set[Key]:
         """The sessions leased by `owner` that have inputs not taken in yet."""
         ...

@@ -44,10 +44,11 @@ class World:
 
 
 class Shell:
-    """Drives one session from claim to release. Use once."""
+    """Drives one session from claim to release. Use once. `released`: the lease was (or is being) given back."""
 
     def __init__(self, head: Head, world: World) -> None:
         self.head = head
+        self.released = False
         self._world = world
         self._trace = TurnTrace()
         self._inputs: dict[str, Filed] = {}
@@ -75,6 +76,7 @@ class Shell:
                 await self._advance(inputs)
             await self._cease()
             head = replace(self.head, unsaid=(), todo=tuple(self._doing.values()))
+            self.released = True
             await self._world.store.release(head, self._due_at())
         finally:
             await self._cease()

@@ -27,7 +27,7 @@ TOOL_RESULTS = frozenset(
 MAX_OPEN = 256
 
 
-class _SpanEnd(Struct):
+class _SpanEnd(Struct, frozen=True):
     model_request_start_id: str = ""
     is_error: bool | None = False
 

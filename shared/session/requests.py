@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
+from shared.moment import normal
 from shared.session.attempts import CLOSED, begin, interrupt
 from shared.session.commands import Answer, Close, DeadLetter
 from shared.session.decision import Draft
@@ -25,8 +28,9 @@ from shared.session.state import SessionState
 
 
 def requested(draft: Draft, filed: Filed) -> None:
-    """Decide on a filed request."""
-    REQUESTED[type(filed.request)](draft, filed, filed.request)
+    """Decide on a filed request. Its time is the publisher's, in whatever form; events carry it in ours."""
+    request = replace(filed.request, at=normal(filed.request.at))
+    REQUESTED[type(request)](draft, filed, request)
 
 
 def _session_requested(draft: Draft, filed: Filed, request: SessionRequested) -> None:

@@ -49,6 +49,10 @@ EXTEND = """
 UPDATE worker_heads SET wake_at = {now} + CAST(:lease AS double precision) WHERE lease_owner = :owner
 RETURNING tenant_id, session_id
 """
+LET_GO = """
+UPDATE worker_heads SET lease_owner = NULL, wake_at = {now} + CAST(:after AS double precision)
+WHERE tenant_id = :tenant_id AND session_id = :session_id AND lease_owner = :owner
+"""
 WITH_NEWS = """
 SELECT tenant_id, session_id FROM worker_heads WHERE lease_owner = :owner AND filed > taken
 """
@@ -94,6 +98,7 @@ class SqlStore:
 
         self._file, self._wake, self._claim = sql(FILE), sql(WAKE), sql(CLAIM)
         self._extend, self._with_news = sql(EXTEND), sql(WITH_NEWS)
+        self._let_go = sql(LET_GO)
         self._unread, self._read = sql(UNREAD), sql(READ)
         self._write, self._release = sql(WRITE), sql(RELEASE)
 
@@ -119,6 +124,12 @@ class SqlStore:
         """See Store.extend."""
         rows = await self._rows(self._extend, {"owner": owner, "lease": lease_seconds})
         return {(row.tenant_id, row.session_id) for row in rows}
+
+    async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
+        """See Store.let_go."""
+        async with self._connection(self._single) as connection:
+            values = {**_key(key), "owner": owner, "after": after_seconds}
+            await connection.execute(self._let_go, values)
 
     async def with_news(self, owner: str) -> set[Key]:
         """See Store.with_news."""

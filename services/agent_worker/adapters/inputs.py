@@ -1,0 +1,72 @@
+"""The inputs topic through aiokafka: one group over all workers, offsets committed by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from services.agent_worker.adapters.kafka import bury
+from services.agent_worker.validate import Record
+from shared import logs
+from shared.bus.envelope import dead_letter
+from shared.clock import Clock
+from shared.moment import rfc3339
+
+GROUP = "turnstile.intake"
+MAX_RECORDS = 500
+log = logs.get(__name__)
+
+
+class KafkaInputs:
+    """The Inputs port on a started consumer that commits nothing by itself."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+
+    async def batch(self) -> Sequence[Record]:
+        """See Inputs.batch."""
+        while True:
+            found = await self._consumer.getmany(timeout_ms=1_000, max_records=MAX_RECORDS)
+            records = [
+                Record(r.key, r.value, r.headers, f"{r.topic}/{r.partition}/{r.offset}")
+                for batch in found.values()
+                for r in batch
+            ]
+            if records:
+                return records
+
+    async def commit(self) -> None:
+        """See Inputs.commit. Without an argument aiokafka commits the positions of the partitions still held."""
+        try:
+            await asyncio.wait_for(self._consumer.commit(), 10.0)
+        except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
+            log.warning("offsets_not_committed", error=type(error).__name__)
+
+
+def burial(
+    producer: AIOKafkaProducer, clock: Clock
+) -> Callable[[Record, str, str], Awaitable[None]]:
+    """A function that puts a record as it came into the dead letters, waiting for as long as the log is away."""
+
+    async def put(record: Record, reason: str, detail: str) -> None:
+        headers = dead_letter(
+            record.headers,
+            reason=reason,
+            detail=detail,
+            attempts=1,
+            at=rfc3339(clock()),
+            source=record.source,
+        )
+        while True:
+            try:
+                return await bury(
+                    producer, key=record.key, value=record.value, headers=headers, reason=reason
+                )
+            except (KafkaError, TimeoutError) as error:
+                log.warning("dead_letter_not_written", error=type(error).__name__)
+                await asyncio.sleep(1.0)
+
+    return put

@@ -1,0 +1,140 @@
+"""Which sessions are ours? Claim those that are due, keep their leases, run a shell for each, let go in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from services.agent_worker.ports import Head, Key
+from services.agent_worker.settings import WorkerSettings
+from services.agent_worker.shell import Shell, World
+from shared import logs, metrics
+from shared.errors import Fenced, Transient
+
+# A session whose shell failed is looked at again after this long, by whichever worker.
+DROPPED_SECONDS = 5.0
+log = logs.get(__name__)
+
+
+class Drive:
+    """Drives up to `settings.concurrency` sessions. `owner` names this process in leases and no other, ever."""
+
+    def __init__(self, owner: str, world: World, settings: WorkerSettings) -> None:
+        self._owner = owner
+        self._world = world
+        self._settings = settings
+        self._shells: dict[Key, Shell] = {}
+        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._due = asyncio.Event()
+        self._alone: set[Key] = set()
+
+    def news(self, keys: set[Key]) -> None:
+        """Inputs were filed by this process: driven sessions hear of them at once, others are claimed at once."""
+        for key in keys:
+            if (shell := self._shells.get(key)) is not None:
+                shell.poke()
+            else:
+                self._due.set()
+
+    async def run(self) -> None:
+        """Claim and keep leases until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._every(self._settings.poll_seconds, self._look))
+            tasks.create_task(self._every(self._settings.lease_seconds / 3, self._extend))
+            await self._claims()
+
+    async def drain(self) -> None:
+        """Let every session go; what is being asked of the provider may be finished for `drain_seconds`."""
+        for shell in self._shells.values():
+            shell.stop()
+        tasks = list(self._tasks.values())
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._settings.drain_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- claims -----------------------------------------------------------------------------------------------
+
+    async def _claims(self) -> None:
+        while True:
+            room = self._settings.concurrency - len(self._tasks)
+            claimed = await self._claim(min(room, 100)) if room > 0 else []
+            for head in claimed:
+                self._take(head)
+            if len(claimed) < 100:
+                self._due.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._settings.poll_seconds):
+                        await self._due.wait()
+
+    async def _claim(self, limit: int) -> list[Head]:
+        try:
+            heads = await self._world.store.claim(self._owner, limit, self._settings.lease_seconds)
+        except Transient as error:
+            log.warning("nothing_claimed", reason=error.reason)
+            await asyncio.sleep(self._settings.poll_seconds)
+            return []
+        if heads:
+            metrics.inc("turnstile_leases_claimed_total", len(heads))
+        return heads
+
+    def _take(self, head: Head) -> None:
+        """Run a shell for a claimed session. Our own lease may have run out and been claimed again by ourselves:
+        then the older shell is fenced off, and stopped here."""
+        if (older := self._tasks.pop(head.key, None)) is not None:
+            older.cancel()
+        shell = Shell(head, self._world)
+        self._shells[head.key] = shell
+        task = asyncio.create_task(self._run(shell))
+        self._tasks[head.key] = task
+        task.add_done_callback(lambda task: self._ended(head.key, task))
+        metrics.set_gauge("turnstile_sessions_driven", len(self._tasks))
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(key) is task:
+            del self._tasks[key], self._shells[key]
+            metrics.set_gauge("turnstile_sessions_driven", len(self._tasks))
+            self._due.set()
+
+    async def _run(self, shell: Shell) -> None:
+        tenant, session = shell.head.key
+        with logs.bind(tenant_id=tenant, session_id=session):
+            try:
+                await shell.run()
+            except Fenced as fenced:
+                metrics.inc("turnstile_leases_lost_total")
+                log.warning("session_taken_over", detail=str(fenced))
+            except Exception as error:
+                # The next driver starts from the row, once the lease was let go of (see `_extend`).
+                log.exception("session_dropped", error=type(error).__name__)
+
+    # ---- leases -----------------------------------------------------------------------------------------------
+
+    async def _extend(self) -> None:
+        """Keep the leases; stop shells whose lease is gone, let go of sessions that have a lease and no shell."""
+        driven = dict(self._shells)
+        mine = await self._world.store.extend(self._owner, self._settings.lease_seconds)
+        for key in driven.keys() - mine:
+            if self._shells.get(key) is driven[key] and not driven[key].released:
+                log.warning("lease_lost", tenant_id=key[0], session_id=key[1])
+                self._tasks[key].cancel()
+        # One just claimed has no shell for a moment: only what was seen twice is really alone.
+        alone = mine - driven.keys() - self._shells.keys()
+        for key in alone & self._alone:
+            await self._world.store.let_go(self._owner, key, DROPPED_SECONDS)
+        self._alone = alone
+
+    async def _look(self) -> None:
+        for key in await self._world.store.with_news(self._owner):
+            if (shell := self._shells.get(key)) is not None:
+                shell.poke()
+
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await act()
+            except Transient as error:
+                log.warning("database_away", reason=error.reason)

@@ -1,0 +1,1 @@
+"""Drivers of the provider. Nothing outside this folder imports `anthropic`."""

@@ -1,0 +1,116 @@
+"""The Provider port on the Managed Agents API, through the official SDK.
+
+The SDK makes the requests (auth, headers, typed errors, spans); streams and lists are read raw, because the archive
+keeps the provider's JSON as it came. It retries nothing for us: its retries repeat POSTs that may have landed, and
+it sleeps for as long as `Retry-After` says, hours included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+from httpx2 import Limits
+
+from services.agent_worker.drivers.failures import WIRE_ERRORS, failure
+from services.agent_worker.drivers.feed import SessionFeed
+from services.agent_worker.drivers.opening import Openings, close_session
+from services.agent_worker.drivers.send import blocks, post, send_message
+from services.agent_worker.ports import Feed, ProviderSession
+from shared.clock import Clock
+from shared.moment import rfc3339
+from shared.session.inputs import ToolAnswered, ToolConfirmed
+from shared.session.state import SessionState
+
+
+def connect(*, api_key: str | None, base_url: str | None, sessions: int) -> AsyncAnthropic:
+    """A client for up to `sessions` sessions at once: each holds a stream and makes a request now and then."""
+    limits = Limits(max_connections=3 * sessions + 50, max_keepalive_connections=sessions + 50)
+    return AsyncAnthropic(
+        api_key=api_key,
+        base_url=base_url,
+        max_retries=0,
+        timeout=30.0,
+        http_client=DefaultAsyncHttpxClient(limits=limits),
+    )
+
+
+class AnthropicProvider:
+    """See Provider."""
+
+    def __init__(
+        self,
+        client: AsyncAnthropic,
+        openings: Openings,
+        *,
+        clock: Clock,
+        chance: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._openings = openings
+        self._clock = clock
+        self._chance = chance
+
+    async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
+        """See Provider.open."""
+        return await self._openings.open(state, look=look)
+
+    async def send(self, state: SessionState, content: Any, *, look: bool) -> None:
+        """See Provider.send."""
+        await send_message(self._client, state, content, look=look)
+
+    async def interrupt(self, state: SessionState) -> None:
+        """See Provider.interrupt."""
+        await self._post(state, {"type": "user.interrupt"})
+
+    async def answer(self, state: SessionState, request: ToolConfirmed | ToolAnswered) -> None:
+        """See Provider.answer."""
+        await self._post(state, _answer(request))
+
+    async def close(self, provider_session_id: str, *, erase: bool) -> None:
+        """See Provider.close."""
+        await close_session(self._client, provider_session_id, erase=erase)
+
+    @asynccontextmanager
+    async def watch(
+        self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
+    ) -> AsyncIterator[Feed]:
+        """See Provider.watch."""
+        feed = SessionFeed(
+            self._client,
+            state,
+            fresh=fresh,
+            now=lambda: rfc3339(self._clock()),
+            chance=self._chance,
+            on_preview=on_preview,
+        )
+        try:
+            yield feed
+        finally:
+            await feed.close()
+
+    async def _post(self, state: SessionState, event: dict[str, Any]) -> None:
+        try:
+            await post(self._client, state.provider_session_id or "", [event])
+        except WIRE_ERRORS as error:
+            raise failure(error) from error
+
+
+def _answer(request: ToolConfirmed | ToolAnswered) -> dict[str, Any]:
+    if isinstance(request, ToolAnswered):
+        return {
+            "type": "user.custom_tool_result",
+            "custom_tool_use_id": request.custom_tool_use_id,
+            "content": blocks(request.content),
+            "is_error": request.is_error,
+        }
+    answer = {
+        "type": "user.tool_confirmation",
+        "tool_use_id": request.tool_use_id,
+        "result": request.result,
+    }
+    if request.deny_message is not None:
+        answer["deny_message"] = request.deny_message
+    return answer

@@ -1,0 +1,216 @@
+"""A session's events without gaps, out of a stream that has no replay: open the stream, list, drop repeats, tail.
+
+A clean end of the stream says nothing, so every end is followed by opening it again and listing. Before an idle is
+given on, everything it closes over is: the fate of user events that were seen queued, and the events of child
+threads, which the session's own stream only hints at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from anthropic import AsyncAnthropic
+
+from services.agent_worker.drivers import stream
+from services.agent_worker.drivers.listing import newest_first, of_thread
+from services.agent_worker.drivers.sieve import Sieve
+from services.agent_worker.ports import ProviderFailure
+from shared import metrics
+from shared.session import provider
+from shared.session.inputs import ProviderEvent
+from shared.session.state import SessionState
+
+# A walk down the list ends after this many known events in a row: list and stream were seen to differ in order by a
+# few places only.
+KNOWN_RUN = 32
+# After these the provider's queue is empty, whatever was in it (docstring of session.error: "flushed").
+FLUSHES = frozenset({"retries_exhausted", "budget_reached"})
+CHILD_WAKES = frozenset({"session.thread_created", "session.thread_status_running"})
+MAX_QUEUED = 1_024
+MAX_BATCH = 512
+T = TypeVar("T")
+
+
+class SessionFeed:
+    """One provider session's events. Listens from the moment it is made until it is closed."""
+
+    def __init__(
+        self,
+        client: AsyncAnthropic,
+        state: SessionState,
+        *,
+        fresh: bool,
+        now: Callable[[], str],
+        chance: Callable[[], float],
+        on_preview: Callable[[bytes], None],
+    ) -> None:
+        self._client = client
+        self._session = state.provider_session_id or ""
+        self._fresh = fresh
+        self._chance = chance
+        self._on_preview = on_preview
+        tails = [id for tail in state.threads.values() for id in tail]
+        self._sieve = Sieve((*state.prompts, *state.tail, *tails), now)
+        self._children: dict[str, asyncio.Task[None] | None] = dict.fromkeys(state.threads)
+        self._flushed = False
+        self._queue: asyncio.Queue[ProviderEvent] = asyncio.Queue(MAX_QUEUED)
+        self._opened = asyncio.Event()
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run())
+
+    async def opened(self) -> None:
+        """See Feed.opened."""
+        await self._unless_failed(self._opened.wait())
+
+    async def next(self) -> tuple[ProviderEvent, ...]:
+        """See Feed.next."""
+        if self._queue.empty():
+            batch = [await self._unless_failed(self._queue.get())]
+        else:
+            batch = [self._queue.get_nowait()]
+        while len(batch) < MAX_BATCH and not self._queue.empty():
+            batch.append(self._queue.get_nowait())
+        return tuple(batch)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        tasks = [self._task, *(task for task in self._children.values() if task is not None)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _unless_failed(self, waiting: Awaitable[T]) -> T:
+        """What `waiting` gives. Raises ProviderFailure once the stream is lost for good."""
+        task = asyncio.ensure_future(waiting)
+        try:
+            await asyncio.wait((task, self._failure), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                self._failure.result()
+            return task.result()
+        finally:
+            task.cancel()
+
+    # ---- the session's own stream -----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            await stream.follow(
+                lambda: stream.primary(self._client, self._session),
+                opened=self._on_opened,
+                take=self._take,
+                ended=self._opened.clear,
+                chance=self._chance,
+            )
+        except ProviderFailure as failed:
+            self._failure.set_exception(failed)
+            self._failure.exception()  # read, so that a feed nobody waits for is no error
+
+    async def _on_opened(self) -> None:
+        if not self._fresh:
+            await self._catch_up()
+            for thread in list(self._children):
+                await self._catch_up_child(thread)
+        self._fresh = False
+        self._opened.set()
+
+    async def _take(self, raw: bytes) -> None:
+        head = provider.head(raw)
+        if head.type in ("event_start", "event_delta"):
+            self._on_preview(raw)
+            return
+        if head.type == "session.status_idle" and not self._sieve.knows(head.id):
+            await self._before_idle(raw, head.id)
+        await self._emit(raw, source="stream")
+
+    async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> None:
+        event = self._sieve.news(raw, thread)
+        if event is None:
+            return
+        metrics.inc("turnstile_provider_events_total", source=source)
+        await self._queue.put(event)
+        if thread is None and event.type in CHILD_WAKES:
+            self._listen_to_child(event)
+        elif thread is None and event.type == "session.error":
+            self._flushed |= provider.error(raw).retry_status in ("exhausted", "terminal")
+
+    async def _catch_up(self, until: str = "") -> None:
+        """Give on what the list has and we have not, in the list's order, up to (without) the event `until`."""
+        for raw in await self._missed():
+            head = provider.head(raw)
+            if head.id == until:
+                return
+            if head.type == "session.status_idle":
+                await self._before_idle(raw, "")
+            await self._emit(raw, source="list")
+
+    async def _missed(self) -> list[bytes]:
+        """Listed events that are news, oldest first. Those still queued are noted and left out."""
+        missed: list[bytes] = []
+        run = 0
+        async for page in newest_first(self._client, self._session):
+            for raw in page:
+                head = provider.head(raw)
+                run = run + 1 if self._sieve.knows(head.id) else 0
+                if head.processed_at is None and head.type.startswith("user."):
+                    self._sieve.news(raw)
+                elif run == 0:
+                    missed.append(raw)
+            if run >= KNOWN_RUN:
+                break
+        return missed[::-1]
+
+    async def _before_idle(self, idle: bytes, until: str) -> None:
+        """Give on what an idle closes over. While answers are awaited nothing is closed.
+
+        `until` is the id of an idle that came by stream: then the list may tell that what is held was processed.
+        What the provider flushed from its queue never will be, and is given on as it is.
+        """
+        reason = provider.stop_reason(idle).type
+        if reason == "requires_action":
+            return
+        for thread in list(self._children):
+            await self._catch_up_child(thread)
+        if until and self._sieve.holds:
+            await self._catch_up(until)
+        if self._flushed or reason in FLUSHES:
+            for event in self._sieve.settle():
+                await self._queue.put(event)
+        self._flushed = False
+
+    # ---- child threads ----------------------------------------------------------------------------------------
+
+    def _listen_to_child(self, event: ProviderEvent) -> None:
+        """A child was made, or runs again. The primary thread's own status events name no child we know."""
+        thread = provider.thread_of(event.raw)
+        if thread is None:
+            return
+        made = event.type == "session.thread_created"
+        if (made or thread in self._children) and self._children.get(thread) is None:
+            self._children[thread] = asyncio.create_task(self._follow_child(thread))
+
+    async def _follow_child(self, thread: str) -> None:
+        async def take(raw: bytes) -> None:
+            await self._emit(raw, source="stream", thread=thread)
+
+        async def opened() -> None:
+            await self._catch_up_child(thread)
+
+        try:
+            await stream.follow(
+                lambda: stream.child(self._client, self._session, thread),
+                opened=opened,
+                take=take,
+                ended=lambda: None,
+                chance=self._chance,
+            )
+        except ProviderFailure:
+            self._children[thread] = (
+                None  # gone as a stream; its list is still read before each idle
+            )
+
+    async def _catch_up_child(self, thread: str) -> None:
+        async for page in of_thread(self._client, self._session, thread):
+            for raw in page:
+                await self._emit(raw, source="list", thread=thread)

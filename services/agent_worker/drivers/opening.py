@@ -1,0 +1,144 @@
+"""Making provider sessions, finding those that a crash left behind, and closing them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+from anthropic import AsyncAnthropic, omit
+
+from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
+from services.agent_worker.ports import ProviderSession
+from shared.moment import parse
+from shared.session.state import SessionState
+
+# One of the provider's 16 metadata pairs is ours; it is how an orphan is found again.
+MARK = "turnstile"
+MAX_METADATA = 16
+# Sessions looked through for one that a crash left behind: those made since the turn was submitted, newest first.
+MAX_LOOKED_AT = 1_000
+DEFAULT_NAME = "turnstile"
+
+
+class Openings:
+    """Makes provider sessions on the agent and the environment that settings name.
+
+    Where they name none, an agent and an environment called `turnstile` are used, and made when there are none.
+    """
+
+    def __init__(
+        self, client: AsyncAnthropic, *, agent: str | None, environment: str | None, model: str
+    ) -> None:
+        self._client = client
+        self._agent = agent
+        self._environment = environment
+        self._model = model
+        self._lock = asyncio.Lock()
+
+    async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
+        """See Provider.open."""
+        try:
+            agent, environment = await self._defaults(state)
+            if look and (found := await self._find(state)) is not None:
+                return found
+            return await self._create(state, agent, environment)
+        except WIRE_ERRORS as error:
+            raise failure(error) from error
+
+    async def _create(self, state: SessionState, agent: str, environment: str) -> ProviderSession:
+        raw = self._client.with_options(max_retries=0).beta.sessions
+        try:
+            made = await raw.create(
+                agent=agent,
+                environment_id=environment,
+                metadata=_metadata(state),
+                title=state.title or omit,
+                vault_ids=state.vault_ids or omit,
+                budget=_budget(state) or omit,
+                timeout=30.0,
+            )
+        except WIRE_ERRORS as error:
+            if may_have_landed(error) and (found := await self._find(state)) is not None:
+                return found
+            raise
+        return _bound(made)
+
+    async def _find(self, state: SessionState) -> ProviderSession | None:
+        """The newest session of ours that lives: made by a try that was never journaled."""
+        assert state.turn is not None
+        since = parse(state.turn.submitted_at) - timedelta(minutes=10)  # clocks differ
+        looked_at = 0
+        async for session in self._client.beta.sessions.list(created_at_gte=since, limit=100):
+            if session.metadata.get(MARK) == _mark(state) and session.status != "terminated":
+                return _bound(session)
+            looked_at += 1
+            if looked_at >= MAX_LOOKED_AT:
+                break
+        return None
+
+    async def _defaults(self, state: SessionState) -> tuple[str, str]:
+        async with self._lock:
+            if self._environment is None:
+                self._environment = await self._default_environment()
+            if state.agent is None and self._agent is None:
+                self._agent = await self._default_agent()
+        return state.agent or self._agent or "", self._environment
+
+    async def _default_agent(self) -> str:
+        async for agent in self._client.beta.agents.list():
+            if agent.name == DEFAULT_NAME and agent.archived_at is None:
+                return agent.id
+        made = await self._client.beta.agents.create(name=DEFAULT_NAME, model=self._model)
+        return made.id
+
+    async def _default_environment(self) -> str:
+        async for environment in self._client.beta.environments.list():
+            if environment.name == DEFAULT_NAME:
+                return environment.id
+        made = await self._client.beta.environments.create(
+            name=DEFAULT_NAME, config={"type": "cloud", "networking": {"type": "unrestricted"}}
+        )
+        return made.id
+
+
+async def close_session(client: AsyncAnthropic, session: str, *, erase: bool) -> None:
+    """See Provider.close."""
+    await _close_once(lambda: client.beta.sessions.archive(session))
+    if erase:
+        await _close_once(lambda: client.beta.sessions.delete(session))
+
+
+async def _close_once(call: Callable[[], Awaitable[Any]]) -> None:
+    try:
+        await call()
+    except WIRE_ERRORS as error:
+        refused = failure(error)
+        if refused.lost or "archived" in refused.detail:
+            return
+        # 400 while it runs: its status lags behind its events, so it is worth another try.
+        refused.final = False
+        raise refused from error
+
+
+def _bound(session: Any) -> ProviderSession:
+    return ProviderSession(id=session.id, agent=session.agent.id, model=session.agent.model.id)
+
+
+def _mark(state: SessionState) -> str:
+    return f"{state.tenant_id}/{state.session_id}"
+
+
+def _metadata(state: SessionState) -> dict[str, str]:
+    """Ours first: a sixteenth pair of the user's stays with Turnstile only."""
+    theirs = list((state.metadata or {}).items())[: MAX_METADATA - 1]
+    return {**dict(theirs), MARK: _mark(state)}
+
+
+def _budget(state: SessionState) -> Any:
+    """The provider counts whole US cents, as a string."""
+    if state.budget_usd is None:
+        return None
+    cents = max(1, round(state.budget_usd * 100))
+    return {"type": "limit", "max_list_cost": {"amount": str(cents), "currency": "USD"}}

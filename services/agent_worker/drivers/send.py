@@ -1,0 +1,124 @@
+"""Putting a message to a session exactly once, over an API without idempotency keys.
+
+The send is never retried blindly: not by the SDK (`max_retries=0`), not by us. When its outcome is not known, the
+session's user messages are listed newest first, without time filters (their times are those of processing), down
+to the last one that was recorded; ours is there or it is not. One turn in flight per provider session, under the
+lease, is what makes that comparison exact.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from anthropic import AsyncAnthropic
+from msgspec import Struct
+
+from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
+from services.agent_worker.drivers.listing import newest_first
+from services.agent_worker.ports import ProviderFailure
+from shared import metrics
+from shared.session.state import SessionState
+
+# A request that timed out on our side may still be on its way in: looked for after each of these seconds.
+GRACE = (0.0, 0.5, 1.5)
+SEND_TIMEOUT = 30.0
+
+
+class _Message(Struct, frozen=True):
+    id: str = ""
+    content: Any = None
+
+
+_message = msgspec.json.Decoder(_Message)
+
+
+def blocks(content: Any) -> list[Any]:
+    """Content as the provider wants it: a list of blocks."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+async def send_message(
+    client: AsyncAnthropic, state: SessionState, content: Any, *, look: bool
+) -> None:
+    """See Provider.send."""
+    session = state.provider_session_id or ""
+    message = {"type": "user.message", "content": blocks(content)}
+    if look and await _landed(client, state, message["content"], grace=(0.0,)):
+        return
+    try:
+        await post(client, session, [message])
+    except WIRE_ERRORS as error:
+        if not may_have_landed(error):
+            raise await _explained(client, session, error) from error
+        if not await _landed(client, state, message["content"], grace=GRACE):
+            raise failure(error) from error
+
+
+async def post(client: AsyncAnthropic, session: str, events: list[Any]) -> None:
+    """One POST of events, never repeated. Raises what the SDK raises."""
+    raw = client.with_options(max_retries=0).beta.sessions.events.with_raw_response
+    response = await raw.send(session_id=session, events=events, timeout=SEND_TIMEOUT)
+    await response.read()
+
+
+async def _landed(
+    client: AsyncAnthropic, state: SessionState, content: Any, *, grace: tuple[float, ...]
+) -> bool:
+    """Whether a message with this content is among those not recorded yet. Raises ProviderFailure when the list
+    can't be had: then nothing is known, and the next attempt looks again."""
+    try:
+        for wait in grace:
+            await asyncio.sleep(wait)
+            if await _listed(client, state, content):
+                metrics.inc("turnstile_provider_sends_reconciled_total", outcome="found")
+                return True
+    except WIRE_ERRORS as error:
+        raise failure(error) from error
+    metrics.inc("turnstile_provider_sends_reconciled_total", outcome="absent")
+    return False
+
+
+async def _listed(client: AsyncAnthropic, state: SessionState, content: Any) -> bool:
+    session = state.provider_session_id or ""
+    async for page in newest_first(client, session, types=["user.message"], limit=20):
+        for raw in page:
+            message = _message.decode(raw)
+            if message.id in state.prompts:
+                return False
+            if covers(message.content, content):
+                return True
+    return False
+
+
+def covers(theirs: Any, ours: Any) -> bool:
+    """Whether what the provider keeps is what we sent; it may have added fields of its own."""
+    if isinstance(ours, dict):
+        return isinstance(theirs, dict) and all(
+            key in theirs and covers(theirs[key], value) for key, value in ours.items()
+        )
+    if isinstance(ours, list):
+        return (
+            isinstance(theirs, list) and len(theirs) == len(ours) and all(map(covers, theirs, ours))
+        )
+    return bool(theirs == ours)
+
+
+async def _explained(client: AsyncAnthropic, session: str, error: BaseException) -> ProviderFailure:
+    """A refusal may mean that the session takes nothing any more; only the session itself says so."""
+    refused = failure(error)
+    if not refused.final:
+        return refused
+    try:
+        found = await client.beta.sessions.retrieve(session)
+    except WIRE_ERRORS as lookup:
+        return failure(lookup)
+    gone = found.status == "terminated" or found.archived_at is not None
+    busy = "waiting on responses" in refused.detail
+    return ProviderFailure(
+        "session_lost" if gone else refused.reason,
+        refused.detail,
+        final=not gone and not busy,
+        lost=gone,
+    )

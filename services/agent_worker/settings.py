@@ -1,0 +1,23 @@
+"""What the agent-worker is set to, beyond the shared blocks."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from shared.settings import Block
+
+
+class WorkerSettings(Block):
+    """`TURNSTILE_*` variables of the agent-worker; times in seconds.
+
+    `concurrency`: sessions one process drives at once. `lease_seconds`: how long a dead worker's sessions wait for
+    the next one; a live one extends its leases three times in that. `poll_seconds`: how late another process's
+    news may be noticed. `linger_seconds`: how long an idle session keeps its stream. `drain_seconds`: how long a
+    stopping worker may finish what it is asking of the provider.
+    """
+
+    concurrency: int = Field(default=2_000, ge=1, le=20_000)
+    lease_seconds: float = Field(default=3.0, ge=0.5, le=300)
+    poll_seconds: float = Field(default=0.2, ge=0.01, le=5)
+    linger_seconds: float = Field(default=5.0, ge=0, le=3600)
+    drain_seconds: float = Field(default=10.0, ge=0, le=300)

@@ -1,0 +1,86 @@
+"""Is a record on the inputs topic a request of ours? Pure: a record in, a NewInput or the reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from services.agent_worker.ports import NewInput
+from shared.bus.envelope import Envelope, read
+from shared.errors import Corrupt
+from shared.moment import parse
+from shared.session.inputs import REQUESTS, Request, TurnRequested, read_request
+
+
+class Record(Struct, frozen=True):
+    """A Kafka record, as far as it matters here. `source` is `topic/partition/offset`."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    source: str
+
+
+def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
+    """The input a record asks to file; `knows` tells whether a tenant is served here.
+
+    Raises Corrupt with a stable reason and a detail that names the field.
+    """
+    envelope = read(record.headers)
+    if envelope.type not in REQUESTS:
+        kinds = ", ".join(REQUESTS)
+        raise Corrupt("unknown_type", f"ce_type {envelope.type!r} is none of {kinds}")
+    request = _request(envelope.type, record.value)
+    _check(request, envelope, record.key)
+    if not knows(request.tenant_id):
+        raise Corrupt("unknown_tenant", f"tenant_id {request.tenant_id!r} is not served here")
+    return NewInput(
+        key=(request.tenant_id, request.session_id),
+        input_id=_input_id(request, envelope),
+        kind=envelope.type,
+        body=record.value or b"",
+        traceparent=envelope.traceparent[:64],
+    )
+
+
+def _request(kind: str, value: bytes | None) -> Request:
+    try:
+        return read_request(kind, value or b"")
+    except msgspec.ValidationError as error:
+        raise Corrupt("invalid_field", str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Corrupt("invalid_json", str(error)) from error
+
+
+def _check(request: Request, envelope: Envelope, key: bytes | None) -> None:
+    session = request.session_id
+    if envelope.subject != session:
+        raise Corrupt("subject_mismatch", f"ce_subject is not session_id {session!r}")
+    if key != session.encode():
+        raise Corrupt("key_mismatch", f"the record's key is not session_id {session!r}")
+    try:
+        parse(request.at)
+    except ValueError as error:
+        raise Corrupt("invalid_field", f"at: {error} - at `$.at`") from error
+    if isinstance(request, TurnRequested) and not _says_something(request.content):
+        raise Corrupt("invalid_field", "content says nothing - at `$.content`")
+
+
+def _says_something(content: object) -> bool:
+    """The provider refuses text blocks that are empty or all white space."""
+    if isinstance(content, str):
+        return bool(content.strip())
+    return isinstance(content, list) and all(
+        isinstance(block.get("type"), str)
+        and (block["type"] != "text" or bool(str(block.get("text") or "").strip()))
+        for block in content
+    )
+
+
+def _input_id(request: Request, envelope: Envelope) -> str:
+    """A turn's identity is its turn id, whoever publishes it and however often; anything else's is its ce_id."""
+    if isinstance(request, TurnRequested):
+        return f"turn:{request.turn_id}"
+    return f"ce:{envelope.id}"[:300]

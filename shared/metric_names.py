@@ -46,6 +46,7 @@ GaugeName = Literal[
     "turnstile_pending_writes",
     "turnstile_consumer_lag_records",
     "turnstile_recorder_paused",
+    "turnstile_recorder_in_hand",
     "turnstile_spans_queued",
 ]
 HistogramName = Literal[
@@ -140,6 +141,9 @@ GAUGES: dict[GaugeName, About] = {
         "Records between what is committed and the end of the log", ("group", "topic")
     ),
     "turnstile_recorder_paused": About("1 while the recorder waits for ClickHouse, else 0"),
+    "turnstile_recorder_in_hand": About(
+        "Records read by the recorder whose insert has yet to begin"
+    ),
     "turnstile_spans_queued": About("Spans that wait to be exported"),
 }
 HISTOGRAMS: dict[HistogramName, About] = {

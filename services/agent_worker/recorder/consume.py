@@ -127,6 +127,7 @@ class Recorder(ConsumerRebalanceListener):
             self._note(self._hand.letters[-1])
             self._brake.bad()
         self._brake.good(good)
+        self._measure_hand()
 
     def _note(self, letter: Letter) -> None:
         """Said before the brake is pulled, whose message points here."""
@@ -149,6 +150,7 @@ class Recorder(ConsumerRebalanceListener):
         """Send the hand on its way as soon as the batch before it has landed."""
         await self._landed()
         batch, self._hand = self._hand, Batch()
+        self._measure_hand()
         if batch:
             flight = self._fly(batch, self._generation)
             self._flight = asyncio.create_task(flight, name="recorder-insert")
@@ -217,6 +219,9 @@ class Recorder(ConsumerRebalanceListener):
             log.warning("offsets not committed", error=type(error).__name__)
         self._measure_lag(offsets)
 
+    def _measure_hand(self) -> None:
+        metrics.set_gauge("turnstile_recorder_in_hand", len(self._hand) + len(self._rest))
+
     def _measure_lag(self, committed: dict[TopicPartition, int]) -> None:
         lag = 0
         for partition, offset in committed.items():
@@ -231,6 +236,7 @@ class Recorder(ConsumerRebalanceListener):
         self._generation += 1
         self._hand = Batch()
         self._rest.clear()
+        self._measure_hand()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         log.info("partitions assigned", partitions=sorted(item.partition for item in assigned))

@@ -1,0 +1,223 @@
+"""ClickHouse away, poison in the log, a signal in the middle: nothing lost, the rest goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from infra.local.ports import free_ports
+from services.agent_worker.recorder.brake import Braked
+from services.agent_worker.recorder.kafka import GROUP
+from services.agent_worker.recorder.settings import RecorderSettings
+from shared import metrics
+from shared.bus.topics import DEAD, EVENTS, Topic
+from tests.clickhouse_server import clickhouse_url, start_clickhouse, stop_clickhouse
+from tests.integration.recorder_rig import Rig, event, events, rig, until
+
+__all__ = ["clickhouse_url"]
+pytestmark = pytest.mark.integration
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "services.agent_worker.recorder.main"]
+IN_HAND = "turnstile_recorder_in_hand"
+
+
+async def test_clickhouse_stopped_and_started_loses_nothing(
+    kafka_bootstrap: str, tmp_path: Path
+) -> None:
+    server = await asyncio.to_thread(start_clickhouse, tmp_path)
+    try:
+        own = await rig(kafka_bootstrap, server.url)
+        own = replace(
+            own,
+            settings=RecorderSettings(recorder_batch_seconds=0.1, recorder_batch_rows=100),
+        )
+        async with own.recording() as running:
+            await own.publish(events(1, 150))
+            await until(own.count, lambda count: count == 150)
+            await asyncio.to_thread(stop_clickhouse, server)
+            # Many batches' worth: one is in flight, one in hand, the rest must stay in the log.
+            await own.publish(events(151, 1000))
+            await until(_paused, lambda paused: paused == 1)
+            assert not running.done()
+            server = await asyncio.to_thread(start_clickhouse, tmp_path, port=server.port)
+            await until(own.count, lambda count: count == 1000)
+            await until(own.committed, lambda offset: offset == 1000)
+            await until(_paused, lambda paused: paused == 0)
+        found = await own.query("SELECT min(seq), max(seq), uniqExact(seq) FROM events")
+        assert tuple(found[0]) == (1, 1000, 1000)
+    finally:
+        await asyncio.to_thread(stop_clickhouse, server)
+
+
+async def test_poison_between_good_records_becomes_dead_letters(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
+    own = await rig(kafka_bootstrap, clickhouse_url)
+    poison = {
+        b"not json": "invalid_json",
+        None: "empty_value",
+        b'{"tenant_id":"acme"}': "invalid_event",
+        event(3).replace(b'"seq": 3', b'"seq": "three"'): "invalid_event",
+        event(4, data=b"[1]"): "invalid_event",
+        # Only ClickHouse minds a field that is there twice.
+        event(5).replace(b'"seq": 5', b'"seq": 5, "seq": 5'): "refused_by_clickhouse",
+    }
+    values: list[bytes | None] = []
+    for number, bad in enumerate(poison):
+        values += [*events(number * 20 + 101, number * 20 + 120), bad]
+    headers = [
+        ("ce_id", b"some id"),
+        ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01"),
+    ]
+    await own.publish(values, headers)
+    async with own.recording():
+        await until(own.committed, lambda offset: offset == len(values))
+    assert await own.count() == 20 * len(poison)
+    letters = await _letters(kafka_bootstrap, own.topic)
+    assert {letter.value: _mark(letter, "dead_reason") for letter in letters} == poison
+    for letter in letters:
+        assert letter.key == b"ses_1"
+        assert set(headers) <= set(letter.headers)
+        assert _mark(letter, "dead_attempts") == "1"
+        assert _mark(letter, "dead_at").endswith("Z")
+        assert _mark(letter, "dead_source").startswith(f"{own.topic}/")
+    seq = next(item for item in letters if item.value and b"three" in item.value)
+    assert "$.seq" in _mark(seq, "dead_detail")
+
+
+async def test_too_much_poison_stops_instead(kafka_bootstrap: str, clickhouse_url: str) -> None:
+    own = await rig(kafka_bootstrap, clickhouse_url)
+    own = replace(
+        own,
+        settings=RecorderSettings(recorder_batch_seconds=0.1, recorder_dead_consecutive=10),
+    )
+    await own.publish([*events(1, 5), *[b"{}"] * 30])
+    async with own.recording() as running:
+        with pytest.raises(Braked, match="bad deploy"):
+            await asyncio.wait_for(running, 20)
+    assert await own.committed() == 0
+    assert await _letters(kafka_bootstrap, own.topic) == []
+
+
+async def test_too_many_refused_rows_stop_it_too(kafka_bootstrap: str, clickhouse_url: str) -> None:
+    own = await rig(kafka_bootstrap, clickhouse_url)
+    own = replace(
+        own,
+        settings=RecorderSettings(recorder_batch_seconds=0.1, recorder_dead_consecutive=5),
+    )
+    bad = [event(seq).replace(b'"seq"', b'"seq": 1, "seq"') for seq in range(1, 20)]
+    await own.publish(bad)
+    async with own.recording() as running:
+        with pytest.raises(Braked, match="5 records in a row"):
+            await asyncio.wait_for(running, 20)
+    assert await own.committed() == 0
+
+
+async def test_sigterm_finishes_the_batch_in_hand(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
+    """The process itself: a batch that would wait for a minute is in ClickHouse when it has stopped."""
+    own = replace(await rig(kafka_bootstrap, clickhouse_url), topic=EVENTS.name, group=GROUP)
+    await own.publish(events(1, 30, "ses_term"), key=b"ses_term")
+    waiting = await _end_of(kafka_bootstrap, EVENTS) - await own.committed()
+    async with _process(own, TURNSTILE_RECORDER_BATCH_SECONDS="60") as (process, health):
+        await until(lambda: _in_hand(health), lambda records: records == waiting)
+        assert await own.count() == 0
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 15) == 0
+    found = await own.query("SELECT count() FROM events WHERE session_id = 'ses_term'")
+    assert found[0][0] == 30
+
+
+async def test_a_wrong_setting_is_named() -> None:
+    environment = {**os.environ, "TURNSTILE_RECORDER_BATCH_ROWS": "none"}
+    done = await asyncio.to_thread(_run_main, environment)
+    assert done.returncode == 2
+    assert b"recorder_batch_rows" in done.stderr
+
+
+def _run_main(environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        COMMAND, cwd=ROOT, env=environment, capture_output=True, timeout=60, check=False
+    )
+
+
+@asynccontextmanager
+async def _process(own: Rig, **environment: str) -> AsyncIterator[tuple[Any, str]]:
+    """The recorder as it is run, with its health address; killed if it is still there at the end."""
+    port = free_ports(1)[0]
+    known = {
+        "TURNSTILE_KAFKA_BOOTSTRAP": own.bootstrap,
+        "TURNSTILE_CLICKHOUSE_URL": own.url,
+        "TURNSTILE_HEALTH_PORT": str(port),
+    }
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND, cwd=ROOT, env={**os.environ, **known, **environment}
+    )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def _in_hand(health: str) -> float:
+    """What the process says of itself; -1 while it does not answer."""
+    try:
+        answer = await asyncio.to_thread(urlopen, f"{health}/metrics", None, 5)
+    except OSError:
+        return -1
+    lines = answer.read().decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith(IN_HAND + " "))
+
+
+async def _end_of(bootstrap: str, topic: Topic) -> int:
+    """How many records the topic has."""
+    make: Any = AIOKafkaConsumer
+    consumer = make(bootstrap_servers=bootstrap, group_id=None)
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
+        return sum((await consumer.end_offsets(partitions)).values())
+    finally:
+        await consumer.stop()
+
+
+async def _paused() -> float:
+    return metrics.read("turnstile_recorder_paused")
+
+
+async def _letters(bootstrap: str, topic: str) -> list[Any]:
+    """The dead letters that came from `topic`."""
+    make: Any = AIOKafkaConsumer
+    consumer = make(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        partitions = [TopicPartition(DEAD.name, number) for number in range(DEAD.partitions)]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        letters: list[Any] = []
+        while any([await consumer.position(item) < ends[item] for item in partitions]):
+            found = await consumer.getmany(timeout_ms=200)
+            letters += [record for records in found.values() for record in records]
+    finally:
+        await consumer.stop()
+    return [item for item in letters if _mark(item, "dead_source").startswith(f"{topic}/")]
+
+
+def _mark(letter: Any, name: str) -> str:
+    return str(dict(letter.headers)[name].decode())

@@ -15,7 +15,7 @@ def line(event: Recorded) -> str:
     """`seq  time  type  turn  what it says`, one line."""
     words = _words(event)
     clock = event.at.partition(" ")[2][:12]
-    return f"{event.seq:>5}  {clock}  {event.type:<28} {event.turn_id:<16} {words}".rstrip()
+    return f"{event.seq:>5}  {clock}  {event.type:<29} {event.turn_id:<16} {words}".rstrip()
 
 
 def as_json(event: Recorded) -> str:

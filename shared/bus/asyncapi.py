@@ -119,9 +119,11 @@ def _inline(schema: Any) -> Any:
 def _preview() -> Json:
     about = "A token delta of the provider: best effort, without a seq, never archived."
     attributes = {"$ref": "#/components/schemas/cloudEvent"}
-    names = ("tenant_id", "session_id", "type")
+    names = ("tenant_id", "session_id", "type", "at")
     fields: Json = {name: {"type": "string"} for name in names}
-    payload = {"type": "object", "properties": fields, "required": list(names)}
+    fields["turn_id"] = {"type": ["string", "null"]}
+    fields["data"] = {"type": "object", "description": "The provider's JSON, as it came."}
+    payload = {"type": "object", "properties": fields, "required": [*names, "data"]}
     return {**_base("preview", about), "headers": attributes, "payload": payload}
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
+
+from services.operator.recorded import Recorded
 
 PAGE = 500
 TIMEOUT_S = 60
@@ -20,17 +21,6 @@ ORDER BY seq
 LIMIT {page:UInt64}
 """
 NO_END = 2**63
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One archived event; `at` is `YYYY-MM-DD hh:mm:ss.ffffff` in UTC, `data` its JSON as it came."""
-
-    seq: int
-    at: str
-    type: str
-    turn_id: str
-    data: str
 
 
 class Archive:

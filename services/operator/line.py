@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from services.operator.archive import Recorded
+from services.operator.recorded import Recorded
 
 WIDTH = 100
 

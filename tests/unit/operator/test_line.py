@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from services.operator.archive import Recorded
 from services.operator.line import as_json, line, pause
+from services.operator.recorded import Recorded
 
 pytestmark = pytest.mark.unit
 

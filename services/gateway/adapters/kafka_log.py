@@ -72,8 +72,10 @@ async def _stop(consumer: Any) -> None:
 
 async def _place(consumer: Any, key: bytes, since: datetime) -> tuple[TopicPartition, int]:
     """Stand at the first record published at or after `since`; the partition and its end offset."""
-    # Asking for the topic makes the client fetch its metadata.
-    await consumer.topics()
+    # Assigning any partition of the topic makes the client fetch what there is of it.
+    any_partition = TopicPartition(EVENTS.name, 0)
+    consumer.assign([any_partition])
+    await consumer.end_offsets([any_partition])
     numbers = sorted(consumer.partitions_for_topic(EVENTS.name) or ())
     if not numbers:
         raise Transient("kafka_unavailable", f"topic {EVENTS.name} does not exist yet")

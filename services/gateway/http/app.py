@@ -26,6 +26,7 @@ from services.gateway.http.described import DESCRIBED, TITLE, complete
 from services.gateway.http.events import events_endpoint
 from services.gateway.http.front import Front
 from services.gateway.http.replay import replay_endpoint
+from services.gateway.http.routes import route_of
 from services.gateway.http.sessions import session_lister, session_opener, session_reader
 from services.gateway.http.turns import PostTurn, turn_reader
 from services.gateway.live import Live
@@ -65,8 +66,9 @@ def build(rooms: Rooms, keys: Keys, lifespan: Lifespan | None = None) -> ASGIApp
         openapi_url=None,
         redirect_slashes=False,
     )
-    for kind in (RequestValidationError, HTTPException, Rejected, Transient, msgspec.DecodeError):
+    for kind in (RequestValidationError, HTTPException, Rejected, Transient, Exception):
         app.add_exception_handler(kind, problems.handle)
+    app.add_exception_handler(405, _not_allowed)
     post_turn = PostTurn(rooms.accept, rooms.max_waiting)
     _add_routes(app, rooms, post_turn)
     return Front(app, post_turn, keys)
@@ -108,6 +110,15 @@ def _add(
         summary=described.summary,
         operation_id=described.name,
         openapi_extra=described.openapi(),
+    )
+
+
+async def _not_allowed(request: Request, _: Exception) -> Response:
+    """The framework's own answer names the methods of one route of a path only."""
+    route = route_of(request.url.path)
+    allowed = ", ".join(sorted(method for method, path in DESCRIBED if path == route))
+    return problems.problem(
+        "method_not_allowed", f"this path takes {allowed}", headers={"Allow": allowed}
     )
 
 

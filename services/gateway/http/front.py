@@ -70,23 +70,27 @@ class Front:
         except ClientGone:
             watch.status = 499
         except Exception as error:
-            if watch.status:
-                raise  # the answer is under way: all that is left is to break the connection
-            await answer(error)(scope, receive, watch)
+            if not watch.status:
+                await answer(error)(scope, receive, watch)
+            elif not watch.complete:
+                raise  # all that is left is to break the connection
 
 
 class _Watch:
-    """`send`, remembering the status; 0 until the answer began."""
+    """`send`, remembering the status, 0 until the answer began, and whether it is complete."""
 
-    __slots__ = ("_send", "status")
+    __slots__ = ("_send", "complete", "status")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.status = 0
+        self.complete = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+        elif not message.get("more_body"):
+            self.complete = True
         await self._send(message)
 
 

@@ -132,7 +132,6 @@ def _of_starlette(error: HTTPException) -> Response:
     word = words.get(error.status_code, "invalid_request")
     details = {
         404: "no route has this path; see /openapi.json",
-        405: "this path does not take this method; see the Allow header",
     }
     detail = details.get(error.status_code, str(error.detail))
     return problem(word, detail, headers=error.headers, status=error.status_code)

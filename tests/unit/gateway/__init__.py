@@ -1,0 +1,1 @@
+"""The gateway in memory: fakes of its ports, the real application above them."""

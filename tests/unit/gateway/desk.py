@@ -1,0 +1,212 @@
+"""A gateway on memory ports, and builders for what comes in."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import msgspec
+
+from services.gateway.accept import Accept
+from services.gateway.adapters.memory import (
+    MemoryArchive,
+    MemoryInputs,
+    MemoryLog,
+    MemoryReadModel,
+)
+from services.gateway.history import History
+from services.gateway.http.app import Rooms, build
+from services.gateway.http.auth import Keys
+from services.gateway.live import Live, read_heading
+from services.gateway.ports import Entry, SessionKey
+from services.gateway.register import Register
+from services.gateway.written_behind import WrittenBehind
+from shared.moment import rfc3339
+from shared.session.events import Event
+
+KEYS = {
+    "key-a": ("acme", frozenset[str]()),
+    "key-b": ("other", frozenset[str]()),
+    "key-r": ("acme", frozenset({"read"})),
+    "key-w": ("acme", frozenset({"write"})),
+}
+NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+KEY: SessionKey = ("acme", "ses_1")
+
+
+def an_event(
+    seq: int,
+    type: str = "agent.message",
+    data: Mapping[str, Any] | None = None,
+    *,
+    key: SessionKey = KEY,
+    turn_id: str | None = "turn_1",
+    at: datetime = NOON,
+) -> bytes:
+    """An event's JSON as the worker publishes it."""
+    body = dict(data or {"id": f"sevt_{seq}", "type": type, "content": []})
+    event = Event(
+        tenant_id=key[0],
+        session_id=key[1],
+        seq=seq,
+        event_id=f"{key[1]}:{seq}",
+        type=type,
+        turn_id=turn_id,
+        at=rfc3339(at),
+        user_id="u1",
+        data=msgspec.Raw(msgspec.json.encode(body)),
+    )
+    return msgspec.json.encode(event)
+
+
+def an_entry(seq: int, **how: Any) -> Entry:
+    """The same event on its way to a client."""
+    value = an_event(seq, **how)
+    heading = read_heading(value)
+    return Entry(seq, heading.type, heading.at, value)
+
+
+@dataclass
+class Desk:
+    """One gateway in memory, and its parts to look at or to break."""
+
+    inputs: MemoryInputs = field(default_factory=MemoryInputs)
+    read_model: MemoryReadModel = field(default_factory=MemoryReadModel)
+    archive: MemoryArchive = field(default_factory=MemoryArchive)
+    log: MemoryLog = field(default_factory=MemoryLog)
+    live: Live = field(default_factory=Live)
+    register: Register = field(default_factory=Register)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    max_waiting: int = 100
+
+    def __post_init__(self) -> None:
+        counter = itertools.count(1)
+        self.behind = WrittenBehind(self.read_model)
+        self.history = History(self.archive, self.log, self.live, self.read_model)
+        self.accept = Accept(
+            self.inputs,
+            self.read_model,
+            self.register,
+            self.behind,
+            lambda: NOON,
+            lambda prefix: f"{prefix}{next(counter)}",
+        )
+        rooms = Rooms(
+            accept=self.accept,
+            read_model=self.read_model,
+            history=self.history,
+            register=self.register,
+            live=self.live,
+            checks={
+                "kafka": self.inputs.check,
+                "database": self.read_model.check,
+                "clickhouse": self.archive.check,
+            },
+            closing=self.closing,
+            max_waiting=self.max_waiting,
+        )
+        self.app = build(rooms, Keys(KEYS))
+
+    @asynccontextmanager
+    async def client(self, key: str | None = "key-a") -> AsyncIterator[httpx2.AsyncClient]:
+        """An HTTP client of this gateway; answers come whole, so it is not for streams."""
+        transport = httpx2.ASGITransport(app=self.app)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://gateway", headers=headers
+        ) as client:
+            yield client
+
+    async def open(self, session_id: str = "ses_1", **body: Any) -> None:
+        """Open a session through HTTP."""
+        async with self.client() as client:
+            wish = {"user_id": "u1", "session_id": session_id, **body}
+            answer = await client.post("/v1/sessions", json=wish)
+        assert answer.status_code == 201, answer.text
+
+    def publish(self, seq: int, **how: Any) -> None:
+        """An event is published and heard live; the log keeps it."""
+        entry = an_entry(seq, **how)
+        heading = read_heading(entry.value)
+        self.log.entries.setdefault((heading.tenant_id, heading.session_id), []).append(entry)
+        self.live.event(heading, entry.value)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[OpenStream]:
+        """GET a stream; it is hung up at the end of the block."""
+        stream = OpenStream(path, {"authorization": "Bearer key-a", **(headers or {})})
+        task = asyncio.ensure_future(self.app(stream.scope, stream.receive, stream.send))
+        try:
+            yield stream
+        finally:
+            stream.hang_up.set()
+            await asyncio.wait_for(task, 5)
+
+
+class OpenStream:
+    """A client that reads a stream record by record."""
+
+    def __init__(self, path: str, headers: Mapping[str, str]) -> None:
+        path, _, query = path.partition("?")
+        self.scope = {
+            "type": "http",
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": [(name.lower().encode(), v.encode()) for name, v in headers.items()],
+            "server": ("gateway", 80),
+            "client": ("client", 1),
+        }
+        self.hang_up = asyncio.Event()
+        self.paused = asyncio.Event()
+        self.paused.set()
+        self.status = 0
+        self.ended = False
+        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    async def receive(self) -> dict[str, Any]:
+        await self.hang_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        await self.paused.wait()
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            return
+        if message["body"]:
+            self._chunks.put_nowait(message["body"])
+        if not message.get("more_body"):
+            self.ended = True
+            self._chunks.put_nowait(None)
+
+    async def opened(self) -> None:
+        """Wait until a stream with nothing to send yet says that it is open."""
+        assert await asyncio.wait_for(self._chunks.get(), 5) == b": open\n\n"
+
+    async def record(self) -> dict[str, str]:
+        """The next record's fields, comments left out; {} when the stream ended."""
+        while True:
+            chunk = await asyncio.wait_for(self._chunks.get(), 5)
+            if chunk is None:
+                return {}
+            lines = chunk.decode().rstrip("\n").split("\n")
+            found = dict(line.split(": ", 1) for line in lines if not line.startswith(":"))
+            if found:
+                return found
+
+    async def seqs(self, count: int) -> list[int]:
+        """The ids of the next `count` records."""
+        return [int((await self.record())["id"]) for _ in range(count)]

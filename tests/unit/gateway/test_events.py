@@ -1,0 +1,224 @@
+"""Events of a session: history, log and live as one stream; pages; replay."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from msgspec.structs import replace
+
+from services.gateway import live as live_module
+from services.gateway.http.replay import replay
+from services.gateway.http.sse import message
+from services.gateway.live import Live, read_heading
+from services.gateway.ports import Entry
+from tests.unit.gateway.desk import KEY, NOON, Desk, an_entry, an_event
+
+pytestmark = pytest.mark.unit
+EVENTS = "/v1/sessions/ses_1/events"
+
+
+async def a_desk(*, archived: int = 0, logged: int = 0) -> Desk:
+    """A session whose first events are archived and the later ones only on the log."""
+    desk = Desk()
+    await desk.open()
+    every = [an_entry(seq) for seq in range(1, logged + 1)]
+    desk.archive.entries[KEY] = every[:archived]
+    desk.log.entries[KEY] = every
+    page = desk.read_model.pages[KEY]
+    desk.read_model.pages[KEY] = replace(page, view=replace(page.view, last_seq=logged))
+    return desk
+
+
+async def test_live_events_as_they_come() -> None:
+    desk = await a_desk()
+    async with desk.stream(EVENTS) as stream:
+        await stream.opened()
+        desk.publish(1)
+        record = await stream.record()
+        assert record["id"] == "1"
+        assert record["event"] == "agent.message"
+        assert record["data"] == an_event(1).decode()
+        desk.publish(2)
+        assert await stream.seqs(1) == [2]
+    assert desk.live.streams == 0
+
+
+async def test_archive_then_log_then_live_without_gap_or_repeat() -> None:
+    desk = await a_desk(archived=4, logged=7)
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(7) == [1, 2, 3, 4, 5, 6, 7]
+        for seq in (6, 7, 8, 8, 9):  # a worker that says again what it had said
+            desk.publish(seq)
+        assert await stream.seqs(2) == [8, 9]
+
+
+async def test_what_is_heard_during_the_history_is_not_lost() -> None:
+    desk = await a_desk(archived=3, logged=3)
+    page = desk.archive.page
+
+    async def meanwhile(*what: object) -> object:
+        found = await page(*what)  # type: ignore[arg-type]
+        if not desk.live.ring.newest(KEY):
+            desk.publish(4)
+            desk.publish(5)
+        return found
+
+    desk.archive.page = meanwhile  # type: ignore[method-assign, assignment]
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(5) == [1, 2, 3, 4, 5]
+
+
+async def test_a_gap_in_the_live_feed_is_filled_from_the_log() -> None:
+    desk = await a_desk()
+    async with desk.stream(EVENTS) as stream:
+        await stream.opened()
+        desk.publish(1)
+        desk.log.entries[KEY] += [an_entry(2), an_entry(3)]
+        desk.publish(4)
+        assert await stream.seqs(4) == [1, 2, 3, 4]
+
+
+async def test_last_event_id_wins_over_after() -> None:
+    desk = await a_desk(archived=9, logged=9)
+    async with desk.stream(f"{EVENTS}?after=2", {"Last-Event-ID": "7"}) as stream:
+        assert await stream.seqs(2) == [8, 9]
+    async with desk.stream(f"{EVENTS}?after=5") as stream:
+        assert await stream.seqs(4) == [6, 7, 8, 9]
+    async with desk.client() as client:
+        for headers in ({"Last-Event-ID": "x"}, {"Last-Event-ID": "-1"}, {"Last-Event-ID": "1.0"}):
+            answer = await client.get(EVENTS, headers=headers)
+            assert answer.status_code == 400
+            assert answer.json()["errors"][0]["field"] == "Last-Event-ID"
+        assert (await client.get(f"{EVENTS}?after=-1")).status_code == 400
+
+
+async def test_a_slow_client_loses_its_queue_and_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_module, "QUEUE_EVENTS", 5)
+    desk = await a_desk()
+    async with desk.stream(EVENTS) as stream:
+        await stream.opened()
+        desk.publish(1)
+        assert await stream.seqs(1) == [1]
+        stream.paused.clear()
+        for seq in range(2, 40):
+            desk.publish(seq)
+            await asyncio.sleep(0)
+        stream.paused.set()
+        assert await stream.seqs(38) == list(range(2, 40))
+        desk.publish(40)
+        assert await stream.seqs(1) == [40]
+
+
+async def test_without_archive_the_log_is_enough_and_without_both_it_is_a_503() -> None:
+    desk = await a_desk(archived=3, logged=5)
+    desk.archive.down = True
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(5) == [1, 2, 3, 4, 5]
+    desk.log.down = True
+    async with desk.client() as client:
+        answer = await client.get(EVENTS, headers={"Accept": "application/json"})
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"]
+        assert (await client.get(EVENTS)).status_code == 503
+    assert desk.live.streams == 0
+
+
+async def test_the_ring_spares_the_log() -> None:
+    desk = await a_desk(archived=2, logged=2)
+    desk.publish(3)
+    desk.publish(4)
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(4) == [1, 2, 3, 4]
+    assert desk.log.scans == 0
+
+
+async def test_previews_only_when_asked_for() -> None:
+    desk = await a_desk()
+    value = b'{"tenant_id":"acme","session_id":"ses_1","type":"preview.text","text":"he"}'
+    async with desk.stream(f"{EVENTS}?previews=true") as stream, desk.stream(EVENTS) as plain:
+        await stream.opened()
+        await plain.opened()
+        desk.live.preview(read_heading(value), value)
+        desk.publish(1)
+        assert await stream.record() == {"event": "preview.text", "data": value.decode()}
+        assert await stream.seqs(1) == [1]
+        assert await plain.seqs(1) == [1]
+
+
+async def test_pages_of_json() -> None:
+    desk = await a_desk(archived=3, logged=5)
+    headers = {"Accept": "application/json"}
+    async with desk.client() as client:
+        first = (await client.get(f"{EVENTS}?limit=2", headers=headers)).json()
+        rest = (await client.get(f"{EVENTS}?after=2", headers=headers)).json()
+        none = (await client.get(f"{EVENTS}?after=5", headers=headers)).json()
+    assert [event["seq"] for event in first["data"]] == [1, 2]
+    assert first["next_after"] == 2
+    assert [event["seq"] for event in rest["data"]] == [3, 4, 5]
+    assert none == {"data": [], "next_after": 5}
+
+
+async def test_another_tenants_events_are_not_there() -> None:
+    desk = await a_desk(archived=1, logged=1)
+    async with desk.client("key-b") as client:
+        assert (await client.get(EVENTS)).status_code == 404
+        assert (await client.get("/v1/sessions/ses_1/replay")).status_code == 404
+
+
+async def test_streams_are_bounded_and_end_when_the_gateway_stops() -> None:
+    desk = await a_desk()
+    desk.live._max_streams = 1
+    async with desk.stream(EVENTS) as stream:
+        await stream.opened()
+        async with desk.client() as client:
+            answer = await client.get(EVENTS)
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:turnstile:problem:too_many_streams"
+        desk.closing.set()
+        assert await stream.record() == {}
+        assert stream.ended
+    assert desk.live.streams == 0
+
+
+async def test_replay_ends_with_end() -> None:
+    desk = await a_desk(archived=5, logged=5)
+    async with desk.client() as client:
+        answer = await client.get("/v1/sessions/ses_1/replay?speed=0&from_seq=2&to_seq=4")
+        ids = [line for line in answer.text.split("\n") if line.startswith("id:")]
+        assert ids == ["id: 2", "id: 3", "id: 4"]
+        assert answer.text.endswith("event: end\ndata: {}\n\n")
+        for query in ("to_seq=6", "from_seq=0", "from_seq=7", "speed=-1", "speed=x", "speed=nan"):
+            wrong = await client.get(f"/v1/sessions/ses_1/replay?{query}")
+            assert wrong.status_code == 400, query
+
+
+async def test_replay_keeps_the_recorded_pauses() -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def entries() -> AsyncIterator[Entry]:
+        for seq, second in enumerate((0, 4, 2, 6, 46), 1):  # the third one came late
+            yield an_entry(seq, at=NOON + timedelta(seconds=second))
+
+    chunks = [chunk async for chunk in replay(entries(), 2.0, sleep)]
+    assert pauses == [2.0, 1.0, 15.0, 5.0]
+    assert sum(chunk.startswith(b"id:") for chunk in chunks) == 5
+
+
+def test_line_breaks_of_pretty_json_do_not_break_the_record() -> None:
+    record = message("x", b'{\r\n  "a": "\\n"\n}', 1)
+    assert record == b'id: 1\nevent: x\ndata: {    "a": "\\n" }\n\n'
+
+
+def test_the_ring_keeps_the_newest() -> None:
+    live = Live(ring_bytes=3 * len(an_event(1)))
+    for seq in range(1, 8):
+        value = an_event(seq)
+        live.event(read_heading(value), value)
+    assert [entry.seq for entry in live.ring.after(KEY, 0)] == [5, 6, 7]
+    assert live.ring.newest(("acme", "ses_2")) == 0

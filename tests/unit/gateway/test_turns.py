@@ -1,0 +1,235 @@
+"""POST and GET of turns over HTTP, on memory ports."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.gateway.register import Known
+from shared.session.inputs import TurnRequested, read_request
+from tests.unit.gateway.desk import KEY, Desk
+
+pytestmark = pytest.mark.unit
+TURNS = "/v1/sessions/ses_1/turns"
+
+
+async def test_a_turn_is_accepted_once_the_log_has_it() -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        answer = await client.post(TURNS, json={"content": "hello", "on_busy": "interrupt"})
+    assert answer.status_code == 202
+    body = answer.json()
+    assert body == {"turn_id": body["turn_id"], "session_id": "ses_1", "status": "accepted"}
+    envelope, value = desk.inputs.published[-1]
+    request = read_request(envelope.type, value)
+    assert isinstance(request, TurnRequested)
+    assert (request.tenant_id, request.session_id, request.user_id) == ("acme", "ses_1", "u1")
+    assert (request.content, request.on_busy) == ("hello", "interrupt")
+    assert (envelope.type, envelope.subject) == ("turn.requested", "ses_1")
+    assert request.at == envelope.time == "2026-11-21T12:00:00.000000Z"
+
+
+async def test_an_accepted_turn_is_read_at_once() -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        await client.post(TURNS, json={"content": "hello", "turn_id": "t1"})
+        turn = (await client.get(f"{TURNS}/t1")).json()
+        assert (turn["turn_id"], turn["status"], turn["reply"]) == ("t1", "accepted", None)
+        desk.read_model.down = True
+        assert (await client.get(f"{TURNS}/t1")).status_code == 200
+        assert (await client.get(f"{TURNS}/t2")).status_code == 503
+
+
+async def test_the_same_key_is_the_same_turn_and_is_published_once() -> None:
+    desk = Desk()
+    await desk.open()
+    headers = {"Idempotency-Key": "order 7"}
+    async with desk.client() as client:
+        first = await client.post(TURNS, json={"content": "a"}, headers=headers)
+        again = await client.post(TURNS, json={"content": "b"}, headers=headers)
+        other = await client.post(TURNS, json={"content": "a"}, headers={"Idempotency-Key": "8"})
+    assert first.json() == again.json() != other.json()
+    kinds = [envelope.type for envelope, _ in desk.inputs.published]
+    assert kinds == ["session.requested", "turn.requested", "turn.requested"]
+
+
+async def test_a_turn_published_twice_by_two_gateways_has_one_input_id() -> None:
+    ids = []
+    for _ in range(2):
+        desk = Desk()
+        await desk.open()
+        async with desk.client() as client:
+            await client.post(TURNS, json={"content": "a", "turn_id": "t1"})
+        ids.append(desk.inputs.published[-1][0].id)
+    assert ids[0] == ids[1]
+
+
+async def test_no_acknowledgement_no_turn() -> None:
+    desk = Desk()
+    await desk.open()
+    desk.inputs.down = True
+    async with desk.client() as client:
+        answer = await client.post(TURNS, json={"content": "a", "turn_id": "t1"})
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["type"] == "urn:turnstile:problem:kafka_unavailable"
+        assert (await client.get(f"{TURNS}/t1")).status_code == 404
+        desk.inputs.down = False
+        assert (await client.post(TURNS, json={"content": "a", "turn_id": "t1"})).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "content"),
+        ({"content": ""}, "content"),
+        ({"content": " \n\t\u3000"}, "content"),
+        ({"content": 7}, "content"),
+        ({"content": None}, "content"),
+        ({"content": []}, "content"),
+        ({"content": [{"type": "text", "text": " "}]}, "content"),
+        ({"content": [{"type": "text", "text": ""}]}, "content[0].text"),
+        ({"content": [{"type": "video"}]}, "content[0].type"),
+        ({"content": [{"type": "image", "source": {"type": "url"}}]}, "content[0].source.url"),
+        ({"content": [{"type": "text", "text": "a", "x": 1}]}, "content[0].x"),
+        ({"content": "a", "turn_id": "a b"}, "turn_id"),
+        ({"content": "a", "turn_id": "t\n"}, "turn_id"),
+        ({"content": "a", "turn_id": "a" * 129}, "turn_id"),
+        ({"content": "a", "turn_id": 1}, "turn_id"),
+        ({"content": "a", "on_busy": "wait"}, "on_busy"),
+        ({"content": "a", "contnet": "b"}, "contnet"),
+        (["content"], "body"),
+    ],
+)
+async def test_a_wrong_body_is_named(body: Any, field: str) -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        answer = await client.post(TURNS, json=body)
+        assert answer.status_code == 400, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert [error["field"] for error in answer.json()["errors"]] == [field]
+        assert len(desk.inputs.published) == 1
+        assert (await client.post(TURNS, json={"content": "fine"})).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"\xff\xfe", b'{"content": "\xff"}', b'{"content":"\\ud800"}']
+)
+async def test_bytes_that_are_no_json(raw: bytes) -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        answer = await client.post(TURNS, content=raw)
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "urn:turnstile:problem:invalid_request"
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "text", "text": "hello"},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aa"}},
+        {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
+        {
+            "type": "document",
+            "source": {"type": "url", "url": "https://x.test/a.pdf"},
+            "title": "A",
+        },
+        {
+            "type": "document",
+            "source": {"type": "text", "media_type": "text/plain", "data": "words"},
+            "context": "c",
+        },
+    ],
+)
+async def test_blocks_reach_the_log_as_they_were_sent(block: dict[str, Any]) -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        answer = await client.post(TURNS, json={"content": [block]})
+    assert answer.status_code == 202, answer.text
+    assert msgspec.json.decode(desk.inputs.published[-1][1])["content"] == [block]
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "ä", "a\tb"])
+async def test_a_wrong_key_is_named(key: str) -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        headers = [(b"Idempotency-Key", key.encode("latin-1"))]
+        answer = await client.post(TURNS, json={"content": "a"}, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+async def test_a_body_of_more_than_a_mebibyte_is_refused_unread() -> None:
+    desk = Desk()
+    await desk.open()
+    asked = 0
+
+    async def chunks() -> Any:
+        nonlocal asked
+        for _ in range(64):
+            asked += 1
+            yield b"x" * 65536
+
+    async with desk.client() as client:
+        whole = await client.post(TURNS, content=b"x" * (1024 * 1024 + 1))
+        assert whole.status_code == 413
+        assert whole.json()["type"] == "urn:turnstile:problem:too_large"
+        assert (await client.post(TURNS, content=chunks())).status_code == 413
+        assert asked == 17
+        fits = b'{"content":"%b"}' % (b"x" * (1024 * 1024 - 14))
+        assert (await client.post(TURNS, content=fits)).status_code == 202
+
+
+async def test_the_session_must_be_there_and_the_callers() -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        unknown = await client.post("/v1/sessions/ses_9/turns", json={"content": "a"})
+        bad = await client.post("/v1/sessions/a%20b/turns", json={"content": "a"})
+    async with desk.client("key-b") as client:
+        foreign = await client.post(TURNS, json={"content": "a"})
+    assert unknown.status_code == foreign.status_code == 404
+    assert unknown.json()["type"] == foreign.json()["type"]
+    assert bad.json()["errors"][0]["field"] == "session_id"
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/archive"), ("DELETE", "")])
+async def test_a_closed_session_takes_no_new_turn(method: str, path: str) -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        await client.post(TURNS, json={"content": "a", "turn_id": "t1"})
+        assert (await client.request(method, f"/v1/sessions/ses_1{path}")).status_code == 202
+        answer = await client.post(TURNS, json={"content": "a", "turn_id": "t2"})
+        assert answer.status_code == 409
+        assert answer.json()["type"].startswith("urn:turnstile:problem:session_")
+        assert (await client.post(TURNS, json={"content": "a", "turn_id": "t1"})).status_code == 202
+
+
+async def test_too_many_waiting_turns_are_turned_away_at_once() -> None:
+    desk = Desk(max_waiting=1)
+    desk.register.meet(KEY, Known(user_id="u1"))
+    waiting, let_go = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object) -> None:
+        waiting.set()
+        await let_go.wait()
+
+    desk.inputs.publish = slow  # type: ignore[method-assign, assignment]
+    async with desk.client() as client:
+        first = asyncio.create_task(client.post(TURNS, json={"content": "a"}))
+        await asyncio.wait_for(waiting.wait(), 5)
+        answer = await client.post(TURNS, json={"content": "b"})
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "urn:turnstile:problem:overloaded"
+        let_go.set()
+        assert (await first).status_code == 202

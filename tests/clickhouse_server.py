@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import http.client
 import selectors
 import shutil
 import subprocess
@@ -16,9 +17,10 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 
@@ -105,6 +107,45 @@ def clickhouse_url() -> str:
 def fresh_database(url: str) -> str:
     """`url` with the name of a database that nobody else uses; it is not created."""
     return url.rsplit("/", 1)[0] + f"/test_{uuid.uuid4().hex[:12]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> int:
+        """ClickHouse's error code; 0 for none."""
+        return int(self.headers.get("x-clickhouse-exception-code", 0))
+
+
+def ask(
+    base: str,
+    body: bytes | str = b"",
+    parameters: Mapping[str, object] | None = None,
+    *,
+    method: str = "POST",
+    path: str = "/",
+    headers: dict[str, str] | None = None,
+    **more: object,
+) -> Answer:
+    """One plain HTTP request to the server, without any client library. Raises OSError.
+
+    `parameters` and `more` together make the query string of the URL.
+    """
+    host, _, port = base.removeprefix("http://").rpartition(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
+    try:
+        query = urlencode({**(parameters or {}), **more})
+        raw = body.encode() if isinstance(body, str) else body
+        connection.request(method, f"{path}?{query}" if query else path, raw, headers or {})
+        response = connection.getresponse()
+        lowered = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, lowered, response.read())
+    finally:
+        connection.close()
 
 
 def _ready_line(process: subprocess.Popen[str]) -> str:

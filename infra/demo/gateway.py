@@ -1,7 +1,7 @@
 """What does the demo ask of the gateway? Its public HTTP calls, and nothing but them."""
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,14 +54,25 @@ class Gateway:
         async with self._http.stream("GET", path, timeout=timeout) as answer:
             if answer.status_code != 200:
                 raise DemoFailed(f"GET {path} answered {answer.status_code}")
-            fields: dict[str, str] = {}
-            async for line in answer.aiter_lines():
-                if line and not line.startswith(":"):
-                    name, _, value = line.partition(":")
-                    fields[name] = value.removeprefix(" ")
-                elif not line and "data" in fields:
-                    yield received(fields)
-                    fields = {}
+            async for event in events(answer.aiter_bytes()):
+                yield event
+
+
+async def events(chunks: AsyncIterable[bytes]) -> AsyncGenerator[Received, None]:
+    """The events in the bytes of a stream, which may be cut anywhere.
+
+    Lines end at newlines only: JSON may hold other characters that Unicode calls line ends.
+    """
+    pending, fields = b"", dict[str, str]()
+    async for chunk in chunks:
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            name, _, value = line.decode().rstrip("\r").partition(":")
+            if name:  # a comment has none
+                fields[name] = value.removeprefix(" ")
+            elif not line.startswith(b":") and "data" in fields:
+                yield received(fields)
+                fields = {}
 
 
 def received(fields: dict[str, str]) -> Received:

@@ -7,6 +7,7 @@ from typing import Any
 
 from infra.demo.conversations import Conversation
 from infra.demo.gateway import DemoFailed, Gateway, Received
+from infra.demo.hearing import Hearing
 
 TURN_TIMEOUT_S = 60.0
 _ENDS = ("turn.completed", "turn.interrupted", "turn.refused", "turn.failed")
@@ -77,16 +78,13 @@ async def _turn(
 async def _until_end(
     gateway: Gateway, stream: AsyncIterator[Received], base: str, turn_id: str, speak: Speak
 ) -> None:
-    heard = ""  # what the previews showed of the message under way
+    hearing = Hearing()
     async for event in stream:
         data = event.body.get("data") or {}
         if event.seq is None:
-            delta = preview_text(event.body)
-            heard += delta
-            speak(delta)
+            speak(_indented(hearing.preview(data)))
         elif event.type == "agent.message" and not event.body.get("thread_id"):
-            speak(rest_of(message_text(data), heard) + "\n       ")
-            heard = ""
+            speak(_indented(hearing.message(data) + "\n"))
         elif event.type in ("agent.tool_use", "agent.custom_tool_use"):
             speak(f"[{data.get('name')}] ")
         elif event.type == "turn.requires_action":
@@ -119,21 +117,5 @@ async def _settled(gateway: Gateway, path: str) -> dict[str, Any]:
         await asyncio.sleep(0.05)
 
 
-def preview_text(body: dict[str, Any]) -> str:
-    """The text a preview adds; empty for the start of a message and for thinking."""
-    data = body.get("data") or body
-    content = (data.get("delta") or {}).get("content") or {}
-    return str(content.get("text") or "")
-
-
-def message_text(data: dict[str, Any]) -> str:
-    """The text blocks of an agent's message, joined by newlines."""
-    blocks = data.get("content") or []
-    return "\n".join(block["text"] for block in blocks if block.get("type") == "text")
-
-
-def rest_of(text: str, heard: str) -> str:
-    """What of a message the previews did not show yet; all of it, on a new line, if they differ."""
-    if text.startswith(heard):
-        return text[len(heard) :]
-    return f"\n       {text}"
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n       ")

@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS session_events
     trace_id String CODEC(ZSTD(1)),
     model LowCardinality(String),
     -- The object's own bytes, neither parsed nor written anew.
-    data String CODEC(ZSTD(3)),
+    data String CODEC(ZSTD(1)),
     -- The engine's JSON reader refuses a text with half a surrogate pair, which a cut emoji leaves
     -- behind; such a text is read with its surrogates replaced.
     provider_event_id String DEFAULT multiIf(
@@ -56,5 +56,5 @@ CREATE TABLE IF NOT EXISTS session_events
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (tenant_id, session_id, seq)
--- Reading one session touches a granule or two: small ones, since rows are large.
-SETTINGS index_granularity = 2048, non_replicated_deduplication_window = 1000;
+-- Reading one session touches a granule or two: half the usual size, since rows are large.
+SETTINGS index_granularity = 4096, non_replicated_deduplication_window = 1000;

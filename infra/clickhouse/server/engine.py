@@ -7,15 +7,17 @@ a millisecond. Calls release the interpreter lock, so they belong in threads.
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
 import chdb
 
-from infra.clickhouse.server.errors import ClickHouseError, engine_errors
+from infra.clickhouse.server.errors import engine_errors
 
-_LOCKED = 76  # CANNOT_OPEN_FILE: the lock on <path>/status is another process's
+# chDB starts as clickhouse-local; where its defaults differ in what clients see, the server's hold.
+_AS_SERVER = "SET implicit_select = 0, allow_introspection_functions = 0"
 
 
 class Result(Protocol):
@@ -79,7 +81,7 @@ class Engine:
 
     def handle(self) -> Handle:
         with engine_errors():
-            return cast(Handle, chdb.connect(self._path))
+            return _connect(self._path)
 
     def classify(self, statement: bytes) -> tuple[bool, int]:
         """(reads only, number of statements); (False, 0) for what does not parse."""
@@ -101,20 +103,27 @@ class Engine:
 
 
 def _open(path: str) -> Handle:
+    _check_lock(Path(path) / "status")
+    with engine_errors():
+        return _connect(path)
+
+
+def _connect(path: str) -> Handle:
+    handle = cast(Handle, chdb.connect(path))
+    handle.query(_AS_SERVER, "Null")
+    return handle
+
+
+def _check_lock(status: Path) -> None:
+    """The engine locks this file too, but says so only on stderr and by an empty error."""
     try:
-        with engine_errors():
-            return cast(Handle, chdb.connect(path))
-    except ClickHouseError as error:
-        if error.code != _LOCKED:
-            raise
+        with status.open() as file:
+            holder = file.readline().strip().lower() or "pid unknown"
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return
+    except BlockingIOError:
         raise DirectoryInUse(
-            f"{path} is in use by another process ({_holder(path)}): stop it, or give --path "
+            f"{status.parent} is in use by another process ({holder}): stop it, or give --path "
             "another directory"
         ) from None
-
-
-def _holder(path: str) -> str:
-    try:
-        return (Path(path) / "status").read_text().splitlines()[0].lower()
-    except (OSError, IndexError):
-        return "pid unknown"

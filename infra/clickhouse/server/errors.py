@@ -54,8 +54,8 @@ _STATUS_OF = {
 _STATUS = {code: status for status, codes in _STATUS_OF.items() for code in codes}
 
 _CODE = re.compile(r"Code: (\d+)\. ")
-_REPEATED_HEAD = re.compile(r"^(Code: \d+\. DB::Exception: )\1")
-_VERSION_TAIL = re.compile(r" \(version \d[\d.]*(?: \([^()]*\))?\)(?:\. \([A-Z_]+\))?\s*$")
+_REPEATED_HEAD = re.compile(r"^(Code: \d+\. DB::Exception: )\1+")
+_VERSION_TAIL = re.compile(r"(?: \(version \d[\d.]*(?: \([^()]*\))?\)(?:\. \([A-Z_]+\))?)+\s*$")
 
 
 class ClickHouseError(Exception):

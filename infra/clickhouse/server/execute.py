@@ -19,7 +19,7 @@ from infra.clickhouse.server.errors import (
     from_engine,
     refuse,
 )
-from infra.clickhouse.server.guard import check_locked, check_read_only
+from infra.clickhouse.server.guard import check_default, check_locked, check_read_only
 from infra.clickhouse.server.request import Asked
 from infra.clickhouse.server.sessions import Lease, apply_settings, set_all
 from infra.clickhouse.server.statement import (
@@ -75,12 +75,13 @@ def execute(engine: Engine, lease: Lease, user: User, asked: Asked, pieces: list
     insert = find_insert(text) if word == "INSERT" else None
     if insert is None:
         text = asked.query + b"".join(pieces)
-    readonly = _check(engine, user, asked, insert.statement if insert else text)
+    reads_only, statements = (False, 1) if insert else engine.classify(text)
+    _check(engine, user, asked, insert.statement if insert else text, reads_only, statements)
     with engine_errors():
-        _prepare(lease, user, asked, readonly, word)
+        _prepare(lease, user, asked, word)
         if insert is not None:
             return _insert(lease.handle, asked, insert, _data(asked, insert, pieces), started)
-        return _query(engine, lease.handle, asked, text, word, started)
+        return _query(lease.handle, asked, text, word, reads_only, started)
 
 
 def next_block(stream: Stream) -> bytes | None:
@@ -92,9 +93,15 @@ def next_block(stream: Stream) -> bytes | None:
     return None
 
 
-def _check(engine: Engine, user: User, asked: Asked, statement: bytes) -> int:
-    """The level of `readonly` to run at, once the statement was found to be allowed at it."""
-    reads_only, statements = engine.classify(statement)
+def _check(
+    engine: Engine,
+    user: User,
+    asked: Asked,
+    statement: bytes,
+    reads_only: bool,
+    statements: int,
+) -> None:
+    """Raise ClickHouseError unless this user may run this statement by this method."""
     if user.readonly:
         check_read_only(
             statement,
@@ -104,13 +111,13 @@ def _check(engine: Engine, user: User, asked: Asked, statement: bytes) -> int:
             params=asked.params,
         )
         if user.readonly == 2:
+            check_default(statement, asked.database or user.database, asked.params)
             check_locked(statement, {*user.settings, "readonly"})
             check_locked(" ".join(asked.settings).encode(), {*user.settings, "readonly"})
     elif statements > 1:
         raise refuse(SYNTAX_ERROR, "Syntax error: Multi-statements are not allowed")
     elif asked.method != "POST" and statements and not reads_only:
         _check_get(statement)
-    return user.readonly
 
 
 def _check_get(statement: bytes) -> None:
@@ -123,14 +130,15 @@ def _check_get(statement: bytes) -> None:
         )
 
 
-def _prepare(lease: Lease, user: User, asked: Asked, readonly: int, word: str) -> None:
+def _prepare(lease: Lease, user: User, asked: Asked, word: str) -> None:
     handle = lease.handle
     if lease.fresh or asked.database:
         handle.query(f"USE {_name(asked.database or user.database)}", "Null")
     if lease.fresh:
         set_all(handle, user.settings)
-        if readonly:
-            set_all(handle, {"readonly": str(readonly)})
+        if user.readonly:
+            set_all(handle, {"readonly": str(user.readonly)})
+        lease.fresh = False
     # A SET of the client's own must land on the session, not under what is put back later.
     apply_settings(lease, {} if word == "SET" else asked.settings)
 
@@ -173,7 +181,7 @@ def _feed(inserter: Inserter, data: list[bytes]) -> None:
 
 
 def _query(
-    engine: Engine, handle: Handle, asked: Asked, text: bytes, word: str, started: int
+    handle: Handle, asked: Asked, text: bytes, word: str, reads_only: bool, started: int
 ) -> Outcome:
     said = named_format(text) or asked.format or DEFAULT_FORMAT
     if word in _READS and said.lower() in STREAMED and not asked.wait_end_of_query:
@@ -184,7 +192,7 @@ def _query(
                 raise
     result = handle.query(text, said, asked.params)
     block = result.bytes()
-    answers = bool(block) or word in _READS or engine.classify(text)[0]
+    answers = bool(block) or reads_only
     return Outcome(
         said if answers else None, [block] if block else [], summary=_summary(result, started)
     )
@@ -192,7 +200,8 @@ def _query(
 
 def _stream(handle: Handle, asked: Asked, text: bytes, said: str, started: int) -> Outcome:
     """The first two blocks show whether there is more: a short result needs no streaming."""
-    stream = handle.send_query(text, said, asked.params)
+    with engine_errors():
+        stream = handle.send_query(text, said, asked.params)
     blocks: list[bytes] = []
     rows = 0
     try:

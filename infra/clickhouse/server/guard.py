@@ -7,7 +7,8 @@ functions that create a temporary table. This closes what is left, which was fou
   `arrayMap(file, …)` or `* APPLY(file)`;
 - table functions are looked at (DESCRIBE) before they are refused;
 - `INTO OUTFILE` writes a file; several statements in one text hide the second;
-- `readonly = 2` lets a user raise the limits set for it.
+- `readonly = 2` lets a user raise the limits set for it, and read files as tables of the database
+  `default`, in which chDB has a view of the file system.
 
 Words are looked for outside string literals. Where a text could be read differently by the
 engine's lexer (comments, `$`, typographic quotes) the whole text is searched instead: too strict
@@ -33,12 +34,14 @@ SCALARS = frozenset(
 HARMLESS = frozenset(
     {"numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "primes"}
     | {"generaterandom", "values", "sqlstandardvalues", "view", "null", "format"}
-    | {"merge", "dictionary"}
+    | {"dictionary"}
 )
 # What clickhouse-server lets a read-only session do besides reading.
 _SESSION_WORDS = ("USE", "SET")
 _AMBIGUOUS = re.compile("--|//|/\\*|[$#\u2018\u2019\u201c\u201d]")
 _LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
+_DEFAULT_TABLE = re.compile(r"\bdefault\b[\s`\"]*\.")
+_DEFAULT = re.compile(r"\bdefault\b")
 _IDENTIFIER_PARAM = re.compile(r":\s*Identifier\s*\}", re.IGNORECASE)
 
 
@@ -72,6 +75,20 @@ def check_locked(statement: bytes, locked: Collection[str]) -> None:
     for name in locked:
         if re.search(rf"\b{re.escape(name.lower())}\b", text):
             raise refuse(SETTING_CONSTRAINT, f"Setting {name} should not be changed")
+
+
+def check_default(statement: bytes, database: str, params: Mapping[str, str]) -> None:
+    """Raise ClickHouseError 164 if the text can reach a table of the database `default`."""
+    text = statement.decode(errors="replace").lower()
+    hidden = first_word(statement) == "USE" or _AMBIGUOUS.search(_LITERAL.sub("''", text))
+    named = _IDENTIFIER_PARAM.search(text) and any(_DEFAULT.search(v) for v in params.values())
+    if (
+        database == "default"
+        or named
+        or _DEFAULT_TABLE.search(text)
+        or (hidden and _DEFAULT.search(text))
+    ):
+        raise refuse(READONLY, "The database default reaches files: name another one")
 
 
 def _check_words(text: str, anywhere: Iterable[str], before_bracket: Collection[str]) -> None:

@@ -65,6 +65,7 @@ def serve(host: str, port: int, path: Path, users: Users, limits: Limits) -> Non
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=1 << 20,
     )
+    listener.listen(1024)  # from here on clients may come; they wait for the loop
     shown, real_port = listener.getsockname()[:2]
     print(f"ready clickhouse=http://{shown}:{real_port} engine={engine.version}", flush=True)
     try:

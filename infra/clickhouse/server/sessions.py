@@ -74,13 +74,17 @@ class Sessions:
             raise
 
     def release(self, lease: Lease) -> None:
-        """Close the handle, or keep it until its session times out. Never raises."""
-        if lease.key is None:
+        """Close the handle, or keep it until its session times out. Never raises.
+
+        A handle that is still fresh was never made its user's and is not kept.
+        """
+        if lease.key is None or lease.fresh:
             lease.handle.close()
+            self._busy.discard(lease.key or ("", ""))
             return
         with self._lock:
             self._busy.discard(lease.key)
-            lease.fresh, lease.until = False, self._clock() + lease.until
+            lease.until += self._clock()
             self._idle[lease.key] = lease
             if len(self._idle) > MAX_SESSIONS:
                 self._idle.pop(next(iter(self._idle))).handle.close()
@@ -105,8 +109,8 @@ def apply_settings(lease: Lease, wanted: Mapping[str, str]) -> None:
     new = {name: value for name, value in wanted.items() if lease.applied.get(name) != value}
     if new and lease.key is not None:
         _remember(lease, [name for name in new if name not in lease.before])
-        lease.applied.update(new)
     set_all(lease.handle, new)
+    lease.applied.update(new)
 
 
 def set_all(handle: Handle, settings: Mapping[str, str]) -> None:

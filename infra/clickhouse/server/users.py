@@ -88,7 +88,8 @@ def _user(path: Path, name: str, table: dict[str, Any]) -> User:
         name=name,
         password_sha256=_password(path, name, table),
         readonly=readonly,
-        database=str(table.get("database", "default")),
+        # With readonly 2, `default` is closed (see guard.py); `system` is open to everyone.
+        database=str(table.get("database", "system" if readonly == 2 else "default")),
         settings={key: _literal(value) for key, value in table.get("settings", {}).items()},
     )
 

@@ -1,15 +1,17 @@
 """What the demo prints, without a stack."""
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.demo.conversations import load_conversations
-from infra.demo.gateway import Received, received
+from infra.demo.gateway import Received, events, received
+from infra.demo.hearing import Hearing
 from infra.demo.stage import Stage
 from infra.demo.table import table
-from infra.demo.talk import message_text, preview_text, rest_of
 from infra.demo.tree import Span, tree
 
 pytestmark = pytest.mark.unit
@@ -38,17 +40,48 @@ def test_an_event_with_id_is_archived_one_without_is_a_preview() -> None:
     assert received({"event": "event_delta", "data": "{}"}).seq is None
 
 
-def test_previews_and_messages_as_text() -> None:
-    delta = {"data": {"type": "event_delta", "delta": {"content": {"type": "text", "text": "hi"}}}}
-    assert preview_text(delta) == "hi"
-    assert preview_text({"data": {"type": "event_start", "event": {}}}) == ""
-    assert message_text({"content": [{"type": "text", "text": "a"}, {"type": "image"}]}) == "a"
+async def test_a_stream_may_be_cut_anywhere() -> None:
+    raw = ': hello\n\nid: 1\nevent: a\ndata: {"t": "x\u2028y"}\n\nevent: b\ndata: {}\n\n'.encode()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for at in range(0, len(raw), 3):
+            yield raw[at : at + 3]
+
+    found = [event async for event in events(chunks())]
+    assert found == [Received(1, "a", {"t": "x\u2028y"}), Received(None, "b", {})]
 
 
-def test_only_what_was_not_heard_is_printed_again() -> None:
-    assert rest_of("hello", "hel") == "lo"
-    assert rest_of("hello", "hello") == ""
-    assert rest_of("hello", "bye").endswith("hello")
+def delta(message: str, index: int, text: str) -> dict[str, Any]:
+    content = {"type": "text", "text": text}
+    return {
+        "type": "event_delta",
+        "event_id": message,
+        "delta": {"index": index, "content": content},
+    }
+
+
+def blocks(message: str, *texts: str) -> dict[str, Any]:
+    return {"id": message, "content": [{"type": "text", "text": text} for text in texts]}
+
+
+def test_previews_show_a_message_early_and_the_message_the_rest() -> None:
+    hearing = Hearing()
+    assert hearing.preview({"type": "event_start", "event": {"id": "m"}}) == ""
+    assert hearing.preview(delta("m", 0, "one")) == "one"
+    assert hearing.preview(delta("m", 1, "tw")) == "\ntw"
+    assert hearing.message(blocks("m", "one", "two")) == "o"
+
+
+def test_a_preview_after_its_message_shows_nothing() -> None:
+    hearing = Hearing()
+    assert hearing.message(blocks("m", "one")) == "one"
+    assert hearing.preview(delta("m", 0, "one")) == ""
+
+
+def test_previews_that_went_wrong_do_not_hide_the_message() -> None:
+    hearing = Hearing()
+    hearing.preview(delta("m", 0, "oe"))
+    assert hearing.message(blocks("m", "one")) == "\none"
 
 
 def test_speakers_appear_in_order_each_as_soon_as_it_can() -> None:

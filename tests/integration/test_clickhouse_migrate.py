@@ -1,0 +1,105 @@
+"""Migrations against the real engine: fresh, twice, two at once, half done, changed, retention."""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from infra.clickhouse.migrate import MIGRATIONS, MigrationError, migrate
+from tests.clickhouse_server import ask, fresh_database, shared_clickhouse
+
+pytestmark = pytest.mark.integration
+
+NAMES = ["0001_session_events", "0002_turns", "0003_otel_traces", "0004_views"]
+TABLES = (
+    "events\notel_traces\notel_traces_trace_id_ts\notel_traces_trace_id_ts_mv\nschema_migrations\n"
+    "session_events\nturn_facts\nturns\nturns_from_events\n"
+)
+
+
+def quiet(step: str) -> None:
+    pass
+
+
+@pytest.fixture
+def url() -> str:
+    return fresh_database(shared_clickhouse().url)
+
+
+def tables(url: str) -> str:
+    name = url.rsplit("/", 1)[1]
+    sql = "SELECT name FROM system.tables WHERE database = {name:String} ORDER BY name"
+    return ask(shared_clickhouse().base, sql, param_name=name).body.decode()
+
+
+def create_query(url: str, table: str) -> str:
+    return ask(
+        shared_clickhouse().base, f"SHOW CREATE TABLE {url.rsplit('/', 1)[1]}.{table}"
+    ).body.decode()
+
+
+def test_a_fresh_database_then_nothing(url: str) -> None:
+    assert migrate(url, say=quiet) == [f"apply {name}" for name in NAMES]
+    assert tables(url) == TABLES
+    assert migrate(url, say=quiet) == []
+
+
+def test_a_dry_run_shows_the_sql_and_changes_nothing(url: str) -> None:
+    said: list[str] = []
+    steps = migrate(url, dry_run=True, ttl_days=3, say=said.append)
+    assert steps[:4] == [f"would apply {name}" for name in NAMES]
+    assert "would keep session_events 3 days" in steps
+    assert "CREATE TABLE IF NOT EXISTS session_events" in said[0]
+    assert tables(url) == ""
+    migrate(url, say=quiet)
+    assert migrate(url, dry_run=True, say=quiet) == []
+
+
+def test_two_processes_at_once(url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(migrate, url, ttl_days=7, say=quiet) for _ in range(4)]:
+            done.result()
+    assert tables(url) == TABLES
+    assert migrate(url, ttl_days=7, say=quiet) == []
+
+
+def test_one_that_was_cut_off_goes_on(url: str, tmp_path: Path) -> None:
+    shutil.copytree(MIGRATIONS, tmp_path / "m")
+    broken = tmp_path / "m" / "0005_broken.sql"
+    broken.write_text("CREATE TABLE IF NOT EXISTS later (a UInt8) ENGINE = Memory;\nNONSENSE;\n")
+    with pytest.raises(Exception, match="SYNTAX_ERROR"):
+        migrate(url, directory=tmp_path / "m", say=quiet)
+    broken.write_text("CREATE TABLE IF NOT EXISTS later (a UInt8) ENGINE = Memory;\n")
+    assert migrate(url, directory=tmp_path / "m", say=quiet) == ["apply 0005_broken"]
+    with pytest.raises(MigrationError, match="0005_broken, newer than this program"):
+        migrate(url, say=quiet)
+
+
+def test_a_file_changed_after_it_was_applied_is_named(url: str, tmp_path: Path) -> None:
+    shutil.copytree(MIGRATIONS, tmp_path / "m")
+    migrate(url, directory=tmp_path / "m", say=quiet)
+    with (tmp_path / "m" / "0002_turns.sql").open("a") as file:
+        file.write("-- one word more\n")
+    with pytest.raises(MigrationError, match=r"0002_turns\.sql was changed after it was applied"):
+        migrate(url, directory=tmp_path / "m", say=quiet)
+
+
+def test_retention_follows_the_setting(url: str) -> None:
+    migrate(url, ttl_days=30, say=quiet)
+    assert "TTL toDateTime(at) + toIntervalDay(30)" in create_query(url, "session_events")
+    assert "keep turns 7 days" in migrate(url, ttl_days=7, say=quiet)
+    assert "keep turns for ever" in migrate(url, say=quiet)
+    assert "TTL" not in create_query(url, "session_events")
+
+
+def test_old_rows_go(url: str) -> None:
+    base, database = shared_clickhouse().base, url.rsplit("/", 1)[1]
+    migrate(url, ttl_days=30, say=quiet)
+    sql = f"INSERT INTO {database}.session_events (session_id, seq, at) VALUES"
+    rows = "('s', 1, now() - INTERVAL 31 DAY), ('s', 2, now())"
+    assert ask(base, f"{sql} {rows}").status == 200
+    assert ask(base, f"OPTIMIZE TABLE {database}.session_events FINAL").status == 200
+    assert ask(base, f"SELECT groupArray(seq) FROM {database}.session_events").body == b"[2]\n"

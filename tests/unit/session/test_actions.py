@@ -1,0 +1,158 @@
+"""Tool calls that wait for somebody: asked, answered, answered twice, answered by nobody who may."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.session.commands import Answer, DeadLetter
+from shared.session.inputs import Input, ProviderEvent
+from tests.builders import Wire, answering, bound, confirming, elapsed, failed, seen, turn
+from tests.unit.session.specification import Given, after
+
+pytestmark = pytest.mark.unit
+
+RUNNING: tuple[Input, ...] = (turn("t1"), bound())
+
+
+def asking(wire: Wire, *calls: ProviderEvent) -> Given:
+    """A session whose agent waits for these calls."""
+    return after(*RUNNING, *waits(wire, *calls))
+
+
+def waits(wire: Wire, *calls: ProviderEvent) -> tuple[Input, ...]:
+    ids = [call.id for call in calls]
+    return (seen(wire.prompt(), *calls, wire.idle("requires_action", *ids)),)
+
+
+def test_a_turn_that_waits_for_people_says_for_what() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    said = (wire.prompt(), call, wire.idle("requires_action", call.id))
+    waiting = after(*RUNNING).when(seen(*said))
+    waiting.then(*(event.type for event in said), "turn.requires_action")
+    action = {
+        "tool_use_id": call.id,
+        "kind": "confirmation",
+        "name": "bash",
+        "input": {"command": "ls"},
+        "since": call.at,
+    }
+    waiting.saying("turn.requires_action", status="requires_action", pending_actions=[action])
+    assert waiting.state.status == "requires_action"
+
+
+@pytest.mark.parametrize("permission", [None, "allow", "deny"])
+def test_a_call_that_asks_nobody_waits_for_nobody(permission: str | None) -> None:
+    wire = Wire()
+    assert asking(wire, wire.tool_use(permission)).state.pending == ()
+
+
+def test_a_permission_this_code_does_not_know_asks() -> None:
+    wire = Wire()
+    assert len(asking(wire, wire.tool_use("sometimes")).state.pending) == 1
+
+
+def test_the_same_wait_is_announced_once() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    waiting = asking(wire, call)
+    waiting.when(seen(wire.idle("requires_action", call.id))).then("session.status_idle")
+
+
+def test_a_new_call_is_announced_with_the_old_one() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    waiting = asking(wire, call)
+    other = wire.custom_tool_use()
+    again = waiting.when(seen(other, wire.idle("requires_action", call.id, other.id)))
+    assert again.events[-1].type == "turn.requires_action"
+    assert [action.tool_use_id for action in again.state.pending] == [call.id, other.id]
+
+
+def test_a_confirmation_is_handed_on() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    input = confirming(call.id)
+    asking(wire, call).when(input).then(
+        commands=(Answer(tool_use_id=call.id, input_id=input.input_id),)
+    )
+
+
+def test_a_result_is_handed_on() -> None:
+    wire = Wire()
+    call = wire.custom_tool_use()
+    input = answering(call.id)
+    asking(wire, call).when(input).then(
+        commands=(Answer(tool_use_id=call.id, input_id=input.input_id),)
+    )
+
+
+def letter(input_id: str, tool_use_id: str, kind: str) -> DeadLetter:
+    detail = f"no tool call {tool_use_id} waits for a {kind} in this session"
+    return DeadLetter(input_id=input_id, reason="unknown_action", detail=detail)
+
+
+def test_an_answer_to_nothing_is_a_dead_letter() -> None:
+    wire = Wire()
+    waiting = asking(wire, wire.tool_use("ask"))
+    input = confirming("sevt_99")
+    waiting.when(input).then(commands=(letter(input.input_id, "sevt_99", "confirmation"),))
+
+
+def test_an_answer_of_the_wrong_kind_is_a_dead_letter() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    input = answering(call.id)
+    asking(wire, call).when(input).then(commands=(letter(input.input_id, call.id, "custom_tool"),))
+
+
+def test_an_answer_that_was_given_already_is_a_dead_letter() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    waiting = after(*RUNNING, *waits(wire, call), seen(wire.confirmed(call.id), wire.running()))
+    assert waiting.state.status == "running"
+    input = confirming(call.id, 50)
+    waiting.when(input).then(commands=(letter(input.input_id, call.id, "confirmation"),))
+
+
+def test_one_of_two_answers_leaves_the_other_waiting() -> None:
+    wire = Wire()
+    one, two = wire.tool_use("ask"), wire.custom_tool_use()
+    inputs = waits(wire, one, two)
+    partly = after(*RUNNING, *inputs).when(seen(wire.confirmed(one.id), wire.running()))
+    partly.then("user.tool_confirmation", "session.status_running")
+    assert partly.state.status == "requires_action"
+    assert [action.tool_use_id for action in partly.state.pending] == [two.id]
+
+
+def test_an_answered_turn_goes_on_and_completes() -> None:
+    wire = Wire()
+    call = wire.custom_tool_use()
+    inputs = waits(wire, call)
+    said = (wire.answered(call.id), wire.running(), wire.message("sunny"), wire.idle())
+    ended = after(*RUNNING, *inputs).when(seen(*said))
+    assert [event.type for event in ended.events[-2:]] == ["turn.completed", "session.idled"]
+    ended.saying("turn.completed", reply="sunny", tool_calls=1)
+    assert ended.state.pending == ()
+
+
+def test_an_interrupt_while_waiting_closes_the_calls() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    inputs = waits(wire, call)
+    said = (
+        wire.event("agent.tool_result", tool_use_id=call.id, is_error=True),
+        wire.interrupted(),
+        wire.idle(),
+    )
+    ended = after(*RUNNING, *inputs).when(seen(*said))
+    assert ended.events[-2].type == "turn.interrupted"
+    assert ended.state.pending == ()
+
+
+def test_what_waited_is_forgotten_with_the_attempt() -> None:
+    wire = Wire()
+    inputs = (*RUNNING, *waits(wire, wire.tool_use("ask")), failed(second=30, lost=True))
+    state = after(*inputs).state
+    assert (state.pending, state.turn and state.turn.status) == ((), "running")
+    assert after(*inputs, elapsed(100), bound("sesn_2", 101)).state.status != "requires_action"

@@ -1,0 +1,129 @@
+"""What becomes of an attempt that fails: tried again, given up, moved to a new provider session."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.session.commands import Open, Send
+from shared.session.inputs import Input
+from shared.session.policy import RetryPolicy
+from tests.builders import Wire, at, bound, elapsed, failed, interrupting, seen, turn
+from tests.unit.session.specification import after
+
+pytestmark = pytest.mark.unit
+
+RUNNING: tuple[Input, ...] = (turn("t1"), bound())
+
+
+def again(attempt: int) -> Send:
+    return Send(turn_id="t1", input_id="turn:t1", attempt=attempt, look=True)
+
+
+def test_a_failed_attempt_waits_for_the_next() -> None:
+    waits = after(*RUNNING).when(failed(second=10, chance=0.5))
+    waits.then("turn.retrying").saying(
+        "turn.retrying", reason="overloaded_error", detail="in words", retry_at=at(10.5)
+    )
+    assert waits.state.due_at == at(10.5)
+    assert waits.state.failures == 1
+
+
+def test_the_provider_may_wish_for_a_longer_wait() -> None:
+    waits = after(*RUNNING).when(failed(second=10, retry_after=30.0))
+    assert waits.state.due_at == at(40)
+
+
+def test_but_not_for_longer_than_our_own_bound() -> None:
+    waits = after(*RUNNING).when(failed(second=10, retry_after=7200.0))
+    assert waits.state.due_at == at(10 + 120)
+
+
+def test_waits_double_up_to_their_bound() -> None:
+    policy = RetryPolicy(max_attempts=20, give_up_after=100_000)
+    due = [
+        policy.next_retry(failures=n, since=at(), at=at(), chance=0.5) for n in (1, 2, 3, 4, 9, 19)
+    ]
+    assert due == [at(0.5), at(1), at(2), at(4), at(60), at(60)]
+
+
+def test_the_next_attempt_begins_when_it_is_due_and_not_before() -> None:
+    waiting = after(*RUNNING, failed(second=10, chance=0.5))
+    waiting.when(elapsed(10.4)).then()
+    waiting.when(elapsed(10.5)).then("turn.started", commands=(again(2),)).saying(
+        "turn.started", attempts=2, started_at=at(0)
+    )
+
+
+def test_a_deadline_that_is_none_changes_nothing() -> None:
+    after(*RUNNING).when(elapsed(1000)).then()
+
+
+def test_no_provider_session_yet_is_tried_again_too() -> None:
+    failing = after(turn("t1"), failed(second=1))
+    failing.when(elapsed(2)).then(commands=(Open(turn_id="t1"),))
+    assert failing.state.turn is not None
+    assert failing.state.turn.status == "accepted"
+
+
+def test_a_final_failure_ends_the_turn_at_once() -> None:
+    ended = after(*RUNNING, turn("t2")).when(
+        failed(second=4, reason="invalid_request_error", final=True)
+    )
+    ended.then(
+        "turn.failed",
+        "turn.started",
+        commands=(Send(turn_id="t2", input_id="turn:t2", attempt=1, look=False),),
+    ).saying("turn.failed", status="failed", ended_at=at(4))
+    assert b'"invalid_request_error"' in bytes(ended.events[0].data)
+
+
+def test_a_failure_of_another_turn_changes_nothing() -> None:
+    after(*RUNNING).when(failed("t0")).then()
+    after(*RUNNING, seen(*Wire().reply())).when(failed("t1", lost=True)).then()
+
+
+def test_a_lost_provider_session_is_replaced() -> None:
+    lost = after(*RUNNING).when(failed(reason="not_found_error", second=5, lost=True))
+    lost.then("session.rotated", "turn.retrying").saying(
+        "session.rotated", provider_session_id="sesn_1", reason="not_found_error"
+    )
+    assert lost.state.provider_session_id is None
+    inputs = (*RUNNING, failed(second=5, lost=True))
+    after(*inputs).when(elapsed(6)).then(commands=(Open(turn_id="t1"),))
+    after(*inputs, elapsed(6)).when(bound("sesn_2", 7)).then(
+        "turn.started", commands=(again(2),)
+    ).saying("turn.started", provider_session_id="sesn_2", attempts=2)
+
+
+def test_a_session_lost_before_there_was_one_is_only_tried_again() -> None:
+    after(turn("t1")).when(failed(lost=True)).then("turn.retrying")
+
+
+def test_after_eight_attempts_it_is_given_up() -> None:
+    inputs: list[Input] = [*RUNNING]
+    for n in range(7):
+        inputs += [failed(second=n), elapsed(n)]
+    given_up = after(*inputs).when(failed(second=8))
+    given_up.then("turn.failed", "session.idled").saying("turn.failed", attempts=8, status="failed")
+
+
+def test_after_fifteen_minutes_it_is_given_up() -> None:
+    waiting = after(*RUNNING, failed(second=0), elapsed(0))
+    waiting.when(failed(second=899, chance=0.1)).then("turn.retrying")
+    waiting.when(failed(second=901)).then("turn.failed", "session.idled")
+
+
+def test_a_wish_that_ends_after_our_patience_is_not_waited_for() -> None:
+    waiting = after(*RUNNING, failed(second=0), elapsed(0))
+    waiting.when(failed(second=850, retry_after=60.0)).then("turn.failed", "session.idled")
+
+
+def test_each_turn_has_attempts_of_its_own() -> None:
+    wire = Wire()
+    inputs = (*RUNNING, failed(second=0), elapsed(0), seen(*wire.reply()), turn("t2", second=60))
+    assert after(*inputs).state.failures == 0
+
+
+def test_an_interrupted_wait_forgets_its_deadline() -> None:
+    state = after(*RUNNING, failed(chance=0.5), interrupting()).state
+    assert state.due_at is None

@@ -66,7 +66,7 @@ def start_clickhouse(path: Path, *arguments: str, port: int = 0) -> Running:
 
 
 def stop_clickhouse(running: Running) -> int:
-    """Ask it to stop and wait; the exit code. Killed if it does not obey in time."""
+    """Ask it to stop and wait; the exit code. Killed if it does not obey in time; may be repeated."""
     running.process.terminate()
     try:
         return running.process.wait(STOP_SECONDS)

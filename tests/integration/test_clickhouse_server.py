@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -68,6 +68,23 @@ def client() -> Iterator[Client]:
     client.close()
 
 
+Start = Callable[..., Running]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts servers that end with the test, however it ends."""
+    started: list[Running] = []
+
+    def start_one(path: Path) -> Running:
+        started.append(start_clickhouse(path))
+        return started[-1]
+
+    yield start_one
+    for running in started:
+        stop_clickhouse(running)
+
+
 def fill(base: str, rows: int) -> None:
     assert ask(base, "CREATE DATABASE IF NOT EXISTS d").status == 200
     sql = "CREATE TABLE IF NOT EXISTS d.t (a UInt64) ENGINE = MergeTree ORDER BY a"
@@ -76,27 +93,26 @@ def fill(base: str, rows: int) -> None:
     assert ask(base, data, query="INSERT INTO d.t FORMAT JSONEachRow").status == 200
 
 
-def test_a_stop_is_clean_and_data_is_there_again(tmp_path: Path) -> None:
-    running = start_clickhouse(tmp_path)
+def test_a_stop_is_clean_and_data_is_there_again(start: Start, tmp_path: Path) -> None:
+    running = start(tmp_path)
     fill(running.base, 1000)
     assert stop_clickhouse(running) == 0
-    again = start_clickhouse(tmp_path)
+    again = start(tmp_path)
     assert ask(again.base, "SELECT count() FROM d.t").body == b"1000\n"
     assert stop_clickhouse(again) == 0
 
 
-def test_acknowledged_rows_survive_kill_9(tmp_path: Path) -> None:
-    running = start_clickhouse(tmp_path)
+def test_acknowledged_rows_survive_kill_9(start: Start, tmp_path: Path) -> None:
+    running = start(tmp_path)
     fill(running.base, 1000)
     running.process.kill()
     running.process.wait(30)
-    again = start_clickhouse(tmp_path)
+    again = start(tmp_path)
     assert ask(again.base, "SELECT count(), sum(a) FROM d.t").body == b"1000\t499500\n"
-    stop_clickhouse(again)
 
 
-def test_a_stop_waits_for_a_running_query(tmp_path: Path) -> None:
-    running = start_clickhouse(tmp_path)
+def test_a_stop_waits_for_a_running_query(start: Start, tmp_path: Path) -> None:
+    running = start(tmp_path)
     answers: list[bytes] = []
     sql = "SELECT sleepEachRow(0.5) FROM numbers(4) SETTINGS max_block_size = 1"
     asking = threading.Thread(target=lambda: answers.append(ask(running.base, sql).body))
@@ -120,15 +136,14 @@ def starting(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_port_in_use_and_a_directory_in_use_are_named(tmp_path: Path) -> None:
-    running = start_clickhouse(tmp_path / "a")
+def test_a_port_in_use_and_a_directory_in_use_are_named(start: Start, tmp_path: Path) -> None:
+    running = start(tmp_path / "a")
     taken = starting("--path", str(tmp_path / "b"), "--port", str(running.port))
     assert (taken.returncode, taken.stdout) == (1, "")
     assert f"port {running.port} on 127.0.0.1 is in use" in taken.stderr
     locked = starting("--path", str(tmp_path / "a"), "--port", "0")
     assert locked.returncode == 1
     assert f"pid: {running.process.pid}" in locked.stderr
-    stop_clickhouse(running)
 
 
 def test_open_users_on_an_open_address_are_refused(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ help: ## print this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
 	@echo "Ports and addresses are set by TURNSTILE_* variables: docs/operations.md"
 
-setup: $(SYNCED) ## get uv (if missing) and all packages, then nothing more
+setup: $(SYNCED) ## get uv (if missing) all packages and Kafka's jars; once
 
-$(SYNCED): pyproject.toml uv.lock
+$(SYNCED): pyproject.toml uv.lock infra/kafka/jars.lock
 	@uv=$$(sh infra/local/uv.sh) && python=$$(sh infra/local/python.sh) \
 		&& echo "setup: installing the locked packages with $$uv" \
 		&& UV_PYTHON_DOWNLOADS=never "$$uv" sync --locked --python "$$python"
+	@$(PYTHON) -m infra.local fetch || echo "setup: going on without Kafka's jars" >&2
 	@touch $@
 
 demo: setup ## start a stack of its own, play the demo's turns, show replies, rows and a trace

@@ -1,6 +1,19 @@
 """Fixtures for every test: real parts, started when first asked for."""
 
+import pytest
+
 from tests.clickhouse_server import clickhouse_url
 from tests.stack import kafka_bootstrap, local_stack, postgres_server, postgres_url
 
 __all__ = ["clickhouse_url", "kafka_bootstrap", "local_stack", "postgres_server", "postgres_url"]
+
+# Whichever test asks first pays for the start: seconds, but many of them on a busy machine.
+_WITH_START_S = {"local_stack": 400, "kafka_bootstrap": 240, "postgres_server": 240}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests on real parts time for the start, unless they say themselves how long they take."""
+    for item in items:
+        wanted = [_WITH_START_S.get(name, 0) for name in getattr(item, "fixturenames", ())]
+        if max(wanted, default=0) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(max(wanted)))

@@ -28,7 +28,7 @@ from infra.local.processes import read_pid
 from infra.local.settings import StackSettings, own_settings
 from infra.postgres.databases import drop_database, ensure_database
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 240.0
 PROJECT = Path(__file__).resolve().parents[1]
 _counter = itertools.count(1)
 

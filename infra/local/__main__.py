@@ -7,6 +7,7 @@ import sys
 import time
 
 from infra.local.addresses import addresses_of
+from infra.local.catalogue import fetch
 from infra.local.errors import StackError
 from infra.local.hold import hold, release
 from infra.local.keys import Keys, load_keys
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     begin = commands.add_parser("up", help="run the stack in the foreground until Ctrl-C")
     begin.add_argument("--only", metavar="PART,PART", help="start these parts and no others")
+    commands.add_parser("fetch", help="get now what the first start would get (Kafka's jars)")
     commands.add_parser("down", help="stop what is left of the stack")
     commands.add_parser("clean", help="empty the state folder (stack must be down)")
     commands.add_parser("status", help="say how each part is doing")
@@ -110,7 +112,9 @@ def _run(asked: argparse.Namespace) -> int:
         return asyncio.run(up(settings, only))
     if asked.command == "status":
         return _print_status(settings)
-    if asked.command == "down":
+    if asked.command == "fetch":
+        fetch(settings, say)
+    elif asked.command == "down":
         down(settings.folders, say)
     elif asked.command == "clean":
         clean(settings.folders)

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from infra.kafka import broker as kafka
 from infra.kafka.jars import JarError, ensure_jars
@@ -34,6 +35,7 @@ STOP_ORDER = (
     ("postgres",),
     ("kafka",),
 )
+_IMPORT_S = 120.0  # three of them start at once, on a busy machine of two cores
 _DRAIN_S = 40.0  # a worker lets the turns it drives reach a resting point
 
 
@@ -65,6 +67,19 @@ def services(settings: StackSettings, keys: Keys) -> list[Part]:
     return [_gateway(settings, keys), *workers, recorder]
 
 
+def fetch(settings: StackSettings, say: Say) -> list[Path]:
+    """Kafka's jars, got now if need be; nothing when the broker is somebody else's.
+
+    Raises StackError that says what could not be had.
+    """
+    if settings.kafka_bootstrap:
+        return []
+    try:
+        return ensure_jars(settings.cache / "jars", say, repository=settings.maven_url)
+    except (JarError, OSError) as error:
+        raise StackError(str(error)) from error
+
+
 def stop_rank(name: str) -> int:
     """When a part is to be ended: lower first."""
     kind = "agent-worker" if name.startswith("agent-worker-") else name
@@ -77,13 +92,13 @@ def _kafka(settings: StackSettings) -> Part:
 
     def command(say: Say) -> list[str]:
         try:
-            jars = ensure_jars(settings.cache / "jars", say, repository=settings.maven_url)
+            jars = fetch(settings, say)
             env = settings.environment
             java = find_java(env.get("JAVA_HOME"), env.get("PATH"))
             folder = settings.folders.data("kafka")
             broker = kafka.Broker(java, jars, folder, port, free_ports(1)[0])
             kafka.prepare(broker, environment)
-        except (JarError, RuntimeError, OSError) as error:
+        except (RuntimeError, OSError) as error:
             raise StackError(str(error)) from error
         return kafka.command(broker)
 
@@ -160,6 +175,7 @@ def _gateway(settings: StackSettings, keys: Keys) -> Part:
             "TURNSTILE_GATEWAY_PORT": str(port),
         },
         ports=_ports("gateway", port),
+        start_timeout=_IMPORT_S,
     )
 
 
@@ -172,6 +188,7 @@ def _service(settings: StackSettings, keys: Keys, name: str, module: str, health
         ready=partial(probes.ready, f"http://127.0.0.1:{health}/readyz"),
         environment={**environment, "TURNSTILE_HEALTH_PORT": str(health)},
         stop_timeout=_DRAIN_S,
+        start_timeout=_IMPORT_S,
     )
 
 

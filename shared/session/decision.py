@@ -41,8 +41,16 @@ class Draft:
         """Have a command performed."""
         self._commands.append(command)
 
-    def own(self, kind: str, data: Struct, *, at: str, turn_id: str | None = None) -> None:
-        """Record an event of ours."""
+    def own(
+        self,
+        kind: str,
+        data: Struct,
+        *,
+        at: str,
+        turn_id: str | None = None,
+        traceparent: str = "",
+    ) -> None:
+        """Record an event of ours; `traceparent` is needed only for a turn the state does not hold yet."""
         seq = self.state.last_seq + 1
         self._record(
             Event(
@@ -53,8 +61,8 @@ class Draft:
                 type=kind,
                 turn_id=turn_id,
                 at=at,
-                user_id=self.state.user_id,
-                trace_id=self._trace_id(turn_id),
+                user_id=self.state.user_id or getattr(data, "user_id", ""),
+                trace_id=_trace_id(traceparent or self._traceparent(turn_id)),
                 data=Raw(msgspec.json.encode(data)),
             )
         )
@@ -73,7 +81,7 @@ class Draft:
             user_id=self.state.user_id,
             thread_id=seen.thread_id,
             model=self.state.model if seen.type == "span.model_request_end" else None,
-            trace_id=self._trace_id(turn_id),
+            trace_id=_trace_id(self._traceparent(turn_id)),
             data=Raw(seen.raw),
         )
         self._record(event)
@@ -116,16 +124,17 @@ class Draft:
         self._events.append(event)
         self.state = evolve(self.state, event)
 
-    def _trace_id(self, turn_id: str | None) -> str:
-        """Of the turn's own trace; a `traceparent` reads `00-<trace id>-<span id>-<flags>`."""
-        traceparent = ""
+    def _traceparent(self, turn_id: str | None) -> str:
         if turn_id is not None and turn_id == self.state.open_turn:
-            traceparent = self.progress.traceparent
-        elif turn_id is not None:
-            waiting = (q.traceparent for q in self.state.queue if q.turn.turn_id == turn_id)
-            traceparent = next(waiting, "")
-        parts = traceparent.split("-")
-        return parts[1] if len(parts) == 4 else ""
+            return self.progress.traceparent
+        waiting = (q.traceparent for q in self.state.queue if q.turn.turn_id == turn_id)
+        return next(waiting, "")
+
+
+def _trace_id(traceparent: str) -> str:
+    """Of the turn's own trace; a `traceparent` reads `00-<trace id>-<span id>-<flags>`."""
+    parts = traceparent.split("-")
+    return parts[1] if len(parts) == 4 else ""
 
 
 def _fields(turn: Turn) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from shared.session.events import (
     TurnRetrying,
     TurnStarted,
 )
-from shared.session.state import Progress, Queued, SessionState
+from shared.session.state import Progress, Queued, SessionState, SessionStatus
 
 Evolver = Callable[[SessionState, Event], SessionState]
 
@@ -100,6 +100,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
         provider_session_id=data.provider_session_id,
         bound_agent=data.agent,
         model=data.model,
+        status=_working(state),
         turn=replace(
             state.turn,
             status="running",
@@ -117,6 +118,7 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
     progress = state.progress
     return replace(
         state,
+        status=_working(state),
         turn=replace(state.turn, status=data.status),
         pending=(),
         progress=replace(
@@ -130,12 +132,17 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
     )
 
 
+def _working(state: SessionState) -> SessionStatus:
+    """An attempt that ended waits for nobody; a session that is closed stays closed."""
+    return state.status if state.status in ("archived", "erased") else "running"
+
+
 def _requires_action(state: SessionState, event: Event) -> SessionState:
     assert state.turn is not None
     assert state.progress is not None
     return replace(
         state,
-        status="requires_action",
+        status=state.status if state.status in ("archived", "erased") else "requires_action",
         turn=replace(state.turn, status="requires_action"),
         progress=replace(
             state.progress, announced=frozenset(action.tool_use_id for action in state.pending)

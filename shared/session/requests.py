@@ -46,7 +46,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested) -> None:
         draft.own("session.opened", opened, at=request.at)
     refusal = _refusal(draft.state, request)
     if refusal is not None:
-        _refuse_unheard(draft, request, refusal)
+        _refuse_unheard(draft, filed, request, refusal)
         return
     accepted = TurnAccepted(
         turn_id=request.turn_id,
@@ -59,7 +59,13 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested) -> None:
         traceparent=filed.traceparent,
     )
     busy = draft.state.turn is not None
-    draft.own("turn.accepted", accepted, at=request.at, turn_id=request.turn_id)
+    draft.own(
+        "turn.accepted",
+        accepted,
+        at=request.at,
+        turn_id=request.turn_id,
+        traceparent=filed.traceparent,
+    )
     if not busy:
         begin(draft, at=request.at)
     elif request.on_busy == "interrupt":
@@ -76,7 +82,7 @@ def _refusal(state: SessionState, request: TurnRequested) -> TurnError | None:
     return None
 
 
-def _refuse_unheard(draft: Draft, request: TurnRequested, error: TurnError) -> None:
+def _refuse_unheard(draft: Draft, filed: Filed, request: TurnRequested, error: TurnError) -> None:
     refused = Turn(
         turn_id=request.turn_id,
         user_id=request.user_id,
@@ -85,7 +91,13 @@ def _refuse_unheard(draft: Draft, request: TurnRequested, error: TurnError) -> N
         ended_at=request.at,
         error=error,
     )
-    draft.own("turn.refused", refused, at=request.at, turn_id=request.turn_id)
+    draft.own(
+        "turn.refused",
+        refused,
+        at=request.at,
+        turn_id=request.turn_id,
+        traceparent=filed.traceparent,
+    )
 
 
 def _interrupt_requested(draft: Draft, filed: Filed, request: InterruptRequested) -> None:

@@ -185,3 +185,8 @@ def test_an_interrupting_turn_ends_one_that_waits_and_runs() -> None:
     send = Send(turn_id="t2", input_id="turn:t2", attempt=1, look=False)
     asked = waiting.when(turn("t2", second=11, on_busy="interrupt"))
     asked.then("turn.accepted", "turn.interrupted", "turn.started", commands=(send,))
+
+
+def test_a_refused_turn_is_part_of_its_own_trace() -> None:
+    refused = after(*RUNNING).when(turn("t2", on_busy="reject", traceparent=TRACEPARENT))
+    assert refused.events[0].trace_id == TRACEPARENT.split("-")[1]

@@ -71,23 +71,11 @@ async def _run() -> None:
             producer = await stack.enter_async_context(_producer(KafkaSettings()))
             consumer = await stack.enter_async_context(_consumer(KafkaSettings()))
             previews = Previews(producer, utcnow)
-            client = connect(
-                api_key=_secret(provider),
-                base_url=provider.anthropic_base_url,
-                sessions=settings.concurrency,
-            )
-            stack.push_async_callback(client.close)
-            openings = Openings(
-                client,
-                agent=provider.turnstile_agent,
-                environment=provider.turnstile_environment,
-                model=provider.turnstile_model,
-            )
             store = SqlStore(engine)
             world = World(
                 store=store,
                 publisher=KafkaPublisher(producer, previews, utcnow),
-                provider=AnthropicProvider(client, openings, clock=utcnow, chance=random.random),
+                provider=await stack.enter_async_context(_provider(provider, settings.concurrency)),
                 clock=utcnow,
                 chance=random.random,
                 linger=settings.linger_seconds,
@@ -123,6 +111,23 @@ async def _until(stopping: asyncio.Event, *loops: Callable[[], Awaitable[None]])
     await asyncio.gather(*tasks, return_exceptions=True)
     for task in done - {stop}:
         await task
+
+
+@asynccontextmanager
+async def _provider(settings: ProviderSettings, sessions: int) -> AsyncIterator[AnthropicProvider]:
+    client = connect(
+        api_key=_secret(settings), base_url=settings.anthropic_base_url, sessions=sessions
+    )
+    openings = Openings(
+        client,
+        agent=settings.turnstile_agent,
+        environment=settings.turnstile_environment,
+        model=settings.turnstile_model,
+    )
+    try:
+        yield AnthropicProvider(client, openings, clock=utcnow, chance=random.random)
+    finally:
+        await client.close()
 
 
 @asynccontextmanager

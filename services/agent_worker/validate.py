@@ -14,6 +14,10 @@ from shared.moment import parse
 from shared.session.inputs import REQUESTS, Request, TurnRequested, read_request
 
 
+# What the inbox keeps of an id; a cut one could be taken for another.
+MAX_CE_ID = 256
+
+
 class Record(Struct, frozen=True):
     """A Kafka record, as far as it matters here. `source` is `topic/partition/offset`."""
 
@@ -56,6 +60,8 @@ def _request(kind: str, value: bytes | None) -> Request:
 
 def _check(request: Request, envelope: Envelope, key: bytes | None) -> None:
     session = request.session_id
+    if len(envelope.id) > MAX_CE_ID:
+        raise Corrupt("bad_header", f"ce_id is longer than {MAX_CE_ID} characters")
     if envelope.subject != session:
         raise Corrupt("subject_mismatch", f"ce_subject is not session_id {session!r}")
     if key != session.encode():
@@ -83,4 +89,4 @@ def _input_id(request: Request, envelope: Envelope) -> str:
     """A turn's identity is its turn id, whoever publishes it and however often; anything else's is its ce_id."""
     if isinstance(request, TurnRequested):
         return f"turn:{request.turn_id}"
-    return f"ce:{envelope.id}"[:300]
+    return f"ce:{envelope.id}"

@@ -15,7 +15,7 @@ from anthropic import AsyncAnthropic
 
 from services.agent_worker.drivers import stream
 from services.agent_worker.drivers.listing import newest_first, of_thread
-from services.agent_worker.drivers.sieve import Sieve
+from services.agent_worker.drivers.sieve import Sieve, in_order
 from services.agent_worker.ports import ProviderFailure
 from shared import metrics
 from shared.session import provider
@@ -28,6 +28,9 @@ KNOWN_RUN = 32
 # After these the provider's queue is empty, whatever was in it (docstring of session.error: "flushed").
 FLUSHES = frozenset({"retries_exhausted", "budget_reached"})
 CHILD_WAKES = frozenset({"session.thread_created", "session.thread_status_running"})
+# A batch is held this long, so that neighbours the stream swapped are recorded in the list's order (seen up to
+# 74 ms apart in time, but side by side on the wire), and a burst costs one write instead of many.
+SETTLE_SECONDS = 0.02
 MAX_QUEUED = 1_024
 MAX_BATCH = 512
 T = TypeVar("T")
@@ -70,9 +73,11 @@ class SessionFeed:
             batch = [await self._unless_failed(self._queue.get())]
         else:
             batch = [self._queue.get_nowait()]
+        if batch[0].type != "session.status_idle":
+            await asyncio.sleep(SETTLE_SECONDS)
         while len(batch) < MAX_BATCH and not self._queue.empty():
             batch.append(self._queue.get_nowait())
-        return tuple(batch)
+        return in_order(batch)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -120,8 +125,12 @@ class SessionFeed:
         if head.type in ("event_start", "event_delta"):
             self._on_preview(raw)
             return
-        if head.type == "session.status_idle" and not self._sieve.knows(head.id):
-            await self._before_idle(raw, head.id)
+        if not self._sieve.knows(head.id):
+            if head.type == "session.status_idle":
+                await self._before_idle(raw, head.id)
+            elif head.type == "span.model_request_start" and self._sieve.holds:
+                # What was seen queued is taken up now: its place is before this, and only the list may say so.
+                await self._catch_up(head.id)
         await self._emit(raw, source="stream")
 
     async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> None:
@@ -175,7 +184,7 @@ class SessionFeed:
         if until and self._sieve.holds:
             await self._catch_up(until)
         if self._flushed or reason in FLUSHES:
-            for event in self._sieve.settle():
+            for event in self._sieve.settle(provider.head(idle).processed_at):
                 await self._queue.put(event)
         self._flushed = False
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+from msgspec.structs import replace
+
 from shared.moment import normal
 from shared.session import provider
 from shared.session.inputs import ProviderEvent
@@ -50,13 +52,31 @@ class Sieve:
         self._held.pop(head.id, None)
         return self._let_through(event)
 
-    def settle(self) -> list[ProviderEvent]:
-        """Let through what is still held: it will not be processed before the turn ends."""
+    def settle(self, at: str | None) -> list[ProviderEvent]:
+        """Let through what is still held: it will not be processed before the turn ends, at `at`."""
         held, self._held = self._held, {}
-        return [self._let_through(event) for event in held.values()]
+        moment = normal(at) if at else self._now()
+        return [self._let_through(replace(event, at=moment)) for event in held.values()]
 
     def _let_through(self, event: ProviderEvent) -> ProviderEvent:
         self._known[event.id] = None
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
         return event
+
+
+def in_order(batch: list[ProviderEvent]) -> tuple[ProviderEvent, ...]:
+    """The batch with each thread's events in the order of their times, as the provider lists them; equal times keep
+    their order, and so do threads among each other."""
+    places: dict[str | None, list[int]] = {}
+    for place, event in enumerate(batch):
+        places.setdefault(event.thread_id, []).append(place)
+    ordered = list(batch)
+    for mine in places.values():
+        for place, event in zip(mine, sorted((batch[i] for i in mine), key=_at), strict=True):
+            ordered[place] = event
+    return tuple(ordered)
+
+
+def _at(event: ProviderEvent) -> str:
+    return event.at

@@ -1,0 +1,161 @@
+"""What can a client ask of the gateway? Its public HTTP calls with one API key, as a stranger makes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import msgspec
+
+from tests.e2e.received import Received, received
+from tests.e2e.waiting import PATIENCE_S, eventually
+
+Json = dict[str, Any]
+TURN_ENDS = frozenset({"turn.completed", "turn.interrupted", "turn.refused", "turn.failed"})
+_TIMEOUT_S = 20.0
+
+
+class _Page(msgspec.Struct):
+    data: list[msgspec.Raw]
+    next_after: int
+
+
+class Api:
+    """A client with one key; every call but a stream ends within 20 s."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        self.http = httpx2.AsyncClient(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_TIMEOUT_S,
+            limits=httpx2.Limits(max_connections=None),
+        )
+
+    async def get(self, path: str, **more: Any) -> Json:
+        """GET of what must be there."""
+        answer = await self.http.get(path, **more)
+        assert answer.status_code == 200, f"GET {path}: {answer.status_code} {answer.text[:400]}"
+        body: Json = answer.json()
+        return body
+
+    async def post(self, path: str, body: Json, *expected: int) -> Json:
+        """POST that must be taken, with one of the `expected` statuses (202 when none is given)."""
+        answer = await self.http.post(path, json=body)
+        wrong = f"POST {path}: {answer.status_code} {answer.text[:400]}"
+        assert answer.status_code in (expected or (202,)), wrong
+        taken: Json = answer.json()
+        return taken
+
+    async def post_stubbornly(self, path: str, body: Json, timeout: float = PATIENCE_S) -> Json:
+        """The same POST until it is taken: what a client does while parts of the stack are away."""
+
+        async def once() -> Json | None:
+            try:
+                answer = await self.http.post(path, json=body)
+            except httpx2.TransportError:
+                return None
+            if answer.status_code == 503:
+                return None
+            assert answer.status_code in (200, 201, 202), answer.text[:400]
+            taken: Json = answer.json()
+            return taken
+
+        return await eventually(once, f"POST {path} taken", timeout)
+
+    async def open(self, session_id: str, **more: Any) -> Json:
+        return await self.post(
+            "/v1/sessions", {"session_id": session_id, "user_id": "u1", **more}, 201
+        )
+
+    async def say(self, session_id: str, turn_id: str, content: Any, **more: Any) -> Json:
+        body = {"content": content, "turn_id": turn_id, **more}
+        return await self.post(f"/v1/sessions/{session_id}/turns", body)
+
+    async def session(self, session_id: str, at_seq: int | None = None) -> Json:
+        query = "" if at_seq is None else f"?at_seq={at_seq}"
+        return await self.get(f"/v1/sessions/{session_id}{query}")
+
+    async def turn(self, session_id: str, turn_id: str) -> Json:
+        return await self.get(f"/v1/sessions/{session_id}/turns/{turn_id}")
+
+    async def turn_in(
+        self, session_id: str, turn_id: str, *statuses: str, timeout: float = PATIENCE_S
+    ) -> Json:
+        """The turn's page as soon as its status is one of these."""
+        path = f"/v1/sessions/{session_id}/turns/{turn_id}"
+
+        async def look() -> Json | None:
+            try:
+                answer = await self.http.get(path)
+            except httpx2.TransportError:
+                return None
+            page: Json = answer.json() if answer.status_code == 200 else {}
+            return page if page.get("status") in statuses else None
+
+        return await eventually(look, f"{session_id} {turn_id}: {' or '.join(statuses)}", timeout)
+
+    async def ended(self, session_id: str, turn_id: str, timeout: float = PATIENCE_S) -> Json:
+        """The turn's page once it ended, however it did."""
+        ends = ("completed", "interrupted", "refused", "failed")
+        return await self.turn_in(session_id, turn_id, *ends, timeout=timeout)
+
+    async def settled(self, session_id: str, timeout: float = PATIENCE_S) -> Json:
+        """The session's page once nothing runs, and its log says so (`session.idled` or its end)."""
+
+        async def look() -> Json | None:
+            page = await self.session(session_id)
+            if page["status"] in ("running", "requires_action") or not page["last_seq"]:
+                return None
+            last = await self.events(session_id, after=page["last_seq"] - 1)
+            quiet = ("session.idled", "session.archived", "session.erased")
+            return page if any(event["type"] in quiet for event in last) else None
+
+        return await eventually(look, f"{session_id} at rest", timeout)
+
+    async def raw_events(self, session_id: str, after: int = 0, limit: int = 1000) -> list[bytes]:
+        """All events after a seq as the JSON pages have them, byte for byte."""
+        found: list[bytes] = []
+        while True:
+            path = f"/v1/sessions/{session_id}/events?after={after}&limit={limit}"
+            answer = await self.http.get(path, headers={"Accept": "application/json"})
+            assert answer.status_code == 200, answer.text[:400]
+            page = msgspec.json.decode(answer.content, type=_Page)
+            if not page.data:
+                return found
+            found += [bytes(raw) for raw in page.data]
+            after = page.next_after
+
+    async def events(self, session_id: str, after: int = 0) -> list[Json]:
+        return [msgspec.json.decode(raw) for raw in await self.raw_events(session_id, after)]
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, last_event_id: int | None = None
+    ) -> AsyncIterator[AsyncIterator[Received]]:
+        """An event stream, open; the caller bounds the wait."""
+        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
+        timeout = httpx2.Timeout(_TIMEOUT_S, read=None)
+        async with self.http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+            assert answer.status_code == 200, (await answer.aread())[:400]
+            yield received(answer.aiter_bytes())
+
+    async def heard(
+        self,
+        session_id: str,
+        until: int,
+        after: int | None = None,
+        previews: bool = False,
+        timeout: float = PATIENCE_S,
+    ) -> list[Received]:
+        """What a stream says from after `after` (as Last-Event-ID) to seq `until`, previews too."""
+        path = f"/v1/sessions/{session_id}/events?previews={str(previews).lower()}"
+        got: list[Received] = []
+        async with asyncio.timeout(timeout), self.stream(path, after) as events:
+            async for event in events:
+                got.append(event)
+                if event.seq is not None and event.seq >= until:
+                    return got
+        raise AssertionError(f"{session_id}: the stream ended before seq {until}")

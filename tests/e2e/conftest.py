@@ -1,0 +1,66 @@
+"""One stack with two tenants for all end-to-end tests, and what asks it questions."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from tests.e2e.api import Api
+from tests.e2e.archive import Archive
+from tests.e2e.provider import Provider
+from tests.e2e.tenants import ACME, KEYS, UMBRA
+from tests.stack import LocalStack, running_stack
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+async def local_stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[LocalStack]:
+    """The whole stack; when a test failed, the logs of its parts are kept and their place is told."""
+    pairs = ",".join(f"{key}:{tenant}" for tenant, key in KEYS.items())
+    async with running_stack(TURNSTILE_API_KEYS=pairs) as stack:
+        yield replace(stack, key=KEYS[ACME])
+        if request.session.testsfailed:
+            kept = tmp_path_factory.mktemp("stack-logs")
+            shutil.copytree(stack.settings.folders.log, kept, dirs_exist_ok=True)
+            sys.stderr.write(f"\nlogs of the stack: {kept}\n")
+
+
+@pytest.fixture(scope="session")
+async def api(local_stack: LocalStack) -> AsyncIterator[Api]:
+    """The tenant `acme` at the gateway."""
+    client = Api(local_stack.gateway, KEYS[ACME])
+    yield client
+    await client.http.aclose()
+
+
+@pytest.fixture(scope="session")
+async def umbra(local_stack: LocalStack) -> AsyncIterator[Api]:
+    """Another tenant at the same gateway."""
+    client = Api(local_stack.gateway, KEYS[UMBRA])
+    yield client
+    await client.http.aclose()
+
+
+@pytest.fixture(scope="session")
+def archive(local_stack: LocalStack) -> Archive:
+    return Archive(local_stack.clickhouse_url)
+
+
+@pytest.fixture(scope="session")
+def provider(local_stack: LocalStack) -> Provider:
+    return Provider(local_stack.simulator)
+
+
+@pytest.fixture
+def session_id(request: pytest.FixtureRequest) -> str:
+    """A session id of the test's own, with its name in it."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)
+    return f"{name[:80]}-{next(_numbers)}"

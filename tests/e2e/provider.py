@@ -1,0 +1,107 @@
+"""What did the provider see and make? Read from the simulator's own log, outside its API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import msgspec
+
+from infra.simulator import text_of
+from tests.e2e.waiting import eventually
+
+PRIMARY = ""
+
+
+class _Head(msgspec.Struct):
+    id: str
+    type: str
+
+
+class _Thread(msgspec.Struct):
+    events: list[msgspec.Raw]
+
+
+class _Log(msgspec.Struct):
+    user_messages: list[dict[str, Any]]
+    inputs: list[dict[str, Any]]
+    events: list[msgspec.Raw]
+    threads: dict[str, _Thread]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An event the provider made: `raw` as its list gives it, `thread` empty on the primary one."""
+
+    id: str
+    type: str
+    thread: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """One provider session: the messages and other inputs it took, the events it made, in list order."""
+
+    user_messages: list[dict[str, Any]]
+    inputs: list[dict[str, Any]]
+    events: list[Made]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The texts of the user messages, in order of arrival."""
+        return [text_of(message["content"]) for message in self.user_messages]
+
+
+class Provider:
+    """The simulator of one stack."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx2.AsyncClient(base_url=url, timeout=20.0)
+
+    async def log(self, provider_session_id: str) -> Log:
+        """Everything of one session."""
+        answer = await self._http.get(f"/_sim/sessions/{provider_session_id}")
+        assert answer.status_code == 200, answer.text[:400]
+        log = msgspec.json.decode(answer.content, type=_Log)
+        events = _made(log.events, PRIMARY)
+        for thread, its in log.threads.items():
+            events += _made(its.events, thread)
+        return Log(log.user_messages, log.inputs, events)
+
+    async def of(self, tenant_id: str, session_id: str) -> list[str]:
+        """Ids of the provider sessions that were made for a session, oldest first."""
+        answer = await self._http.get("/_sim/sessions")
+        mark = f"{tenant_id}/{session_id}"
+        return [one["id"] for one in answer.json()["data"] if mark in one["metadata"].values()]
+
+    async def only(self, tenant_id: str, session_id: str) -> Log:
+        """The log of the one provider session that was made for a session."""
+        found = await self.of(tenant_id, session_id)
+        assert len(found) == 1, f"{session_id}: {found}"
+        return await self.log(found[0])
+
+    async def prompted(self, tenant_id: str, session_id: str, times: int = 1) -> str:
+        """The id of a session's provider session once it has taken `times` messages."""
+
+        async def look() -> str | None:
+            for found in await self.of(tenant_id, session_id):
+                if len((await self.log(found)).user_messages) >= times:
+                    return found
+            return None
+
+        return await eventually(look, f"{session_id}: {times} messages at the provider")
+
+    async def release(self, provider_session_id: str) -> None:
+        """Let a held turn go on."""
+        answer = await self._http.post(f"/_sim/sessions/{provider_session_id}/release")
+        assert answer.status_code == 200, answer.text[:400]
+
+
+def _made(events: list[msgspec.Raw], thread: str) -> list[Made]:
+    heads = [msgspec.json.decode(raw, type=_Head) for raw in events]
+    return [
+        Made(head.id, head.type, thread, bytes(raw))
+        for head, raw in zip(heads, events, strict=True)
+    ]

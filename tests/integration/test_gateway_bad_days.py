@@ -1,0 +1,135 @@
+"""A broker that does not answer, a gateway that dies after its acknowledgement, bodies too large."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from infra.kafka.topics import create_topics
+from infra.local.processes import read_pid
+from tests.clickhouse_server import fresh_database
+from tests.integration.gateway_process import GatewayProcess, gateway_process
+from tests.stack import running_parts
+
+pytestmark = pytest.mark.integration
+TURNS = "/v1/sessions/ses_1/turns"
+
+
+@pytest.fixture(scope="module")
+async def parts(
+    postgres_url: str, clickhouse_url: str
+) -> AsyncIterator[tuple[GatewayProcess, int]]:
+    """A gateway on a broker of its own, and that broker's pid."""
+    async with running_parts("kafka") as settings:
+        bootstrap = f"127.0.0.1:{settings.ports['kafka']}"
+        await create_topics(bootstrap)
+        broker = read_pid(settings.folders.pid_file("kafka"))
+        assert broker is not None
+        async with gateway_process(bootstrap, postgres_url, fresh_database(clickhouse_url)) as one:
+            async with one.client() as client:
+                await client.post("/v1/sessions", json={"user_id": "u1", "session_id": "ses_1"})
+            yield one, broker
+
+
+async def test_a_silent_broker_is_a_503_in_time_and_the_retry_is_the_same_turn(
+    parts: tuple[GatewayProcess, int],
+) -> None:
+    gateway, broker = parts
+    wish = {"content": "hello"}
+    headers = {"Idempotency-Key": "k1"}
+    async with gateway.client() as client:
+        os.kill(broker, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            answer = await client.post(TURNS, json=wish, headers=headers)
+            assert answer.status_code == 503
+            assert time.monotonic() - began < 5
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["retry-after"]
+            assert answer.json()["type"] == "urn:turnstile:problem:kafka_unavailable"
+            ready = await client.get("/readyz")
+            assert ready.status_code == 503
+            assert ready.json()["dependencies"]["kafka"]["status"] == "error"
+        finally:
+            os.kill(broker, signal.SIGCONT)
+        first = await _accepted(gateway, wish, headers)
+        again = await client.post(TURNS, json=wish, headers=headers)
+        assert again.json() == first
+
+
+async def test_a_broker_that_is_silent_for_long_leaves_a_working_gateway(
+    parts: tuple[GatewayProcess, int],
+) -> None:
+    gateway, broker = parts
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        async with gateway.client() as client:
+            # Longer than the producer keeps a batch: its sequence is broken then.
+            for number in range(4):
+                body = {"content": "x", "turn_id": f"long{number}"}
+                assert (await client.post(TURNS, json=body)).status_code == 503
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    for number in range(20):
+        await _accepted(gateway, {"content": "y", "turn_id": f"after{number}"}, {})
+
+
+async def test_a_body_too_large_is_refused_and_the_next_one_taken(
+    parts: tuple[GatewayProcess, int],
+) -> None:
+    gateway, _ = parts
+    async with gateway.client() as client:
+        answer = await client.post(TURNS, content=b"x" * (3 * 1024 * 1024))
+        assert answer.status_code == 413
+        assert answer.json()["type"] == "urn:turnstile:problem:too_large"
+        assert (await client.post(TURNS, json={"content": "fine"})).status_code == 202
+
+
+async def test_what_was_acknowledged_is_seen_by_another_gateway(
+    kafka_bootstrap: str, postgres_url: str, clickhouse_url: str
+) -> None:
+    archive = fresh_database(clickhouse_url)
+    async with (
+        gateway_process(kafka_bootstrap, postgres_url, archive) as one,
+        gateway_process(kafka_bootstrap, postgres_url, archive) as two,
+    ):
+        async with one.client() as client:
+            wish = {"user_id": "u1", "session_id": "ses_two"}
+            assert (await client.post("/v1/sessions", json=wish)).status_code == 201
+        async with two.client() as client:
+            body = {"content": "a", "turn_id": "t1"}
+            answer = await client.post("/v1/sessions/ses_two/turns", json=body)
+            assert answer.status_code == 202
+        two.process.kill()  # before it wrote anything behind, most of the time
+        assert await _status(one, "/v1/sessions/ses_two/turns/t1", 15) == "accepted"
+
+
+async def _accepted(
+    gateway: GatewayProcess, body: dict[str, str], headers: dict[str, str]
+) -> dict[str, str]:
+    """Post until it is taken, for 20 s at most."""
+    deadline = time.monotonic() + 20
+    async with gateway.client() as client:
+        while True:
+            answer = await client.post(TURNS, json=body, headers=headers)
+            if answer.status_code == 202:
+                accepted: dict[str, str] = answer.json()
+                return accepted
+            assert answer.status_code == 503, answer.text
+            assert time.monotonic() < deadline, answer.text
+
+
+async def _status(gateway: GatewayProcess, path: str, seconds: float) -> str:
+    deadline = time.monotonic() + seconds
+    async with gateway.client() as client:
+        while True:
+            answer = await client.get(path)
+            if answer.status_code == 200:
+                return str(answer.json()["status"])
+            assert time.monotonic() < deadline, answer.text
+            await asyncio.sleep(0.05)

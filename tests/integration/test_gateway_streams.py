@@ -1,0 +1,187 @@
+"""The seam between archive, log and live, on a real broker and the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from typing import Any
+
+import clickhouse_connect
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from shared.bus.envelope import Envelope
+from shared.bus.topics import EVENTS, PREVIEWS
+from shared.clock import utcnow
+from tests.clickhouse_server import fresh_database
+from tests.integration.gateway_process import GatewayProcess, gateway_process
+from tests.unit.gateway.desk import an_event
+
+pytestmark = pytest.mark.integration
+JSON = {"Accept": "application/json"}
+INSERT = {
+    "input_format_json_read_objects_as_strings": 1,
+    "input_format_skip_unknown_fields": 1,
+    "date_time_input_format": "best_effort",
+}
+_numbers = itertools.count(1)
+
+
+class Bench:
+    """One gateway, and hands on both sides of it: the worker's and the recorder's."""
+
+    def __init__(self, gateway: GatewayProcess, kafka: str, clickhouse_url: str) -> None:
+        self.gateway = gateway
+        self._clickhouse_url = clickhouse_url
+        make: Any = AIOKafkaProducer
+        self.producer = make(bootstrap_servers=kafka, acks="all")
+
+    async def session(self) -> str:
+        session_id = f"ses_{next(_numbers)}"
+        async with self.gateway.client() as client:
+            wish = {"user_id": "u1", "session_id": session_id}
+            assert (await client.post("/v1/sessions", json=wish)).status_code == 201
+        return session_id
+
+    def events(self, session_id: str, first: int, last: int) -> list[bytes]:
+        """Events as a worker makes them; the data's spacing must survive."""
+        at = utcnow()
+        return [
+            an_event(
+                seq,
+                data={"id": f"sevt_{seq}", "type": "agent.message", "text": f"é😀 {seq}"},
+                key=("acme", session_id),
+                at=at + timedelta(milliseconds=seq),
+            )
+            for seq in range(first, last + 1)
+        ]
+
+    async def publish(self, session_id: str, values: Sequence[bytes]) -> None:
+        for value in values:
+            headers = Envelope("e", "t", "x", "", session_id).headers()
+            await self.producer.send_and_wait(
+                EVENTS.name, value, key=session_id.encode(), headers=headers
+            )
+
+    async def archive(self, values: Sequence[bytes]) -> None:
+        def insert() -> None:
+            client = clickhouse_connect.get_client(dsn=self._clickhouse_url)
+            client.raw_insert(
+                "session_events",
+                insert_block=b"\n".join(values),
+                fmt="JSONEachRow",
+                settings=INSERT,
+            )
+
+        await asyncio.to_thread(insert)
+
+
+@pytest.fixture(scope="module")
+async def bench(
+    kafka_bootstrap: str, postgres_url: str, clickhouse_url: str
+) -> AsyncIterator[Bench]:
+    database = fresh_database(clickhouse_url)
+    async with gateway_process(kafka_bootstrap, postgres_url, database) as gateway:
+        bench = Bench(gateway, kafka_bootstrap, database)
+        await bench.producer.start()
+        yield bench
+        await bench.producer.stop()
+
+
+async def test_half_archived_half_on_the_log_and_live_meanwhile(bench: Bench) -> None:
+    session = await bench.session()
+    early, late = bench.events(session, 1, 300), bench.events(session, 301, 600)
+    await bench.publish(session, early)
+    await bench.archive(early[:150])
+    path = f"/v1/sessions/{session}/events"
+    async with bench.gateway.events(path) as events:
+        feed = asyncio.create_task(bench.publish(session, [*early[-5:], *late]))
+        seen = [await anext(events) for _ in range(600)]
+        await feed
+    assert [int(record["id"]) for record in seen] == list(range(1, 601))
+    assert [record["data"].encode() for record in seen] == early + late
+    # Archived or not, the same bytes.
+    await bench.archive(early + late)
+    async with bench.gateway.client() as client:
+        page = await client.get(f"{path}?limit=1000", headers=JSON)
+    assert page.content == b'{"data":[%b],"next_after":600}' % b",".join(early + late)
+
+
+async def test_a_new_gateway_reads_what_only_the_log_has(
+    bench: Bench, kafka_bootstrap: str, postgres_url: str
+) -> None:
+    session = await bench.session()
+    values = bench.events(session, 1, 40)
+    await bench.publish(session, values)
+    await bench.archive(values[:10])
+    await bench.gateway.seqs(f"/v1/sessions/{session}/events", 40)
+    async with gateway_process(kafka_bootstrap, postgres_url, bench._clickhouse_url) as second:
+        path = f"/v1/sessions/{session}/events"
+        assert await second.seqs(path, 40) == list(range(1, 41))
+        resumed = await second.seqs(path, 5, {"Last-Event-ID": "35"})
+        assert resumed == list(range(36, 41))
+        async with second.client() as client:
+            replay = await client.get(f"/v1/sessions/{session}/replay?speed=0&from_seq=5")
+        assert replay.text.count("\nid: ") + replay.text.startswith("id: ") == 36
+        assert replay.text.endswith("event: end\ndata: {}\n\n")
+
+
+async def test_an_archive_that_never_saw_the_session_does_not_matter(
+    kafka_bootstrap: str, postgres_url: str, bench: Bench
+) -> None:
+    session = await bench.session()
+    await bench.publish(session, bench.events(session, 1, 20))
+    path = f"/v1/sessions/{session}/events"
+    await bench.gateway.seqs(path, 20)
+    nowhere = {"TURNSTILE_CLICKHOUSE_URL": "http://default:@127.0.0.1:1/turnstile"}
+    async with gateway_process(
+        kafka_bootstrap, postgres_url, bench._clickhouse_url, **nowhere
+    ) as blind:
+        assert await blind.seqs(path, 20) == list(range(1, 21))
+
+
+async def test_a_client_that_does_not_read_gets_everything_later(bench: Bench) -> None:
+    session = await bench.session()
+    path = f"/v1/sessions/{session}/events"
+    filler = "x" * 20_000
+    values = [
+        an_event(seq, data={"id": "s", "t": filler}, key=("acme", session), at=utcnow())
+        for seq in range(1, 1_201)
+    ]
+    async with bench.gateway.events(path) as events:
+        await bench.publish(session, values[:1])
+        assert (await anext(events))["id"] == "1"
+        await bench.publish(session, values[1:])  # 24 MB: more than sockets and queue hold
+        ids = [int((await anext(events))["id"]) for _ in range(1_199)]
+    assert ids == list(range(2, 1_201))
+    async with bench.gateway.client() as client:
+        metrics = (await client.get("/metrics")).text
+    assert "turnstile_sse_slow_clients_total 0.0" not in metrics
+
+
+async def test_previews_pass_through(bench: Bench) -> None:
+    session = await bench.session()
+    value = b'{"tenant_id":"acme","session_id":"%b","type":"preview.delta","text":"he"}' % (
+        session.encode()
+    )
+    async with bench.gateway.events(f"/v1/sessions/{session}/events?previews=true") as events:
+        first = asyncio.ensure_future(anext(events))
+        while not first.done():
+            await bench.producer.send_and_wait(PREVIEWS.name, value, key=session.encode())
+            await asyncio.wait({first}, timeout=0.05)
+        assert first.result() == {"event": "preview.delta", "data": value.decode()}
+
+
+async def test_it_stops_in_time_with_streams_open(
+    kafka_bootstrap: str, postgres_url: str, bench: Bench
+) -> None:
+    session = await bench.session()
+    async with (
+        gateway_process(kafka_bootstrap, postgres_url, bench._clickhouse_url) as gateway,
+        gateway.events(f"/v1/sessions/{session}/events") as events,
+    ):
+        reading = asyncio.ensure_future(anext(events, None))
+        assert await gateway.stop() < 8
+        assert await asyncio.wait_for(reading, 5) is None

@@ -10,10 +10,13 @@ import time
 from collections import deque
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from shared import logs, metrics
+from shared.span_light import LightSpan
 
 # About 2 KB a span: 32 MiB at most, half a minute of a busy gateway.
 LIMIT = 16_384
@@ -26,22 +29,29 @@ log = logs.get("telemetry")
 class SpanQueue(SpanProcessor):
     """Hands ended spans to `exporter` from a thread of its own: every half second, or when a batch is full.
 
+    Takes the SDK's spans as its processor (libraries use those) and ours through `put`; `resource` and `scope` are
+    put on ours at export.
+
     A span that finds the queue full is dropped and counted in `turnstile_spans_dropped_total`.
     """
 
     def __init__(
         self,
         exporter: SpanExporter,
+        resource: Resource,
+        scope: InstrumentationScope,
         *,
         limit: int = LIMIT,
         batch: int = BATCH,
         every: float = EVERY_S,
     ) -> None:
         self._exporter = exporter
+        self._resource = resource
+        self._scope = scope
         self._limit = limit
         self._batch = batch
         self._every = every
-        self._waiting: deque[ReadableSpan] = deque()
+        self._waiting: deque[ReadableSpan | LightSpan] = deque()
         self._wake = threading.Event()
         self._stopping = False
         self._given_up = False
@@ -54,8 +64,11 @@ class SpanQueue(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Take a sampled span; never blocks, never raises."""
         context = span.context
-        if context is None or not context.trace_flags.sampled:
-            return
+        if context is not None and context.trace_flags.sampled:
+            self.put(span)
+
+    def put(self, span: ReadableSpan | LightSpan) -> None:
+        """Take an ended span; never blocks, never raises."""
         if self._stopping or len(self._waiting) >= self._limit:
             reason = "stopped" if self._stopping else "queue_full"
             metrics.inc("turnstile_spans_dropped_total", reason=reason)
@@ -104,8 +117,13 @@ class SpanQueue(SpanProcessor):
             batch = [self._waiting.popleft() for _ in range(count)]
             metrics.set_gauge("turnstile_spans_queued", len(self._waiting))
             try:
-                self._exporter.export(batch)
+                self._exporter.export([self._readable(span) for span in batch])
             except Exception as error:
                 metrics.inc("turnstile_spans_dropped_total", count, reason="refused")
                 log.warning("spans dropped: the exporter failed", error=type(error).__name__)
         self._busy = False
+
+    def _readable(self, span: ReadableSpan | LightSpan) -> ReadableSpan:
+        if isinstance(span, LightSpan):
+            return span.readable(self._resource, self._scope)
+        return span

@@ -23,13 +23,21 @@ _encode = msgspec.json.Encoder().encode
 
 def json_rows(spans: Iterable[ReadableSpan]) -> bytes:
     """The spans as JSONEachRow, one line each."""
-    return b"\n".join(_encode(row(span)) for span in spans)
+    # All spans of a process share one resource: its text is made once.
+    resources: dict[int, dict[str, str]] = {}
+    return b"\n".join(_encode(row(span, resources)) for span in spans)
 
 
-def row(span: ReadableSpan) -> dict[str, Any]:
-    """One row. Timestamp is text with nanoseconds in UTC, Duration is nanoseconds; attributes are text maps."""
+def row(span: ReadableSpan, resources: dict[int, dict[str, str]] | None = None) -> dict[str, Any]:
+    """One row. Timestamp is text with nanoseconds in UTC, Duration is nanoseconds; attributes are text maps.
+
+    `resources` remembers the text of resources by their id() while their spans are at hand.
+    """
+    known = {} if resources is None else resources
     context, parent = span.get_span_context(), span.parent
-    resource = span.resource.attributes
+    resource = known.get(id(span.resource))
+    if resource is None:
+        resource = known[id(span.resource)] = texts(span.resource.attributes)
     scope = span.instrumentation_scope
     start = span.start_time or 0
     return {
@@ -40,8 +48,8 @@ def row(span: ReadableSpan) -> dict[str, Any]:
         "TraceState": context.trace_state.to_header() if context else "",
         "SpanName": span.name,
         "SpanKind": _KINDS[span.kind],
-        "ServiceName": str(resource.get("service.name", "")),
-        "ResourceAttributes": texts(resource),
+        "ServiceName": resource.get("service.name", ""),
+        "ResourceAttributes": resource,
         "ScopeName": scope.name if scope else "",
         "ScopeVersion": (scope.version or "") if scope else "",
         "SpanAttributes": texts(span.attributes or {}),

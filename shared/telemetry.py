@@ -6,24 +6,26 @@ is handed on as it is. The rest of the house passes texts around and never sees 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import attach, detach
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from shared.settings import TelemetrySettings
 from shared.span_export import ClickHouseSpans
+from shared.span_light import LightTracer
 from shared.span_names import SpanName
 from shared.span_queue import SpanQueue
+from shared.traceparent import read, write
 
 __all__ = [
     "Attributes",
@@ -43,11 +45,6 @@ Attributes = Mapping[str, str | int | float | bool]
 
 SCOPE = "turnstile"
 STOP_TIMEOUT_S = 5.0
-# Some ids of our contract are long; nothing we set on purpose is longer.
-MAX_ATTRIBUTE = 1024
-
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_NOTHING = trace.SpanContext(0, 0, is_remote=True)
 
 
 class _Current(trace.TracerProvider):
@@ -61,7 +58,7 @@ class _Current(trace.TracerProvider):
 
 
 _current = _Current()
-_tracer: trace.Tracer = trace.NoOpTracer()
+_tracer: LightTracer | None = None
 
 
 class Telemetry:
@@ -100,14 +97,18 @@ def start(
     )
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     target = exporter or _exporter(settings, clickhouse_url)
-    queue = SpanQueue(target) if target else None
+    queue = SpanQueue(target, resource, InstrumentationScope(SCOPE)) if target else None
     if queue:
         provider.add_span_processor(queue)
+    _tracer = LightTracer(provider.sampler, queue.put if queue else _discard)
     _current.provider = provider
-    _tracer = provider.get_tracer(SCOPE)
     if trace.get_tracer_provider() is not _current:
         trace.set_tracer_provider(_current)
     return Telemetry(provider, queue)
+
+
+def _discard(_: object) -> None:
+    """Where spans go that nobody exports."""
 
 
 def _exporter(settings: TelemetrySettings, clickhouse_url: str | None) -> SpanExporter | None:
@@ -156,16 +157,7 @@ def span(
     malformed parent begins a new trace, a malformed link is left out. An exception passes through and marks the
     span as failed with its type; a cancellation does not.
     """
-    started = _tracer.start_span(
-        name,
-        context=_context(parent),
-        kind=kind,
-        attributes=attributes,
-        links=_links(links),
-        record_exception=False,
-        set_status_on_exception=False,
-    )
-    return _Scope(started)
+    return _Scope(_start(name, parent, kind, attributes, links))
 
 
 def record(
@@ -183,18 +175,11 @@ def record(
 
     `error` is a stable word for `error.type`; None means it went well.
     """
-    made = _tracer.start_span(
-        name,
-        context=_context(parent),
-        kind=kind,
-        attributes=attributes,
-        links=_links(links),
-        start_time=_nanoseconds(start),
-    )
+    made = _start(name, parent, kind, attributes, links, start)
     if error is not None:
         _fail(made, error)
     made.end(end_time=max(_nanoseconds(start), _nanoseconds(end)))
-    return _text(made.get_span_context())
+    return write(made.get_span_context())
 
 
 class Running:
@@ -204,7 +189,7 @@ class Running:
 
     def __init__(self, span: Span) -> None:
         self._span = span
-        self.traceparent = _text(span.get_span_context())
+        self.traceparent = write(span.get_span_context())
 
     def end(
         self, at: datetime, *, attributes: Attributes | None = None, error: str | None = None
@@ -226,26 +211,17 @@ def begin(
     links: Sequence[str] = (),
 ) -> Running:
     """A span from `start` (aware) until it is ended; others may hang below its `traceparent` meanwhile."""
-    return Running(
-        _tracer.start_span(
-            name,
-            context=_context(parent),
-            kind=kind,
-            attributes=attributes,
-            links=_links(links),
-            start_time=_nanoseconds(start),
-        )
-    )
+    return Running(_start(name, parent, kind, attributes, links, start))
 
 
 def traceparent() -> str:
     """The current span as header text; "" when there is none."""
-    return _text(trace.get_current_span().get_span_context())
+    return write(trace.get_current_span().get_span_context())
 
 
 def trace_id_of(traceparent: str) -> str:
     """The 32 hex digits of the trace; "" when the text is none or invalid."""
-    context = _parse(traceparent)
+    context = read(traceparent)
     return f"{context.trace_id:032x}" if context.is_valid else ""
 
 
@@ -254,33 +230,19 @@ def _fail(span: Span, error: str) -> None:
     span.set_status(Status(StatusCode.ERROR))
 
 
-def _context(parent: str) -> Context | None:
-    """None lets the tracer look at the current span."""
-    if not parent:
-        return None
-    return trace.set_span_in_context(trace.NonRecordingSpan(_parse(parent)), Context())
-
-
-def _links(texts: Sequence[str]) -> list[trace.Link]:
-    return [trace.Link(context) for text in texts if (context := _parse(text)).is_valid]
-
-
-def _parse(text: str) -> trace.SpanContext:
-    """W3C Trace Context, level 1, section 3.2: version ff and all-zero ids are invalid, and later versions may add
-    fields after a dash. An invalid context when the text is none."""
-    match = _TRACEPARENT.fullmatch(text)
-    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
-        return _NOTHING
-    flags = trace.TraceFlags(int(match[4], 16))
-    return trace.SpanContext(
-        int(match[2], 16), int(match[3], 16), is_remote=True, trace_flags=flags
-    )
-
-
-def _text(context: trace.SpanContext) -> str:
-    if not context.is_valid:
-        return ""
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+def _start(
+    name: SpanName,
+    parent: str,
+    kind: SpanKind,
+    attributes: Attributes | None,
+    links: Sequence[str],
+    at: datetime | None = None,
+) -> Span:
+    above = read(parent) if parent else trace.get_current_span().get_span_context()
+    if _tracer is None:
+        return trace.NonRecordingSpan(above)
+    found = [trace.Link(context) for text in links if (context := read(text)).is_valid]
+    return _tracer.start(name, above, kind, attributes, found, _nanoseconds(at) if at else None)
 
 
 def _nanoseconds(moment: datetime) -> int:

@@ -1,0 +1,34 @@
+"""How is a span's context written down? As W3C Trace Context's `traceparent`, level 1, section 3.2."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from opentelemetry.trace import SpanContext, TraceFlags
+
+NOTHING = SpanContext(0, 0, is_remote=True)
+_FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+# A batch names the same parents again and again; reading one costs as much as a short span.
+@lru_cache(maxsize=4096)
+def read(text: str) -> SpanContext:
+    """The context; NOTHING when the text is none or malformed.
+
+    Version ff and ids of zeros are invalid; versions after 00 may have more fields behind a dash.
+    """
+    match = _FORM.fullmatch(text)
+    if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
+        return NOTHING
+    trace_id, span_id = int(match[2], 16), int(match[3], 16)
+    if not trace_id or not span_id:
+        return NOTHING
+    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(int(match[4], 16)))
+
+
+def write(context: SpanContext) -> str:
+    """The text; "" for an invalid context."""
+    if not context.is_valid:
+        return ""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"

@@ -13,7 +13,6 @@ from shared.errors import Corrupt
 from shared.moment import parse
 from shared.session.inputs import REQUESTS, Request, TurnRequested, read_request
 
-
 # What the inbox keeps of an id; a cut one could be taken for another.
 MAX_CE_ID = 256
 

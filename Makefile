@@ -26,6 +26,10 @@ $(SYNCED): pyproject.toml uv.lock infra/kafka/jars.lock
 	@$(PYTHON) -m infra.local fetch || echo "setup: going on without Kafka's jars" >&2
 	@touch $@
 
+# For targets that touch a running stack: packages are not exchanged under its feet.
+$(PYTHON):
+	@$(MAKE) --no-print-directory setup
+
 demo: setup ## start a stack of its own, play the demo's turns, show replies, rows and a trace
 	@$(TIMED) "make demo" $(PYTHON) -m infra.local demo
 
@@ -35,10 +39,10 @@ test: setup ## unit, contract, integration and end-to-end tests against the real
 up: setup ## run the whole stack in the foreground until Ctrl-C
 	@exec $(PYTHON) -m infra.local up
 
-down: setup ## stop what is left of the stack
+down: | $(PYTHON) ## stop what is left of the stack
 	@$(PYTHON) -m infra.local down
 
-clean: setup ## empty var/ (stop the stack first)
+clean: | $(PYTHON) ## empty var/ (stop the stack first)
 	@$(PYTHON) -m infra.local clean
 
 check: setup ## format, lint, types, import contracts, schema drift

@@ -17,7 +17,7 @@ help: ## print this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
 	@echo "Ports and addresses are set by TURNSTILE_* variables: docs/operations.md"
 
-setup: $(SYNCED) ## get uv (if missing) all packages and Kafka's jars; once
+setup: $(SYNCED) ## get uv (if missing), all packages and Kafka's jars; once
 
 $(SYNCED): pyproject.toml uv.lock infra/kafka/jars.lock
 	@uv=$$(sh infra/local/uv.sh) && python=$$(sh infra/local/python.sh) \
@@ -57,7 +57,7 @@ check: setup ## format, lint, types, import contracts, schema drift
 	@echo "check: schemas" && $(PYTHON) -m shared.bus.schemas --check
 
 bench: setup ## the benchmarks, with ratios against their baselines
-	@if [ -f tests/bench/__main__.py ]; then $(TIMED) "make bench" $(PYTHON) -m tests.bench; \
+	@if [ -f infra/bench/__main__.py ]; then $(TIMED) "make bench" $(PYTHON) -m infra.bench; \
 	else echo "make bench: not built yet" >&2; exit 2; fi
 
 chaos: setup ## the crash and fault suite

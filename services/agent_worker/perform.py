@@ -66,7 +66,7 @@ async def _open(command: Open, driven: Driven, resumed: bool) -> Input | None:
 
 
 async def _send(command: Send, driven: Driven, resumed: bool) -> Input | None:
-    if driven.state.open_turn != command.turn_id:
+    if driven.state.open_turn != command.turn_id or _taken_up(driven.state):
         return None
     try:
         await (await driven.feed()).opened()
@@ -77,6 +77,11 @@ async def _send(command: Send, driven: Driven, resumed: bool) -> Input | None:
     except ProviderFailure as failure:
         return failed(command.turn_id, failure, driven)
     return None
+
+
+def _taken_up(state: SessionState) -> bool:
+    """Whether the agent was seen to have this attempt's message; a look-up would not find it among the news."""
+    return state.progress is not None and state.progress.prompted
 
 
 async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input | None:

@@ -54,6 +54,8 @@ def _bound(draft: Draft, bound: Bound, policy: RetryPolicy) -> None:
 def _failed(draft: Draft, failed: Failed, policy: RetryPolicy) -> None:
     if failed.turn_id != draft.state.open_turn:
         return
+    if draft.progress.prompted and not (failed.lost or failed.final):
+        return  # the send seemed to fail, but the agent has taken the message up: never send it again
     if failed.lost:
         rotate(draft, failed.reason, at=failed.at)
     error = TurnError(type=failed.reason, message=failed.detail)

@@ -20,9 +20,12 @@ def _user_message(state: SessionState, event: Event) -> SessionState:
     if event.thread_id is not None:
         return state
     state = replace(state, prompts=(*state.prompts[-PROMPTS + 1 :], event.event_id))
-    if state.progress is None or provider.head(event.data).processed_at is None:
+    if state.progress is None or state.provider_session_id is None:
+        return state  # nothing was sent yet: said by a provider session that was given up
+    if provider.head(event.data).processed_at is None:
         return state
-    return replace(state, progress=replace(state.progress, prompted=True))
+    # A wait for the next attempt ends: the message of the last one got in although its send seemed to fail.
+    return replace(state, progress=replace(state.progress, prompted=True, retry_at=None))
 
 
 def _user_interrupt(state: SessionState, event: Event) -> SessionState:

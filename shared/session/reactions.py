@@ -17,8 +17,14 @@ def seen_events(draft: Draft, seen: Seen, policy: RetryPolicy) -> None:
         if not draft.state.knows(event.id):
             recorded = draft.provider(event)
             react = REACTIONS.get(event.type)
-            if react is not None and event.thread_id is None and draft.state.turn is not None:
+            if react is not None and event.thread_id is None and _working(draft):
                 react(draft, recorded, policy, seen.chance)
+
+
+def _working(draft: Draft) -> bool:
+    """Whether a turn is with the provider: one that waits for a new provider session has nothing to hear of the
+    one before."""
+    return draft.state.turn is not None and draft.state.provider_session_id is not None
 
 
 def _on_idle(draft: Draft, event: Event, policy: RetryPolicy, chance: float) -> None:

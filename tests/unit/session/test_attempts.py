@@ -127,3 +127,26 @@ def test_each_turn_has_attempts_of_its_own() -> None:
 def test_an_interrupted_wait_forgets_its_deadline() -> None:
     state = after(*RUNNING, failed(chance=0.5), interrupting()).state
     assert state.due_at is None
+
+
+def test_a_message_that_got_in_after_all_ends_the_wait() -> None:
+    """Its send seemed to fail; sending it again would make a second turn of it."""
+    waiting = after(*RUNNING, failed(second=10, chance=0.5))
+    wire = Wire()
+    late = waiting.when(seen(wire.prompt(), wire.running()))
+    assert late.state.due_at is None
+    after(*RUNNING, failed(second=10), seen(wire.prompt())).when(elapsed(100)).then()
+
+
+def test_a_send_that_fails_after_its_message_was_taken_up_did_not_fail() -> None:
+    prompted = after(*RUNNING, seen(Wire().prompt()))
+    prompted.when(failed(reason="provider_unreachable")).then()
+    prompted.when(failed(lost=True)).then("session.rotated", "turn.retrying")
+    prompted.when(failed(final=True)).then("turn.failed", "session.idled")
+
+
+def test_what_a_given_up_provider_session_still_says_is_only_recorded() -> None:
+    wire = Wire()
+    rotated = after(*RUNNING, failed(lost=True))
+    said = (wire.prompt(), wire.message("late"), wire.idle(), wire.terminated())
+    rotated.when(seen(*said)).then(*(event.type for event in said))

@@ -1,4 +1,6 @@
-"""`evolve(state, event) -> state`: what an event means for what is known. Total: any recorded event folds."""
+"""`evolve(state, event) -> state`: what an event means for what is known. Total for what was recorded.
+
+Raises IllegalTransition for a log that can't be: one that goes on with a turn that is not open."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from shared.session.events import (
     TurnStarted,
 )
 from shared.session.state import Progress, Queued, SessionState, SessionStatus
+from shared.session.transitions import IllegalTransition
 
 Evolver = Callable[[SessionState, Event], SessionState]
 
@@ -93,8 +94,7 @@ def _take_up(state: SessionState, queued: Queued) -> SessionState:
 
 def _started(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnStarted)
-    assert state.turn is not None
-    assert state.progress is not None
+    turn, progress = _open(state, event)
     return replace(
         state,
         provider_session_id=data.provider_session_id,
@@ -102,24 +102,22 @@ def _started(state: SessionState, event: Event) -> SessionState:
         model=data.model,
         status=_working(state),
         turn=replace(
-            state.turn,
+            turn,
             status="running",
             started_at=data.started_at,
             attempts=data.attempts,
         ),
-        progress=replace(state.progress, retry_at=None, prompted=False, exhausted=False),
+        progress=replace(progress, retry_at=None, prompted=False, exhausted=False),
     )
 
 
 def _retrying(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnRetrying)
-    assert state.turn is not None
-    assert state.progress is not None
-    progress = state.progress
+    turn, progress = _open(state, event)
     return replace(
         state,
         status=_working(state),
-        turn=replace(state.turn, status=data.status),
+        turn=replace(turn, status=data.status),
         pending=(),
         progress=replace(
             progress,
@@ -132,20 +130,26 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
     )
 
 
+def _open(state: SessionState, event: Event) -> tuple[Turn, Progress]:
+    """The open turn. Raises IllegalTransition when there is none: such a log was not recorded by us."""
+    if state.turn is None or state.progress is None:
+        raise IllegalTransition(f"{event.type} at seq {event.seq}, but no turn is open")
+    return state.turn, state.progress
+
+
 def _working(state: SessionState) -> SessionStatus:
     """An attempt that ended waits for nobody; a session that is closed stays closed."""
     return state.status if state.status in ("archived", "erased") else "running"
 
 
 def _requires_action(state: SessionState, event: Event) -> SessionState:
-    assert state.turn is not None
-    assert state.progress is not None
+    turn, progress = _open(state, event)
     return replace(
         state,
         status=state.status if state.status in ("archived", "erased") else "requires_action",
-        turn=replace(state.turn, status="requires_action"),
+        turn=replace(turn, status="requires_action"),
         progress=replace(
-            state.progress, announced=frozenset(action.tool_use_id for action in state.pending)
+            progress, announced=frozenset(action.tool_use_id for action in state.pending)
         ),
     )
 

@@ -35,8 +35,8 @@ def _asking_unprompted() -> Input:
 def _asked(*more: str) -> tuple[Input, ...]:
     """A turn that waits for a confirmation; then the provider says each of `more`."""
     wire = Wire()
-    call = wire.tool_use("ask")
-    first = seen(wire.prompt(), call, wire.idle("requires_action", call.id))
+    prompt, call = wire.prompt(), wire.tool_use("ask")
+    first = seen(prompt, call, wire.idle("requires_action", call.id))
     says = {
         "running": lambda: seen(wire.confirmed(call.id), wire.running()),
         "again": lambda: seen(wire.custom_tool_use(), wire.idle("requires_action")),

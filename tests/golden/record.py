@@ -1,0 +1,94 @@
+"""Record the golden logs of a version: `python -m tests.golden.record v0.2`.
+
+Histories go through the real core; every event becomes a line as it would stand on `turnstile.events.v1`, and the
+state after the last one is kept beside it. Recorded once, never changed: a file that exists is left alone, because
+what was written by an old version must fold for ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import msgspec
+
+from shared.session import Event, fold
+from shared.session.inputs import Input
+from shared.session.state import encode
+from tests.builders import (
+    TRACEPARENT,
+    Wire,
+    answering,
+    bound,
+    elapsed,
+    failed,
+    opening,
+    seen,
+    turn,
+)
+from tests.unit.session.histories import LATER, NAMED
+from tests.unit.session.specification import history
+
+SESSIONS = Path(__file__).parent / "sessions"
+CHOSEN = (
+    "completed",
+    "refused",
+    "budget",
+    "retried",
+    "interrupted",
+    "busy",
+    "closed_while_waiting",
+    "erased_while_running",
+    "rotated",
+    "confirmed",
+    "asked_twice",
+    "unbound_failed",
+)
+
+
+def recorded() -> dict[str, tuple[Input, ...]]:
+    """The histories that are kept, by name."""
+    return {name: NAMED[name] for name in CHOSEN} | {"whole_life": _whole_life()}
+
+
+def _whole_life() -> tuple[Input, ...]:
+    """Everything once: two provider sessions, child threads, a custom tool, retries, a queue, the archive."""
+    one, two = Wire("one"), Wire("two", second=LATER)
+    call = two.custom_tool_use()
+    child = one.event("session.thread_created", session_thread_id="sthr_1")
+    said = (one.prompt(), child, one.message("aside", thread="sthr_1"), one.terminated())
+    return (
+        opening(title="Trip", metadata={"team": "north"}, budget_usd=5.0, mode="background"),
+        turn("t1", "где я? 🧭", traceparent=TRACEPARENT),
+        failed(reason="overloaded_error", second=1, chance=0.5),
+        elapsed(60),
+        bound("sesn_1", 61),
+        turn("t2", [{"type": "text", "text": "and then?"}], second=62),
+        seen(*said, chance=0.25),
+        elapsed(LATER),
+        bound("sesn_2", LATER),
+        seen(two.prompt(), call, two.cost(1), two.idle("requires_action", call.id)),
+        answering(call.id, LATER + 30),
+        seen(two.answered(call.id), two.running(), two.message("here", "there"), two.idle()),
+        seen(*two.reply("and then?", "home")),
+    )
+
+
+def write(folder: Path, name: str, events: tuple[Event, ...]) -> None:
+    """One log and the state it folds to, unless it is there already."""
+    log = folder / f"{name}.jsonl"
+    if not log.exists():
+        lines = (msgspec.json.encode(event) + b"\n" for event in events)
+        log.write_bytes(b"".join(lines))
+        log.with_suffix(".state.json").write_bytes(encode(fold(events)) + b"\n")
+
+
+def main(version: str) -> None:
+    folder = SESSIONS / version
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, inputs in recorded().items():
+        write(folder, name, history(*inputs))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,160 @@
+"""One provider session in memory: its log, what it was sent, and the script it plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Generator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from services.agent_worker.ports import ProviderFailure
+from shared.moment import rfc3339
+from shared.session.inputs import ProviderEvent
+
+BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
+Script = Generator[None, None, None]
+
+
+class Conversation:
+    """`messages` are the contents received, `log` all events in order. A script yields where it waits."""
+
+    def __init__(self, id: str, mark: str) -> None:
+        self.id = id
+        self.mark = mark
+        self.closed = False
+        self.messages: list[list[Any]] = []
+        self.log: list[ProviderEvent] = []
+        self.previews: set[Callable[[bytes], None]] = set()
+        self.moved = asyncio.Event()
+        self._waiting: dict[str, str] = {}
+        self._answered: set[str] = set()
+        self._script: Script | None = None
+
+    # ---- what is asked of it ----------------------------------------------------------------------------------
+
+    def has_unrecorded(self, content: list[Any], recorded: Collection[str]) -> bool:
+        """Whether this message is among those that came after the newest recorded one."""
+        for event in reversed(self.log):
+            if event.type == "user.message" and event.id in recorded:
+                return False
+            if event.type == "user.message" and _body(event)["content"] == content:
+                return True
+        return False
+
+    def say(self, content: list[Any]) -> None:
+        """A user message. Raises ProviderFailure while answers are awaited."""
+        if self._waiting:
+            calls = ", ".join(self._waiting)
+            raise ProviderFailure("invalid_request_error", f"waiting on responses to {calls}")
+        self.messages.append(content)
+        text = "\n".join(block.get("text", "") for block in content)
+        self._script = self._play(content, text)
+        self._go_on()
+
+    def answer(self, call: str, kind: str, body: dict[str, Any]) -> None:
+        """An answer. One that was given is left alone; raises ProviderFailure for a call that never was."""
+        if call in self._answered:
+            return
+        if call not in self._waiting:
+            raise ProviderFailure("invalid_request_error", f"no call {call} waits", final=True)
+        self.emit(kind, **body)
+        del self._waiting[call]
+        self._answered.add(call)
+        if not self._waiting:
+            self._go_on()
+
+    def interrupt(self) -> None:
+        """Ends what is played; only noted when nothing is."""
+        script, self._script = self._script, None
+        for call in self._waiting:
+            self.emit("agent.tool_result", tool_use_id=call, is_error=True)
+        self._answered |= self._waiting.keys()
+        self._waiting.clear()
+        self.emit("user.interrupt")
+        if script is not None:
+            script.close()
+            self._idle("end_turn")
+
+    def release(self) -> None:
+        """Lets a held script go on."""
+        self._go_on()
+
+    def close(self) -> None:
+        """Takes nothing any more."""
+        if not self.closed:
+            self.emit("session.status_terminated")
+            self.closed = True
+            self._move()
+
+    # ---- what it does -----------------------------------------------------------------------------------------
+
+    def emit(self, kind: str, *, thread: str | None = None, **body: Any) -> str:
+        """Put an event into the log; answers its id."""
+        count = len(self.log) + 1
+        id = f"sevt_{self.id}_{count}"
+        at = rfc3339(BEGINNING + timedelta(milliseconds=count))
+        raw = msgspec.json.encode({"id": id, "type": kind, "processed_at": at, **body})
+        self.log.append(ProviderEvent(id=id, type=kind, at=at, raw=raw, thread_id=thread))
+        self._move()
+        return id
+
+    def _move(self) -> None:
+        moved, self.moved = self.moved, asyncio.Event()
+        moved.set()
+
+    def _go_on(self) -> None:
+        if self._script is not None and next(self._script, self) is self:
+            self._script = None
+
+    def _idle(self, reason: str, **more: Any) -> None:
+        self.emit("session.usage", usage={"list_cost": {"amount": str(len(self.log))}})
+        self.emit("session.status_idle", stop_reason={"type": reason, **more})
+
+    def _reply(self, text: str) -> None:
+        start = self.emit("span.model_request_start")
+        self._preview(f"sevt_{self.id}_{len(self.log) + 1}", text)
+        self.emit("agent.message", content=[{"type": "text", "text": text}])
+        usage = {"input_tokens": 10, "output_tokens": 5}
+        self.emit("span.model_request_end", model_request_start_id=start, model_usage=usage)
+
+    def _preview(self, id: str, text: str) -> None:
+        start = {"type": "event_start", "event": {"type": "agent.message", "id": id}}
+        content = {"type": "text", "text": text}
+        delta = {"type": "content_delta", "index": 0, "content": content}
+        for data in (start, {"type": "event_delta", "event_id": id, "delta": delta}):
+            for take in tuple(self.previews):
+                take(msgspec.json.encode(data))
+
+    def _play(self, content: list[Any], text: str) -> Script:
+        self.emit("session.status_running")
+        self.emit("user.message", content=content)
+        if "script: confirm" in text:
+            yield from self._wait("agent.tool_use", evaluated_permission="ask")
+        elif "script: custom_tool" in text:
+            yield from self._wait("agent.custom_tool_use")
+        elif "script: threads" in text:
+            self._child(text)
+        if "hold" in text:
+            yield
+        self._reply(text)
+        self._idle("refusal" if "script: refusal" in text else "end_turn")
+
+    def _wait(self, kind: str, **body: Any) -> Script:
+        call = self.emit(kind, name="bash", input={"command": "ls"}, **body)
+        self._waiting[call] = kind
+        self._idle("requires_action", event_ids=[call])
+        yield
+        self.emit("session.status_running")
+        if kind == "agent.tool_use":
+            self.emit("agent.tool_result", tool_use_id=call)
+
+    def _child(self, text: str) -> None:
+        thread = f"sthr_{self.id}_{len(self.log)}"
+        self.emit("session.thread_created", session_thread_id=thread)
+        self.emit("agent.message", thread=thread, content=[{"type": "text", "text": text}])
+
+
+def _body(event: ProviderEvent) -> dict[str, Any]:
+    return msgspec.json.decode(event.raw, type=dict[str, Any])

@@ -1,0 +1,119 @@
+"""Provider in memory: sessions that play a script at once and remember all they were sent.
+
+What a message asks for is in its text, in the simulator's words: `[[script: confirm]]`, `custom_tool`, `threads`,
+`refusal`, `hold`; anything else is answered with its own text. Ids and times are counted, so that two runs over
+the same calls give the same bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from services.agent_worker.fakes.conversation import Conversation
+from services.agent_worker.ports import Feed, ProviderFailure, ProviderSession
+from shared.session.inputs import ProviderEvent, ToolAnswered, ToolConfirmed
+from shared.session.state import SessionState
+
+AGENT, MODEL = "agent_memory", "model-memory"
+
+
+class MemoryProvider:
+    """The Provider port. `refusals`: failures that the next sends meet before they land, one each. A feed gives up
+    to `chunk` events at a time."""
+
+    def __init__(self, *, chunk: int = 2) -> None:
+        self.sessions: dict[str, Conversation] = {}
+        self.refusals: deque[ProviderFailure] = deque()
+        self._chunk = chunk
+
+    async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
+        """See Provider.open."""
+        mark = f"{state.tenant_id}/{state.session_id}"
+        alive = [s for s in self.sessions.values() if s.mark == mark and not s.closed]
+        if look and alive:
+            return ProviderSession(alive[-1].id, AGENT, MODEL)
+        made = Conversation(f"sesn_{len(self.sessions) + 1}", mark)
+        self.sessions[made.id] = made
+        return ProviderSession(made.id, AGENT, MODEL)
+
+    async def send(self, state: SessionState, content: Any, *, look: bool) -> None:
+        """See Provider.send."""
+        session = self._alive(state)
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if look and session.has_unrecorded(blocks, state.prompts):
+            return
+        if self.refusals:
+            raise self.refusals.popleft()
+        session.say(blocks)
+
+    async def interrupt(self, state: SessionState) -> None:
+        """See Provider.interrupt."""
+        self._alive(state).interrupt()
+
+    async def answer(self, state: SessionState, request: ToolConfirmed | ToolAnswered) -> None:
+        """See Provider.answer."""
+        session = self._alive(state)
+        if isinstance(request, ToolConfirmed):
+            body: dict[str, Any] = {"tool_use_id": request.tool_use_id, "result": request.result}
+            session.answer(request.tool_use_id, "user.tool_confirmation", body)
+        else:
+            call = request.custom_tool_use_id
+            body = {"custom_tool_use_id": call, "content": request.content}
+            session.answer(call, "user.custom_tool_result", body)
+
+    async def close(self, provider_session_id: str, *, erase: bool) -> None:
+        """See Provider.close."""
+        session = self.sessions.get(provider_session_id)
+        if session is not None:
+            session.close()
+        if erase:
+            self.sessions.pop(provider_session_id, None)
+
+    @asynccontextmanager
+    async def watch(
+        self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
+    ) -> AsyncIterator[Feed]:
+        """See Provider.watch."""
+        session = self._alive(state)
+        tails = (id for tail in state.threads.values() for id in tail)
+        feed = MemoryFeed(session, {*state.prompts, *state.tail, *tails}, self._chunk)
+        session.previews.add(on_preview)
+        try:
+            yield feed
+        finally:
+            session.previews.discard(on_preview)
+
+    def _alive(self, state: SessionState) -> Conversation:
+        session = self.sessions.get(state.provider_session_id or "")
+        if session is None or session.closed:
+            raise ProviderFailure("not_found_error", "no such session", lost=True)
+        return session
+
+
+class MemoryFeed:
+    """See Feed. Starts behind the newest event that is known."""
+
+    def __init__(self, session: Conversation, known: set[str], chunk: int) -> None:
+        self._session = session
+        self._chunk = chunk
+        places = [n for n, event in enumerate(session.log, start=1) if event.id in known]
+        self._next = max(places, default=0)
+
+    async def opened(self) -> None:
+        """See Feed.opened."""
+        await asyncio.sleep(0)
+
+    async def next(self) -> tuple[ProviderEvent, ...]:
+        """See Feed.next."""
+        while self._next >= len(self._session.log):
+            if self._session.closed:
+                raise ProviderFailure("session_lost", "the session was closed", lost=True)
+            await self._session.moved.wait()
+        await asyncio.sleep(0)
+        batch = tuple(self._session.log[self._next : self._next + self._chunk])
+        self._next += len(batch)
+        return batch

@@ -1,0 +1,138 @@
+"""Store in memory, with a clock that is handed in so that leases can run out without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
+
+from services.agent_worker.ports import Head, Key, NewInput, Unread
+from shared.clock import Clock
+from shared.errors import Fenced
+from shared.moment import parse
+from shared.session import commands, state
+from shared.session.events import read_event
+from shared.session.inputs import Filed, read_request
+
+MAX_UNREAD = 1_000
+
+
+@dataclass(slots=True)
+class Row:
+    """One session. `wake_at` is in seconds since the epoch; None: not due by itself."""
+
+    head: Head
+    filed: int = 0
+    owner: str | None = None
+    wake_at: float | None = None
+
+
+class MemoryStore:
+    """The Store port. What is written goes through bytes, so that nothing is kept that a row could not keep."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.rows: dict[Key, Row] = {}
+        self._inbox: dict[Key, list[NewInput]] = {}
+
+    @property
+    def next_wake(self) -> float | None:
+        """When the next session is due, in seconds since the epoch."""
+        return min((r.wake_at for r in self.rows.values() if r.wake_at is not None), default=None)
+
+    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+        """See Store.file."""
+        news = set[Key]()
+        for new in inputs:
+            inbox = self._inbox.setdefault(new.key, [])
+            if any(known.input_id == new.input_id for known in inbox):
+                continue
+            inbox.append(new)
+            row = self.rows.setdefault(new.key, Row(_new(new.key)))
+            row.filed += 1
+            if row.owner is None:
+                row.wake_at = self._now()
+            news.add(new.key)
+        return news
+
+    async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
+        """See Store.claim."""
+        now = self._now()
+        due = [row for row in self.rows.values() if row.wake_at is not None and row.wake_at <= now]
+        due.sort(key=lambda row: row.wake_at or 0.0)
+        for row in due[:limit]:
+            row.owner, row.wake_at = owner, now + lease_seconds
+            row.head = replace(row.head, epoch=row.head.epoch + 1)
+        return [row.head for row in due[:limit]]
+
+    async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
+        """See Store.extend."""
+        mine = {key: row for key, row in self.rows.items() if row.owner == owner}
+        for row in mine.values():
+            row.wake_at = self._now() + lease_seconds
+        return set(mine)
+
+    async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
+        """See Store.let_go."""
+        row = self.rows.get(key)
+        if row is not None and row.owner == owner:
+            row.owner, row.wake_at = None, self._now() + after_seconds
+
+    async def with_news(self, owner: str) -> set[Key]:
+        """See Store.with_news."""
+        rows = self.rows.items()
+        return {key for key, row in rows if row.owner == owner and row.filed > row.head.taken}
+
+    async def unread(self, key: Key, after: int) -> list[Unread]:
+        """See Store.unread; at most 1,000 at a time."""
+        inbox = self._inbox.get(key, [])[after : after + MAX_UNREAD]
+        return [Unread(after + n, _filed(new)) for n, new in enumerate(inbox, start=1)]
+
+    async def read(self, key: Key, input_id: str) -> Filed:
+        """See Store.read."""
+        for new in self._inbox.get(key, []):
+            if new.input_id == input_id:
+                return _filed(new)
+        raise KeyError(input_id)
+
+    async def write(self, head: Head) -> Head:
+        """See Store.write."""
+        row = self._guarded(head)
+        row.head = replace(_through_bytes(head), version=head.version + 1)
+        return replace(head, version=head.version + 1)
+
+    async def release(self, head: Head, due_at: str | None) -> None:
+        """See Store.release."""
+        row = self._guarded(head)
+        row.head = replace(_through_bytes(head), version=head.version + 1)
+        due = parse(due_at).timestamp() if due_at else None
+        row.owner, row.wake_at = None, self._now() if row.filed > head.taken else due
+
+    def _guarded(self, head: Head) -> Row:
+        row = self.rows.get(head.key)
+        if row is None or (row.head.epoch, row.head.version) != (head.epoch, head.version):
+            raise Fenced(f"{head.key}: epoch {head.epoch} version {head.version} was overtaken")
+        return row
+
+    def _now(self) -> float:
+        return self._clock().timestamp()
+
+
+def _new(key: Key) -> Head:
+    return Head(key=key, epoch=0, version=0, state=state.initial(*key))
+
+
+def _filed(new: NewInput) -> Filed:
+    request = read_request(new.kind, new.body)
+    return Filed(input_id=new.input_id, request=request, traceparent=new.traceparent)
+
+
+def _through_bytes(head: Head) -> Head:
+    return replace(
+        head,
+        state=state.decode(state.encode(head.state)),
+        unsaid=tuple(read_event(msgspec.json.encode(event)) for event in head.unsaid),
+        todo=commands.decode(commands.encode(head.todo)),
+    )

@@ -29,12 +29,13 @@ class Letter:
 class Batch:
     """Records in the order they came. `reach` has the next offset per (topic, partition), bad records included.
 
-    `ends` are the traceparents of turns that ended here, `links` some traceparents of the rest; `oldest` is the
-    smallest timestamp in milliseconds.
+    `count` is of all of them, `size` in bytes, `oldest` the smallest timestamp in milliseconds. `ends` are the
+    traceparents of turns that ended here, `links` some traceparents of the rest.
     """
 
     rows: list[Record] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
+    count: int = 0
     size: int = 0
     reach: dict[tuple[str, int], int] = field(default_factory=dict)
     ends: dict[str, None] = field(default_factory=dict)
@@ -44,11 +45,9 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.reach)
 
-    def __len__(self) -> int:
-        return len(self.rows) + len(self.letters)
-
     def add(self, record: Record) -> bool:
         """Take a record; False when it is a bad one, which is then among the letters."""
+        self.count += 1
         self.reach[record.topic, record.partition] = record.offset + 1
         if self.oldest is None or record.timestamp < self.oldest:
             self.oldest = record.timestamp

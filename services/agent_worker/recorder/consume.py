@@ -72,6 +72,7 @@ class Recorder(ConsumerRebalanceListener):
         self._flight: asyncio.Task[None] | None = None
         # Raised by every rebalance: what was read before it is read again by whoever has the partition now.
         self._generation = 0
+        self._committed: dict[TopicPartition, int] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -105,7 +106,7 @@ class Recorder(ConsumerRebalanceListener):
         """Records, in order per partition; none when the batch in hand is due first."""
         if self._rest:
             return []
-        room = self._settings.recorder_batch_rows - len(self._hand)
+        room = self._settings.recorder_batch_rows - self._hand.count
         wait = self._settings.recorder_batch_seconds
         if self._hand:
             wait = max(0.0, self._hand_since + wait - self._now())
@@ -117,9 +118,10 @@ class Recorder(ConsumerRebalanceListener):
         self._rest.extend(records)
         if self._rest and not self._hand:
             self._hand_since = self._now()
-        good = 0
-        while self._rest and not self._is_full():
-            if self._hand.add(self._rest.popleft()):
+        good, hand, rest = 0, self._hand, self._rest
+        most, heaviest = self._settings.recorder_batch_rows, self._settings.recorder_batch_bytes
+        while rest and hand.count < most and hand.size < heaviest:
+            if hand.add(rest.popleft()):
                 good += 1
                 continue
             self._brake.good(good)
@@ -136,7 +138,7 @@ class Recorder(ConsumerRebalanceListener):
     def _is_full(self) -> bool:
         settings = self._settings
         return (
-            len(self._hand) >= settings.recorder_batch_rows
+            self._hand.count >= settings.recorder_batch_rows
             or self._hand.size >= settings.recorder_batch_bytes
         )
 
@@ -206,7 +208,7 @@ class Recorder(ConsumerRebalanceListener):
     async def _commit(self, batch: Batch, generation: int) -> None:
         """Commit what the batch reaches, unless the partitions changed hands since it was read."""
         if generation != self._generation:
-            log.info("offsets left to the new owner", records=len(batch))
+            log.info("offsets left to the new owner", records=batch.count)
             return
         offsets = {
             TopicPartition(topic, partition): offset
@@ -220,11 +222,12 @@ class Recorder(ConsumerRebalanceListener):
         self._measure_lag(offsets)
 
     def _measure_hand(self) -> None:
-        metrics.set_gauge("turnstile_recorder_in_hand", len(self._hand) + len(self._rest))
+        metrics.set_gauge("turnstile_recorder_in_hand", self._hand.count + len(self._rest))
 
     def _measure_lag(self, committed: dict[TopicPartition, int]) -> None:
+        self._committed.update(committed)
         lag = 0
-        for partition, offset in committed.items():
+        for partition, offset in self._committed.items():
             end = self._log.highwater(partition)
             lag += max(0, (end or offset) - offset)
         metrics.set_gauge("turnstile_consumer_lag_records", lag, group=GROUP, topic=self._topic)
@@ -234,6 +237,7 @@ class Recorder(ConsumerRebalanceListener):
         if self._flight is not None:
             await asyncio.wait({self._flight}, timeout=REVOKE_TIMEOUT_S)
         self._generation += 1
+        self._committed.clear()
         self._hand = Batch()
         self._rest.clear()
         self._measure_hand()

@@ -23,7 +23,7 @@ def batch_span(batch: Batch) -> AbstractContextManager[Span]:
             "messaging.operation.name": "process",
             "messaging.destination.name": TOPIC,
             "messaging.consumer.group.name": GROUP,
-            "messaging.batch.message_count": len(batch),
+            "messaging.batch.message_count": batch.count,
         },
     )
 

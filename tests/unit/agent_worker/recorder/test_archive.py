@@ -1,0 +1,81 @@
+"""Patience while ClickHouse is away; halves when it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from services.agent_worker.recorder import archive as archive_module
+from services.agent_worker.recorder.archive import Archive
+from services.agent_worker.recorder.brake import Brake, Braked
+from services.agent_worker.recorder.writer import Away
+from tests.unit.agent_worker.recorder.records import FakeRecord, FakeWriter, good, value
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive_module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(archive_module, "LONGEST_PAUSE_S", 0.002)
+
+
+def make(writer: FakeWriter, consecutive: int = 100) -> Archive:
+    brake = Brake(ratio=1.0, consecutive=consecutive)
+    return Archive(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
+
+
+def values(records: Sequence[FakeRecord]) -> list[bytes]:
+    return [record.value or b"" for record in records]
+
+
+async def test_a_batch_is_one_insert() -> None:
+    writer, records = FakeWriter(), good(10)
+    assert await make(writer).bring_in(records) == []
+    assert writer.rows == values(records)
+    assert len(writer.tokens) == 1
+
+
+async def test_no_rows_are_no_insert() -> None:
+    writer = FakeWriter()
+    assert await make(writer).bring_in([]) == []
+    assert writer.tokens == []
+
+
+async def test_it_is_tried_again_under_the_same_token() -> None:
+    writer, records = FakeWriter(*[Away("gone")] * 7), good(3)
+    assert await make(writer).bring_in(records) == []
+    assert len(writer.tokens) == 8
+    assert len(set(writer.tokens)) == 1
+    assert writer.rows == values(records)
+
+
+async def test_only_the_refused_row_is_left_out() -> None:
+    records = good(100)
+    bad = value(1, type="bad")
+    records[37] = FakeRecord(bad, 37)
+    writer = FakeWriter(refuses=[bad])
+    letters = await make(writer).bring_in(records)
+    assert [letter.record for letter in letters] == [records[37]]
+    assert letters[0].reason == "refused_by_clickhouse"
+    assert writer.rows == values([*records[:37], *records[38:]])
+    assert len(set(writer.tokens)) == len(writer.tokens), "each part has a token of its own"
+    assert len(writer.tokens) < 20
+
+
+async def test_being_away_in_the_middle_of_halving_loses_nothing() -> None:
+    records = good(4)
+    bad = value(1, type="bad")
+    records[2] = FakeRecord(bad, 2)
+    writer = FakeWriter(Away("gone"), refuses=[bad])
+    letters = await make(writer).bring_in(records)
+    assert len(letters) == 1
+    assert writer.rows == values([*records[:2], records[3]])
+
+
+async def test_many_refusals_pull_the_brake() -> None:
+    bad = [FakeRecord(value(seq), seq) for seq in range(1, 20)]
+    writer = FakeWriter(refuses=values(bad))
+    with pytest.raises(Braked):
+        await make(writer, consecutive=5).bring_in(bad)

@@ -1,0 +1,196 @@
+"""Read, insert, commit: in this order, through rebalances, failures and a stop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+
+from services.agent_worker.recorder import consume
+from services.agent_worker.recorder.archive import Archive
+from services.agent_worker.recorder.batch import Letter
+from services.agent_worker.recorder.brake import Brake, Braked
+from services.agent_worker.recorder.consume import Recorder
+from services.agent_worker.recorder.settings import RecorderSettings
+from tests.unit.agent_worker.recorder.records import FakeLog, FakeRecord, FakeWriter, good, value
+
+pytestmark = pytest.mark.unit
+
+
+class Letters:
+    """Keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Letter] = []
+
+    async def send(self, letters: list[Letter]) -> None:
+        self.sent += letters
+
+
+class Gate(FakeWriter):
+    """Inserts wait until the gate is open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+
+    def insert(self, body: bytes, token: str) -> None:
+        assert self.open.wait(10)
+        super().insert(body, token)
+
+
+def make(
+    log: FakeLog, writer: FakeWriter, letters: Letters | None = None, rows: int = 10
+) -> Recorder:
+    brake = Brake(ratio=1.0, consecutive=5)
+    archive = Archive(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
+    settings = RecorderSettings(recorder_batch_rows=rows, recorder_batch_seconds=0.02)
+    at = datetime(2026, 11, 21, tzinfo=UTC)
+    return Recorder(log, archive, letters or Letters(), brake, settings, lambda: at)
+
+
+@asynccontextmanager
+async def running(recorder: Recorder) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(recorder.run())
+    try:
+        yield task
+    finally:
+        recorder.stop()
+        await asyncio.wait({task}, timeout=10)
+        assert task.done()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - any condition, polled until the deadline
+            await asyncio.sleep(0.002)
+
+
+async def test_batches_go_in_order_and_are_committed() -> None:
+    log, writer = FakeLog(good(35)), FakeWriter()
+    async with running(make(log, writer)):
+        await until(lambda: log.committed == 35)
+    assert writer.rows == [record.value for record in log.records]
+    assert log.commits == sorted(log.commits)
+
+
+async def test_nothing_is_committed_before_it_is_in() -> None:
+    log, writer = FakeLog(good(25)), Gate()
+    async with running(make(log, writer)):
+        await until(lambda: log.position >= 20)
+        assert log.commits == []
+        writer.open.set()
+        await until(lambda: log.committed == 25)
+
+
+async def test_no_more_than_two_batches_are_held_while_clickhouse_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consume, "PAUSE_AFTER_S", 0.01)
+    log, writer = FakeLog(good(500)), Gate()
+    async with running(make(log, writer)):
+        await until(lambda: log.paused)
+        polls = log.polls
+        await until(lambda: log.polls > polls + 3)
+        assert log.position <= 20, "one batch in flight, one in hand"
+        writer.open.set()
+        await until(lambda: log.committed == 500)
+        assert not log.paused
+    assert len(writer.rows) == 500
+
+
+async def test_bad_records_become_letters_before_the_commit() -> None:
+    bad = FakeRecord(b"no json", 3)
+    log, letters = FakeLog([*good(3), bad, *good(3, first=4)]), Letters()
+    async with running(make(log, FakeWriter(), letters)):
+        await until(lambda: log.committed == 7)
+    assert [letter.record for letter in letters.sent] == [bad]
+    assert letters.sent[0].reason == "invalid_json"
+
+
+async def test_the_brake_stops_it_with_nothing_committed() -> None:
+    log, letters = FakeLog([FakeRecord(b"{}", n) for n in range(9)]), Letters()
+    async with running(make(log, FakeWriter(), letters)) as task:
+        with pytest.raises(Braked):
+            await task
+    assert log.commits == []
+    assert letters.sent == []
+
+
+async def test_a_rebalance_drops_what_was_only_read() -> None:
+    log, writer = FakeLog(good(15)), FakeWriter()
+    recorder = make(log, writer, rows=1000)
+    async with running(recorder):
+        await until(lambda: log.position == 15)
+        await log.rebalance()
+        await until(lambda: log.committed == 15)
+    assert set(writer.rows) == {record.value for record in log.records}
+
+
+async def test_a_rebalance_waits_for_the_batch_in_flight() -> None:
+    log, writer = FakeLog(good(10)), Gate()
+    async with running(make(log, writer)):
+        await until(lambda: log.position == 10)
+        moving = asyncio.create_task(log.rebalance())
+        await asyncio.sleep(0)
+        assert not moving.done()
+        writer.open.set()
+        await moving
+        assert log.committed == 10
+
+
+async def test_a_batch_that_outlives_its_partitions_commits_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(consume, "REVOKE_TIMEOUT_S", 0.01)
+    log, writer = FakeLog(good(10)), Gate()
+    async with running(make(log, writer)):
+        await until(lambda: log.position == 10)
+        await log.rebalance()
+        log.records = log.records[:0]
+        writer.open.set()
+        await until(lambda: len(writer.rows) == 10)
+    assert log.commits == []
+
+
+async def test_stop_brings_in_what_is_in_hand() -> None:
+    log, writer = FakeLog(good(7)), FakeWriter()
+    recorder = make(log, writer, rows=1000)
+    recorder._settings = RecorderSettings(recorder_batch_seconds=60)
+    async with running(recorder):
+        await until(lambda: log.position == 7)
+    assert log.committed == 7
+
+
+async def test_stop_is_bounded_when_clickhouse_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consume, "STOP_TIMEOUT_S", 0.05)
+    log, writer = FakeLog(good(7)), Gate()
+    async with running(make(log, writer)) as task:
+        await until(lambda: log.position == 7)
+    assert task.exception() is None
+    assert log.commits == []
+    writer.open.set()
+
+
+async def test_a_failure_in_flight_ends_the_run_without_more_traffic() -> None:
+    log, writer = FakeLog(good(3)), FakeWriter(RuntimeError("a bug"))
+    async with running(make(log, writer)) as task:
+        with pytest.raises(RuntimeError, match="a bug"):
+            await asyncio.wait_for(task, 5)
+    assert log.commits == []
+
+
+async def test_a_full_batch_by_size_goes_out() -> None:
+    log, writer = (
+        FakeLog([FakeRecord(value(n + 1, data={"t": "x" * 900}), n) for n in range(9)]),
+        (FakeWriter()),
+    )
+    recorder = make(log, writer, rows=1000)
+    recorder._settings = RecorderSettings(recorder_batch_bytes=4096, recorder_batch_seconds=0.02)
+    async with running(recorder):
+        await until(lambda: log.committed == 9)
+    assert log.commits[0] <= 4

@@ -1,0 +1,88 @@
+"""What makes a record a row, and what names a batch."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.agent_worker.recorder.rows import MAX_TOKEN, body, read_row, token
+from shared.errors import Corrupt
+from tests.unit.agent_worker.recorder.records import FakeRecord, good, value
+
+pytestmark = pytest.mark.unit
+
+
+def test_a_good_event_is_read_without_its_data() -> None:
+    row = read_row(value(7))
+    assert (row.tenant_id, row.session_id, row.seq, row.type) == (
+        "acme",
+        "ses_1",
+        7,
+        "agent.message",
+    )
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason", "words"),
+    [
+        (None, "empty_value", "no value"),
+        (b"", "empty_value", "no value"),
+        (b"{", "invalid_json", "truncated"),
+        (b"[]", "invalid_event", "Expected `object`"),
+        (value() + b"{}", "invalid_json", "trailing"),
+        (b"\xff" + value(), "invalid_json", ""),
+        (value().replace(b"acme", b"\xff\xfe"), "invalid_json", "not UTF-8"),
+        (b'{"data":' + b"[" * 100_000, "invalid_json", "too deeply"),
+        (value(tenant_id=""), "invalid_event", "$.tenant_id"),
+        (value(session_id=5), "invalid_event", "$.session_id"),
+        (value(seq=0), "invalid_event", "$.seq"),
+        (value(seq="1"), "invalid_event", "$.seq"),
+        (value(at="yesterday"), "invalid_event", "$.at"),
+        (value(at="2026-11-21T10:00:00"), "invalid_event", "$.at"),
+        (value(data=[1]), "invalid_event", "$.data"),
+        (value(data="text"), "invalid_event", "$.data"),
+        (value(trace_id=None), "invalid_event", "$.trace_id"),
+        (value().replace(b'"seq"', b'"sequence"'), "invalid_event", "seq"),
+    ],
+)
+def test_a_bad_event_says_what_is_wrong(bad: bytes | None, reason: str, words: str) -> None:
+    with pytest.raises(Corrupt) as caught:
+        read_row(bad)
+    assert caught.value.reason == reason
+    assert words in str(caught.value)
+
+
+def test_the_reason_never_quotes_the_content() -> None:
+    with pytest.raises(Corrupt) as caught:
+        read_row(value(seq="my secret wish", data={"text": "my secret wish"}))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [rb"\ud83d", rb"\uDE00\ud83d", rb"a \\ud83d b \ud83d"])
+def test_half_a_surrogate_pair_is_no_fault(text: bytes) -> None:
+    assert read_row(value().replace(b"sevt_1", text)).seq == 1
+
+
+def test_the_body_is_the_values_as_they_are() -> None:
+    first, second = b'{"a" :  1}', value(2)
+    assert body([FakeRecord(first), FakeRecord(second)]) == first + b"\n" + second
+
+
+def test_the_token_is_the_same_for_the_same_records_only() -> None:
+    records = good(5)
+    assert token(records) == token(list(records))
+    assert token(records) == "turnstile.events.v1:0:0-4:5@1700000000000"
+    left_out = [*records[:2], *records[3:]]
+    recreated = [FakeRecord(item.value, item.offset, timestamp=5) for item in records]
+    others = [records[:4], records[1:], left_out, recreated, good(5, partition=1)]
+    assert len({token(item) for item in [records, *others]}) == 6
+
+
+def test_the_token_does_not_depend_on_the_order_of_partitions() -> None:
+    one, two = good(3), good(3, partition=1)
+    assert token([*one, *two]) == token([*two, *one])
+
+
+def test_a_long_token_is_hashed() -> None:
+    records = [record for partition in range(60) for record in good(1, partition=partition)]
+    assert len(token(records)) < MAX_TOKEN
+    assert token(records).startswith("sha256:")

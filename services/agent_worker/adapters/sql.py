@@ -24,6 +24,10 @@ from shared.moment import parse
 from shared.session.inputs import Filed, read_request
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
+# SQLSTATE of a transaction that PostgreSQL ended for the sake of another one: nothing of it was done.
+GAVE_WAY = frozenset({"40001", "40P01"})
+# Python's order of texts, whatever the database's locale.
+_BYTEWISE = 'tenant_id COLLATE "C", session_id COLLATE "C"'
 
 FILE = """
 INSERT INTO worker_inbox (tenant_id, session_id, input_id, kind, body, traceparent)
@@ -45,8 +49,12 @@ WHERE (tenant_id, session_id) IN (
     WHERE wake_at <= {now} ORDER BY wake_at LIMIT :limit {skip_locked})
 RETURNING tenant_id, session_id, epoch, version, state, unsaid, todo, taken, position
 """
+# The rows are locked in the order in which `file` locks them: an update that takes them as it finds them deadlocks.
 EXTEND = """
-UPDATE worker_heads SET wake_at = {now} + CAST(:lease AS double precision) WHERE lease_owner = :owner
+UPDATE worker_heads SET wake_at = {now} + CAST(:lease AS double precision)
+WHERE (tenant_id, session_id) IN (
+    SELECT tenant_id, session_id FROM worker_heads
+    WHERE lease_owner = :owner {lock_in_order})
 RETURNING tenant_id, session_id
 """
 LET_GO = """
@@ -91,6 +99,7 @@ class SqlStore:
             if postgres
             else "((julianday('now') - 2440587.5) * 86400.0)",
             "skip_locked": "FOR UPDATE SKIP LOCKED" if postgres else "",
+            "lock_in_order": f"ORDER BY {_BYTEWISE} FOR UPDATE" if postgres else "",
         }
 
         def sql(template: str) -> TextClause:
@@ -178,6 +187,8 @@ class SqlStore:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise Transient("database_away", _words(error)) from error
+            if getattr(error.orig, "sqlstate", None) in GAVE_WAY:
+                raise Transient("database_conflict", _words(error)) from error
             raise
 
 

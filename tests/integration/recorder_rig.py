@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import clickhouse_connect
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from infra.clickhouse.migrate import migrate
 from infra.kafka.topics import create_topics
@@ -99,6 +100,9 @@ class Rig:
         await admin.start()
         try:
             found = await admin.list_consumer_group_offsets(self.group)
+        except GroupCoordinatorNotAvailableError:
+            # A broker that has just started has no group yet.
+            return 0
         finally:
             await admin.close()
         return sum(max(0, entry.offset) for entry in found.values())

@@ -104,4 +104,6 @@ def _java(broker: Broker, options: Sequence[str]) -> list[str]:
 
 
 def _new_cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    # One in 64 would begin with a dash, which the tool takes for an option: the first six bits are set to "A".
+    raw = uuid.uuid4().bytes
+    return base64.urlsafe_b64encode(bytes([raw[0] & 0x03]) + raw[1:]).decode().rstrip("=")

@@ -119,7 +119,8 @@ class Accept:
             mode=session.mode,  # type: ignore[arg-type]
         )
         trace = await self._publish(request, "turn.requested", turn_input(*turn_key))
-        return self._remember(turn_key, accepted_turn(request, telemetry.trace_id_of(trace)))
+        # A traceparent of our own making: version, trace, span, flags.
+        return self._remember(turn_key, accepted_turn(request, trace[3:35]))
 
     async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
         """Publish any other input. Raises Rejected (`unknown_session`) or Transient."""

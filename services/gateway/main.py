@@ -65,7 +65,9 @@ class Gateway:
         self.behind = WrittenBehind(self.read_model)
         tail = KafkaTail(settings.kafka).records
         self.listener = Listener(tail, self.live, self.register)
-        self.projector = Projector(self.feed, self.read_model, settings.tenants.knows)
+        self.projector = Projector(
+            self.feed, self.read_model, settings.tenants.knows, self.behind.wrote
+        )
         self.log = KafkaLog(settings.kafka)
 
     def application(self) -> ASGIApp:
@@ -157,6 +159,7 @@ async def serve(settings: Settings) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=REQUESTS_SECONDS,
     )
     async with gateway.running():

@@ -10,8 +10,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec import Struct
 
-from services.gateway.ports import Feed, ReadModel, Record
+from services.gateway.ports import Feed, ReadModel, Record, TurnKey
 from services.gateway.project import Projection, turns_needed
 from shared import logs, metrics, telemetry
 from shared.bus import envelope
@@ -24,16 +25,38 @@ from shared.session.inputs import Request, TurnRequested, read_request
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 Input = tuple[Request, str]
+
+
+class _Heading(Struct, frozen=True):
+    """Which turn an input asks for; the rest is not even looked at."""
+
+    tenant_id: str
+    session_id: str
+    turn_id: str
+
+
+_heading = msgspec.json.Decoder(_Heading)
 _log = logs.get("gateway.projector")
 
 
 class Projector:
-    """One consumer, one writer. `knows` says whether a tenant is served here."""
+    """One consumer, one writer.
 
-    def __init__(self, feed: Feed, read_model: ReadModel, knows: Callable[[str], bool]) -> None:
+    `knows` says whether a tenant is served here; `written` which turns' rows this process wrote
+    already: most inputs were accepted here, and reading them again would cost as much as accepting.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        read_model: ReadModel,
+        knows: Callable[[str], bool],
+        written: Callable[[TurnKey], bool] = lambda _: False,
+    ) -> None:
         self._feed = feed
         self._read_model = read_model
         self._knows = knows
+        self._written = written
 
     async def run(self) -> None:
         """Project for ever; what is away is waited for, with growing waits."""
@@ -57,11 +80,13 @@ class Projector:
         await self._feed.commit()
 
     async def _apply(self, records: Sequence[Record]) -> None:
-        found = [(record, self._read(record)) for record in records]
+        found = [(record, self._read(record)) for record in records if not self._is_written(record)]
         requests = [item for _, item in found if isinstance(item, tuple)]
         events = [item for _, item in found if isinstance(item, Event)]
         keys = {(e.tenant_id, e.session_id) for e in events}
         keys |= {(request.tenant_id, request.session_id) for request, _ in requests}
+        if not keys:
+            return
         sessions, _ = await self._read_model.load(keys, ())
         needed = turns_needed(events, sessions)
         needed |= {
@@ -77,17 +102,23 @@ class Projector:
         metrics.inc("turnstile_inputs_projected_total", len(requests))
         metrics.inc("turnstile_events_projected_total", len(events))
 
+    def _is_written(self, record: Record) -> bool:
+        if record.topic != INPUTS.name or ("ce_type", b"turn.requested") not in record.headers:
+            return False
+        try:
+            turn = _heading.decode(record.value)
+        except msgspec.DecodeError:
+            return False
+        return self._written((turn.tenant_id, turn.session_id, turn.turn_id))
+
     def _read(self, record: Record) -> Input | Event | None:
         try:
             if record.topic == INPUTS.name:
                 return self._input(record)
             return read_event(record.value)
         except (Corrupt, KeyError, ValueError, msgspec.DecodeError) as error:
-            _log.info(
-                "a record is left out",
-                source=f"{record.topic}/{record.partition}/{record.offset}",
-                error=type(error).__name__,
-            )
+            # Every bad record of a busy publisher would fill the log: the worker reports each one.
+            _log.debug("a record is left out", source=_place(record), error=type(error).__name__)
             return None
 
     def _input(self, record: Record) -> Input | None:
@@ -110,6 +141,10 @@ def _apply_one(projection: Projection, record: Record, item: Input | Event | Non
         # The worker wrote it, so this is a bug of ours; one session's page must not stop the others.
         _log.error(
             "an event could not be applied",
-            source=f"{record.topic}/{record.partition}/{record.offset}",
+            source=_place(record),
             error=str(error),
         )
+
+
+def _place(record: Record) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}"

@@ -10,6 +10,7 @@ import asyncio
 from itertools import islice
 
 from services.gateway.ports import ReadModel, SessionKey, TurnKey
+from services.gateway.register import Bounded
 from services.gateway.views import SessionPage, TurnView
 from shared import logs, metrics
 from shared.errors import Transient
@@ -29,7 +30,12 @@ class WrittenBehind:
         self._read_model = read_model
         self._sessions: dict[SessionKey, SessionPage] = {}
         self._turns: dict[TurnKey, TurnView] = {}
+        self._written: Bounded[TurnKey, bool] = Bounded(MAX_PENDING)
         self._some = asyncio.Event()
+
+    def wrote(self, key: TurnKey) -> bool:
+        """Whether this process put the turn into the read model, not long ago."""
+        return self._written.get(key) is not None
 
     def session(self, key: SessionKey, page: SessionPage) -> None:
         """Insert this session unless it exists."""
@@ -74,6 +80,7 @@ class WrittenBehind:
             self._sessions.pop(session, None)
         for turn in turns:
             self._turns.pop(turn, None)
+            self._written.put(turn, True)
         left = len(self._sessions) + len(self._turns)
         metrics.set_gauge("turnstile_pending_writes", left)
         if not left:

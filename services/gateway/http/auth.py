@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal
 
 from starlette.types import Scope as AsgiScope
 
+from services.gateway.http.headers import headers_of
 from shared.errors import Rejected
 
 Permission = Literal["read", "write"]
@@ -39,34 +40,25 @@ class Keys:
             for key, (tenant, scopes) in keys.items()
         }
 
-    def caller(self, headers: Iterable[tuple[bytes, bytes]], permission: Permission) -> Caller:
+    def caller(self, headers: Mapping[bytes, bytes], permission: Permission) -> Caller:
         """Raises Rejected: `unauthorized` without a known key, `forbidden` without the scope."""
-        digest = sha256(_token(headers)).digest()
-        caller = self._callers.get(digest)
-        if caller is None:
+        scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+        found = self._callers.get(sha256(token.strip()).digest())
+        if found is None or scheme.lower() != b"bearer":
             raise Rejected(
                 "unauthorized", "send `Authorization: Bearer <key>` with a key of this gateway"
             )
-        if not caller.may(permission):
+        if not found.may(permission):
             raise Rejected("forbidden", f"this key lacks the scope `{permission}`")
-        return caller
+        return found
 
     def admit(self, scope: AsgiScope) -> None:
         """Note the caller in the request's scope; reading needs `read`, everything else `write`."""
         permission: Permission = "read" if scope["method"] in ("GET", "HEAD") else "write"
-        scope[CALLER] = self.caller(scope["headers"], permission)
+        scope[CALLER] = self.caller(headers_of(scope), permission)
 
 
 def caller_of(scope: AsgiScope) -> Caller:
     """Who was admitted with this request."""
     caller: Caller = scope[CALLER]
     return caller
-
-
-def _token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            if scheme.lower() == b"bearer":
-                return token.strip()
-    return b""

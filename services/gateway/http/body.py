@@ -7,6 +7,7 @@ from typing import TypeVar
 import msgspec
 from starlette.types import Receive, Scope
 
+from services.gateway.http.headers import headers_of
 from services.gateway.http.problems import unreadable
 from shared.errors import Rejected
 
@@ -20,9 +21,9 @@ class ClientGone(Exception):
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises Rejected (`too_large`) as soon as it is known to be too long."""
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > MAX_BODY:
-            raise _too_large()
+    announced = headers_of(scope).get(b"content-length", b"")
+    if announced.isdigit() and int(announced) > MAX_BODY:
+        raise _too_large()
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone

@@ -10,13 +10,14 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.http.auth import Keys, caller_of
+from services.gateway.http.auth import CALLER, Keys
 from services.gateway.http.body import ClientGone
+from services.gateway.http.headers import headers_of
 from services.gateway.http.problems import answer
 from services.gateway.http.routes import OPEN, TURNS, route_of
 from shared import metrics, telemetry
 from shared.span_names import http_span
-from shared.telemetry import Span, SpanKind
+from shared.telemetry import SpanKind
 
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS"})
 
@@ -39,31 +40,23 @@ class Front:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        attributes = {"http.request.method": method, "http.route": route}
+        watch = _Watch(send)
         with telemetry.span(
-            http_span(method, route),
-            parent=_traceparent(scope),
-            kind=SpanKind.SERVER,
-            attributes=attributes,
+            http_span(method, route), parent=_traceparent(scope), kind=SpanKind.SERVER
         ) as span:
-            watch = _Watch(send)
-            await self._answer(route, span, scope, receive, watch)
-            span.set_attribute("http.response.status_code", watch.status)
-        status = str(watch.status)
-        metrics.inc("turnstile_http_requests_total", method=method, route=route, status=status)
+            await self._answer(route, scope, receive, watch)
+            span.set_attributes(_attributes(scope, method, route, watch.status))
+        metrics.inc(
+            "turnstile_http_requests_total", method=method, route=route, status=str(watch.status)
+        )
         seconds = time.perf_counter() - began
         metrics.observe("turnstile_http_request_seconds", seconds, method=method, route=route)
 
-    async def _answer(
-        self, route: str, span: Span, scope: Scope, receive: Receive, watch: _Watch
-    ) -> None:
+    async def _answer(self, route: str, scope: Scope, receive: Receive, watch: _Watch) -> None:
         try:
             self._keys.admit(scope)
-            span.set_attribute("turnstile.tenant_id", caller_of(scope).tenant_id)
             if route == TURNS and scope["method"] == "POST":
-                session_id = scope["path"].split("/")[3]
-                scope["path_params"] = {"session_id": session_id}
-                span.set_attribute("turnstile.session_id", session_id)
+                scope["path_params"] = {"session_id": scope["path"].split("/")[3]}
                 await self._post_turn(scope, receive, watch)
             else:
                 await self._app(scope, receive, watch)
@@ -94,9 +87,22 @@ class _Watch:
         await self._send(message)
 
 
+def _attributes(scope: Scope, method: str, route: str, status: int) -> dict[str, str | int]:
+    found: dict[str, str | int] = {
+        "http.request.method": method,
+        "http.route": route,
+        "http.response.status_code": status,
+    }
+    caller = scope.get(CALLER)
+    if caller is not None:
+        found["turnstile.tenant_id"] = caller.tenant_id
+    session_id = scope.get("path_params", {}).get("session_id")
+    if session_id:
+        found["turnstile.session_id"] = session_id
+    if status >= 500:
+        found["error.type"] = str(status)
+    return found
+
+
 def _traceparent(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"traceparent":
-            text: str = value.decode("latin-1")
-            return text
-    return ""
+    return headers_of(scope).get(b"traceparent", b"").decode("latin-1")

@@ -14,6 +14,7 @@ from services.gateway.bodies import NewTurn
 from services.gateway.content import require_words
 from services.gateway.http.auth import caller_of
 from services.gateway.http.body import decode, read_body
+from services.gateway.http.headers import headers_of
 from services.gateway.http.problems import as_json
 from services.gateway.identity import require_id, require_key
 from services.gateway.ports import ReadModel
@@ -72,10 +73,8 @@ class PostTurn:
 
 def idempotency_key(scope: Scope) -> str | None:
     """The header's value. Raises Rejected (`invalid_request`) when it is no key."""
-    for name, value in scope["headers"]:
-        if name == b"idempotency-key":
-            return require_key(value.decode("latin-1"))
-    return None
+    value = headers_of(scope).get(b"idempotency-key")
+    return None if value is None else require_key(value.decode("latin-1"))
 
 
 def turn_reader(

@@ -1,0 +1,54 @@
+"""The barest program that archives events: ready rows, one insert after the other, over HTTP.
+
+A program: order `{url, file, batch, token}` with a file of one JSON row a line; answer
+`{rows, seconds, cpu_seconds}`. Batches are made before the clock starts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+
+from infra.bench.child import answer, order
+
+TABLE = "session_events"
+# The same as the recorder's, which a test checks: else two different things would be compared.
+SETTINGS: Mapping[str, str | int] = {
+    "input_format_json_read_objects_as_strings": 1,
+    "input_format_skip_unknown_fields": 1,
+    "date_time_input_format": "best_effort",
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "max_partitions_per_insert_block": 0,
+    "async_insert": 0,
+    "insert_deduplicate": 1,
+}
+
+
+def main() -> None:
+    """Insert the file."""
+    told = order()
+    lines = Path(told["file"]).read_bytes().splitlines()
+    size = told["batch"]
+    bodies = [b"\n".join(lines[place : place + size]) for place in range(0, len(lines), size)]
+    make: Any = clickhouse_connect.get_client
+    client = make(dsn=told["url"], autogenerate_session_id=False, compress=False)
+    cpu, began = time.process_time(), time.perf_counter()
+    for number, body in enumerate(bodies):
+        token = f"{told['token']}:{number}"
+        client.raw_insert(
+            TABLE,
+            insert_block=body,
+            fmt="JSONEachRow",
+            settings={**SETTINGS, "insert_deduplication_token": token},
+        )
+    seconds = time.perf_counter() - began
+    cpu = time.process_time() - cpu
+    answer({"rows": len(lines), "seconds": seconds, "cpu_seconds": cpu})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""How does a leg run one of its own programs? As a process: JSON on its stdin, JSON on its stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).resolve().parents[2]
+READY_S = 30.0
+STOP_S = 10.0
+
+
+class ChildError(Exception):
+    """A program of the benchmark did not do its part; the message says which and how."""
+
+
+async def run(module: str, order: Mapping[str, Any], timeout: float) -> dict[str, Any]:
+    """Run `python -m module` to its end and return its answer. Raises ChildError.
+
+    The order goes through stdin, because it may hold a key.
+    """
+    async with _process(module) as process:
+        try:
+            text, _ = await asyncio.wait_for(
+                process.communicate(json.dumps(order).encode()), timeout
+            )
+        except TimeoutError:
+            raise ChildError(f"{module}: no answer within {timeout:.0f} s") from None
+        if process.returncode:
+            raise ChildError(f"{module}: exit code {process.returncode}; its words are above")
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def serving(module: str, order: Mapping[str, Any]) -> AsyncIterator[int]:
+    """Run a program that serves until it is ended; yields its pid once it wrote a line."""
+    async with _process(module) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(order).encode())
+        process.stdin.close()
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), READY_S)
+        except TimeoutError:
+            line = b""
+        if not line:
+            raise ChildError(f"{module}: did not start; its words are above")
+        yield process.pid
+
+
+def order() -> dict[str, Any]:
+    """In the program: what it was told."""
+    told: dict[str, Any] = json.load(sys.stdin)
+    return told
+
+
+def answer(facts: Mapping[str, Any]) -> None:
+    """In the program: what it found."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
+
+
+@contextlib.asynccontextmanager
+async def _process(module: str) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", module),
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), STOP_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()

@@ -1,0 +1,18 @@
+"""What is a leg told? The same for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.bench.profile import Profiler
+from infra.local.part import Say
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`seconds`: roughly how long one round of one side lasts; `rounds`: how many of each side."""
+
+    seconds: float
+    rounds: int
+    say: Say
+    profiler: Profiler

@@ -1,0 +1,106 @@
+"""What do recorded events look like? Turns of a plain conversation, shaped and sized like real ones."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from infra.bench.kafka_log import Record
+from shared.bus.envelope import Envelope
+from shared.moment import rfc3339
+from shared.session.events import Event, Turn, TurnAccepted, Usage
+
+TURNS = 10  # of one session
+EVENTS = 10  # of one turn
+_WORDS = re.findall(
+    r"\w+",
+    "the and of agent reads a file looks again finds what it needs then writes an answer with "
+    "numbers dates names places code tests results small large first second third before after",
+)
+_TRACE = "00-{}-00f067aa0ba902b7-01"
+_encode = msgspec.json.Encoder().encode
+
+
+def records(count: int, tenant: str, began: datetime, chance: random.Random) -> Iterator[Record]:
+    """`count` records for turnstile.events.v1: sessions of TURNS turns of EVENTS events each."""
+    made = 0
+    for number in range(-(-count // (TURNS * EVENTS))):
+        for event in _session(f"ses_{tenant}_{number:06d}", tenant, began, chance):
+            if made == count:
+                return
+            made += 1
+            yield event.session_id.encode(), _encode(event), _headers(event)
+
+
+def _session(session_id: str, tenant: str, at: datetime, chance: random.Random) -> Iterator[Event]:
+    for turn in range(TURNS):
+        turn_id, trace = f"turn_{chance.getrandbits(96):024x}", f"{chance.getrandbits(128):032x}"
+        for place, (kind, data) in enumerate(_turn(turn_id, at, trace, chance)):
+            seq = turn * EVENTS + place + 1
+            at += timedelta(milliseconds=chance.randrange(5, 400))
+            own = kind.startswith("turn.")
+            yield Event(
+                tenant_id=tenant,
+                session_id=session_id,
+                seq=seq,
+                event_id=f"{session_id}:{seq}" if own else data["id"],
+                type=kind,
+                turn_id=turn_id,
+                at=rfc3339(at),
+                user_id=f"user-{session_id[-3:]}",
+                model="claude-sonnet-5" if kind.startswith("span.") else None,
+                trace_id=trace,
+                data=Raw(_encode(data)),
+            )
+
+
+def _turn(
+    turn_id: str, at: datetime, trace: str, chance: random.Random
+) -> Iterator[tuple[str, Any]]:
+    """(type, data) of one turn's events; of the provider's all have `id` and `processed_at`."""
+    asked, reply = _text(chance, 60), _text(chance, 150)
+    usage = Usage(input_tokens=412, output_tokens=233, cache_read_tokens=3_120)
+    turn: dict[str, Any] = {"turn_id": turn_id, "user_id": "user-1", "submitted_at": rfc3339(at)}
+    yield "turn.accepted", TurnAccepted(
+        **turn, status="accepted", content=asked, input_id=f"turn:{turn_id}",
+        traceparent=_TRACE.format(trace),
+    )  # fmt: skip
+    yield "turn.started", Turn(**turn, status="running", started_at=rfc3339(at), attempts=1)
+    model_usage = {"input_tokens": 412, "output_tokens": 233, "cache_read_input_tokens": 3_120}
+    text = {"type": "text", "text": reply}
+    for kind, fields in (
+        ("user.message", {"content": [{"type": "text", "text": asked}]}),
+        ("session.status_running", {}),
+        ("span.model_request_start", {}),
+        ("agent.thinking", {"content": [{"type": "text", "text": _text(chance, 80)}]}),
+        ("agent.message", {"content": [text]}),
+        ("span.model_request_end", {"is_error": False, "model_usage": model_usage}),
+        ("session.status_idle", {"stop_reason": {"type": "end_turn"}}),
+    ):
+        ident = f"sevt_{chance.getrandbits(96):024x}"
+        yield kind, {"id": ident, "type": kind, "processed_at": rfc3339(at), **fields}
+    yield "turn.completed", Turn(
+        **turn, status="completed", started_at=rfc3339(at), ended_at=rfc3339(at), attempts=1,
+        usage=usage, cost_usd=0.0051, stop_reason="end_turn", reply=reply,
+    )  # fmt: skip
+
+
+def _text(chance: random.Random, words: int) -> str:
+    return " ".join(chance.choices(_WORDS, k=words))
+
+
+def _headers(event: Event) -> list[tuple[str, bytes]]:
+    return Envelope(
+        id=event.event_id,
+        source=f"/turnstile/agent-worker/{event.tenant_id}",
+        type=event.type,
+        time=event.at,
+        subject=event.session_id,
+        traceparent=_TRACE.format(event.trace_id),
+    ).headers()

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import random
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.agent_worker.adapters.connecting import connected
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.inputs import GROUP, KafkaInputs, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
@@ -42,66 +46,115 @@ from shared.settings import (
 )
 
 SERVICE = "agent-worker"
+STOPPED, BROKEN, MISCONFIGURED = 0, 1, 2
 log = logs.get(__name__)
 
 
-def main() -> None:
-    """Run until SIGTERM or SIGINT."""
-    uvloop.run(_run())
+class Settings:
+    """Every block the agent-worker takes."""
+
+    def __init__(self) -> None:
+        self.kafka, self.database = KafkaSettings(), DatabaseSettings()
+        self.archive, self.provider = ArchiveSettings(), ProviderSettings()
+        self.telemetry, self.health = TelemetrySettings(), HealthSettings()
+        self.tenants, self.worker = TenantSettings(), WorkerSettings()
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values that must not appear in a log."""
+        password = self.kafka.kafka_sasl_password
+        urls = [self.database.database_url, self.archive.clickhouse_url]
+        kept = [self.provider.anthropic_api_key, password, *urls]
+        return [secret.get_secret_value() for secret in kept if secret]
 
 
-async def _run() -> None:
-    database, archive, provider = DatabaseSettings(), ArchiveSettings(), ProviderSettings()
-    tracing, health, settings = TelemetrySettings(), HealthSettings(), WorkerSettings()
-    secrets = [provider.anthropic_api_key, database.database_url, archive.clickhouse_url]
-    logs.configure(
-        SERVICE, tracing.turnstile_log_level, [s.get_secret_value() for s in secrets if s]
-    )
+def main() -> int:
+    """Read the settings, run until SIGTERM or SIGINT, export what telemetry waits."""
+    argparse.ArgumentParser(
+        prog="python -m services.agent_worker.main",
+        description="Takes turns in from turnstile.inputs.v1 and drives sessions until SIGTERM.",
+        epilog="Settings: TURNSTILE_KAFKA_BOOTSTRAP, TURNSTILE_DATABASE_URL, TURNSTILE_CLICKHOUSE_URL (spans), "
+        "TURNSTILE_TENANTS, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, TURNSTILE_AGENT, TURNSTILE_ENVIRONMENT, "
+        "TURNSTILE_CONCURRENCY, _LEASE_SECONDS, _POLL_SECONDS, _LINGER_SECONDS, _DRAIN_SECONDS, "
+        "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL: docs/operations.md. Exit codes: 0 stopped, 1 broken (start "
+        "it again), 2 a setting is wrong.",
+    ).parse_args()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        sys.stderr.write(f"agent-worker: wrong setting: {error}\n")
+        return MISCONFIGURED
+    logs.configure(SERVICE, settings.telemetry.turnstile_log_level, settings.secrets)
     owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    spans = telemetry.start(SERVICE, owner, tracing, archive.clickhouse_url.get_secret_value())
+    spans = telemetry.start(
+        SERVICE, owner, settings.telemetry, settings.archive.clickhouse_url.get_secret_value()
+    )
+    try:
+        uvloop.run(_run(settings, owner))
+    except Exception:
+        log.exception("the agent-worker broke")
+        return BROKEN
+    finally:
+        spans.shutdown()
+    log.info("stopped")
+    return STOPPED
+
+
+async def _run(settings: Settings, owner: str) -> None:
     stopping = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stopping.set)
-    try:
-        async with AsyncExitStack() as stack:
-            engine = make_engine(
-                database.database_url.get_secret_value(), pool=database.database_pool
-            )
-            stack.push_async_callback(engine.dispose)
-            producer = await stack.enter_async_context(_producer(KafkaSettings()))
-            consumer = await stack.enter_async_context(_consumer(KafkaSettings()))
-            previews = Previews(producer, utcnow)
-            store = SqlStore(engine)
-            world = World(
-                store=store,
-                publisher=KafkaPublisher(producer, previews, utcnow),
-                provider=await stack.enter_async_context(_provider(provider, settings.concurrency)),
-                clock=utcnow,
-                chance=random.random,
-                linger=settings.linger_seconds,
-            )
-            drive = Drive(owner, world, settings)
-            intake = Intake(
-                KafkaInputs(consumer),
-                store,
-                bury=burial(producer, utcnow),
-                knows=TenantSettings().knows,
-                news=drive.news,
-            )
-            checks = {"kafka": _kafka_check(producer), "database": _database_check(engine)}
-            await stack.enter_async_context(
-                serve_health(health.health_host, health.health_port, checks)
-            )
-            log.info("started", owner=owner, concurrency=settings.concurrency)
-            await _until(stopping, previews.run, intake.run, drive.run)
-            log.info("draining")
-            await drive.drain()
-    finally:
-        spans.shutdown()
-        log.info("stopped")
+    async with AsyncExitStack() as stack:
+        connecting = asyncio.create_task(_connect(stack, settings.kafka))
+        await _until(stopping, lambda: connecting)
+        if not connecting.cancelled():
+            producer, consumer = connecting.result()
+            await _work(stack, settings, owner, producer, consumer, stopping)
 
 
-async def _until(stopping: asyncio.Event, *loops: Callable[[], Awaitable[None]]) -> None:
+async def _connect(
+    stack: AsyncExitStack, kafka: KafkaSettings
+) -> tuple[AIOKafkaProducer, AIOKafkaConsumer]:
+    """Clients of the log, however long it is away."""
+    producer = await stack.enter_async_context(connected(lambda: _producer(kafka)))
+    return producer, await stack.enter_async_context(connected(lambda: _consumer(kafka)))
+
+
+async def _work(
+    stack: AsyncExitStack,
+    settings: Settings,
+    owner: str,
+    producer: AIOKafkaProducer,
+    consumer: AIOKafkaConsumer,
+    stopping: asyncio.Event,
+) -> None:
+    """Take in and drive until told to stop; then let every session go."""
+    worker, database, health = settings.worker, settings.database, settings.health
+    engine = make_engine(database.database_url.get_secret_value(), pool=database.database_pool)
+    stack.push_async_callback(engine.dispose)
+    previews = Previews(producer, utcnow)
+    publisher, store = KafkaPublisher(producer, previews, utcnow), SqlStore(engine)
+    provider = await stack.enter_async_context(_provider(settings.provider, worker.concurrency))
+    world = World(
+        store=store,
+        publisher=publisher,
+        provider=provider,
+        clock=utcnow,
+        chance=random.random,
+        linger=worker.linger_seconds,
+    )
+    drive = Drive(owner, world, worker)
+    bury, knows = burial(producer, utcnow), settings.tenants.knows
+    intake = Intake(KafkaInputs(consumer), store, bury=bury, knows=knows, news=drive.news)
+    checks = {"kafka": _kafka_check(producer), "database": _database_check(engine)}
+    await stack.enter_async_context(serve_health(health.health_host, health.health_port, checks))
+    log.info("started", owner=owner, concurrency=worker.concurrency)
+    await _until(stopping, previews.run, publisher.broken, intake.run, drive.run)
+    log.info("draining")
+    await drive.drain()
+
+
+async def _until(stopping: asyncio.Event, *loops: Callable[[], Awaitable[object]]) -> None:
     """Run the loops until told to stop. Raises what a loop raises: then the process ends and is started again."""
     tasks = [asyncio.ensure_future(loop()) for loop in loops]
     stop = asyncio.ensure_future(stopping.wait())
@@ -130,9 +183,8 @@ async def _provider(settings: ProviderSettings, sessions: int) -> AsyncIterator[
         await client.close()
 
 
-@asynccontextmanager
-async def _producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
+def _producer(kafka: KafkaSettings) -> AIOKafkaProducer:
+    return AIOKafkaProducer(
         **kafka.client(SERVICE),
         acks="all",
         enable_idempotence=True,
@@ -140,16 +192,10 @@ async def _producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
         compression_type="lz4",
         linger_ms=0,
     )
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await asyncio.wait_for(producer.stop(), 10.0)
 
 
-@asynccontextmanager
-async def _consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(
+def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
         topics.INPUTS.name,
         **kafka.client(SERVICE),
         group_id=GROUP,
@@ -162,11 +208,6 @@ async def _consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
         max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,
         fetch_max_wait_ms=500,
     )
-    await consumer.start()
-    try:
-        yield consumer
-    finally:
-        await asyncio.wait_for(consumer.stop(), 10.0)
 
 
 def _secret(provider: ProviderSettings) -> str | None:
@@ -189,4 +230,4 @@ def _database_check(engine: AsyncEngine) -> Callable[[], Awaitable[None]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

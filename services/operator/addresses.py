@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -32,19 +31,10 @@ def archive() -> Address:
 def log() -> tuple[Address, dict[str, Any]]:
     """Kafka (`TURNSTILE_KAFKA_*`), and what its clients need besides the bootstrap address."""
     settings = KafkaSettings()
-    options: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
-    secrets: tuple[str, ...] = ()
-    if "SSL" in settings.kafka_security_protocol:
-        options["ssl_context"] = ssl.create_default_context()
-    if settings.kafka_security_protocol.startswith("SASL"):
-        password = settings.kafka_sasl_password
-        secrets = (password.get_secret_value(),) if password else ()
-        options |= {
-            "sasl_mechanism": settings.kafka_sasl_mechanism,
-            "sasl_plain_username": settings.kafka_sasl_username,
-            "sasl_plain_password": password.get_secret_value() if password else None,
-        }
-    return Address(settings.kafka_bootstrap, settings.kafka_bootstrap, secrets), options
+    options = settings.client("turnstile-operator")
+    where, password = options.pop("bootstrap_servers"), settings.kafka_sasl_password
+    secrets = (password.get_secret_value(),) if password else ()
+    return Address(where, where, secrets), options
 
 
 def _address(url: str) -> Address:

@@ -18,6 +18,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from infra.clickhouse.migrate import migrate
 from infra.kafka.topics import create_topics
+from services.agent_worker.adapters.connecting import started, stopped
 from services.agent_worker.recorder import kafka
 from services.agent_worker.recorder.archive import Archive
 from services.agent_worker.recorder.brake import Brake
@@ -70,8 +71,8 @@ class Rig:
     @asynccontextmanager
     async def recording(self, writer: Writer | None = None) -> AsyncIterator[asyncio.Task[None]]:
         """A recorder that runs until the block ends, then stops as on SIGTERM."""
-        consumer = await kafka.started(lambda: kafka.consumer(self._kafka(), self.group))
-        producer = await kafka.started(lambda: kafka.producer(self._kafka()))
+        consumer = await started(lambda: kafka.consumer(self._kafka(), self.group))
+        producer = await started(lambda: kafka.producer(self._kafka()))
         limits = self.settings
         brake = Brake(
             ratio=limits.recorder_dead_ratio, consecutive=limits.recorder_dead_consecutive
@@ -90,8 +91,8 @@ class Rig:
         finally:
             recorder.stop()
             await asyncio.wait({running}, timeout=DEADLINE_S)
-            await kafka.stopped(consumer)
-            await kafka.stopped(producer)
+            await stopped(consumer)
+            await stopped(producer)
 
     async def committed(self) -> int:
         """The sum of the group's committed offsets; asked from outside the group."""

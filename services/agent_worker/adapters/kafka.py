@@ -22,7 +22,13 @@ from shared.session.state import SessionState
 
 SOURCE = "/turnstile/agent-worker"
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+# Seconds without an acknowledgement after which the wait is mentioned.
+PATIENCE = 30.0
 log = logs.get(__name__)
+
+
+class BrokenProducer(RuntimeError):
+    """The process must be started again."""
 
 
 class KafkaPublisher:
@@ -32,33 +38,75 @@ class KafkaPublisher:
         self._producer = producer
         self._previews = previews
         self._clock = clock
+        self._beyond_repair = asyncio.Event()
 
     async def say(self, events: Sequence[Event], parent_of: Callable[[Event], str]) -> None:
-        """See Publisher.say. While the log is away it tries for ever: the row holds what was not said."""
+        """See Publisher.say. While the log is away it tries for ever: the row holds what was not said. Raises
+        KafkaError when the producer is beyond repair (see `broken`) or an event larger than the log takes."""
         wait = FIRST_WAIT
-        while events:
-            try:
-                await self._send_all(events, parent_of)
-                metrics.inc("turnstile_events_published_total", len(events))
-                return
-            except MessageSizeTooLargeError:
-                raise  # trying again is useless; see docs/operations.md on max.message.bytes
-            except (KafkaError, TimeoutError) as error:
-                log.warning("events_not_said", error=type(error).__name__, events=len(events))
+        left = list(events)
+        while left:
+            said, error = await self._send_all(left, parent_of)
+            metrics.inc("turnstile_events_published_total", said)
+            left = left[said:]
+            if error is not None:
+                self._judge(error)
+                log.warning("events_not_said", error=type(error).__name__, events=len(left))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
 
-    async def _send_all(self, events: Sequence[Event], parent_of: Callable[[Event], str]) -> None:
-        acknowledged = [
-            await self._producer.send(
-                topics.EVENTS.name,
-                key=event.session_id.encode(),
-                value=msgspec.json.encode(event),
-                headers=_envelope(event, parent_of(event)).headers(),
-            )
-            for event in events
-        ]
-        await asyncio.wait_for(asyncio.gather(*acknowledged), 30.0)
+    async def broken(self) -> None:
+        """Wait until the producer can never send again, then raise: only a new process has a new producer."""
+        await self._beyond_repair.wait()
+        raise BrokenProducer("the log refused the producer's sequence; a new process starts anew")
+
+    def _judge(self, error: KafkaError) -> None:
+        """Raise what no other try mends. A message too large: see docs/operations.md on max.message.bytes."""
+        if isinstance(error, MessageSizeTooLargeError):
+            raise error
+        if not error.retriable:
+            self._beyond_repair.set()
+            raise error
+
+    async def _send_all(
+        self, events: Sequence[Event], parent_of: Callable[[Event], str]
+    ) -> tuple[int, KafkaError | None]:
+        """How many of `events`, from the first on, the log has, and what became of the next one.
+
+        An idempotent producer tries a batch until it is acknowledged; giving up on one that is under way and
+        sending it again would put it into the log twice, so this waits for as long as it takes.
+        """
+        sent: list[asyncio.Future[object]] = []
+        try:
+            for event in events:
+                # Known one by one: a failure must not forget those under way.
+                sent.append(await self._send(event, parent_of(event)))  # noqa: PERF401
+        except KafkaError as error:
+            return await self._acknowledged(sent) or (len(sent), error)
+        return await self._acknowledged(sent) or (len(sent), None)
+
+    async def _send(self, event: Event, traceparent: str) -> asyncio.Future[object]:
+        return await self._producer.send(  # type: ignore[no-any-return]
+            topics.EVENTS.name,
+            key=event.session_id.encode(),
+            value=msgspec.json.encode(event),
+            headers=_envelope(event, traceparent).headers(),
+        )
+
+    async def _acknowledged(
+        self, sent: Sequence[asyncio.Future[object]]
+    ) -> tuple[int, KafkaError] | None:
+        """Wait for all of them: the place of the first that failed and why, or None."""
+        waiting = set(sent)
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=PATIENCE)
+            if waiting:
+                log.warning("events_not_acknowledged_yet", events=len(waiting))
+        for place, future in enumerate(sent):
+            if isinstance(error := future.exception(), KafkaError):
+                return place, error
+            future.result()
+        return None
 
     def preview(self, state: SessionState, raw: bytes, turn_id: str | None) -> None:
         """See Publisher.preview."""

@@ -24,6 +24,8 @@ from shared.moment import parse
 from shared.session.inputs import Filed, read_request
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
+# Classes of SQLSTATE: no connection, too few resources, shutting down or starting up.
+AWAY_CLASSES = ("08", "53", "57")
 # SQLSTATE of a transaction that PostgreSQL ended for the sake of another one: nothing of it was done.
 GAVE_WAY = frozenset({"40001", "40P01"})
 # Python's order of texts, whatever the database's locale.
@@ -185,9 +187,10 @@ class SqlStore:
         except AWAY as error:
             raise Transient("database_away", _words(error)) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            sqlstate = getattr(error.orig, "sqlstate", None) or ""
+            if error.connection_invalidated or sqlstate.startswith(AWAY_CLASSES):
                 raise Transient("database_away", _words(error)) from error
-            if getattr(error.orig, "sqlstate", None) in GAVE_WAY:
+            if sqlstate in GAVE_WAY:
                 raise Transient("database_conflict", _words(error)) from error
             raise
 

@@ -1,4 +1,8 @@
-"""One provider session in memory: its log, what it was sent, and the script it plays."""
+"""One provider session in memory: its log, what it was sent, and the script it plays.
+
+Interrupts are counted apart in ids, and costs by replies: an interrupt more or less leaves everything else the same,
+byte for byte but for times.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ class Conversation:
         self.moved = asyncio.Event()
         self._waiting: dict[str, str] = {}
         self._answered: set[str] = set()
+        self._interrupts = 0
+        self._replies = 0
         self._script: Script | None = None
 
     # ---- what is asked of it ----------------------------------------------------------------------------------
@@ -72,6 +78,7 @@ class Conversation:
             self.emit("agent.tool_result", tool_use_id=call, is_error=True)
         self._answered |= self._waiting.keys()
         self._waiting.clear()
+        self._interrupts += 1
         self.emit("user.interrupt")
         if script is not None:
             script.close()
@@ -92,13 +99,16 @@ class Conversation:
 
     def emit(self, kind: str, *, thread: str | None = None, **body: Any) -> str:
         """Put an event into the log; answers its id."""
-        count = len(self.log) + 1
+        count = f"i{self._interrupts}" if kind == "user.interrupt" else self._next_count()
         id = f"sevt_{self.id}_{count}"
-        at = rfc3339(BEGINNING + timedelta(milliseconds=count))
+        at = rfc3339(BEGINNING + timedelta(milliseconds=len(self.log) + 1))
         raw = msgspec.json.encode({"id": id, "type": kind, "processed_at": at, **body})
         self.log.append(ProviderEvent(id=id, type=kind, at=at, raw=raw, thread_id=thread))
         self._move()
         return id
+
+    def _next_count(self) -> int:
+        return len(self.log) + 1 - self._interrupts
 
     def _move(self) -> None:
         moved, self.moved = self.moved, asyncio.Event()
@@ -109,12 +119,13 @@ class Conversation:
             self._script = None
 
     def _idle(self, reason: str, **more: Any) -> None:
-        self.emit("session.usage", usage={"list_cost": {"amount": str(len(self.log))}})
+        self.emit("session.usage", usage={"list_cost": {"amount": str(3 * self._replies)}})
         self.emit("session.status_idle", stop_reason={"type": reason, **more})
 
     def _reply(self, text: str) -> None:
         start = self.emit("span.model_request_start")
-        self._preview(f"sevt_{self.id}_{len(self.log) + 1}", text)
+        self._replies += 1
+        self._preview(f"sevt_{self.id}_{self._next_count()}", text)
         self.emit("agent.message", content=[{"type": "text", "text": text}])
         usage = {"input_tokens": 10, "output_tokens": 5}
         self.emit("span.model_request_end", model_request_start_id=start, model_usage=usage)
@@ -134,6 +145,9 @@ class Conversation:
             yield from self._wait("agent.tool_use", evaluated_permission="ask")
         elif "script: custom_tool" in text:
             yield from self._wait("agent.custom_tool_use")
+        elif "script: tools" in text:
+            call = self.emit("agent.tool_use", name="bash", input={}, evaluated_permission="allow")
+            self.emit("agent.tool_result", tool_use_id=call)
         elif "script: threads" in text:
             self._child(text)
         if "hold" in text:

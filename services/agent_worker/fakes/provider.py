@@ -1,7 +1,7 @@
 """Provider in memory: sessions that play a script at once and remember all they were sent.
 
-What a message asks for is in its text, in the simulator's words: `[[script: confirm]]`, `custom_tool`, `threads`,
-`refusal`, `hold`; anything else is answered with its own text. Ids and times are counted, so that two runs over
+What a message asks for is in its text, in the simulator's words: `[[script: confirm]]`, `custom_tool`, `tools`,
+`threads`, `refusal`, `hold`; anything else is answered with its own text. Ids and times are counted, so that two runs over
 the same calls give the same bytes.
 """
 

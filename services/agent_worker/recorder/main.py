@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
+from services.agent_worker.adapters.connecting import started, stopped
 from services.agent_worker.recorder import kafka
 from services.agent_worker.recorder.archive import Archive, in_thread
 from services.agent_worker.recorder.brake import Brake, Braked
@@ -78,8 +79,8 @@ class Parts:
     async def start(self) -> Recorder:
         """Connect, however long Kafka is away, and build the recorder."""
         settings = self._settings
-        self._consumer = await kafka.started(lambda: kafka.consumer(settings.kafka))
-        self._producer = await kafka.started(lambda: kafka.producer(settings.kafka))
+        self._consumer = await started(lambda: kafka.consumer(settings.kafka))
+        self._producer = await started(lambda: kafka.producer(settings.kafka))
         limits = settings.recorder
         brake = Brake(
             ratio=limits.recorder_dead_ratio, consecutive=limits.recorder_dead_consecutive
@@ -92,7 +93,7 @@ class Parts:
         """Leave the group and close every connection."""
         for client in (self._consumer, self._producer):
             if client is not None:
-                await kafka.stopped(client)
+                await stopped(client)
         self._writer.close()
         self._probe.close()
 

@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import CommitFailedError, KafkaError
 
-from services.gateway.adapters.kafka_options import Consumer, client_options
+from services.gateway.adapters.kafka_clients import CLIENT_ID, Consumer
 from services.gateway.ports import Record
 from shared import logs
 from shared.bus.topics import EVENTS, INPUTS, MAX_MESSAGE_BYTES, PREVIEWS
@@ -43,7 +43,7 @@ class KafkaFeed:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = client_options(settings)
+        self._options = settings.client(CLIENT_ID)
         self._consumer: Any = None
 
     async def batch(self, timeout: float) -> Sequence[Record]:
@@ -100,7 +100,7 @@ class KafkaTail:
     """Everything published on events and previews from now on, without a group."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = client_options(settings)
+        self._options = settings.client(CLIENT_ID)
 
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         """Batches for ever. Raises Transient when the log can't be reached at the start."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from services.gateway.adapters.kafka_options import Producer, client_options
+from services.gateway.adapters.kafka_clients import CLIENT_ID, Producer
 from shared import logs
 from shared.bus.envelope import Envelope
 from shared.bus.topics import INPUTS
@@ -31,7 +31,7 @@ class KafkaInputs:
     def __init__(
         self, settings: KafkaSettings, *, publish_seconds: float = PUBLISH_SECONDS
     ) -> None:
-        self._options = client_options(settings)
+        self._options = settings.client(CLIENT_ID)
         self._publish_seconds = publish_seconds
         self._producer: Any = None
         self._ready = asyncio.Event()

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
-from services.gateway.adapters.kafka_options import Consumer, client_options
+from services.gateway.adapters.kafka_clients import CLIENT_ID, Consumer
 from services.gateway.live import read_heading
 from services.gateway.ports import Entry, SessionKey
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
@@ -30,7 +30,7 @@ class KafkaLog:
     """Each scan has a consumer of its own, without a group, closed when the scan ends."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = client_options(settings)
+        self._options = settings.client(CLIENT_ID)
         self._turns = asyncio.Semaphore(MAX_SCANS)
 
     async def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:

@@ -1,0 +1,59 @@
+"""The inputs topic in memory: one partition, one group, offsets committed by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from services.agent_worker.validate import Record
+from shared.bus import topics
+from shared.bus.envelope import Headers
+
+
+class MemoryInputs:
+    """The Inputs port of intake. `records` grows for ever; `committed` is where a new member starts.
+
+    `member` makes what one process holds: a position of its own, which is lost with it.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+        self.committed = 0
+        self._came = asyncio.Event()
+
+    def put(self, key: bytes | None, value: bytes | None, headers: Headers) -> Record:
+        """Append a record."""
+        source = f"{topics.INPUTS.name}/0/{len(self.records)}"
+        record = Record(key, value, tuple(headers), source)
+        self.records.append(record)
+        came, self._came = self._came, asyncio.Event()
+        came.set()
+        return record
+
+    def member(self) -> MemoryMember:
+        """A member of the group, at the committed offset."""
+        return MemoryMember(self)
+
+    async def came(self) -> None:
+        """Wait for the next record to be put."""
+        await self._came.wait()
+
+
+class MemoryMember:
+    """See intake's Inputs; a batch is all there is."""
+
+    def __init__(self, topic: MemoryInputs) -> None:
+        self._topic = topic
+        self._position = topic.committed
+
+    async def batch(self) -> Sequence[Record]:
+        """See Inputs.batch."""
+        while self._position >= len(self._topic.records):
+            await self._topic.came()
+        records = self._topic.records[self._position :]
+        self._position = len(self._topic.records)
+        return records
+
+    async def commit(self) -> None:
+        """See Inputs.commit."""
+        self._topic.committed = max(self._topic.committed, self._position)

@@ -1,0 +1,12 @@
+"""Which clients speak to Kafka here, and under which name?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiokafka
+
+# aiokafka carries no annotations; what it promises is written down in the ports instead.
+Producer: Any = aiokafka.AIOKafkaProducer
+Consumer: Any = aiokafka.AIOKafkaConsumer
+CLIENT_ID = "turnstile-gateway"

@@ -45,7 +45,7 @@ down: | $(PYTHON) ## stop what is left of the stack
 clean: | $(PYTHON) ## empty var/ (stop the stack first)
 	@$(PYTHON) -m infra.local clean
 
-check: setup ## format, lint, types, import contracts, schema drift
+check: setup ## format, lint, types, import contracts, drift of what is generated
 	@$(TIMED) "make check" $(MAKE) --no-print-directory -s .check
 
 .PHONY: .check
@@ -55,6 +55,7 @@ check: setup ## format, lint, types, import contracts, schema drift
 	@echo "check: types" && .venv/bin/mypy
 	@echo "check: import contracts" && .venv/bin/lint-imports
 	@echo "check: schemas" && $(PYTHON) -m shared.bus.schemas --check
+	@echo "check: state picture" && $(PYTHON) -m infra.docs.state_picture --check
 
 bench: setup ## the benchmarks, with ratios against their baselines
 	@if [ -f infra/bench/__main__.py ]; then $(TIMED) "make bench" $(PYTHON) -m infra.bench; \
@@ -67,8 +68,8 @@ chaos: setup ## the crash and fault suite
 fmt: setup ## format the code and fix what can be fixed without thought
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-schemas: setup ## write JSON Schemas and the AsyncAPI document anew from the models
-	@$(PYTHON) -m shared.bus.schemas
+schemas: setup ## write JSON Schemas, the AsyncAPI document and the state picture anew from the code
+	@$(PYTHON) -m shared.bus.schemas && $(PYTHON) -m infra.docs.state_picture
 
 lock: setup ## resolve packages and jars anew and write both lock files
 	@uv=$$(sh infra/local/uv.sh) && "$$uv" lock

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+FIRST_YEAR, LAST_YEAR = 1971, 2261
+
 
 def rfc3339(moment: datetime) -> str:
     """`2026-11-21T10:00:00.123456Z`: always UTC and six digits, so that text order is time order."""
@@ -11,10 +13,13 @@ def rfc3339(moment: datetime) -> str:
 
 
 def parse(text: str) -> datetime:
-    """The moment an RFC 3339 text names. Raises ValueError when it is none or has no offset."""
+    """The moment an RFC 3339 text names. Raises ValueError when it is none, has no offset, or is no time
+    that the archive can keep (its nanoseconds reach from 1970 into 2262)."""
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no UTC offset")
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"{text!r} is not between {FIRST_YEAR} and {LAST_YEAR}")
     return moment.astimezone(UTC)
 
 

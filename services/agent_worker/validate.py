@@ -10,8 +10,8 @@ from msgspec import Struct
 from services.agent_worker.ports import NewInput
 from shared.bus.envelope import Envelope, read
 from shared.errors import Corrupt
-from shared.moment import parse
-from shared.session.inputs import REQUESTS, Request, TurnRequested, read_request
+from shared.session.admission import admit
+from shared.session.inputs import REQUESTS, Request, TurnRequested
 
 # What the inbox keeps of an id; a cut one could be taken for another.
 MAX_CE_ID = 256
@@ -50,7 +50,7 @@ def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
 
 def _request(kind: str, value: bytes | None) -> Request:
     try:
-        return read_request(kind, value or b"")
+        return admit(kind, value or b"")
     except msgspec.ValidationError as error:
         raise Corrupt("invalid_field", str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -65,23 +65,6 @@ def _check(request: Request, envelope: Envelope, key: bytes | None) -> None:
         raise Corrupt("subject_mismatch", f"ce_subject is not session_id {session!r}")
     if key != session.encode():
         raise Corrupt("key_mismatch", f"the record's key is not session_id {session!r}")
-    try:
-        parse(request.at)
-    except ValueError as error:
-        raise Corrupt("invalid_field", f"at: {error} - at `$.at`") from error
-    if isinstance(request, TurnRequested) and not _says_something(request.content):
-        raise Corrupt("invalid_field", "content says nothing - at `$.content`")
-
-
-def _says_something(content: object) -> bool:
-    """The provider refuses text blocks that are empty or all white space."""
-    if isinstance(content, str):
-        return bool(content.strip())
-    return isinstance(content, list) and all(
-        isinstance(block.get("type"), str)
-        and (block["type"] != "text" or bool(str(block.get("text") or "").strip()))
-        for block in content
-    )
 
 
 def _input_id(request: Request, envelope: Envelope) -> str:

@@ -68,14 +68,19 @@ AnswerContent = Filled | Annotated[list[AnswerBlock], Meta(min_length=1)]
 
 
 def require_words(content: Content) -> None:
-    """Raise Rejected (`invalid_request`, field `content`) when nothing but white space is said."""
+    """Raise Rejected (`invalid_request`) naming the text that is nothing but white space: `content`, or one
+    block of several. The provider takes no such block, and the worker would put the turn into the dead letters."""
     if isinstance(content, str):
-        said = bool(content) and not content.isspace()
+        blank = ["content"] if not content or content.isspace() else []
     else:
-        said = any(not isinstance(block, TextBlock) or block.text.strip() for block in content)
-    if not said:
+        blank = [
+            f"content[{place}].text"
+            for place, block in enumerate(content)
+            if isinstance(block, TextBlock) and block.text.isspace()
+        ]
+        if len(blank) == len(content):
+            blank = ["content"]
+    if blank:
         raise Rejected(
-            "invalid_request",
-            "is empty: say something, or send at least one image or document",
-            field="content",
+            "invalid_request", "is empty: say something, or leave it out", field=blank[0]
         )

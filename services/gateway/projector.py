@@ -18,9 +18,9 @@ from shared import logs, metrics, telemetry
 from shared.bus import envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Corrupt, Transient
-from shared.moment import normal
+from shared.session.admission import admit
 from shared.session.events import Event, read_event
-from shared.session.inputs import Request, TurnRequested, read_request
+from shared.session.inputs import Request, TurnRequested
 
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
@@ -107,7 +107,7 @@ class Projector:
             return False
         try:
             turn = _heading.decode(record.value)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
         return self._written((turn.tenant_id, turn.session_id, turn.turn_id))
 
@@ -116,15 +116,14 @@ class Projector:
             if record.topic == INPUTS.name:
                 return self._input(record)
             return read_event(record.value)
-        except (Corrupt, KeyError, ValueError, msgspec.DecodeError) as error:
+        except (Corrupt, KeyError, ValueError, RecursionError, msgspec.DecodeError) as error:
             # Every bad record of a busy publisher would fill the log: the worker reports each one.
             _log.debug("a record is left out", source=_place(record), error=type(error).__name__)
             return None
 
     def _input(self, record: Record) -> Input | None:
         about = envelope.read(record.headers)
-        request = read_request(about.type, record.value)
-        normal(request.at)
+        request = admit(about.type, record.value)
         same = record.key == request.session_id.encode() and about.subject == request.session_id
         if not same or not self._knows(request.tenant_id):
             return None

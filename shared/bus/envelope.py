@@ -5,6 +5,7 @@ Source: CloudEvents Kafka protocol binding 1.0.2, section 3.2; `traceparent` is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from shared.errors import Corrupt
 SPEC_VERSION = "1.0"
 JSON = "application/json"
 Headers = list[tuple[str, bytes]]
+# CloudEvents 1.0 allows none in an attribute (section "Type System"); PostgreSQL takes no zero byte in a text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ class Envelope:
 def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
     """The envelope of a record's headers.
 
-    Raises Corrupt (`missing_header`, `bad_header`) naming the header.
+    A `traceparent` that is no text counts as none, as W3C Trace Context has it. Raises Corrupt
+    (`missing_header`, `bad_header`) naming the header.
     """
     found = {name.lower(): value for name, value in headers if value is not None}
     version = _text(found, "ce_specversion")
@@ -61,7 +65,7 @@ def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
         type=_text(found, "ce_type"),
         time=_text(found, "ce_time", needed=False),
         subject=_text(found, "ce_subject"),
-        traceparent=_text(found, "traceparent", needed=False),
+        traceparent=_printable(found.get("traceparent", b"")),
     )
 
 
@@ -72,9 +76,16 @@ def _text(headers: Mapping[str, bytes], name: str, *, needed: bool = True) -> st
             "missing_header", f"header {name} is missing; CloudEvents binary mode needs it"
         )
     try:
-        return raw.decode()
+        text = raw.decode()
     except UnicodeDecodeError as error:
         raise Corrupt("bad_header", f"header {name} is not UTF-8: {error}") from error
+    if _CONTROL.search(text):
+        raise Corrupt("bad_header", f"header {name} holds a control character")
+    return text
+
+
+def _printable(raw: bytes) -> str:
+    return raw.decode() if raw.isascii() and raw.decode().isprintable() else ""
 
 
 def dead_letter(

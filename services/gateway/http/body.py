@@ -48,6 +48,8 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
         raise unreadable(error) from error
     except UnicodeDecodeError as error:
         raise Rejected("invalid_request", "the body is not valid UTF-8") from error
+    except RecursionError as error:
+        raise Rejected("invalid_request", "is nested too deeply", field="body") from error
 
 
 def _checked(body: bytes | bytearray) -> bytes:

@@ -19,6 +19,9 @@ from tests.unit.gateway.desk import KEY, an_event
 pytestmark = pytest.mark.unit
 AT = "2026-11-21T12:00:00.000000Z"
 TURN = {"turn_id": "turn_1", "user_id": "u1", "status": "accepted", "submitted_at": AT}
+EARLY = "0001-01-01T00:00:00+23:00"  # in UTC it would be in the year 0
+DEEP = msgspec.Raw(b"[" * 100 + b"]" * 100)
+BOTTOMLESS = b'{"session_id": "ses_1", "z": %b}' % (b"[" * 100_000 + b"]" * 100_000)
 ACTION = {"tool_use_id": "sevt_7", "kind": "confirmation", "name": "bash", "input": {}, "since": AT}
 
 
@@ -138,7 +141,12 @@ async def test_a_turn_that_went_on_is_not_accepted_again() -> None:
         an_input("turn.requested", user_id="u1", turn_id="t", content="a", subject="ses_2"),
         an_input("turn.requested", user_id="u1", turn_id="t"),
         an_input("turn.requested", user_id="u1", turn_id="t", content="a", at="yesterday"),
+        an_input("turn.requested", user_id="u1", turn_id="t", content="a", at=EARLY),
+        an_input("turn.requested", user_id="u1", turn_id="t", content=" "),
+        an_input("turn.requested", user_id="u1", turn_id="t", content=[{"deep": DEEP}]),
         an_input("turn.guessed", user_id="u1"),
+        Record(INPUTS.name, 0, 0, b"ses_1", BOTTOMLESS, an_input("turn.requested").headers),
+        Record(EVENTS.name, 0, 0, b"ses_1", BOTTOMLESS, []),
         Record(INPUTS.name, 0, 0, b"ses_1", b"{}", []),
         Record(EVENTS.name, 0, 0, b"ses_1", b"not json", []),
         Record(EVENTS.name, 0, 0, None, b"", []),

@@ -14,6 +14,8 @@ from tests.unit.gateway.desk import KEY, Desk
 
 pytestmark = pytest.mark.unit
 TURNS = "/v1/sessions/ses_1/turns"
+BLANK = {"type": "text", "text": " \n"}
+DEEP = b'{"content":[{"deep":%b,"type":"text","text":"a"}]}' % (b"[" * 100_000 + b"]" * 100_000)
 
 
 async def test_a_turn_is_accepted_once_the_log_has_it() -> None:
@@ -92,8 +94,9 @@ async def test_no_acknowledgement_no_turn() -> None:
         ({"content": 7}, "content"),
         ({"content": None}, "content"),
         ({"content": []}, "content"),
-        ({"content": [{"type": "text", "text": " "}]}, "content"),
+        ({"content": [BLANK]}, "content"),
         ({"content": [{"type": "text", "text": ""}]}, "content[0].text"),
+        ({"content": [{"type": "text", "text": "a"}, BLANK]}, "content[1].text"),
         ({"content": [{"type": "video"}]}, "content[0].type"),
         ({"content": [{"type": "image", "source": {"type": "url"}}]}, "content[0].source.url"),
         ({"content": [{"type": "text", "text": "a", "x": 1}]}, "content[0].x"),
@@ -119,7 +122,7 @@ async def test_a_wrong_body_is_named(body: Any, field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"{", b"\xff\xfe", b'{"content": "\xff"}', b'{"content":"\\ud800"}']
+    "raw", [b"", b"{", b"\xff\xfe", b'{"content": "\xff"}', b'{"content":"\\ud800"}', DEEP]
 )
 async def test_bytes_that_are_no_json(raw: bytes) -> None:
     desk = Desk()

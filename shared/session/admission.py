@@ -1,0 +1,62 @@
+"""Does what came from outside make sense, beyond its shape? Asked once, before anything is filed or shown.
+
+Both services ask here: what the worker puts into the dead letters, the gateway must not show as accepted.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from shared.moment import parse
+from shared.session.inputs import Request, ToolAnswered, TurnRequested, read_request
+
+# No content block of the provider is half as deep; the JSON decoder itself gives up below a thousand, earlier
+# the deeper its caller stands.
+MAX_DEPTH = 32
+
+
+def admit(kind: str, value: bytes) -> Request:
+    """The request in a record's value.
+
+    Raises KeyError for an unknown kind, msgspec.ValidationError naming the field, or another
+    msgspec.DecodeError or UnicodeDecodeError for what is no JSON.
+    """
+    try:
+        request = read_request(kind, value)
+    except RecursionError:
+        raise msgspec.ValidationError("the value is nested too deeply") from None
+    try:
+        parse(request.at)
+    except ValueError as error:
+        raise msgspec.ValidationError(f"{error} - at `$.at`") from error
+    if isinstance(request, TurnRequested | ToolAnswered) and _too_deep(request.content):
+        raise msgspec.ValidationError("nested too deeply - at `$.content`")
+    if isinstance(request, TurnRequested) and not _says_something(request.content):
+        raise msgspec.ValidationError("says nothing, all or a block of it - at `$.content`")
+    return request
+
+
+def _too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _says_something(content: object) -> bool:
+    """The provider refuses text blocks that are empty or all white space."""
+    if isinstance(content, str):
+        return bool(content.strip())
+    return isinstance(content, list) and all(
+        isinstance(block.get("type"), str)
+        and (block["type"] != "text" or bool(str(block.get("text") or "").strip()))
+        for block in content
+    )

@@ -9,9 +9,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 
 def make_engine(url: str, *, pool: int) -> AsyncEngine:
-    """An engine; the caller disposes of it. `pool` bounds connections (SQLite: one writer at a time anyway)."""
+    """An engine; the caller disposes of it. `pool` bounds connections (SQLite: one writer at a time anyway).
+
+    Its errors leave out what a statement was given: that holds what users said, and errors are logged.
+    """
     if url.startswith("sqlite"):
-        engine = create_async_engine(url, connect_args={"timeout": 10.0})
+        engine = create_async_engine(url, connect_args={"timeout": 10.0}, hide_parameters=True)
         event.listen(engine.sync_engine, "connect", _sqlite_connected)
         event.listen(engine.sync_engine, "begin", _sqlite_begins)
         return engine
@@ -20,6 +23,7 @@ def make_engine(url: str, *, pool: int) -> AsyncEngine:
         pool_size=pool,
         max_overflow=0,
         pool_timeout=10.0,
+        hide_parameters=True,
         connect_args={"timeout": 5.0, "command_timeout": 30.0},
     )
 

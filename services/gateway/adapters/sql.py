@@ -25,10 +25,15 @@ _log = logs.get("gateway.sql")
 
 
 def open_engine(url: str, pool: int) -> AsyncEngine:
-    """An engine for a `postgresql+asyncpg://` or `sqlite+aiosqlite://` URL; nothing is connected yet."""
+    """An engine for a `postgresql+asyncpg://` or `sqlite+aiosqlite://` URL; nothing is connected yet.
+
+    Its errors leave out what a statement was given: that holds what users said, and errors are logged.
+    """
     if not url.startswith("sqlite"):
-        return create_async_engine(url, pool_size=pool, pool_timeout=SECONDS, pool_pre_ping=True)
-    engine = create_async_engine(url, connect_args={"timeout": SECONDS})
+        return create_async_engine(
+            url, pool_size=pool, pool_timeout=SECONDS, pool_pre_ping=True, hide_parameters=True
+        )
+    engine = create_async_engine(url, connect_args={"timeout": SECONDS}, hide_parameters=True)
 
     @event.listens_for(engine.sync_engine, "connect")
     def _tune(connection: Any, _: Any) -> None:

@@ -99,7 +99,8 @@ COUNTERS: dict[CounterName, About] = {
     ),
     "turnstile_cost_usd_total": About("US dollars the provider charged"),
     "turnstile_provider_requests_total": About(
-        "Calls to the provider; outcome: ok or the error's stable word", ("operation", "outcome")
+        "Calls to the provider; outcome: ok, http_<status>, timeout, unreachable",
+        ("operation", "outcome"),
     ),
     "turnstile_provider_streams_cut_total": About(
         "Provider streams that ended before the turn did"
@@ -157,7 +158,7 @@ HISTOGRAMS: dict[HistogramName, About] = {
         "From submitted to the first token", (), LONG_SECONDS
     ),
     "turnstile_provider_request_seconds": About(
-        "One call to the provider", ("operation",), SECONDS
+        "One call to the provider; of a stream, until it begins", ("operation",), SECONDS
     ),
     "turnstile_claim_seconds": About("One look for sessions to claim", (), SECONDS),
     "turnstile_head_write_seconds": About("One compare-and-set of a head row", (), SECONDS),

@@ -11,9 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
+from anthropic import AsyncAnthropic
 from httpx2 import Limits
 
+from services.agent_worker.drivers.client import CountingClient
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure
 from services.agent_worker.drivers.feed import SessionFeed
 from services.agent_worker.drivers.opening import Openings, close_session
@@ -33,7 +34,7 @@ def connect(*, api_key: str | None, base_url: str | None, sessions: int) -> Asyn
         base_url=base_url,
         max_retries=0,
         timeout=30.0,
-        http_client=DefaultAsyncHttpxClient(limits=limits),
+        http_client=CountingClient(limits=limits),
     )
 
 

@@ -1,0 +1,66 @@
+"""How often is the provider called, how does it go, how long does it take? The HTTP client counts."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import httpx2
+from anthropic import DefaultAsyncHttpxClient
+
+from shared import metrics
+
+# By method and the words of the path, ids left out: the calls that the drivers make.
+OPERATIONS = {
+    "POST sessions": "sessions.create",
+    "GET sessions": "sessions.list",
+    "GET sessions/*": "sessions.retrieve",
+    "DELETE sessions/*": "sessions.delete",
+    "POST sessions/*/archive": "sessions.archive",
+    "POST sessions/*/events": "events.send",
+    "GET sessions/*/events": "events.list",
+    "GET sessions/*/events/stream": "events.stream",
+    "GET sessions/*/threads/*/events": "threads.events.list",
+    "GET sessions/*/threads/*/stream": "threads.events.stream",
+    "GET agents": "agents.list",
+    "POST agents": "agents.create",
+    "GET environments": "environments.list",
+    "POST environments": "environments.create",
+}
+
+
+class CountingClient(DefaultAsyncHttpxClient):
+    """The client that the SDK would make itself, measuring each request up to the end of its answer.
+
+    Of a stream only the beginning is waited for. A request that was cancelled meanwhile has no outcome and is not counted.
+    """
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """See httpx2.AsyncClient.send."""
+        began = time.perf_counter()
+        try:
+            response = await super().send(request, **options)
+        except httpx2.TimeoutException:
+            _count(request, "timeout", began)
+            raise
+        except httpx2.HTTPError:
+            _count(request, "unreachable", began)
+            raise
+        failed = response.status_code >= 400
+        _count(request, f"http_{response.status_code}" if failed else "ok", began)
+        return response
+
+
+def _count(request: httpx2.Request, outcome: str, began: float) -> None:
+    operation = operation_of(request.method, request.url.path)
+    metrics.inc("turnstile_provider_requests_total", operation=operation, outcome=outcome)
+    seconds = time.perf_counter() - began
+    metrics.observe("turnstile_provider_request_seconds", seconds, operation=operation)
+
+
+def operation_of(method: str, path: str) -> str:
+    """What is asked, in the SDK's words; `other` for a call that the drivers do not make."""
+    words = path.partition("/v1/")[2].split("/")
+    ids = (1, 3) if "threads" in words else (1,)
+    words = ["*" if place in ids else word for place, word in enumerate(words)]
+    return OPERATIONS.get(f"{method} {'/'.join(words)}", "other")

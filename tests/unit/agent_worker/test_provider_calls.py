@@ -1,0 +1,67 @@
+"""Calls to the provider are counted by operation and outcome, whichever way they end."""
+
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+from services.agent_worker.drivers.client import CountingClient, operation_of
+from shared import metrics
+
+pytestmark = pytest.mark.unit
+URL = "http://provider/v1/sessions/sesn_1/events"
+
+
+def counted(operation: str, outcome: str) -> float:
+    labels = {"operation": operation, "outcome": outcome}
+    return metrics.read("turnstile_provider_requests_total", labels)
+
+
+def timed(operation: str) -> float:
+    name, labels = "turnstile_provider_request_seconds_count", {"operation": operation}
+    return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [
+        ("POST", "/v1/sessions", "sessions.create"),
+        ("GET", "/v1/sessions/threads", "sessions.retrieve"),
+        ("POST", "/v1/sessions/sesn_1/archive", "sessions.archive"),
+        ("GET", "/v1/sessions/sesn_1/events/stream", "events.stream"),
+        ("GET", "/proxy/v1/sessions/sesn_1/threads/sthr_1/stream", "threads.events.stream"),
+        ("GET", "/v1/agents", "agents.list"),
+        ("PUT", "/v1/sessions", "other"),
+        ("GET", "/v1/sessions/sesn_1/events/sevt_1", "other"),
+        ("GET", "/", "other"),
+    ],
+)
+def test_a_path_is_named_without_its_ids(method: str, path: str, operation: str) -> None:
+    assert operation_of(method, path) == operation
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "ok"), (404, "http_404"), (529, "http_529")])
+async def test_an_answer_is_counted_by_its_status(status: int, outcome: str) -> None:
+    before, times = counted("events.send", outcome), timed("events.send")
+    answers = httpx2.MockTransport(lambda _: httpx2.Response(status))
+    async with CountingClient(transport=answers) as client:
+        assert (await client.post(URL)).status_code == status
+    assert counted("events.send", outcome) == before + 1
+    assert timed("events.send") == times + 1
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [(httpx2.ReadTimeout("slow"), "timeout"), (httpx2.ConnectError("gone"), "unreachable")],
+)
+async def test_a_call_without_an_answer_is_counted_and_still_fails(
+    error: httpx2.HTTPError, outcome: str
+) -> None:
+    def fail(_: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    before = counted("events.list", outcome)
+    async with CountingClient(transport=httpx2.MockTransport(fail)) as client:
+        with pytest.raises(type(error)):
+            await client.get(URL)
+    assert counted("events.list", outcome) == before + 1

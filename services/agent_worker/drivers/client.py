@@ -32,7 +32,7 @@ OPERATIONS = {
 class CountingClient(DefaultAsyncHttpxClient):
     """The client that the SDK would make itself, measuring each request up to the end of its answer.
 
-    Of a stream only the beginning is waited for. A request that was cancelled meanwhile has no outcome and is not counted.
+    Of a stream only the beginning is waited for. A request that was cancelled has no outcome and is not counted.
     """
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:

@@ -14,7 +14,7 @@ class Result:
     """Medians over the rounds. `ours_ms` and `bare_ms` are (p50, p99) in milliseconds.
 
     `ratio` is ours divided by bare; it meets the target when it is at least that much, or with
-    `at_most` at most that much.
+    `at_most` at most that much. Without a figure on either side no target is met.
     """
 
     leg: str
@@ -33,6 +33,8 @@ class Result:
 
     @property
     def met(self) -> bool:
+        if not (self.ours and self.bare):
+            return False
         return self.ratio <= self.target if self.at_most else self.ratio >= self.target
 
     def as_json(self) -> dict[str, Any]:

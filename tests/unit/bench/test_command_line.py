@@ -1,0 +1,40 @@
+"""What `python -m infra.bench` refuses, and that both sides of a leg are told the same."""
+
+import pytest
+
+from infra.bench import bare_record
+from infra.bench.__main__ import LEGS, main
+from services.agent_worker.recorder import writer
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["acept"], "no leg 'acept'; there are accept, overhead, record, sessions"),
+        (["--seconds", "0"], "more than 0"),
+        (["--seconds", "soon"], "--seconds"),
+        (["--rounds", "0"], "--rounds"),
+    ],
+)
+def test_a_wrong_argument_is_named(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_help_names_every_leg(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert all(leg in text for leg in LEGS)
+
+
+def test_bare_inserts_are_made_under_the_recorder_s_settings() -> None:
+    assert bare_record.SETTINGS == writer.SETTINGS
+    assert bare_record.TABLE == writer.TABLE

@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from services.agent_worker.ports import Key, NewInput, Store
 from services.agent_worker.validate import Record, validated
 from shared import logs, metrics, telemetry
@@ -64,7 +66,7 @@ class Intake:
 
     async def _valid(self, record: Record) -> NewInput | None:
         try:
-            return validated(record, self._knows)
+            return _traced(validated(record, self._knows))
         except Corrupt as error:
             log.warning("dead_letter", reason=error.reason, source=record.source)
             await self._bury(record, error.reason, str(error))
@@ -81,16 +83,18 @@ class Intake:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
             else:
-                self._tell(inputs)
+                for new in inputs:
+                    metrics.inc("turnstile_inputs_filed_total", type=new.kind)
                 return news
 
-    def _tell(self, inputs: list[NewInput]) -> None:
-        for new in inputs:
-            metrics.inc("turnstile_inputs_filed_total", type=new.kind)
-            with telemetry.span(
-                "process turnstile.inputs.v1",
-                parent=new.traceparent,
-                kind=SpanKind.CONSUMER,
-                attributes={"turnstile.tenant_id": new.key[0], "turnstile.session_id": new.key[1]},
-            ):
-                pass
+
+def _traced(new: NewInput) -> NewInput:
+    """The input with a trace to go on in: its publisher's, else the one that begins here."""
+    with telemetry.span(
+        "process turnstile.inputs.v1",
+        parent=new.traceparent,
+        kind=SpanKind.CONSUMER,
+        attributes={"turnstile.tenant_id": new.key[0], "turnstile.session_id": new.key[1]},
+    ):
+        given = telemetry.trace_id_of(new.traceparent)
+        return new if given else replace(new, traceparent=telemetry.traceparent())

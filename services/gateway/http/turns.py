@@ -87,7 +87,9 @@ def turn_reader(
         session_id = require_id(request.path_params["session_id"], "session_id")
         turn_id = require_id(request.path_params["turn_id"], "turn_id")
         key = (caller.tenant_id, session_id, turn_id)
-        accepted = register.turn(key)
+        session = register.session(key[:2])
+        erased = session is not None and session.closed == "erase"
+        accepted = None if erased else register.turn(key)
         try:
             turn = await read_model.turn(key) or accepted
         except Transient:

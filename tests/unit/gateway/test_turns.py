@@ -236,3 +236,15 @@ async def test_too_many_waiting_turns_are_turned_away_at_once() -> None:
         assert answer.json()["type"] == "urn:turnstile:problem:overloaded"
         let_go.set()
         assert (await first).status_code == 202
+
+
+async def test_a_turn_of_an_erased_session_is_forgotten_here_too() -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        await client.post(TURNS, json={"content": "hello", "turn_id": "t1"})
+        assert (await client.get(f"{TURNS}/t1")).status_code == 200
+        desk.register.hear(KEY, "session.archived")
+        assert (await client.get(f"{TURNS}/t1")).status_code == 200
+        desk.register.hear(KEY, "session.erased")
+        assert (await client.get(f"{TURNS}/t1")).status_code == 404

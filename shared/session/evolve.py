@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from shared.session import provider
 from shared.session.events import OWN_TYPES, Event
 from shared.session.evolve_own import OWN
 from shared.session.evolve_provider import PROVIDER
@@ -38,9 +39,13 @@ def fold(events: Iterable[Event], state: SessionState | None = None) -> SessionS
 
 
 def _remember(state: SessionState, event: Event) -> SessionState:
-    if event.thread_id is None:
-        return replace(state, tail=(*state.tail[-TAIL + 1 :], event.event_id))
-    tail = state.threads.get(event.thread_id, ())
-    return replace(
-        state, threads={**state.threads, event.thread_id: (*tail[-TAIL + 1 :], event.event_id)}
-    )
+    """What the primary thread shows of a child (its states, its calls that wait) the child's own list holds under
+    the same id: it is remembered for both."""
+    thread = event.thread_id
+    if thread is None:
+        state = replace(state, tail=(*state.tail[-TAIL + 1 :], event.event_id))
+        thread = provider.thread_of(event.data) if state.threads else None
+        if thread not in state.threads:
+            return state
+    tail = state.threads.get(thread, ())
+    return replace(state, threads={**state.threads, thread: (*tail[-TAIL + 1 :], event.event_id)})

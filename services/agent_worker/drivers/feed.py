@@ -22,12 +22,13 @@ from shared.session import provider
 from shared.session.inputs import ProviderEvent
 from shared.session.state import SessionState
 
-# A walk down the list ends after this many known events in a row: list and stream were seen to differ in order by a
-# few places only.
+# A walk down the list ends at this many known events in a row: list and stream were seen to differ in order by a
+# few places only. Less than the tail of ids that a state keeps.
 KNOWN_RUN = 32
 # After these the provider's queue is empty, whatever was in it (docstring of session.error: "flushed").
 FLUSHES = frozenset({"retries_exhausted", "budget_reached"})
 CHILD_WAKES = frozenset({"session.thread_created", "session.thread_status_running"})
+ENDS = frozenset({"session.status_terminated", "session.deleted"})
 # A batch is held this long, so that neighbours the stream swapped are recorded in the list's order (seen up to
 # 74 ms apart in time, but side by side on the wire), and a burst costs one write instead of many.
 SETTLE_SECONDS = 0.02
@@ -54,8 +55,12 @@ class SessionFeed:
         self._fresh = fresh
         self._chance = chance
         self._on_preview = on_preview
-        tails = [id for tail in state.threads.values() for id in tail]
-        self._sieve = Sieve((*state.prompts, *state.tail, *tails), now)
+        recorded: dict[str | None, tuple[str, ...]] = {None: state.tail}
+        recorded.update(state.threads)
+        self._sieve = Sieve(recorded, now, state.prompts)
+        # Whether something is still to come from the provider, as far as was seen.
+        self._working = state.turn is not None
+        self._ended = False
         self._children: dict[str, asyncio.Task[None] | None] = dict.fromkeys(state.threads)
         self._flushed = False
         self._queue: asyncio.Queue[ProviderEvent] = asyncio.Queue(MAX_QUEUED)
@@ -117,8 +122,18 @@ class SessionFeed:
             await self._catch_up()
             for thread in list(self._children):
                 await self._catch_up_child(thread)
+            await self._check_alive()
         self._fresh = False
         self._opened.set()
+
+    async def _check_alive(self) -> None:
+        """Raises ProviderFailure for a session that was closed behind our back in mid-turn: a stream on one opens
+        and stays silent, and its list need not tell."""
+        if not self._working or self._ended:
+            return
+        session = await self._client.beta.sessions.retrieve(self._session)
+        if session.archived_at is not None or session.status == "terminated":
+            raise ProviderFailure("session_lost", f"the session is {session.status}", lost=True)
 
     async def _take(self, raw: bytes) -> None:
         head = provider.head(raw)
@@ -139,10 +154,21 @@ class SessionFeed:
             return
         metrics.inc("turnstile_provider_events_total", source=source)
         await self._queue.put(event)
-        if thread is None and event.type in CHILD_WAKES:
+        if thread is None:
+            self._note(event)
+
+    def _note(self, event: ProviderEvent) -> None:
+        """What an event of the primary thread means for the reading of what follows."""
+        if event.type in CHILD_WAKES:
             self._listen_to_child(event)
-        elif thread is None and event.type == "session.error":
-            self._flushed |= provider.error(raw).retry_status in ("exhausted", "terminal")
+        elif event.type == "session.error":
+            self._flushed |= provider.error(event.raw).retry_status in ("exhausted", "terminal")
+        elif event.type == "session.status_running":
+            self._working = True
+        elif event.type == "session.status_idle":
+            self._working = provider.stop_reason(event.raw).type == "requires_action"
+        elif event.type in ENDS:
+            self._ended = True
 
     async def _catch_up(self, until: str = "") -> None:
         """Give on what the list has and we have not, in the list's order, up to (without) the event `until`."""
@@ -155,19 +181,22 @@ class SessionFeed:
             await self._emit(raw, source="list")
 
     async def _missed(self) -> list[bytes]:
-        """Listed events that are news, oldest first. Those still queued are noted and left out."""
+        """Listed events that are news, oldest first. Those still queued are noted and left out.
+
+        What lies behind a run of known events was recorded, whether its ids are still known or not.
+        """
         missed: list[bytes] = []
         run = 0
         async for page in newest_first(self._client, self._session):
             for raw in page:
                 head = provider.head(raw)
-                run = run + 1 if self._sieve.knows(head.id) else 0
                 if head.processed_at is None and head.type.startswith("user."):
                     self._sieve.news(raw)
-                elif run == 0:
+                elif not self._sieve.knows(head.id):
                     missed.append(raw)
-            if run >= KNOWN_RUN:
-                break
+                    run = 0
+                elif (run := run + 1) >= KNOWN_RUN:
+                    return missed[::-1]
         return missed[::-1]
 
     async def _before_idle(self, idle: bytes, until: str) -> None:
@@ -220,6 +249,11 @@ class SessionFeed:
             )
 
     async def _catch_up_child(self, thread: str) -> None:
+        """Give on what a child's list has and we have not. It is oldest first: where not all that was recorded is
+        known any more, what comes before the first known event is old."""
+        old = self._sieve.forgets(thread)
         async for page in of_thread(self._client, self._session, thread):
             for raw in page:
-                await self._emit(raw, source="list", thread=thread)
+                old = old and not self._sieve.knows(provider.head(raw).id)
+                if not old:
+                    await self._emit(raw, source="list", thread=thread)

@@ -6,24 +6,34 @@ cross-posted, and a user event is seen queued (no `processed_at`) before it is s
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
 from shared.moment import normal
 from shared.session import provider
 from shared.session.inputs import ProviderEvent
+from shared.session.state import TAIL
 
-# Ids remembered while a session is watched: a repeat comes within a reconnect, not thousands of events later.
+# Ids remembered of each thread: a repeat comes within a reconnect, not thousands of events later. Of each, so that
+# a busy thread does not wash away where the others stand.
 MAX_KNOWN = 8_192
 
 
 class Sieve:
-    """Remembers what was let through. `now` stamps events that carry no time of their own."""
+    """Remembers what was let through. `recorded`: the newest ids of each thread (None: the primary one) that came
+    before, up to `TAIL` of them; `now` stamps events that carry no time of their own."""
 
-    def __init__(self, known: Iterable[str], now: Callable[[], str]) -> None:
-        self._known: OrderedDict[str, None] = OrderedDict.fromkeys(known)
+    def __init__(
+        self,
+        recorded: Mapping[str | None, Iterable[str]],
+        now: Callable[[], str],
+        prompts: Iterable[str] = (),
+    ) -> None:
+        self._newest = {thread: deque(ids) for thread, ids in recorded.items()}
+        self._forgetful = {thread for thread, ids in self._newest.items() if len(ids) >= TAIL}
+        self._known = {*prompts, *(id for ids in self._newest.values() for id in ids)}
         self._now = now
         self._held: dict[str, ProviderEvent] = {}
 
@@ -35,6 +45,10 @@ class Sieve:
     def knows(self, event_id: str) -> bool:
         """Whether this event was let through already."""
         return event_id in self._known
+
+    def forgets(self, thread: str | None) -> bool:
+        """Whether the thread has let through events that are not known any more: the oldest ones."""
+        return thread in self._forgetful
 
     def news(self, raw: bytes, thread: str | None = None) -> ProviderEvent | None:
         """The event when it is news; None when it is known, held back, or no event (it has no id).
@@ -59,9 +73,12 @@ class Sieve:
         return [self._let_through(replace(event, at=moment)) for event in held.values()]
 
     def _let_through(self, event: ProviderEvent) -> ProviderEvent:
-        self._known[event.id] = None
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
+        newest = self._newest.setdefault(event.thread_id, deque())
+        newest.append(event.id)
+        self._known.add(event.id)
+        if len(newest) > MAX_KNOWN:
+            self._known.discard(newest.popleft())
+            self._forgetful.add(event.thread_id)
         return event
 
 

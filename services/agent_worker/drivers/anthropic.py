@@ -14,11 +14,11 @@ from typing import Any
 from anthropic import AsyncAnthropic
 from httpx2 import Limits
 
+from services.agent_worker.drivers.answer import give_answer, interrupt
 from services.agent_worker.drivers.client import CountingClient
-from services.agent_worker.drivers.failures import WIRE_ERRORS, failure
 from services.agent_worker.drivers.feed import SessionFeed
 from services.agent_worker.drivers.opening import Openings, close_session
-from services.agent_worker.drivers.send import blocks, post, send_message
+from services.agent_worker.drivers.send import send_message
 from services.agent_worker.ports import Feed, ProviderSession
 from shared.clock import Clock
 from shared.moment import rfc3339
@@ -64,11 +64,11 @@ class AnthropicProvider:
 
     async def interrupt(self, state: SessionState) -> None:
         """See Provider.interrupt."""
-        await self._post(state, {"type": "user.interrupt"})
+        await interrupt(self._client, state)
 
     async def answer(self, state: SessionState, request: ToolConfirmed | ToolAnswered) -> None:
         """See Provider.answer."""
-        await self._post(state, _answer(request))
+        await give_answer(self._client, state, request)
 
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         """See Provider.close."""
@@ -91,27 +91,3 @@ class AnthropicProvider:
             yield feed
         finally:
             await feed.close()
-
-    async def _post(self, state: SessionState, event: dict[str, Any]) -> None:
-        try:
-            await post(self._client, state.provider_session_id or "", [event])
-        except WIRE_ERRORS as error:
-            raise failure(error) from error
-
-
-def _answer(request: ToolConfirmed | ToolAnswered) -> dict[str, Any]:
-    if isinstance(request, ToolAnswered):
-        return {
-            "type": "user.custom_tool_result",
-            "custom_tool_use_id": request.custom_tool_use_id,
-            "content": blocks(request.content),
-            "is_error": request.is_error,
-        }
-    answer = {
-        "type": "user.tool_confirmation",
-        "tool_use_id": request.tool_use_id,
-        "result": request.result,
-    }
-    if request.deny_message is not None:
-        answer["deny_message"] = request.deny_message
-    return answer

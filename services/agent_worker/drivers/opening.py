@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
 
@@ -105,21 +104,27 @@ class Openings:
 
 async def close_session(client: AsyncAnthropic, session: str, *, erase: bool) -> None:
     """See Provider.close."""
-    await _close_once(lambda: client.beta.sessions.archive(session))
-    if erase:
-        await _close_once(lambda: client.beta.sessions.delete(session))
-
-
-async def _close_once(call: Callable[[], Awaitable[Any]]) -> None:
     try:
-        await call()
+        await _archive(client, session)
+        if erase:
+            await client.beta.sessions.delete(session)
     except WIRE_ERRORS as error:
         refused = failure(error)
-        if refused.lost or "archived" in refused.detail:
+        if refused.lost:
             return
         # 400 while it runs: its status lags behind its events, so it is worth another try.
         refused.final = False
         raise refused from error
+
+
+async def _archive(client: AsyncAnthropic, session: str) -> None:
+    """Archive a session once. Raises what the SDK raises when it is not archived afterwards."""
+    try:
+        await client.beta.sessions.archive(session)
+    except WIRE_ERRORS:
+        found = await client.beta.sessions.retrieve(session)
+        if found.archived_at is None:
+            raise
 
 
 def _bound(session: Any) -> ProviderSession:

@@ -51,7 +51,7 @@ async def send_message(
         await post(client, session, [message])
     except WIRE_ERRORS as error:
         if not may_have_landed(error):
-            raise await _explained(client, session, error) from error
+            raise await explained(client, session, error) from error
         if not await _landed(client, state, message["content"], grace=GRACE):
             raise failure(error) from error
 
@@ -105,7 +105,7 @@ def covers(theirs: Any, ours: Any) -> bool:
     return bool(theirs == ours)
 
 
-async def _explained(client: AsyncAnthropic, session: str, error: BaseException) -> ProviderFailure:
+async def explained(client: AsyncAnthropic, session: str, error: BaseException) -> ProviderFailure:
     """A refusal may mean that the session takes nothing any more; only the session itself says so."""
     refused = failure(error)
     if not refused.final:

@@ -1,7 +1,7 @@
 """One provider session in memory: its log, what it was sent, and the script it plays.
 
-Interrupts are counted apart in ids, and costs by replies: an interrupt more or less leaves everything else the same,
-byte for byte but for times.
+Interrupts are counted apart in ids, and costs by replies: an interrupt more or less leaves everything else the
+same, byte for byte but for times.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Conversation:
         self.id = id
         self.mark = mark
         self.closed = False
+        self.erased = False
         self.messages: list[list[Any]] = []
         self.log: list[ProviderEvent] = []
         self.previews: set[Callable[[bytes], None]] = set()
@@ -88,12 +89,17 @@ class Conversation:
         """Lets a held script go on."""
         self._go_on()
 
-    def close(self) -> None:
-        """Takes nothing any more."""
+    def close(self, *, erase: bool) -> None:
+        """Takes nothing any more. Raises ProviderFailure while it works; waiting for answers is no work."""
+        if self._script is not None and not self._waiting:
+            raise ProviderFailure("invalid_request_error", "the session is running")
         if not self.closed:
             self.emit("session.status_terminated")
-            self.closed = True
-            self._move()
+        self.closed = True
+        if erase and not self.erased:
+            self.emit("session.deleted")
+            self.erased = True
+        self._move()
 
     # ---- what it does -----------------------------------------------------------------------------------------
 
@@ -154,6 +160,8 @@ class Conversation:
             yield
         self._reply(text)
         self._idle("refusal" if "script: refusal" in text else "end_turn")
+        if "late=1" in text:
+            self.emit("session.usage", usage={"list_cost": {"amount": str(3 * self._replies)}})
 
     def _wait(self, kind: str, **body: Any) -> Script:
         call = self.emit(kind, name="bash", input={"command": "ls"}, **body)

@@ -1,8 +1,8 @@
 """Provider in memory: sessions that play a script at once and remember all they were sent.
 
 What a message asks for is in its text, in the simulator's words: `[[script: confirm]]`, `custom_tool`, `tools`,
-`threads`, `refusal`, `hold`; anything else is answered with its own text. Ids and times are counted, so that two runs over
-the same calls give the same bytes.
+`threads`, `refusal`, `hold`, `late=1`; anything else is answered with its own text. Ids and times are counted, so
+that two runs over the same calls give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ AGENT, MODEL = "agent_memory", "model-memory"
 
 
 class MemoryProvider:
-    """The Provider port. `refusals`: failures that the next sends meet before they land, one each. A feed gives up
-    to `chunk` events at a time."""
+    """The Provider port. A feed gives up to `chunk` events at a time.
+
+    `refusals`: failures that the next sends meet before they land, one each. `lost_answers`: the next sends land
+    and their answers are lost; None where looking tells, else the failure that looking met, too.
+    """
 
     def __init__(self, *, chunk: int = 2) -> None:
         self.sessions: dict[str, Conversation] = {}
         self.refusals: deque[ProviderFailure] = deque()
+        self.lost_answers: deque[ProviderFailure | None] = deque()
         self._chunk = chunk
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
@@ -49,6 +53,8 @@ class MemoryProvider:
         if self.refusals:
             raise self.refusals.popleft()
         session.say(blocks)
+        if self.lost_answers and (unknown := self.lost_answers.popleft()) is not None:
+            raise unknown
 
     async def interrupt(self, state: SessionState) -> None:
         """See Provider.interrupt."""
@@ -69,9 +75,7 @@ class MemoryProvider:
         """See Provider.close."""
         session = self.sessions.get(provider_session_id)
         if session is not None:
-            session.close()
-        if erase:
-            self.sessions.pop(provider_session_id, None)
+            session.close(erase=erase)
 
     @asynccontextmanager
     async def watch(
@@ -110,8 +114,8 @@ class MemoryFeed:
     async def next(self) -> tuple[ProviderEvent, ...]:
         """See Feed.next."""
         while self._next >= len(self._session.log):
-            if self._session.closed:
-                raise ProviderFailure("session_lost", "the session was closed", lost=True)
+            if self._session.erased:
+                raise ProviderFailure("session_lost", "the session was deleted", lost=True)
             await self._session.moved.wait()
         await asyncio.sleep(0)
         batch = tuple(self._session.log[self._next : self._next + self._chunk])

@@ -1,0 +1,355 @@
+"""One suite for the worker's Provider: in memory, and the real driver and SDK on the simulator. Good days."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from services.agent_worker.ports import ProviderFailure
+from shared.session import provider
+from shared.session.inputs import ProviderEvent
+from tests.contract.provider_talk import DEADLINE_S, Talk, new_session, stop_reason
+from tests.contract.provider_worlds import MemoryWorld, World, wire_world
+
+pytestmark = pytest.mark.contract
+
+
+@pytest.fixture(scope="module", params=["memory", "anthropic"])
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    if request.param == "memory":
+        yield MemoryWorld()
+        return
+    async with wire_world() as wire:
+        yield wire
+
+
+@pytest.fixture
+def talk(world: World) -> Talk:
+    return Talk(world)
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------
+
+
+async def test_a_session_is_opened_on_an_agent_and_a_model(talk: Talk) -> None:
+    made = await talk.open()
+    assert made.id
+    assert made.agent
+    assert made.model
+
+
+async def test_one_that_an_earlier_try_has_made_is_found_again(world: World) -> None:
+    session_id = new_session()
+    made = await Talk(world, session_id).open()
+    assert await Talk(world, session_id).open(look=True) == made
+    assert (await Talk(world, session_id).open()).id != made.id
+
+
+async def test_nobody_elses_session_is_adopted(world: World) -> None:
+    mine = await Talk(world).open()
+    assert (await Talk(world).open(look=True)).id != mine.id
+
+
+async def test_a_closed_session_is_not_adopted(world: World) -> None:
+    session_id = new_session()
+    made = await Talk(world, session_id).open()
+    await world.retire(made.id)
+    assert (await Talk(world, session_id).open(look=True)).id != made.id
+
+
+# ---- turns ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "script", ["reply", "tools", "threads", "long events=60", "error_retrying"]
+)
+async def test_every_event_of_a_turn_comes_once_in_order_byte_for_byte(
+    talk: Talk, script: str
+) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        idle = await talk.turn(f"tell me [[script: {script}]]")
+    assert stop_reason(idle) == "end_turn"
+    assert talk.state.turn is None
+    await talk.check_all_heard_once()
+
+
+async def test_content_arrives_as_it_was_sent(talk: Talk) -> None:
+    blocks = [{"type": "text", "text": "où? 🎈\u2028 שלום"}, {"type": "text", "text": "second"}]
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("  plain\ttext ")
+        await talk.turn(blocks)
+    log = await talk.world.log(talk.session)
+    assert log.messages == [[{"type": "text", "text": "  plain\ttext "}], blocks]
+
+
+async def test_the_same_words_in_two_turns_are_two_messages(talk: Talk) -> None:
+    """What an earlier turn said is never taken for what is to be said now."""
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("yes")
+        talk.ask("yes")
+        await talk.send("yes", look=True)
+        await talk.hear()
+    assert await talk.sent() == ["yes", "yes"]
+
+
+async def test_a_message_that_an_earlier_try_has_sent_counts(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send("once [[script: reply hold=1]]")
+        await talk.send("once [[script: reply hold=1]]", look=True)
+        await talk.world.release(talk.session)
+        await talk.hear()
+    assert await talk.sent() == ["once [[script: reply hold=1]]"]
+
+
+async def test_another_message_of_an_earlier_try_does_not_count(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send("one")
+        await talk.hear()
+        talk.ask("one and more")
+        await talk.send("one and more", look=True)
+        await talk.hear()
+    assert await talk.sent() == ["one", "one and more"]
+
+
+async def test_a_refusal_ends_the_turn_as_one(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        idle = await talk.turn("no [[script: refusal]]")
+    assert stop_reason(idle) == "refusal"
+    assert talk.state.turn is None
+
+
+async def test_deltas_are_previews_and_no_events(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("in pieces [[script: reply]]")
+    kinds = {preview["type"] for preview in talk.previews}
+    assert kinds == {"event_start", "event_delta"}
+    assert not kinds & {event.type for event in talk.heard}
+    started = {p["event"]["id"] for p in talk.previews if p["type"] == "event_start"}
+    assert started <= {event.id for event in talk.heard}
+
+
+# ---- waiting for people ---------------------------------------------------------------------------------------
+
+
+async def asked(talk: Talk, script: str) -> str:
+    """Id of the call that waits."""
+    await talk.turn(f"please [[script: {script}]]")
+    (action,) = talk.state.pending
+    return action.tool_use_id
+
+
+async def test_a_wait_for_a_person_ends_no_turn(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        call = await asked(talk, "confirm")
+        assert stop_reason(talk.heard[-1]) == "requires_action"
+        assert talk.state.open_turn == "t1"
+        await talk.confirm(call)
+        assert stop_reason(await ended(talk)) == "end_turn"
+    assert talk.state.turn is None
+    await talk.check_all_heard_once()
+
+
+async def ended(talk: Talk) -> ProviderEvent:
+    """The idle that ends the turn: a wait may be announced twice."""
+    while stop_reason(idle := await talk.hear()) == "requires_action":
+        pass
+    return idle
+
+
+@pytest.mark.parametrize("script", ["confirm", "custom_tool"])
+async def test_an_answered_call_is_left_alone(talk: Talk, script: str) -> None:
+    await talk.open()
+    give = talk.confirm if script == "confirm" else talk.answer
+    async with talk.watching(fresh=True):
+        call = await asked(talk, f"{script} hold=1")
+        await give(call)
+        await give(call)
+        await talk.world.release(talk.session)
+        await ended(talk)
+        await give(call)
+        await talk.turn("and now?")
+    answers = [event for event in talk.heard if provider.answered(event.raw) == call]
+    assert sum(event.type.startswith("user.") for event in answers) == 1
+    assert sum(event.type == "session.status_idle" for event in talk.heard) <= 4
+    await talk.check_all_heard_once()
+
+
+async def test_a_call_may_be_denied(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.confirm(await asked(talk, "confirm"), "deny")
+        await ended(talk)
+    (said,) = (event for event in talk.heard if event.type == "user.tool_confirmation")
+    assert b'"deny"' in said.raw
+
+
+async def test_an_answer_to_no_call_is_refused_for_good(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("hello")
+    for give in (talk.confirm, talk.answer):
+        with pytest.raises(ProviderFailure) as caught:
+            await give("sevt_nothing")
+        assert caught.value.final
+        assert not caught.value.lost
+
+
+async def test_a_message_while_answers_are_awaited_can_be_tried_again(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        call = await asked(talk, "custom_tool")
+        with pytest.raises(ProviderFailure) as caught:
+            await talk.send("are you there?")
+        assert not caught.value.final
+        assert not caught.value.lost
+        await talk.answer(call)
+        await ended(talk)
+        await talk.turn("are you there?")
+    assert len(await talk.sent()) == 2
+
+
+# ---- interrupts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", ["reply hold=1", "confirm"])
+async def test_an_interrupt_ends_the_turn(talk: Talk, script: str) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send(f"stop me [[script: {script}]]")
+        await talk.hear("session.status_idle" if script == "confirm" else "user.message")
+        await talk.interrupt()
+        assert stop_reason(await ended(talk)) == "end_turn"
+    assert [e.type for e in talk.heard].count("user.interrupt") == 1
+    assert talk.state.turn is None
+    await talk.check_all_heard_once()
+
+
+async def test_an_interrupt_of_nothing_changes_nothing(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("first")
+        await talk.interrupt()
+        talk.ask("second")
+        assert stop_reason(await talk.turn("second")) == "end_turn"
+    assert await talk.sent() == ["first", "second"]
+
+
+# ---- child threads, late events, watching again ---------------------------------------------------------------
+
+
+async def test_events_of_children_come_before_the_end_of_the_turn(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("together [[script: threads children=3]]")
+    log = await talk.world.log(talk.session)
+    children = [thread for thread in log.events if thread is not None]
+    assert children
+    assert {event.thread_id for event in talk.heard} == {None, *children}
+    assert talk.heard[-1].type == "session.status_idle"
+    await talk.check_all_heard_once()
+
+
+async def test_an_event_after_the_idle_comes_too(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send("wait [[script: reply late=1]]")
+        await talk.hear("session.usage", 2)
+    await talk.check_all_heard_once()
+
+
+async def test_what_came_while_nobody_listened_comes_first(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send("bye [[script: tools hold=1]]")
+        await talk.hear("user.message")
+    await talk.world.release(talk.session)
+    async with talk.watching():
+        await talk.hear()
+    await talk.check_all_heard_once()
+
+
+@pytest.mark.parametrize("script", ["tools rounds=2", "threads", "reply late=1"])
+async def test_one_who_comes_back_again_and_again_hears_all_once(talk: Talk, script: str) -> None:
+    """Eight turns, each with a watch of its own: longer than what is remembered of any thread."""
+    await talk.open()
+    for n in range(8):
+        async with talk.watching():
+            talk.ask(f"turn {n} [[script: {script}]]")
+            await talk.turn(f"turn {n} [[script: {script}]]")
+    if "late" in script:
+        async with talk.watching():
+            await talk.turn("the last one [[script: reply]]")
+    await talk.check_all_heard_once()
+
+
+# ---- closing --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("erase", [False, True])
+async def test_a_closed_session_takes_nothing_more(talk: Talk, erase: bool) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("hello")
+    for _ in range(2):
+        await talk.world.provider.close(talk.session, erase=erase)
+    talk.ask("still there?")
+    calls: list[Callable[[], Awaitable[None]]] = [lambda: talk.send("still there?")]
+    if erase:
+        calls += [talk.interrupt, lambda: talk.confirm("sevt_1")]
+    for call in calls:
+        with pytest.raises(ProviderFailure) as caught:
+            await call()
+        assert caught.value.lost
+
+
+async def test_an_unknown_session_counts_as_closed(world: World) -> None:
+    await world.provider.close("sesn_nobody", erase=True)
+
+
+@pytest.mark.parametrize("erase", [False, True])
+async def test_a_session_that_works_is_not_closed_yet(talk: Talk, erase: bool) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send("busy [[script: reply hold=1]]")
+        await talk.hear("user.message")
+        with pytest.raises(ProviderFailure) as caught:
+            await talk.world.provider.close(talk.session, erase=erase)
+        assert not caught.value.final
+        await talk.interrupt()
+        await talk.hear()
+        await talk.world.provider.close(talk.session, erase=erase)
+        assert (await talk.hear("session.status_terminated")).thread_id is None
+
+
+async def test_a_listener_hears_that_its_session_was_deleted(talk: Talk) -> None:
+    await talk.open()
+    async with talk.watching(fresh=True) as feed:
+        await talk.world.retire(talk.session, erase=True)
+        await talk.hear("session.deleted")
+        with pytest.raises(ProviderFailure) as caught:
+            async with asyncio.timeout(DEADLINE_S):
+                await feed.next()
+        assert caught.value.lost
+
+
+@pytest.mark.parametrize("erase", [False, True])
+async def test_a_turn_whose_session_went_away_meanwhile_is_told(talk: Talk, erase: bool) -> None:
+    """Nothing more would ever come: whoever listens must not wait for it."""
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await asked(talk, "confirm")
+    await talk.world.retire(talk.session, erase=erase)
+    with pytest.raises(ProviderFailure) as caught:
+        async with talk.watching():
+            await talk.hear("session.deleted")
+    assert caught.value.lost

@@ -14,7 +14,7 @@ from msgspec import Raw
 from infra.bench.kafka_log import Record
 from shared.bus.envelope import Envelope
 from shared.moment import rfc3339
-from shared.session.events import Event, Turn, TurnAccepted, Usage
+from shared.session.events import Event, Turn, TurnAccepted, TurnStarted, Usage
 
 TURNS = 10  # of one session
 EVENTS = 10  # of one turn
@@ -71,7 +71,10 @@ def _turn(
         **turn, status="accepted", content=asked, input_id=f"turn:{turn_id}",
         traceparent=_TRACE.format(trace),
     )  # fmt: skip
-    yield "turn.started", Turn(**turn, status="running", started_at=rfc3339(at), attempts=1)
+    yield "turn.started", TurnStarted(
+        **turn, status="running", started_at=rfc3339(at), attempts=1,
+        provider_session_id=f"sesn_{trace[:24]}", agent="agent_bench", model="claude-sonnet-5",
+    )  # fmt: skip
     model_usage = {"input_tokens": 412, "output_tokens": 233, "cache_read_input_tokens": 3_120}
     text = {"type": "text", "text": reply}
     for kind, fields in (

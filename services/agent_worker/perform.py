@@ -5,7 +5,7 @@ A command ends in an input for the core, or in nothing when what it did will be 
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -45,6 +45,7 @@ class Driven(Protocol):
     async def feed(self) -> Feed: ...
     async def until(self, holds: Callable[[SessionState], bool], seconds: float | None) -> bool: ...
     def sending(self, turn_id: str) -> bool: ...
+    def interrupting(self, *, but: str) -> bool: ...
 
 
 async def perform(command: AnyCommand, driven: Driven, *, resumed: bool) -> Input | None:
@@ -66,11 +67,17 @@ async def _open(command: Open, driven: Driven, resumed: bool) -> Input | None:
 
 
 async def _send(command: Send, driven: Driven, resumed: bool) -> Input | None:
-    if driven.state.open_turn != command.turn_id or _taken_up(driven.state):
+    if _overtaken(command, driven.state):
         return None
+    # An interrupt of the turn before that is still on its way would stop this one.
+    await driven.until(lambda state: not driven.interrupting(but=command.turn_id), None)
     try:
         await (await driven.feed()).opened()
         request: Any = (await driven.filed(command.input_id)).request
+        # Asked last, and of the state that goes along: what the feed tells meanwhile may be the message itself, and
+        # a look-up among the news does not find what was recorded.
+        if _overtaken(command, driven.state):
+            return None
         with telemetry.span("provider.send", parent=driven.traceparent()):
             look = resumed or command.look
             await driven.provider.send(driven.state, request.content, look=look)
@@ -79,9 +86,14 @@ async def _send(command: Send, driven: Driven, resumed: bool) -> Input | None:
     return None
 
 
-def _taken_up(state: SessionState) -> bool:
-    """Whether the agent was seen to have this attempt's message; a look-up would not find it among the news."""
-    return state.progress is not None and state.progress.prompted
+def _overtaken(command: Send, state: SessionState) -> bool:
+    """Whether there is nothing left to send: the attempt is over, its provider session was given up, or the agent
+    was seen to have its message."""
+    attempt = state.failures + 1
+    if (state.open_turn, attempt) != (command.turn_id, command.attempt):
+        return True
+    prompted = state.progress is not None and state.progress.prompted
+    return state.provider_session_id is None or prompted
 
 
 async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input | None:
@@ -96,24 +108,35 @@ async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input
     await driven.until(taken_up, TAKE_UP_SECONDS)
     if not gone(driven.state) and driven.state.provider_session_id is not None:
         with telemetry.span("provider.interrupt", parent=driven.traceparent()):
-            await _insist(lambda: driven.provider.interrupt(driven.state), driven)
+            await _insist(lambda: driven.provider.interrupt(driven.state), driven, until=gone)
     return None
 
 
 async def _answer(command: Answer, driven: Driven, resumed: bool) -> Input | None:
+    def answered(state: SessionState) -> bool:
+        return all(action.tool_use_id != command.tool_use_id for action in state.pending)
+
     request = (await driven.filed(command.input_id)).request
-    if any(action.tool_use_id == command.tool_use_id for action in driven.state.pending):
+    if not answered(driven.state):
         await (await driven.feed()).opened()
         with telemetry.span("provider.answer", parent=driven.traceparent()):
-            await _insist(lambda: driven.provider.answer(driven.state, request), driven)
+            await _insist(
+                lambda: driven.provider.answer(driven.state, request), driven, until=answered
+            )
     return None
 
 
 async def _close(command: Close, driven: Driven, resumed: bool) -> Input | None:
     await driven.until(lambda state: state.turn is None, None)
+    if driven.state.provider_session_id == command.provider_session_id:
+        # The provider tells the end on the stream and does not list it: listen first.
+        with contextlib.suppress(ProviderFailure):
+            await (await driven.feed()).opened()
     with telemetry.span("provider.close"):
         await _insist(
-            lambda: driven.provider.close(command.provider_session_id, erase=command.erase), driven
+            lambda: driven.provider.close(command.provider_session_id, erase=command.erase),
+            driven,
+            until=lambda state: False,
         )
     return None
 
@@ -125,8 +148,11 @@ async def _dead_letter(command: DeadLetter, driven: Driven, resumed: bool) -> In
     return None
 
 
-async def _insist(call: Callable[[], Awaitable[None]], driven: Driven) -> None:
-    """Call until it works, or trying again is useless: an answered call, a session that is gone."""
+async def _insist(
+    call: Callable[[], Awaitable[None]], driven: Driven, *, until: Callable[[SessionState], bool]
+) -> None:
+    """Call until it works, or trying again is useless: an answered call, a session that is gone, a state such that
+    `until` holds. That is asked before every further try: what was meant for one turn must not hit the next."""
     for attempt in range(TRIES):
         try:
             await call()
@@ -134,7 +160,9 @@ async def _insist(call: Callable[[], Awaitable[None]], driven: Driven) -> None:
         except ProviderFailure as failure:
             if failure.final or failure.lost or attempt == TRIES - 1:
                 return
-            await asyncio.sleep(min(failure.retry_after or 0.5 * 2**attempt, 30.0))
+            wait = min(failure.retry_after or 0.5 * 2**attempt, 30.0)
+        if await driven.until(until, wait):
+            return
 
 
 def failed(turn_id: str, failure: ProviderFailure, driven: Driven) -> Failed:

@@ -21,7 +21,7 @@ from services.agent_worker.watch import Watch
 from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session import decide
-from shared.session.commands import AnyCommand, Open, Send
+from shared.session.commands import AnyCommand, Interrupt, Open, Send
 from shared.session.events import Event
 from shared.session.inputs import DeadlineElapsed, Filed, Input
 from shared.session.policy import RetryPolicy
@@ -261,6 +261,13 @@ class Shell:
         """Whether the turn is on its way to the provider."""
         return any(
             isinstance(command, Send | Open) and command.turn_id == turn_id
+            for command in self._doing.values()
+        )
+
+    def interrupting(self, *, but: str) -> bool:
+        """Whether an interrupt of another turn than `but` is on its way."""
+        return any(
+            isinstance(command, Interrupt) and command.turn_id != but
             for command in self._doing.values()
         )
 

@@ -1,0 +1,110 @@
+"""What survives a worker: the inputs topic, the database, the log, the provider, and the client that asks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from services.agent_worker.fakes.inputs import MemoryInputs
+from services.agent_worker.fakes.provider import MemoryProvider
+from services.agent_worker.fakes.publisher import MemoryPublisher
+from services.agent_worker.fakes.store import MemoryStore
+from services.agent_worker.validate import Record
+from shared.bus.envelope import Envelope, Headers
+from shared.session.events import Event
+from shared.session.inputs import REQUESTS, Filed, TurnRequested
+from tests.builders import BEGINNING
+
+# How often a client looks and how long it waits in between, in virtual time.
+LOOKS, LOOK_SECONDS = 1_200, 0.1
+
+
+class Outside:
+    """One world. To be made inside a running loop, whose time is its clock."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self.topic = MemoryInputs()
+        self.store = MemoryStore(self.clock)
+        self.publisher = MemoryPublisher(self.clock)
+        self.provider = MemoryProvider()
+        self.buried: list[tuple[Record, str]] = []
+        self.asked: list[Filed] = []
+
+    def clock(self) -> datetime:
+        """The beginning of every test, and the loop's time since."""
+        return BEGINNING + timedelta(seconds=self._loop.time() - self._began)
+
+    # ---- what a client does -----------------------------------------------------------------------------------
+
+    def ask(self, *filed: Filed) -> None:
+        """Publish requests."""
+        for one in filed:
+            self.asked.append(one)
+            self.topic.put(*as_record(one))
+
+    async def said(self, kind: str, *, count: int = 1) -> Event:
+        """The `count`-th event of that type (repeats left out), once it is on the log."""
+        await self.until(lambda: len(self._said(kind)) >= count, f"{count} {kind}")
+        return self._said(kind)[count - 1]
+
+    def _said(self, kind: str) -> list[Event]:
+        found = {event.seq: event for event in self.publisher.events if event.type == kind}
+        return [found[seq] for seq in sorted(found)]
+
+    async def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Wait. Raises AssertionError saying `what` was waited for."""
+        for _ in range(LOOKS):
+            if holds():
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+        types = [event.type for event in self.publisher.events]
+        raise AssertionError(f"never came: {what}; said so far: {types}")
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was asked was taken in and nobody holds or awaits a session."""
+        rows = self.store.rows.values()
+        return self.topic.committed == len(self.topic.records) and all(
+            row.owner is None and row.wake_at is None and row.filed == row.head.taken
+            for row in rows
+        )
+
+    @property
+    def due(self) -> bool:
+        """Whether a session could be claimed now."""
+        wake = self.store.next_wake
+        return wake is not None and wake <= self.clock().timestamp()
+
+    @property
+    def meant(self) -> list[str]:
+        """The texts of the turns that were asked for, in order."""
+        requests = [filed.request for filed in self.asked]
+        return [str(r.content) for r in requests if isinstance(r, TurnRequested)]
+
+    @property
+    def received(self) -> list[str]:
+        """The texts of the user messages the provider got, in order."""
+        return [
+            str(content[0]["text"])
+            for session in self.provider.sessions.values()
+            for content in session.messages
+        ]
+
+
+def as_record(filed: Filed) -> tuple[bytes, bytes, Headers]:
+    """Key, value and headers of a request as a publisher writes it."""
+    request = filed.request
+    envelope = Envelope(
+        id=filed.input_id.removeprefix("ce:"),
+        source="/tests",
+        type=next(kind for kind, shape in REQUESTS.items() if type(request) is shape),
+        time=request.at,
+        subject=request.session_id,
+        traceparent=filed.traceparent,
+    )
+    return request.session_id.encode(), msgspec.json.encode(request), envelope.headers()

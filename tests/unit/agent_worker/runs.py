@@ -1,0 +1,60 @@
+"""A play, run: in quiet, or by workers that die or freeze one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+
+from tests.unit.agent_worker import virtual_time
+from tests.unit.agent_worker.effects import Halt, Tempo
+from tests.unit.agent_worker.outcome import Outcome, outcome
+from tests.unit.agent_worker.outside import Outside
+from tests.unit.agent_worker.plays import PLAYS
+from tests.unit.agent_worker.worker import EVEN, Worker, know_tasks
+
+
+@cache
+def quiet(play: str, tempo: Tempo = EVEN) -> tuple[Outcome, tuple[str, ...]]:
+    """What comes of a play when nothing goes wrong, and the effects it took."""
+
+    return crashed(play, (), tempo)
+
+
+def crashed(
+    play: str, halts: Sequence[Halt], tempo: Tempo = EVEN
+) -> tuple[Outcome, tuple[str, ...]]:
+    """What comes of it when the first worker dies at the first halt, the next at the second, and so on; and the
+    effects that the last worker took."""
+
+    async def main() -> tuple[Outcome, tuple[str, ...]]:
+        know_tasks()
+        outside = Outside()
+        workers = await played(outside, play, halts, tempo)
+        return outcome(outside), tuple(workers[-1].effects.done)
+
+    return virtual_time.run(main())
+
+
+async def played(outside: Outside, play: str, halts: Sequence[Halt], tempo: Tempo) -> list[Worker]:
+    """Play it to its end with a worker for each halt and one that stays; answers all of them."""
+    client = asyncio.create_task(_to_the_end(outside, play))
+    workers: list[Worker] = []
+    for n, halt in enumerate((*halts, None)):
+        worker = Worker(outside, f"worker-{n}", halt=halt, tempo=tempo)
+        workers.append(worker)
+        worker.start()
+        over = asyncio.create_task(worker.over())
+        await asyncio.wait((client, over), return_when=asyncio.FIRST_COMPLETED)
+        if client.done():
+            over.cancel()
+            break
+        await over
+        await worker.kill()
+    await client
+    return workers
+
+
+async def _to_the_end(outside: Outside, play: str) -> None:
+    await PLAYS[play](outside)
+    await outside.until(lambda: outside.settled, f"the end of {play}")

@@ -1,0 +1,125 @@
+"""A worker process in memory: intake and drive as `main` joins them, every task of it known, so that it can die."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Coroutine
+from typing import Any
+
+from services.agent_worker.drive import Drive
+from services.agent_worker.intake import Intake
+from services.agent_worker.settings import WorkerSettings
+from services.agent_worker.shell import World
+from services.agent_worker.validate import Record
+from tests.unit.agent_worker.counted import (
+    CountedInputs,
+    CountedProvider,
+    CountedPublisher,
+    CountedStore,
+)
+from tests.unit.agent_worker.effects import Effects, Halt, Tempo
+from tests.unit.agent_worker.outside import Outside
+
+SETTINGS = WorkerSettings(
+    lease_seconds=1.2, poll_seconds=0.3, linger_seconds=0.5, drain_seconds=5.0, concurrency=10
+)
+EVEN = Tempo("even", store=0.002, publisher=0.005, provider=0.02)
+# The other way round: what is asked of the provider is there before the database has said what was asked.
+SLOW_STORE = Tempo("slow_store", store=0.07, publisher=0.03, provider=0.001)
+
+_process: contextvars.ContextVar[set[asyncio.Task[Any]] | None] = contextvars.ContextVar(
+    "process", default=None
+)
+
+
+def know_tasks() -> None:
+    """Have the running loop note of every task which worker's it is."""
+
+    def factory(loop: Any, coro: Any, **more: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=loop, **more)
+        if (tasks := _process.get()) is not None:
+            tasks.add(task)
+            task.add_done_callback(lambda task: _forget(tasks, task))
+        return task
+
+    asyncio.get_running_loop().set_task_factory(factory)
+
+
+def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
+    tasks.discard(task)
+    if not task.cancelled():
+        task.exception()  # heard: a dead process complains to nobody
+
+
+class Worker:
+    """One process. `owner` names it in leases; `halt` says where it stops."""
+
+    def __init__(
+        self, outside: Outside, owner: str, *, halt: Halt | None = None, tempo: Tempo = EVEN
+    ) -> None:
+        self.effects = Effects(halt)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self._outside = outside
+        store = CountedStore(outside.store, self.effects, tempo, lambda: outside.due)
+        world = World(
+            store=store,
+            publisher=CountedPublisher(outside.publisher, self.effects, tempo),
+            provider=CountedProvider(outside.provider, self.effects, tempo),
+            clock=outside.clock,
+            chance=lambda: 0.5,
+            linger=SETTINGS.linger_seconds,
+        )
+        self.drive = Drive(owner, world, SETTINGS)
+        inputs = CountedInputs(outside.topic.member(), self.effects, tempo)
+        self.intake = Intake(
+            inputs,
+            store,
+            bury=self._bury,
+            knows=lambda tenant: tenant != "stranger",
+            news=self.drive.news,
+        )
+        self._loops: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Let it run."""
+        self._loops = [self._begin(self.intake.run()), self._begin(self.drive.run())]
+
+    def _begin(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        def begin() -> asyncio.Task[None]:
+            _process.set(self.tasks)
+            return asyncio.get_running_loop().create_task(coro)
+
+        return contextvars.copy_context().run(begin)
+
+    async def kill(self) -> None:
+        """Throw every task away; what they do while they end reaches nothing outside."""
+        self.effects.dead = True
+        self.effects.going.set()
+        while tasks := set(self.tasks):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Stop as on SIGTERM."""
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self.drive.drain()
+
+    async def over(self) -> None:
+        """Wait until it halts, or raise what ended one of its loops: the process would end with it."""
+        halted = asyncio.create_task(self.effects.halted.wait())
+        await asyncio.wait((halted, *self._loops), return_when=asyncio.FIRST_COMPLETED)
+        if not halted.done():
+            halted.cancel()
+            for task in self._loops:
+                if task.done():
+                    await task
+
+    async def _bury(self, record: Record, reason: str, detail: str) -> None:
+        async def act() -> None:
+            self._outside.buried.append((record, reason))
+
+        await self.effects.do("bury", 0.0, act)

@@ -24,7 +24,7 @@ from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.inputs import GROUP, KafkaInputs, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
-from services.agent_worker.adapters.sql import SqlStore
+from services.agent_worker.adapters.store import store_on
 from services.agent_worker.drive import Drive
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.opening import Openings
@@ -133,7 +133,7 @@ async def _work(
     engine = make_engine(database.database_url.get_secret_value(), pool=database.database_pool)
     stack.push_async_callback(engine.dispose)
     previews = Previews(producer, utcnow)
-    publisher, store = KafkaPublisher(producer, previews, utcnow), SqlStore(engine)
+    publisher, store = KafkaPublisher(producer, previews, utcnow), store_on(engine)
     provider = await stack.enter_async_context(_provider(settings.provider, worker.concurrency))
     world = World(
         store=store,

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.sql import SqlStore
+from services.agent_worker.adapters.store import store_on
 from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.ports import Head, Key, NewInput, Store
 from shared.clock import utcnow
@@ -67,7 +67,7 @@ async def store(engine: AsyncEngine | None) -> Store:
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM worker_inbox"))
         await connection.execute(text("DELETE FROM worker_heads"))
-    return SqlStore(engine)
+    return store_on(engine)
 
 
 def asked(turn_id: str = "t1", key: Key = KEY, content: object = "hello") -> NewInput:
@@ -353,3 +353,34 @@ async def test_files_and_releases_race_and_no_turn_stays_behind(store: Store) ->
     async with asyncio.timeout(30):
         await asyncio.gather(filing(), driving())
     assert taken == [f"turn:t{n}" for n in range(40)]
+
+
+async def test_sessions_written_at_the_same_time_are_each_judged_by_their_own_epoch(
+    store: Store,
+) -> None:
+    keys = [(TENANT, f"many-{number:03}") for number in range(300)]
+    await store.file([asked("t1", key) for key in keys])
+    heads = await store.claim("a", 300, LEASE)
+    stale = {head.key for head in heads[::7]}
+    given = [replace(head, epoch=head.epoch - 1) if head.key in stale else head for head in heads]
+
+    results = await asyncio.gather(*(store.write(head) for head in given), return_exceptions=True)
+
+    for head, result in zip(given, results, strict=True):
+        if head.key in stale:
+            assert isinstance(result, Fenced)
+        else:
+            assert isinstance(result, Head)
+            assert (result.key, result.version) == (head.key, head.version + 1)
+
+
+async def test_sessions_read_at_the_same_time_get_their_own_inputs(store: Store) -> None:
+    keys = [(TENANT, f"many-{number:03}") for number in range(50)]
+    await store.file([asked(f"t{n}", key) for key in keys for n in range(int(key[1][-1]))])
+
+    unread = await asyncio.gather(*(store.unread(key, 0) for key in keys))
+
+    for key, found in zip(keys, unread, strict=True):
+        assert [new.filed.input_id for new in found] == [
+            f"turn:t{n}" for n in range(int(key[1][-1]))
+        ]

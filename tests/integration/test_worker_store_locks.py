@@ -8,7 +8,7 @@ import pytest
 
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.sql import SqlStore
+from services.agent_worker.adapters.store import store_on
 from services.agent_worker.ports import NewInput
 
 pytestmark = pytest.mark.integration
@@ -30,7 +30,7 @@ async def test_filing_for_many_sessions_never_deadlocks_with_the_extension_of_th
     await migrate_async(postgres_url)
     engine = make_engine(postgres_url, pool=8)
     try:
-        store = SqlStore(engine)
+        store = store_on(engine)
         # Claimed backwards, so that the rows do not lie in the order of their keys.
         for new in reversed(_inputs(0)):
             await store.file([new])

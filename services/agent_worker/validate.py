@@ -13,9 +13,6 @@ from shared.errors import Corrupt
 from shared.session.admission import admit
 from shared.session.inputs import REQUESTS, Request, TurnRequested
 
-# What the inbox keeps of an id; a cut one could be taken for another.
-MAX_CE_ID = 256
-
 
 class Record(Struct, frozen=True):
     """A Kafka record, as far as it matters here. `source` is `topic/partition/offset`."""
@@ -59,8 +56,6 @@ def _request(kind: str, value: bytes | None) -> Request:
 
 def _check(request: Request, envelope: Envelope, key: bytes | None) -> None:
     session = request.session_id
-    if len(envelope.id) > MAX_CE_ID:
-        raise Corrupt("bad_header", f"ce_id is longer than {MAX_CE_ID} characters")
     if envelope.subject != session:
         raise Corrupt("subject_mismatch", f"ce_subject is not session_id {session!r}")
     if key != session.encode():

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from shared.errors import Corrupt
 
 SPEC_VERSION = "1.0"
+# Characters. What readers keep of an id; a cut one could be taken for another.
+MAX_ID = 256
 JSON = "application/json"
 Headers = list[tuple[str, bytes]]
 # CloudEvents 1.0 allows none in an attribute (section "Type System"); PostgreSQL takes no zero byte in a text.
@@ -59,8 +61,11 @@ def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
         raise Corrupt(
             "bad_header", f"ce_specversion is {version!r}; this reader knows {SPEC_VERSION}"
         )
+    id = _text(found, "ce_id")
+    if len(id) > MAX_ID:
+        raise Corrupt("bad_header", f"ce_id is longer than {MAX_ID} characters")
     return Envelope(
-        id=_text(found, "ce_id"),
+        id=id,
         source=_text(found, "ce_source"),
         type=_text(found, "ce_type"),
         time=_text(found, "ce_time", needed=False),

@@ -42,6 +42,13 @@ def test_a_header_that_is_no_text_is_named(name: str, value: bytes) -> None:
     assert refused.value.reason == "bad_header"
 
 
+def test_an_id_has_at_most_256_characters() -> None:
+    assert read(headers(ce_id="é".encode() * 256)).id == "é" * 256
+    with pytest.raises(Corrupt, match="ce_id") as refused:
+        read(headers(ce_id=b"i" * 257))
+    assert refused.value.reason == "bad_header"
+
+
 @pytest.mark.parametrize("value", [b"\xff", b"00-\x00", b"", "é".encode()])
 def test_a_traceparent_that_is_no_text_counts_as_none(value: bytes) -> None:
     assert read(headers(traceparent=value)).traceparent == ""

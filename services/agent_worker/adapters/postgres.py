@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.agent_worker.adapters.grouped import Grouped
 from services.agent_worker.adapters.rows import columns_of
 from services.agent_worker.adapters.sql import (
     SqlLeases,
@@ -22,6 +21,7 @@ from services.agent_worker.adapters.sql import (
     inbox_row,
     writing,
 )
+from services.agent_worker.grouped import Grouped
 from services.agent_worker.ports import Head, Key, NewInput, Unread
 from shared.moment import parse
 

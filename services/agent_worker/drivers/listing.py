@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -29,6 +30,12 @@ async def _pages(ask: Any, first: dict[str, Any]) -> AsyncIterator[list[bytes]]:
         if not page.next_page:
             return
         arguments = {**first, "page": page.next_page}
+
+
+def sessions_since(client: AsyncAnthropic, since: datetime) -> AsyncIterator[list[bytes]]:
+    """Pages of the sessions made since then, newest first, archived ones left out."""
+    ask = client.beta.sessions.with_raw_response.list
+    return _pages(ask, {"created_at_gte": since, "limit": 100})
 
 
 def newest_first(

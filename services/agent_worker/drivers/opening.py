@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from typing import Any
 
 from anthropic import AsyncAnthropic, omit
 
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
+from services.agent_worker.drivers.strays import MARK, Strays, mark
 from services.agent_worker.ports import ProviderSession
-from shared.moment import parse
 from shared.session.state import SessionState
 
-# One of the provider's 16 metadata pairs is ours; it is how an orphan is found again.
-MARK = "turnstile"
 MAX_METADATA = 16
-# Sessions looked through for one that a crash left behind: those made since the turn was submitted, newest first.
-MAX_LOOKED_AT = 1_000
 DEFAULT_NAME = "turnstile"
 
 
@@ -35,12 +30,13 @@ class Openings:
         self._environment = environment
         self._model = model
         self._lock = asyncio.Lock()
+        self._strays = Strays(client)
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
         """See Provider.open."""
         try:
             agent, environment = await self._defaults(state)
-            if look and (found := await self._find(state)) is not None:
+            if look and (found := await self._strays.find(state)) is not None:
                 return found
             return await self._create(state, agent, environment)
         except WIRE_ERRORS as error:
@@ -59,23 +55,10 @@ class Openings:
                 timeout=30.0,
             )
         except WIRE_ERRORS as error:
-            if may_have_landed(error) and (found := await self._find(state)) is not None:
+            if may_have_landed(error) and (found := await self._strays.find(state)) is not None:
                 return found
             raise
         return _bound(made)
-
-    async def _find(self, state: SessionState) -> ProviderSession | None:
-        """The newest session of ours that lives: made by a try that was never journaled."""
-        assert state.turn is not None
-        since = parse(state.turn.submitted_at) - timedelta(minutes=10)  # clocks differ
-        looked_at = 0
-        async for session in self._client.beta.sessions.list(created_at_gte=since, limit=100):
-            if session.metadata.get(MARK) == _mark(state) and session.status != "terminated":
-                return _bound(session)
-            looked_at += 1
-            if looked_at >= MAX_LOOKED_AT:
-                break
-        return None
 
     async def _defaults(self, state: SessionState) -> tuple[str, str]:
         async with self._lock:
@@ -131,14 +114,10 @@ def _bound(session: Any) -> ProviderSession:
     return ProviderSession(id=session.id, agent=session.agent.id, model=session.agent.model.id)
 
 
-def _mark(state: SessionState) -> str:
-    return f"{state.tenant_id}/{state.session_id}"
-
-
 def _metadata(state: SessionState) -> dict[str, str]:
     """Ours first: a sixteenth pair of the user's stays with Turnstile only."""
     theirs = list((state.metadata or {}).items())[: MAX_METADATA - 1]
-    return {**dict(theirs), MARK: _mark(state)}
+    return {**dict(theirs), MARK: mark(state)}
 
 
 def _budget(state: SessionState) -> Any:

@@ -1,0 +1,83 @@
+"""Which provider sessions did an earlier try make, and nobody journal? They carry our mark in their metadata.
+
+The API filters sessions by time and not by metadata, so the list is read; after a crash many ask at once, and those
+who ask at the same time share one reading of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from anthropic import AsyncAnthropic
+from msgspec import Struct
+
+from services.agent_worker.drivers.listing import sessions_since
+from services.agent_worker.grouped import Grouped
+from services.agent_worker.ports import ProviderSession
+from shared.moment import parse
+from shared.session.state import SessionState
+
+# One of the provider's 16 metadata pairs is ours; it is how an orphan is found again.
+MARK = "turnstile"
+# Sessions looked through, newest first.
+MAX_LOOKED_AT = 10_000
+CLOCKS_DIFFER = timedelta(minutes=10)
+
+
+class _Model(Struct, frozen=True):
+    id: str = ""
+
+
+class _Agent(Struct, frozen=True):
+    id: str = ""
+    model: _Model = _Model()
+
+
+class _Session(Struct, frozen=True):
+    id: str
+    status: str = ""
+    archived_at: str | None = None
+    metadata: dict[str, str] = {}
+    agent: _Agent = _Agent()
+
+
+_session = msgspec.json.Decoder(_Session)
+Ask = tuple[str, datetime]
+
+
+class Strays:
+    """Finds living sessions by mark. Raises what the SDK raises."""
+
+    def __init__(self, client: AsyncAnthropic) -> None:
+        self._client = client
+        self._asked = Grouped(self._look)
+
+    async def find(self, state: SessionState) -> ProviderSession | None:
+        """The newest session made for `state` since its open turn was submitted."""
+        assert state.turn is not None
+        return await self._asked((mark(state), parse(state.turn.submitted_at) - CLOCKS_DIFFER))
+
+    async def _look(self, asks: Sequence[Ask]) -> list[ProviderSession | None]:
+        wanted, found = {asked for asked, _ in asks}, dict[str, ProviderSession]()
+        looked_at = 0
+        async for page in sessions_since(self._client, min(since for _, since in asks)):
+            for session in map(_session.decode, page):
+                asked = session.metadata.get(MARK, "")
+                if asked in wanted and asked not in found and _lives(session):
+                    model = session.agent.model.id
+                    found[asked] = ProviderSession(session.id, session.agent.id, model)
+            looked_at += len(page)
+            if len(found) == len(wanted) or looked_at >= MAX_LOOKED_AT:
+                break
+        return [found.get(asked) for asked, _ in asks]
+
+
+def mark(state: SessionState) -> str:
+    """What a provider session of `state` carries under MARK."""
+    return f"{state.tenant_id}/{state.session_id}"
+
+
+def _lives(session: _Session) -> bool:
+    return session.status != "terminated" and session.archived_at is None

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from services.agent_worker.ports import Key, NewInput, Store
 from services.agent_worker.validate import Record, validated
-from shared import logs, metrics, telemetry
+from shared import logs, telemetry
 from shared.errors import Corrupt, Transient
 from shared.telemetry import SpanKind
 
@@ -83,8 +83,6 @@ class Intake:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
             else:
-                for new in inputs:
-                    metrics.inc("turnstile_inputs_filed_total", type=new.kind)
                 return news
 
 

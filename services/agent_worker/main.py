@@ -12,6 +12,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.agent_worker import backlog
 from services.agent_worker.adapters.connecting import connected
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.inputs import GROUP, KafkaInputs, burial
@@ -149,7 +151,8 @@ async def _work(
     checks = {"kafka": _kafka_check(producer), "database": _database_check(engine)}
     await stack.enter_async_context(serve_health(health.health_host, health.health_port, checks))
     log.info("started", owner=owner, concurrency=worker.concurrency)
-    await _until(stopping, previews.run, publisher.broken, intake.run, drive.run)
+    loops = (previews.run, publisher.broken, intake.run, drive.run, partial(backlog.report, store))
+    await _until(stopping, *loops)
     log.info("draining")
     await drive.drain()
 

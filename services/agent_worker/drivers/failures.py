@@ -6,6 +6,8 @@ which gateways in between also send); everything that broke on the way, and ever
 
 from __future__ import annotations
 
+import math
+
 import anthropic
 import httpx2
 
@@ -50,8 +52,9 @@ def _message(error: anthropic.APIStatusError) -> str:
 
 
 def _retry_after(error: anthropic.APIStatusError) -> float | None:
-    """Seconds; the HTTP-date form is left to our own policy."""
+    """Seconds; the HTTP-date form, and what is no time at all, are left to our own policy."""
     try:
-        return max(0.0, float(error.response.headers.get("retry-after", "")))
+        seconds = float(error.response.headers.get("retry-after", ""))
     except ValueError:
         return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None

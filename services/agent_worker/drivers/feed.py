@@ -27,6 +27,8 @@ from shared.session.state import SessionState
 KNOWN_RUN = 32
 # After these the provider's queue is empty, whatever was in it (docstring of session.error: "flushed").
 FLUSHES = frozenset({"retries_exhausted", "budget_reached"})
+# At the latest before these an event that was seen queued has its place.
+TAKE_UPS = frozenset({"span.model_request_start", "user.interrupt"})
 CHILD_WAKES = frozenset({"session.thread_created", "session.thread_status_running"})
 ENDS = frozenset({"session.status_terminated", "session.deleted"})
 # A batch is held this long, so that neighbours the stream swapped are recorded in the list's order (seen up to
@@ -143,8 +145,8 @@ class SessionFeed:
         if not self._sieve.knows(head.id):
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)
-            elif head.type == "span.model_request_start" and self._sieve.holds:
-                # What was seen queued is taken up now: its place is before this, and only the list may say so.
+            elif head.type in TAKE_UPS and self._sieve.holds:
+                # What was seen queued is taken up by now: its place is before this, and only the list may say so.
                 await self._catch_up(head.id)
         await self._emit(raw, source="stream")
 

@@ -48,6 +48,8 @@ class FaultGate:
                 session.late_events += 1
             await self._app(scope, receive, send)
         else:
+            if fault.kind == "delay":  # takes effect even when the client is gone by then
+                receive = _again(await _read(receive), receive)
             await strike(fault, self._app, scope, receive, send)
 
     async def _choose(self, scope: Scope, receive: Receive) -> tuple[Fault | None, Receive]:

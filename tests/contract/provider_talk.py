@@ -37,24 +37,29 @@ def new_session() -> str:
 
 
 class Talk:
-    """`heard` are all events that came, in order; `previews` the deltas."""
+    """`heard` are all events that came, in order; `previews` the deltas; `told` the types of the core's events."""
 
     def __init__(self, world: World, session_id: str = "") -> None:
         self.world = world
         self.state = initial(TENANT, session_id or new_session())
         self.heard: list[ProviderEvent] = []
+        self.told: list[str] = []
         self.previews: list[dict[str, Any]] = []
         self._turns = itertools.count(1)
         self._feed: Feed | None = None
+        self._session = ""
 
     @property
     def session(self) -> str:
-        """Id of the provider session."""
-        return self.state.provider_session_id or ""
+        """Id of the provider session, of the last one when it was lost."""
+        self._session = self.state.provider_session_id or self._session
+        return self._session
 
     def take(self, input: Input) -> None:
         """Let the core decide; its commands are the test's to give."""
-        self.state = decide(self.state, input).state
+        decision = decide(self.state, input)
+        self.state = decision.state
+        self.told += [event.type for event in decision.events]
 
     def ask(self, content: Any) -> None:
         """A new turn, as far as the worker's state goes."""
@@ -68,6 +73,7 @@ class Talk:
         made = await self.world.provider.open(self.state, look=look)
         now = rfc3339(utcnow())
         self.take(Bound(provider_session_id=made.id, agent=made.agent, model=made.model, at=now))
+        self._session = made.id
         return made
 
     @asynccontextmanager

@@ -158,10 +158,10 @@ class WireWorld:
         answer = await self._http.post("/_sim/faults", json={"rules": list(rules)})
         assert answer.status_code == 200, answer.text
 
-    async def requests(self, session: str) -> list[tuple[str, str]]:
-        """(method, last part of the path) of every request about a session that was seen, oldest first."""
-        found = (await self._http.get("/_sim/requests")).json()["data"]
-        return [(r["method"], r["path"].rsplit("/", 1)[-1]) for r in found if session in r["path"]]
+    async def made_for(self, session_id: str) -> list[str]:
+        """Ids of the provider sessions made for a session of ours, oldest first."""
+        found = (await self._http.get("/_sim/sessions")).json()["data"]
+        return [s["id"] for s in found if f"/{session_id}" in "".join(s["metadata"].values())]
 
     async def heal(self) -> None:
         await self._http.delete("/_sim/faults")

@@ -226,7 +226,7 @@ async def test_an_interrupt_ends_the_turn(talk: Talk, script: str) -> None:
     await talk.open()
     async with talk.watching(fresh=True):
         await talk.send(f"stop me [[script: {script}]]")
-        await talk.hear("session.status_idle" if script == "confirm" else "user.message")
+        await talk.hear(f"session.status_{'idle' if script == 'confirm' else 'running'}")
         await talk.interrupt()
         assert stop_reason(await ended(talk)) == "end_turn"
     assert [e.type for e in talk.heard].count("user.interrupt") == 1
@@ -234,12 +234,27 @@ async def test_an_interrupt_ends_the_turn(talk: Talk, script: str) -> None:
     await talk.check_all_heard_once()
 
 
+async def test_an_interrupted_turn_is_known_as_one_however_its_message_was_shown(
+    world: World,
+) -> None:
+    """Some messages are shown once without their time, and never again: the list tells when they were taken up."""
+    for _ in range(8):
+        talk = Talk(world)
+        await talk.open()
+        async with talk.watching(fresh=True):
+            await talk.send("stop me [[script: reply hold=1]]")
+            await talk.hear("session.status_running")
+            await talk.interrupt()
+            await talk.hear()
+        assert "turn.interrupted" in talk.told
+        await talk.check_all_heard_once()
+
+
 async def test_an_interrupt_of_nothing_changes_nothing(talk: Talk) -> None:
     await talk.open()
     async with talk.watching(fresh=True):
         await talk.turn("first")
         await talk.interrupt()
-        talk.ask("second")
         assert stop_reason(await talk.turn("second")) == "end_turn"
     assert await talk.sent() == ["first", "second"]
 
@@ -271,7 +286,7 @@ async def test_what_came_while_nobody_listened_comes_first(talk: Talk) -> None:
     await talk.open()
     async with talk.watching(fresh=True):
         await talk.send("bye [[script: tools hold=1]]")
-        await talk.hear("user.message")
+        await talk.hear("session.status_running")
     await talk.world.release(talk.session)
     async with talk.watching():
         await talk.hear()
@@ -284,7 +299,6 @@ async def test_one_who_comes_back_again_and_again_hears_all_once(talk: Talk, scr
     await talk.open()
     for n in range(8):
         async with talk.watching():
-            talk.ask(f"turn {n} [[script: {script}]]")
             await talk.turn(f"turn {n} [[script: {script}]]")
     if "late" in script:
         async with talk.watching():
@@ -321,7 +335,7 @@ async def test_a_session_that_works_is_not_closed_yet(talk: Talk, erase: bool) -
     await talk.open()
     async with talk.watching(fresh=True):
         await talk.send("busy [[script: reply hold=1]]")
-        await talk.hear("user.message")
+        await talk.hear("session.status_running")
         with pytest.raises(ProviderFailure) as caught:
             await talk.world.provider.close(talk.session, erase=erase)
         assert not caught.value.final

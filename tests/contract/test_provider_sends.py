@@ -1,0 +1,306 @@
+"""The worker's Provider on bad days of requests: nothing is sent twice, nothing is taken for sent that was not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.agent_worker.drivers import send
+from services.agent_worker.ports import ProviderFailure
+from shared.session import provider
+from tests.contract.provider_talk import Talk, new_session, stop_reason
+from tests.contract.provider_worlds import (
+    LIST,
+    SEND,
+    MemoryWorld,
+    Refusal,
+    WireWorld,
+    World,
+    wire_world,
+)
+
+pytestmark = pytest.mark.contract
+REFUSALS = [
+    Refusal(429, "rate_limit_error", retry_after=2.5),
+    Refusal(529, "overloaded_error"),
+    Refusal(503, "api_error", retry_after=7.0),
+    Refusal(500, "api_error"),
+    Refusal(409, "conflict_error"),
+    Refusal(401, "authentication_error"),
+]
+CREATE = {"method": "POST", "path": "/v1/sessions$"}
+
+
+@pytest.fixture(scope="module")
+async def wire() -> AsyncIterator[WireWorld]:
+    async with wire_world() as world:
+        yield world
+
+
+@pytest.fixture(params=["memory", "anthropic"])
+async def world(request: pytest.FixtureRequest, wire: WireWorld) -> AsyncIterator[World]:
+    yield MemoryWorld() if request.param == "memory" else wire
+    await wire.heal()
+
+
+@pytest.fixture
+async def healed(wire: WireWorld) -> AsyncIterator[WireWorld]:
+    yield wire
+    await wire.heal()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(send, "SEND_TIMEOUT", 0.3)
+    monkeypatch.setattr(send, "GRACE", (0.0, 0.05, 0.1))
+
+
+# ---- messages -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: str(refusal.status))
+async def test_a_refused_message_is_told_with_the_providers_wish(
+    world: World, refusal: Refusal
+) -> None:
+    talk = Talk(world)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await world.refuse(refusal)
+        with pytest.raises(ProviderFailure) as caught:
+            await talk.send("hello")
+        failure = caught.value
+        assert (failure.reason, failure.retry_after) == (refusal.reason, refusal.retry_after)
+        assert not failure.final
+        assert not failure.lost
+        assert await talk.sent() == []
+        await talk.send("hello", look=True)
+        await talk.hear()
+    assert await talk.sent() == ["hello"]
+
+
+@pytest.mark.parametrize("how", ["land_then_drop", "land_then_respond", "land_then_delay"])
+async def test_a_message_whose_answer_was_lost_is_known_by_looking(world: World, how: str) -> None:
+    talk = Talk(world)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await world.lose_answer(how)
+        await talk.send("only once")
+        assert stop_reason(await talk.hear()) == "end_turn"
+    assert await talk.sent() == ["only once"]
+
+
+@pytest.mark.parametrize("how", ["land_then_drop", "land_then_respond", "land_then_delay"])
+async def test_one_that_could_not_be_looked_for_either_is_found_by_the_next_try(
+    world: World, how: str
+) -> None:
+    talk = Talk(world)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await world.lose_answer(how, blind=True)
+        with pytest.raises(ProviderFailure) as caught:
+            await talk.send("only once [[script: reply hold=1]]")
+        assert not caught.value.final
+        assert not caught.value.lost
+        await world.heal()
+        await talk.send("only once [[script: reply hold=1]]", look=True)
+        await world.release(talk.session)
+        await talk.hear()
+    assert await talk.sent() == ["only once [[script: reply hold=1]]"]
+
+
+@pytest.mark.parametrize("how", ["land_then_drop", "land_then_respond", "land_then_delay"])
+async def test_the_words_of_an_earlier_turn_are_no_proof(healed: WireWorld, how: str) -> None:
+    """The same text was said before and recorded; this one landed, too, and is told from it."""
+    talk = Talk(healed)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("go on")
+        talk.ask("go on")
+        await healed.rules({"match": {**SEND, "times": 1}, "fault": {"kind": "drop"}})
+        with pytest.raises(ProviderFailure):
+            await talk.send("go on")
+        assert await talk.sent() == ["go on"]
+        await healed.lose_answer(how)
+        await talk.send("go on", look=True)
+        await talk.hear()
+    assert await talk.sent() == ["go on"] * 2
+
+
+async def test_a_message_that_never_arrived_is_not_taken_for_sent(healed: WireWorld) -> None:
+    talk = Talk(healed)
+    await talk.open()
+    await healed.rules({"match": {**SEND, "times": 1}, "fault": {"kind": "drop"}})
+    with pytest.raises(ProviderFailure, match="provider_unreachable"):
+        await talk.send("hello")
+    assert await talk.sent() == []
+
+
+async def test_a_message_that_lands_while_it_is_looked_for_is_found(
+    healed: WireWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on its way in when our patience ended: the look-ups take longer than that."""
+    monkeypatch.setattr(send, "GRACE", (0.0, 0.2, 1.0))
+    talk = Talk(healed)
+    await talk.open()
+    slow = {"kind": "delay", "seconds": 0.7}
+    await healed.rules({"match": {**SEND, "times": 1}, "fault": slow})
+    await talk.send("slowly")
+    assert await talk.sent() == ["slowly"]
+
+
+async def test_a_message_the_provider_cannot_take_is_refused_for_good(wire: WireWorld) -> None:
+    talk = Talk(wire)
+    await talk.open()
+    with pytest.raises(ProviderFailure) as caught:
+        await talk.send([{"type": "text", "text": "x"}, {"type": "nonsense"}])
+    assert caught.value.final
+    assert caught.value.reason == "invalid_request_error"
+    assert not caught.value.lost
+
+
+async def test_a_date_as_a_wish_is_left_to_our_own_policy(healed: WireWorld) -> None:
+    talk = Talk(healed)
+    await talk.open()
+    headers = {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    fault = {"kind": "respond", "status": 429, "headers": headers}
+    await healed.rules({"match": {**SEND, "times": 1}, "fault": fault})
+    with pytest.raises(ProviderFailure) as caught:
+        await talk.send("hello")
+    assert caught.value.retry_after is None
+
+
+@pytest.mark.parametrize("wish", ["nan", "inf", "-3", "1e400"])
+async def test_a_wish_that_is_no_time_is_none(healed: WireWorld, wish: str) -> None:
+    talk = Talk(healed)
+    await talk.open()
+    fault = {"kind": "respond", "status": 429, "headers": {"Retry-After": wish}}
+    await healed.rules({"match": {**SEND, "times": 1}, "fault": fault})
+    with pytest.raises(ProviderFailure) as caught:
+        await talk.send("hello")
+    assert caught.value.retry_after in (None, 0.0)
+
+
+# ---- sessions -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [{"kind": "land_then_drop"}, {"kind": "land_then_respond"}])
+async def test_a_session_whose_making_was_not_heard_of_is_adopted(
+    healed: WireWorld, fault: dict[str, str]
+) -> None:
+    await Talk(healed).open()  # the agent and the environment are there
+    await healed.rules({"match": {**CREATE, "times": 1}, "fault": fault})
+    session_id = new_session()
+    made = await Talk(healed, session_id).open()
+    assert (await Talk(healed, session_id).open(look=True)).id == made.id
+    assert len(await healed.made_for(session_id)) == 1
+
+
+async def test_a_session_that_could_not_be_looked_for_is_adopted_by_the_next_try(
+    healed: WireWorld,
+) -> None:
+    await Talk(healed).open()
+    away = {"kind": "respond", "status": 503}
+    await healed.rules(
+        {"match": {**CREATE, "times": 1}, "fault": {"kind": "land_then_drop"}},
+        {"match": {"method": "GET", "path": "/v1/sessions$"}, "fault": away},
+    )
+    talk = Talk(healed)
+    with pytest.raises(ProviderFailure):
+        await talk.open()
+    await healed.heal()
+    made = await talk.open(look=True)
+    assert await healed.made_for(talk.state.session_id) == [made.id]
+
+
+@pytest.mark.parametrize("status", [429, 500, 529])
+async def test_a_session_that_was_refused_is_made_by_the_next_try(
+    healed: WireWorld, status: int
+) -> None:
+    await Talk(healed).open()
+    fault = {"kind": "respond", "status": status, "headers": {"Retry-After": "4"}}
+    await healed.rules({"match": {**CREATE, "times": 1}, "fault": fault})
+    talk = Talk(healed)
+    with pytest.raises(ProviderFailure) as caught:
+        await talk.open()
+    assert caught.value.retry_after == 4.0
+    assert not caught.value.final
+    await talk.open(look=True)
+    assert len(await healed.made_for(talk.state.session_id)) == 1
+
+
+# ---- answers and interrupts -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["land_then_drop", "land_then_respond", "land_then_delay"])
+@pytest.mark.parametrize("script", ["confirm", "custom_tool"])
+async def test_an_answer_that_may_have_landed_is_given_once(
+    healed: WireWorld, script: str, how: str
+) -> None:
+    talk = Talk(healed)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn(f"please [[script: {script}]]")
+        call = talk.state.pending[0].tool_use_id
+        give = talk.confirm if script == "confirm" else talk.answer
+        await healed.lose_answer(how)
+        with pytest.raises(ProviderFailure) as caught:
+            await give(call)
+        assert not caught.value.final
+        await give(call)
+        while talk.state.turn is not None:
+            await talk.hear()
+    given = [e for e in talk.heard if e.type.startswith("user.") and e.type != "user.message"]
+    assert [provider.answered(event.raw) for event in given] == [call]
+
+
+async def test_an_answer_is_not_given_while_it_cannot_be_looked_for(healed: WireWorld) -> None:
+    talk = Talk(healed)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("please [[script: custom_tool]]")
+        call = talk.state.pending[0].tool_use_id
+        fault = {"kind": "respond", "status": 503}
+        await healed.rules({"match": {**LIST, "times": 1}, "fault": fault})
+        with pytest.raises(ProviderFailure, match="api_error"):
+            await talk.answer(call)
+        await talk.answer(call)
+        while talk.state.turn is not None:
+            await talk.hear()
+    await talk.check_all_heard_once()
+
+
+@pytest.mark.parametrize("fault", ["drop", "land_then_drop"])
+async def test_an_interrupt_that_may_have_landed_can_be_sent_again(
+    healed: WireWorld, fault: str
+) -> None:
+    talk = Talk(healed)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send("stop me [[script: reply hold=1]]")
+        await talk.hear("session.status_running")
+        await healed.rules({"match": {**SEND, "times": 1}, "fault": {"kind": fault}})
+        with pytest.raises(ProviderFailure) as caught:
+            await talk.interrupt()
+        assert not caught.value.final
+        await talk.interrupt()
+        await talk.hear()
+    assert talk.state.turn is None
+
+
+@pytest.mark.parametrize("status", [500, 429])
+async def test_a_session_is_closed_by_the_next_try(healed: WireWorld, status: int) -> None:
+    talk = Talk(healed)
+    await talk.open()
+    fault = {"kind": "respond", "status": status}
+    for path in ("archive$", f"{talk.session}$"):
+        method = "POST" if path == "archive$" else "DELETE"
+        match = {"method": method, "path": path, "times": 1}
+        await healed.rules({"match": match, "fault": fault})
+        with pytest.raises(ProviderFailure) as caught:
+            await healed.provider.close(talk.session, erase=True)
+        assert not caught.value.final
+    await healed.provider.close(talk.session, erase=True)
+    with pytest.raises(ProviderFailure) as caught:
+        await talk.send("gone?")
+    assert caught.value.lost

@@ -30,21 +30,20 @@ LEGS: dict[str, Callable[[Options], Awaitable[Result]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when every leg was measured, whatever it came to; 1 when one could not be."""
     asked = _parser().parse_args(arguments)
+    legs = list(dict.fromkeys(asked.leg or LEGS))
     try:
-        results = asyncio.run(_all(asked))
-    except (StackError, ChildError) as error:
-        _say(f"error: {error}")
-        return 1
+        results = asyncio.run(_all(legs, asked))
     except (KeyboardInterrupt, asyncio.CancelledError):
         _say("stopped")
         return 130
     if asked.json is not None:
         asked.json.write_text(json.dumps([result.as_json() for result in results], indent=2))
     sys.stdout.write((markdown if asked.markdown else plain)(results) + "\n")
-    return 0
+    return 0 if len(results) == len(legs) else 1
 
 
-async def _all(asked: argparse.Namespace) -> list[Result]:
+async def _all(legs: Sequence[str], asked: argparse.Namespace) -> list[Result]:
+    """The results of the legs that could be measured; why another could not be is said."""
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -52,10 +51,14 @@ async def _all(asked: argparse.Namespace) -> list[Result]:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     _say(f"{os.cpu_count()} cores, load before {load}; quiet machines give better figures")
     results = []
-    for leg in dict.fromkeys(asked.leg or LEGS):
+    for leg in legs:
         _say(f"{leg}:")
         began = time.monotonic()
-        result = await LEGS[leg](options)
+        try:
+            result = await LEGS[leg](options)
+        except (StackError, ChildError) as error:
+            _say(f"{leg}: not measured: {error}")
+            continue
         results.append(result)
         _say(f"{leg}: ratio {result.ratio:.2f} after {time.monotonic() - began:.0f} s")
     return results
@@ -69,9 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("leg", nargs="*", type=_leg, metavar="leg", help=f"{', '.join(LEGS)} (default: all)")
-    add("--seconds", type=_positive, default=5.0, help="of one round of one side (default 5)")
-    add("--rounds", type=int, default=3, choices=range(1, 21), metavar="N",
-        help="of each side, in turns; medians are reported (default 3)")  # fmt: skip
+    add("--seconds", type=_positive, default=4.0,
+        help="of one round of one side, roughly (default 4); in leg sessions a round is 1,000 turns")  # fmt: skip
+    add("--rounds", type=int, choices=range(1, 21), metavar="N",
+        help="of each side, in turns; medians are reported (default 3, in leg sessions 2)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the results there as JSON too")
     add("--markdown", action="store_true", help="print the table as Markdown")
     add("--profile", type=Path, metavar="DIR",

@@ -18,6 +18,7 @@ from infra.local.ports import free_ports
 from shared.bus.topics import Topic
 
 CONNECTIONS = 32
+ROUNDS = 3
 TARGET = 0.8
 TOPIC = Topic("bench.accept", "what the bare program accepts", "bench", "nobody", 3_600_000)
 TEXT = "Please compare these two offers for me and say which one is better, and why. " * 5
@@ -40,7 +41,7 @@ async def measure(options: Options) -> Result:
         for side in urls:
             await _press(parts, urls[side], WARM_UP_S)
         found: dict[str, list[dict[str, Any]]] = {"ours": [], "bare": []}
-        for _ in range(options.rounds):
+        for _ in range(options.rounds or ROUNDS):
             for side in urls:
                 found[side].append(await _round(parts, side, urls[side], pids[side], options))
     return _result(found)

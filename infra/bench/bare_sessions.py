@@ -1,6 +1,6 @@
 """The barest program that talks to agents: the SDK, one raw stream a session, send, wait for idle.
 
-A program: order `{base_url, sessions, turns, text, previews}`; answer `{turns, seconds, p50_ms,
+A program: order `{base_url, sessions, turns, text}`; answer `{turns, seconds, p50_ms,
 p99_ms, cpu_seconds}`. It keeps nothing, survives nothing and counts nothing but idles.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import uvloop
-from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient, omit
+from anthropic import AsyncAnthropic, DefaultAsyncHttpxClient
 from httpx2 import Limits
 
 from infra.bench.child import answer, order
@@ -39,9 +39,8 @@ async def talk(client: Any, agent: str, environment: str, told: dict[str, Any]) 
     """One conversation; the seconds of each turn."""
     made = await client.beta.sessions.create(agent=agent, environment_id=environment)
     events = client.beta.sessions.events
-    deltas = ["agent.message", "agent.thinking"] if told["previews"] else omit
     seconds = []
-    async with events.with_streaming_response.stream(made.id, event_deltas=deltas) as stream:
+    async with events.with_streaming_response.stream(made.id) as stream:
         lines = stream.iter_lines()
         for number in range(told["turns"]):
             began = time.perf_counter()

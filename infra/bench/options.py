@@ -10,9 +10,10 @@ from infra.local.part import Say
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`seconds`: roughly how long one round of one side lasts; `rounds`: how many of each side."""
+    """`seconds`: roughly how long one round of one side lasts; `rounds`: how many of each side, where
+    somebody has asked for a number."""
 
     seconds: float
-    rounds: int
+    rounds: int | None
     say: Say
     profiler: Profiler

@@ -22,6 +22,7 @@ from infra.bench.wire import Wire
 from infra.kafka.topics import create_topics
 from shared.bus.topics import Topic
 
+ROUNDS = 3
 TARGET = 3.0
 TOPIC = Topic("bench.roundtrip", "round trips", "bench", "bench", 3_600_000, partitions=1)
 SESSION = "bench-overhead"
@@ -62,7 +63,7 @@ async def _both(
 ) -> tuple[list[float], list[float]]:
     submitted: list[float] = []
     trips: list[float] = []
-    until = time.monotonic() + options.seconds * options.rounds
+    until = time.monotonic() + options.seconds * (options.rounds or ROUNDS)
     while len(submitted) < FEWEST or (time.monotonic() < until and len(submitted) < MOST):
         submitted.append(await _turn(client, len(submitted) + 1))
         await asyncio.sleep(PAUSE_S)

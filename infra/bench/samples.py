@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,6 +36,17 @@ def records(count: int, tenant: str, began: datetime, chance: random.Random) -> 
                 return
             made += 1
             yield event.session_id.encode(), _encode(event), _headers(event)
+
+
+def renamed(some: Iterable[Record], old: str, new: str) -> Iterator[Record]:
+    """The same records for another tenant: far cheaper than making them anew.
+
+    `old` must be a text that occurs nowhere but in the tenant's name and in what is made of it.
+    """
+    was, now = old.encode(), new.encode()
+    for key, value, headers in some:
+        changed = [(name, text.replace(was, now)) for name, text in headers]
+        yield key.replace(was, now), value.replace(was, now), changed
 
 
 def _session(session_id: str, tenant: str, at: datetime, chance: random.Random) -> Iterator[Event]:

@@ -33,11 +33,12 @@ from shared.moment import parse, rfc3339
 from shared.session.events import Turn, read_event
 from shared.session.inputs import TurnRequested
 
+ROUNDS = 2
 TARGET = 1.0
 SESSIONS, TURNS = 200, 5
 TEXT = "[[script: reply]] What do you make of this, and what would you do next? Turn"
-IN_TIME_S = 180.0
-SIDES = ("ours", "bare", "bare with previews")
+IN_TIME_S = 90.0
+SIDES = ("ours", "bare")
 _ENDED = re.compile(r'^turnstile_turns_ended_total\{[^}]*status="completed"[^}]*\} (\S+)$', re.M)
 
 
@@ -59,12 +60,12 @@ async def measure(options: Options) -> Result:
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(running(ground, options.say, options.profiler))
         worker = await stack.enter_async_context(parts.service("agent-worker-1"))
-        for number, side in product(range(options.rounds), SIDES):
+        for number, side in product(range(options.rounds or ROUNDS), SIDES):
             await parts.rest()
             if side == "ours":
                 done = await _ours(parts, worker, number)
             else:
-                done = await _bare(parts, previews=side != "bare")
+                done = await _bare(parts)
             found[side].append(done)
             options.say(f"  {side}: {done.rate:.0f} turns/s")
     return _result(found)
@@ -90,7 +91,7 @@ async def _ours(parts: Parts, worker: int, number: int) -> Round:
     return Round(count / seconds, spread, *(1000 * used / count for used in cpu))
 
 
-async def _bare(parts: Parts, *, previews: bool) -> Round:
+async def _bare(parts: Parts) -> Round:
     simulator = parts.pid("simulator")
     used = cpu_seconds(simulator)
     told = {
@@ -98,7 +99,6 @@ async def _bare(parts: Parts, *, previews: bool) -> Round:
         "sessions": SESSIONS,
         "turns": TURNS,
         "text": TEXT,
-        "previews": previews,
     }
     facts = await child.run("infra.bench.bare_sessions", told, IN_TIME_S)
     count = facts["turns"]
@@ -176,9 +176,7 @@ def _result(found: dict[str, list[Round]]) -> Result:
         f"{of(side, lambda d: d.provider_cpu_ms):.1f})"
         for side in SIDES
     )
-    wide = rates["bare with previews"]
     per_side = (d.rate for d in found["ours"]), (d.rate for d in found["bare"])
-    ratio = f"ratio {rates['ours'] / wide:.2f}"
     return Result(
         leg="sessions",
         unit="turns/s",
@@ -189,7 +187,6 @@ def _result(found: dict[str, list[Round]]) -> Result:
         bare_ms=spreads["bare"],
         notes=[
             rounds_of(*per_side, "turns/s"),
-            f"bare with the token deltas that ours reads: {wide:.0f} turns/s, {ratio}",
             f"CPU a turn: {cpu}",
         ],
     )

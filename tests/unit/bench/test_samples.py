@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from infra.bench.kafka_log import Record
-from infra.bench.samples import EVENTS, TURNS, records
+from infra.bench.samples import EVENTS, TURNS, records, renamed
 from shared.bus import envelope as envelopes
 from shared.moment import parse
 from shared.session.events import DATA, Event, read_event
@@ -78,3 +78,7 @@ def test_data_is_ours_or_shaped_like_the_provider_s() -> None:
 def test_they_are_of_a_real_size() -> None:
     sizes = [len(value) for _, value, _ in made(MANY)]
     assert 400 < sum(sizes) / len(sizes) < 1_500
+
+
+def test_renamed_records_are_those_of_the_other_tenant() -> None:
+    assert list(renamed(made(MANY, "a-tenant"), "a-tenant", "another")) == made(MANY, "another")

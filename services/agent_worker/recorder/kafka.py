@@ -12,7 +12,7 @@ from shared.settings import KafkaSettings
 
 TOPIC = EVENTS.name
 GROUP = "turnstile.recorder"
-CLIENT_ID = "turnstile-recorder"
+CLIENT_ID = "recorder"
 # Prefetched data: per partition and in all. The next batch is read while one is inserted.
 PARTITION_FETCH_BYTES = 2 * 1024 * 1024
 FETCH_BYTES = 16 * 1024 * 1024

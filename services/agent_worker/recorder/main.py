@@ -31,7 +31,7 @@ from shared.clock import utcnow
 from shared.health import Check, serve_health
 from shared.settings import ArchiveSettings, HealthSettings, KafkaSettings, TelemetrySettings
 
-SERVICE = "turnstile-recorder"
+SERVICE = "recorder"
 STOPPED, BROKEN, MISCONFIGURED, BRAKED = 0, 1, 2, 3
 
 log = logs.get("recorder")

@@ -6,8 +6,8 @@ is handed on as it is. The rest of the house passes texts around and never sees 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from types import TracebackType
 
@@ -25,7 +25,7 @@ from shared.span_export import ClickHouseSpans
 from shared.span_light import LightTracer
 from shared.span_names import SpanName
 from shared.span_queue import SpanQueue
-from shared.traceparent import read, write
+from shared.traceparent import NOTHING, read, write
 
 __all__ = [
     "Attributes",
@@ -34,11 +34,13 @@ __all__ = [
     "SpanKind",
     "Telemetry",
     "begin",
+    "note",
     "record",
     "span",
     "start",
     "trace_id_of",
     "traceparent",
+    "under",
 ]
 
 Attributes = Mapping[str, str | int | float | bool]
@@ -212,6 +214,35 @@ def begin(
 ) -> Running:
     """A span from `start` (aware) until it is ended; others may hang below its `traceparent` meanwhile."""
     return Running(_start(name, parent, kind, attributes, links, start))
+
+
+class _Follower(trace.NonRecordingSpan):
+    """A span that stands for whichever one `parent` names when it is asked."""
+
+    def __init__(self, parent: Callable[[], str]) -> None:
+        super().__init__(NOTHING)
+        self._parent = parent
+
+    def get_span_context(self) -> trace.SpanContext:
+        return read(self._parent())
+
+
+@contextmanager
+def under(parent: Callable[[], str]) -> Iterator[None]:
+    """Spans begun inside without a parent, also by tasks and libraries, hang below what `parent` answers then.
+
+    For work that outlasts the spans it is done for, such as one stream for many turns. "" means a new trace.
+    """
+    token = attach(trace.set_span_in_context(_Follower(parent)))
+    try:
+        yield
+    finally:
+        detach(token)
+
+
+def note(attributes: Attributes) -> None:
+    """Add attributes to the current span, if there is one that is kept."""
+    trace.get_current_span().set_attributes(dict(attributes))
 
 
 def traceparent() -> str:

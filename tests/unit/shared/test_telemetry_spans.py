@@ -158,6 +158,25 @@ def test_spans_of_libraries_nest_in_ours(kept: Kept) -> None:
     assert write(theirs.parent) == ours
 
 
+def test_spans_of_long_work_hang_below_what_it_is_done_for_by_then(kept: Kept) -> None:
+    parents = [PARENT]
+    with telemetry.under(lambda: parents[-1]):
+        with telemetry.span("provider.reconcile"):
+            pass
+        parents.append("")
+        with telemetry.span("provider.reconcile"):
+            telemetry.note({"turnstile.reconcile.found": 3})
+    first, second = kept.spans()
+    assert first.parent == read(PARENT)
+    assert second.parent is None
+    assert (second.attributes or {})["turnstile.reconcile.found"] == 3
+    assert telemetry.traceparent() == ""
+
+
+def test_a_note_without_a_span_goes_nowhere() -> None:
+    telemetry.note({"turnstile.adopted": True})
+
+
 def test_a_second_start_replaces_the_first(kept: Kept) -> None:
     second = Kept()
     trace.get_tracer("com.example.other").start_span("late").end()

@@ -151,7 +151,11 @@ HISTOGRAMS: dict[HistogramName, About] = {
     "turnstile_http_request_seconds": About(
         "From the request's first byte to the answer's last", ("method", "route"), SECONDS
     ),
-    "turnstile_publish_seconds": About("From send to Kafka's acknowledgement", ("topic",), SECONDS),
+    "turnstile_publish_seconds": About(
+        "From send to Kafka's acknowledgement: of an input, of the events of one write",
+        ("topic",),
+        SECONDS,
+    ),
     "turnstile_turn_seconds": About("From submitted to ended", ("status",), LONG_SECONDS),
     "turnstile_turn_queue_seconds": About("From submitted to started", (), LONG_SECONDS),
     "turnstile_turn_first_token_seconds": About(

@@ -74,6 +74,14 @@ def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
     )
 
 
+def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:
+    """The `traceparent` of a record that need not be one of ours; "" when there is none or it is no text."""
+    found = (
+        value for name, value in headers if name.lower() == "traceparent" and value is not None
+    )
+    return _printable(next(found, b""))
+
+
 def _text(headers: Mapping[str, bytes], name: str, *, needed: bool = True) -> str:
     raw = headers.get(name, b"")
     if not raw and needed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,6 +16,7 @@ from shared import logs, metrics
 from shared.bus import topics
 from shared.bus.envelope import Envelope, Headers, dead_letter
 from shared.clock import Clock
+from shared.dead_span import dead_span
 from shared.moment import rfc3339
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed
@@ -43,7 +45,7 @@ class KafkaPublisher:
     async def say(self, events: Sequence[Event], parent_of: Callable[[Event], str]) -> None:
         """See Publisher.say. While the log is away it tries for ever: the row holds what was not said. Raises
         KafkaError when the producer is beyond repair (see `broken`) or an event larger than the log takes."""
-        wait = FIRST_WAIT
+        wait, began = FIRST_WAIT, time.perf_counter()
         left = list(events)
         while left:
             said, error = await self._send_all(left, parent_of)
@@ -54,6 +56,8 @@ class KafkaPublisher:
                 log.warning("events_not_said", error=type(error).__name__, events=len(left))
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
+        seconds = time.perf_counter() - began
+        metrics.observe("turnstile_publish_seconds", seconds, topic=topics.EVENTS.name)
 
     async def broken(self) -> None:
         """Wait until the producer can never send again, then raise: only a new process has a new producer."""
@@ -148,8 +152,9 @@ async def bury(
     reason: str,
 ) -> None:
     """Put a record into the dead letters; returns once the log has it. Raises KafkaError or TimeoutError."""
-    sent = producer.send_and_wait(topics.DEAD.name, key=key, value=value, headers=headers)
-    await asyncio.wait_for(sent, 30.0)
+    with dead_span(headers, reason):
+        sent = producer.send_and_wait(topics.DEAD.name, key=key, value=value, headers=headers)
+        await asyncio.wait_for(sent, 30.0)
     metrics.inc("turnstile_dead_letters_total", topic=topics.INPUTS.name, reason=reason)
 
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from aiokafka.errors import MessageSizeTooLargeError
 
 from services.agent_worker.recorder.batch import Letter
-from services.agent_worker.recorder.ports import Out
+from services.agent_worker.recorder.ports import Out, Record
 from shared import logs, metrics
 from shared.bus.envelope import Headers, dead_letter
 from shared.bus.topics import DEAD
 from shared.clock import Clock
+from shared.dead_span import dead_span
 from shared.moment import rfc3339
 
 log = logs.get("recorder")
@@ -36,7 +37,11 @@ class DeadLetters:
             )
 
     async def _send(self, letter: Letter) -> None:
-        record, headers = letter.record, self._headers(letter)
+        headers = self._headers(letter)
+        with dead_span(headers, letter.reason):
+            await self._send_whole(letter.record, headers)
+
+    async def _send_whole(self, record: Record, headers: Headers) -> None:
         try:
             await self._producer.send_and_wait(
                 DEAD.name, value=record.value, key=record.key, headers=headers

@@ -115,13 +115,15 @@ class FakeLog:
 
 
 class FakeWriter:
-    """Keeps bodies and tokens; `answers` are raised in turn, values in `refuses` are refused."""
+    """Keeps bodies and tokens; `answers` are raised in turn, values in `refuses` are refused. What was inserted is
+    not inserted again under the same token."""
 
     def __init__(self, *answers: Exception, refuses: Collection[bytes] = ()) -> None:
         self.answers = list(answers)
         self.refuses = set(refuses)
         self.tokens: list[str] = []
         self.rows: list[bytes] = []
+        self._landed: set[str] = set()
 
     def insert(self, body: bytes, token: str) -> None:
         self.tokens.append(token)
@@ -130,4 +132,6 @@ class FakeWriter:
         lines = body.split(b"\n")
         if self.refuses & set(lines):
             raise Refused(117, "a bad row")
-        self.rows += lines
+        if token not in self._landed:
+            self._landed.add(token)
+            self.rows += lines

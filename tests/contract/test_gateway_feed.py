@@ -1,0 +1,135 @@
+"""One suite for what the gateway's projector reads: in memory and on Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from services.gateway.adapters import kafka_consumers
+from services.gateway.adapters.kafka_consumers import KafkaFeed
+from services.gateway.adapters.memory import MemoryFeed
+from services.gateway.ports import Feed, Record
+from shared.bus.topics import EVENTS, INPUTS
+from shared.settings import KafkaSettings
+
+pytestmark = pytest.mark.contract
+HEADERS = [("ce_id", b"e1")]
+_sessions = itertools.count(1)
+
+
+class Bus(Protocol):
+    """The two topics, and the feed of one process."""
+
+    @property
+    def feed(self) -> Feed: ...
+    async def put(self, topic: str, key: bytes, *values: bytes) -> None: ...
+
+
+class MemoryBus:
+    def __init__(self) -> None:
+        self.feed = MemoryFeed()
+
+    async def put(self, topic: str, key: bytes, *values: bytes) -> None:
+        for value in values:
+            offset = len(self.feed.batches)
+            self.feed.batches.append([Record(topic, 0, offset, key, value, HEADERS, 1)])
+
+
+class KafkaBus:
+    def __init__(self, bootstrap: str) -> None:
+        self.feed = KafkaFeed(KafkaSettings(kafka_bootstrap=bootstrap))
+        self._bootstrap = bootstrap
+
+    async def put(self, topic: str, key: bytes, *values: bytes) -> None:
+        async with AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all") as producer:
+            for value in values:
+                await producer.send_and_wait(topic, value, key=key, headers=HEADERS)
+
+
+@pytest.fixture
+def key() -> bytes:
+    """A session nobody else speaks of."""
+    return b"ses_feed_%d" % next(_sessions)
+
+
+@pytest.fixture(params=["memory", "kafka"])
+async def bus(
+    request: pytest.FixtureRequest, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bus]:
+    if request.param == "memory":
+        yield MemoryBus()
+        return
+    monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
+    real = KafkaBus(kafka_bootstrap)
+    yield real
+    await real.feed.stop()
+
+
+async def read(feed: Feed, key: bytes, count: int) -> list[Record]:
+    """`count` records of one session; other tests' are passed over."""
+    found: list[Record] = []
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            found += [record for record in await feed.batch(0.2) if record.key == key]
+    return found
+
+
+def values(records: Sequence[Record]) -> list[bytes]:
+    return [record.value for record in records]
+
+
+async def test_inputs_and_events_are_fed_in_order_by_topic(bus: Bus, key: bytes) -> None:
+    await bus.put(INPUTS.name, key, b"i1", b"i2")
+    await bus.put(EVENTS.name, key, b"e1", b"e2", b"e3")
+    records = await read(bus.feed, key, 5)
+    by_topic = {
+        name: values([r for r in records if r.topic == name]) for name in (INPUTS.name, EVENTS.name)
+    }
+    assert by_topic == {INPUTS.name: [b"i1", b"i2"], EVENTS.name: [b"e1", b"e2", b"e3"]}
+    assert all(list(record.headers) == HEADERS and record.at_ms > 0 for record in records)
+
+
+async def test_nothing_is_fed_when_there_is_nothing_more(bus: Bus, key: bytes) -> None:
+    await bus.put(EVENTS.name, key, b"e1")
+    await read(bus.feed, key, 1)
+    async with asyncio.timeout(10):
+        while await bus.feed.batch(0.05):
+            pass
+
+
+async def test_what_was_not_committed_is_fed_again_after_a_rewind(bus: Bus, key: bytes) -> None:
+    await bus.put(EVENTS.name, key, b"e1")
+    await read(bus.feed, key, 1)
+    await bus.feed.commit()
+    await bus.put(EVENTS.name, key, b"e2", b"e3")
+    first = await read(bus.feed, key, 2)
+    await bus.feed.rewind()
+    assert values(await read(bus.feed, key, 2)) == values(first) == [b"e2", b"e3"]
+
+
+async def test_the_next_process_goes_on_where_was_committed(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch, key: bytes
+) -> None:
+    monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
+    bus = KafkaBus(kafka_bootstrap)
+    await bus.put(EVENTS.name, key, b"e1")
+    await read(bus.feed, key, 1)
+    await bus.feed.commit()
+    await bus.put(EVENTS.name, key, b"e2")
+    await read(bus.feed, key, 1)
+    await bus.feed.stop()
+    second = KafkaFeed(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+    assert values(await read(second, key, 1)) == [b"e2"]
+    await second.stop()
+
+
+async def test_a_rewind_before_anything_is_harmless(bus: Bus, key: bytes) -> None:
+    await bus.feed.rewind()
+    await bus.put(INPUTS.name, key, b"i1")
+    assert values(await read(bus.feed, key, 1)) == [b"i1"]

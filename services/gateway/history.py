@@ -13,7 +13,8 @@ from datetime import UTC, datetime, timedelta
 
 from services.gateway.live import Live
 from services.gateway.ports import Archive, Entry, Log, ReadModel, SessionKey
-from shared import logs
+from shared import logs, telemetry
+from shared.clock import utcnow
 from shared.errors import Transient
 from shared.moment import parse
 
@@ -52,6 +53,16 @@ class History:
     async def read(self, key: SessionKey, after: int, until: int) -> AsyncIterator[Entry]:
         """Events `after` + 1 … `until`, in order. Raises Hole."""
         walk = _Walk(after)
+        # Never current: whoever iterates has a context of its own.
+        reading = telemetry.begin("history.read", parent="", start=utcnow())
+        try:
+            async for entry in self._joined(key, walk, until):
+                yield entry
+        finally:
+            read = {"turnstile.after": after, "turnstile.events": walk.last - after}
+            reading.end(utcnow(), attributes=read, error=walk.hole)
+
+    async def _joined(self, key: SessionKey, walk: _Walk, until: int) -> AsyncIterator[Entry]:
         away: Transient | None = None
         async for entry in _inside(walk, until, self._ring(key, walk.last)):
             yield entry
@@ -70,6 +81,7 @@ class History:
                 if taken := walk.take(found, until):
                     yield taken
         if walk.last < until:
+            walk.hole = "history_unavailable"
             raise Hole(key, walk.last, str(away) if away else "it is on its way to the archive")
 
     async def _archived(self, key: SessionKey, walk: _Walk, until: int) -> AsyncIterator[Entry]:
@@ -114,6 +126,7 @@ class _Walk:
         self.last = last
         self.at: str | None = None
         self.held = False
+        self.hole: str | None = None
 
     def take(self, entry: Entry, until: int) -> Entry | None:
         if entry.seq <= self.last or entry.seq > until:

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,6 +54,8 @@ class Rooms:
     max_waiting: int
 
 
+# FastAPI's own spans would begin a second trace for each request, probes included; the front traces and counts.
+NO_SECOND_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
@@ -60,6 +63,7 @@ def build(rooms: Rooms, keys: Keys, lifespan: Lifespan | None = None) -> ASGIApp
     """The gateway as an ASGI application."""
     app = FastAPI(
         title=TITLE,
+        telemetry=NO_SECOND_TELEMETRY,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

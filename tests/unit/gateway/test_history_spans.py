@@ -36,7 +36,10 @@ async def test_a_read_for_a_request_is_below_the_requests_span() -> None:
             desk.publish(1)
             found = await client.get("/v1/sessions/ses_1/replay?speed=0")
             assert found.status_code == 200
+            await client.get("/readyz")
+        names = [span.name for span in kept.spans()]
         request = kept.one("GET /v1/sessions/{session_id}/replay")
+        assert names == ["history.read", request.name]
         assert parent_of(kept.one("history.read")) == text_of(request)
 
 

@@ -60,9 +60,10 @@ class Drive:
     async def _claims(self) -> None:
         while True:
             room = self._settings.concurrency - len(self._tasks)
+            until = self._lease_end()
             claimed = await self._claim(min(room, 100)) if room > 0 else []
             for head in claimed:
-                self._take(head)
+                self._take(head, until)
             if len(claimed) < 100:
                 self._due.clear()
                 with contextlib.suppress(TimeoutError):
@@ -80,12 +81,13 @@ class Drive:
             metrics.inc("turnstile_leases_claimed_total", len(heads))
         return heads
 
-    def _take(self, head: Head) -> None:
-        """Run a shell for a claimed session. Our own lease may have run out and been claimed again by ourselves:
-        then the older shell is fenced off, and stopped here."""
+    def _take(self, head: Head, until: float) -> None:
+        """Run a shell for a session that was claimed until then. Our own lease may have run out and been claimed
+        again by ourselves: then the older shell is fenced off, and stopped here."""
         if (older := self._tasks.pop(head.key, None)) is not None:
             older.cancel()
         shell = Shell(head, self._world)
+        shell.hold(until)
         self._shells[head.key] = shell
         task = asyncio.create_task(self._run(shell))
         self._tasks[head.key] = task
@@ -112,14 +114,20 @@ class Drive:
 
     # ---- leases -----------------------------------------------------------------------------------------------
 
+    def _lease_end(self) -> float:
+        """When a lease that is asked for now runs out, by the loop's clock: early rather than late."""
+        return asyncio.get_running_loop().time() + self._settings.lease_seconds
+
     async def _extend(self) -> None:
         """Keep the leases; stop shells whose lease is gone, let go of sessions that have a lease and no shell."""
-        driven = dict(self._shells)
+        driven, until = dict(self._shells), self._lease_end()
         mine = await self._world.store.extend(self._owner, self._settings.lease_seconds)
         for key in driven.keys() - mine:
             if self._shells.get(key) is driven[key] and not driven[key].released:
                 log.warning("lease_lost", tenant_id=key[0], session_id=key[1])
                 self._tasks[key].cancel()
+        for key in driven.keys() & mine:
+            driven[key].hold(until)
         # One just claimed has no shell for a moment: only what was seen twice is really alone.
         alone = mine - driven.keys() - self._shells.keys()
         for key in alone & self._alone:

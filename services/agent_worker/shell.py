@@ -9,6 +9,7 @@ tells the next one what may not have been said and what may not have been done.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from services.agent_worker.ports import Feed, Head, Provider, Publisher, Store
 from services.agent_worker.trace import TurnTrace
 from services.agent_worker.watch import Watch
 from shared.clock import Clock
+from shared.errors import Fenced
 from shared.moment import rfc3339
 from shared.session import decide
 from shared.session.commands import AnyCommand, Interrupt, Open, Send
@@ -60,6 +62,7 @@ class Shell:
         self._poked = True
         self._stopping = False
         self._broken: BaseException | None = None
+        self._held_until = math.inf
 
     async def run(self) -> None:
         """Drive until there is nothing to do, then release the session.
@@ -80,6 +83,15 @@ class Shell:
             await self._world.store.release(head, self._due_at())
         finally:
             await self._cease()
+
+    def hold(self, until: float) -> None:
+        """The lease lasts until then, by the loop's clock; nothing is asked of the provider later than that."""
+        self._held_until = until
+
+    def fail(self, error: BaseException) -> None:
+        """End the drive by raising `error`."""
+        self._broken = error
+        self._news.set()
 
     def poke(self) -> None:
         """There may be new inputs in the inbox."""
@@ -190,7 +202,7 @@ class Shell:
         if task.cancelled():
             return  # stays in `_doing`, and so in the row: the next driver looks whether it happened
         if (error := task.exception()) is not None:
-            self._broken = error
+            self.fail(error)
         del self._doing[task]
         if self._watch is not None:
             self._watch.tell()
@@ -225,7 +237,13 @@ class Shell:
 
     @property
     def provider(self) -> Provider:
-        """The provider's driver."""
+        """The provider's driver, to be taken for one call at once. Raises Fenced when the lease has run out.
+
+        The provider knows no epochs: a process that stood still for longer than its lease could send what the next
+        driver has sent already. This leaves only a call that was on its way when the process stopped.
+        """
+        if asyncio.get_running_loop().time() >= self._held_until:
+            raise Fenced(f"{self.head.key}: the lease ran out, somebody else may ask the provider")
         return self._world.provider
 
     @property

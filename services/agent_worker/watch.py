@@ -68,6 +68,9 @@ class Watch:
                     await self._hand_on(feed)
         except ProviderFailure as failure:
             self._fail(failure)
+        except Exception as error:
+            # A turn without a feed would hang for ever: the next driver begins afresh.
+            driven.fail(error)
 
     async def _hand_on(self, feed: Feed) -> None:
         events = await feed.next()

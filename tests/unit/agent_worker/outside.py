@@ -16,7 +16,7 @@ from services.agent_worker.validate import Record
 from shared.bus.envelope import Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
-from tests.builders import BEGINNING
+from tests.builders import BEGINNING, TRACEPARENT
 
 # How often a client looks and how long it waits in between, in virtual time.
 LOOKS, LOOK_SECONDS = 1_200, 0.1
@@ -97,7 +97,7 @@ class Outside:
 
 
 def as_record(filed: Filed) -> tuple[bytes, bytes, Headers]:
-    """Key, value and headers of a request as a publisher writes it."""
+    """Key, value and headers of a request as a publisher writes it, with a trace: else intake would begin one."""
     request = filed.request
     envelope = Envelope(
         id=filed.input_id.removeprefix("ce:"),
@@ -105,6 +105,6 @@ def as_record(filed: Filed) -> tuple[bytes, bytes, Headers]:
         type=next(kind for kind, shape in REQUESTS.items() if type(request) is shape),
         time=request.at,
         subject=request.session_id,
-        traceparent=filed.traceparent,
+        traceparent=filed.traceparent or TRACEPARENT,
     )
     return request.session_id.encode(), msgspec.json.encode(request), envelope.headers()

@@ -9,7 +9,6 @@ import msgspec
 from services.agent_worker.ports import ProviderFailure
 from shared.session.events import Event, TurnRequiresAction
 from tests.builders import (
-    TRACEPARENT,
     answering,
     archiving,
     confirming,
@@ -23,7 +22,7 @@ Play = Callable[[Outside], Awaitable[None]]
 
 
 async def plain(outside: Outside) -> None:
-    outside.ask(turn("t1", "good morning", traceparent=TRACEPARENT))
+    outside.ask(turn("t1", "good morning"))
 
 
 async def tools(outside: Outside) -> None:

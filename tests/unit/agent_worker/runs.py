@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from tests.unit.agent_worker import virtual_time
@@ -12,6 +13,9 @@ from tests.unit.agent_worker.outcome import Outcome, outcome
 from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.plays import PLAYS
 from tests.unit.agent_worker.worker import EVEN, Worker, know_tasks
+
+# Longer than leases, lingering and retries last.
+THAWED_SECONDS = 5.0
 
 
 @cache
@@ -58,3 +62,34 @@ async def played(outside: Outside, play: str, halts: Sequence[Halt], tempo: Temp
 async def _to_the_end(outside: Outside, play: str) -> None:
     await PLAYS[play](outside)
     await outside.until(lambda: outside.settled, f"the end of {play}")
+
+
+@dataclass(frozen=True)
+class Thawed:
+    """A world after a frozen worker was let go on: what the worker did before, and what it did then."""
+
+    outside: Outside
+    before: list[str]
+    then: list[str]
+
+
+def zombied(play: str, halt: Halt, tempo: Tempo = EVEN) -> Thawed:
+    """The first worker stands still at `halt`, a second one takes over and finishes; then the first goes on."""
+
+    async def main() -> Thawed:
+        know_tasks()
+        outside = Outside()
+        client = asyncio.create_task(_to_the_end(outside, play))
+        first = Worker(outside, "zombie", halt=replace(halt, how="freeze"), tempo=tempo)
+        first.start()
+        over = asyncio.create_task(first.over())
+        await asyncio.wait((client, over), return_when=asyncio.FIRST_COMPLETED)
+        Worker(outside, "successor", tempo=tempo).start()
+        await client
+        before = len(first.effects.done)
+        first.effects.going.set()
+        await asyncio.sleep(THAWED_SECONDS)
+        await outside.until(lambda: outside.settled, "an end")
+        return Thawed(outside, first.effects.done[:before], first.effects.done[before:])
+
+    return virtual_time.run(main())

@@ -1,17 +1,20 @@
 """Reading the provider's JSON: one small decoder per question, each taking only the fields it needs.
 
-Shapes: the SDK's `types/beta/sessions`, and what was seen on the wire. Nothing here fails on a field it does not
-ask for; unknown variants come back as None or an empty value, because events of a newer API must still fold.
+Shapes: the SDK's `types/beta/sessions`, and what was seen on the wire. Nothing here fails on a JSON object,
+whatever is in it: what is missing, unknown or of another shape comes back as its default, because events of a newer
+API must still fold, and one that can't be folded would hold up its session for ever.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import msgspec
 from msgspec import Raw, Struct
 
 from shared.session.events import Usage
+from shared.session.lenient import read
 
 NOTHING = Raw(b"{}")
 
@@ -132,17 +135,17 @@ _head = msgspec.json.Decoder(Head)
 
 def head(raw: bytes | Raw) -> Head:
     """Id, type and time. Raises msgspec.DecodeError when `raw` is no JSON object."""
-    return _head.decode(raw)
+    return read(_head, raw)
 
 
 def text_of(raw: bytes | Raw) -> str:
     """The text blocks of a message, joined by a newline."""
-    return "\n".join(block.text for block in _message.decode(raw).content if block.type == "text")
+    return "\n".join(block.text for block in read(_message, raw).content if block.type == "text")
 
 
 def tool_use(raw: bytes | Raw) -> ToolUse:
     """What a tool call is and waits for. A permission this code does not know asks: fail closed."""
-    use = _tool_use.decode(raw)
+    use = read(_tool_use, raw)
     kind: Literal["confirmation", "custom_tool"] | None = None
     if use.type == "agent.custom_tool_use":
         kind = "custom_tool"
@@ -153,18 +156,18 @@ def tool_use(raw: bytes | Raw) -> ToolUse:
 
 def answered(raw: bytes | Raw) -> str | None:
     """Event id of the tool call that an answer or a result is for."""
-    answer = _answer.decode(raw)
+    answer = read(_answer, raw)
     return answer.tool_use_id or answer.custom_tool_use_id or answer.mcp_tool_use_id
 
 
 def is_error(raw: bytes | Raw) -> bool:
     """Whether a tool's result is a failure."""
-    return bool(_result.decode(raw).is_error)
+    return bool(read(_result, raw).is_error)
 
 
 def model_usage(raw: bytes | Raw) -> Usage:
     """Tokens of one model request (`span.model_request_end`)."""
-    usage = _span_end.decode(raw).model_usage
+    usage = read(_span_end, raw).model_usage
     return Usage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
@@ -175,21 +178,22 @@ def model_usage(raw: bytes | Raw) -> Usage:
 
 def list_cost_cents(raw: bytes | Raw) -> int | None:
     """US cents of the provider session so far, None when the snapshot does not say."""
-    cost = _usage.decode(raw).usage.list_cost
-    return int(cost.amount) if cost and cost.amount.isdigit() else None
+    cost = read(_usage, raw).usage.list_cost
+    digits = cost is not None and re.fullmatch(r"[0-9]{1,15}", cost.amount)
+    return int(cost.amount) if cost and digits else None
 
 
 def stop_reason(raw: bytes | Raw) -> StopReason:
     """Why `session.status_idle` came."""
-    return _idle.decode(raw).stop_reason
+    return read(_idle, raw).stop_reason
 
 
 def error(raw: bytes | Raw) -> SessionError:
     """What `session.error` says."""
-    body = _error.decode(raw).error
+    body = read(_error, raw).error
     return SessionError(type=body.type, message=body.message, retry_status=body.retry_status.type)
 
 
 def thread_of(raw: bytes | Raw) -> str | None:
     """The child thread an event speaks of."""
-    return _thread.decode(raw).session_thread_id
+    return read(_thread, raw).session_thread_id

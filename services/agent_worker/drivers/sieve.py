@@ -58,7 +58,7 @@ class Sieve:
         head = provider.head(raw)
         if not head.id or head.id in self._known:
             return None
-        at = normal(head.processed_at) if head.processed_at else self._now()
+        at = self._moment(head.processed_at)
         event = ProviderEvent(id=head.id, type=head.type, at=at, raw=raw, thread_id=thread)
         if head.processed_at is None and head.type.startswith("user."):
             self._held[head.id] = event
@@ -69,8 +69,15 @@ class Sieve:
     def settle(self, at: str | None) -> list[ProviderEvent]:
         """Let through what is still held: it will not be processed before the turn ends, at `at`."""
         held, self._held = self._held, {}
-        moment = normal(at) if at else self._now()
+        moment = self._moment(at)
         return [self._let_through(replace(event, at=moment)) for event in held.values()]
+
+    def _moment(self, at: str | None) -> str:
+        """A time as events carry it; now for what is none."""
+        try:
+            return normal(at) if at else self._now()
+        except ValueError:
+            return self._now()
 
     def _let_through(self, event: ProviderEvent) -> ProviderEvent:
         newest = self._newest.setdefault(event.thread_id, deque())

@@ -14,6 +14,7 @@ from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.provider import Provider
 from tests.e2e.tenants import ACME, KEYS, UMBRA
+from tests.e2e.world import Tell, World
 from tests.stack import LocalStack, running_stack
 
 _numbers = count(1)
@@ -57,6 +58,22 @@ def archive(local_stack: LocalStack) -> Archive:
 @pytest.fixture(scope="session")
 def provider(local_stack: LocalStack) -> Provider:
     return Provider(local_stack.simulator)
+
+
+@pytest.fixture(scope="session")
+def world(local_stack: LocalStack, api: Api, archive: Archive, provider: Provider) -> World:
+    return World(local_stack, api, archive, provider)
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print past pytest's capturing: how long it took is worth reading when all went well."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", flush=True)
+
+    return say
 
 
 @pytest.fixture

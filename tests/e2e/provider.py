@@ -93,10 +93,38 @@ class Provider:
 
         return await eventually(look, f"{session_id}: {times} messages at the provider")
 
+    async def deleted(self, provider_session_id: str) -> None:
+        """Wait until the session is deleted."""
+
+        async def look() -> bool:
+            listed = (await self._http.get("/_sim/sessions")).json()["data"]
+            return any(one["id"] == provider_session_id and one["deleted"] for one in listed)
+
+        await eventually(look, f"{provider_session_id} deleted")
+
     async def release(self, provider_session_id: str) -> None:
         """Let a held turn go on."""
         answer = await self._http.post(f"/_sim/sessions/{provider_session_id}/release")
         assert answer.status_code == 200, answer.text[:400]
+
+    async def fault(self, match: dict[str, Any], fault: dict[str, Any]) -> None:
+        """Ask for a fault, beside those asked for already."""
+        rules = {"rules": [{"match": match, "fault": fault}]}
+        answer = await self._http.post("/_sim/faults?mode=add", json=rules)
+        assert answer.status_code == 200, answer.text[:400]
+
+    async def struck(self, match: dict[str, Any]) -> None:
+        """Wait until the fault that was asked for with this match has struck."""
+
+        async def look() -> bool:
+            rules = (await self._http.get("/_sim/faults")).json()["rules"]
+            return any(match.items() <= r["match"].items() and r["done"] for r in rules)
+
+        await eventually(look, f"a fault struck: {match}")
+
+    async def no_faults(self) -> None:
+        """Take all faults away."""
+        await self._http.delete("/_sim/faults")
 
 
 def _made(events: list[msgspec.Raw], thread: str) -> list[Made]:

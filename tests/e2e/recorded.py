@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from tests.e2e.archive import Row
-from tests.e2e.provider import Log
+from tests.e2e.provider import Log, Made
 
 
 def assert_recorded(rows: Sequence[Row], log: Log, late: Iterable[str] = ()) -> None:
@@ -20,13 +21,32 @@ def assert_recorded(rows: Sequence[Row], log: Log, late: Iterable[str] = ()) -> 
     made = defaultdict(list)
     for event in log.events:
         made[event.id].append(event)
-    assert Counter(row.provider_event_id for row in theirs) == Counter(dict.fromkeys(made, 1))
+    found = Counter(row.provider_event_id for row in theirs)
+    lost = [(e.type, e.thread, e.raw) for e in log.events if e.id not in found]
+    assert (lost, list(found.keys() - made.keys())) == ([], []), "lost, and never made"
+    assert [id for id, times in found.items() if times > 1] == [], "recorded twice"
     for row in theirs:
         wanted = [(event.type, event.raw) for event in made[row.provider_event_id]]
         assert (row.type, row.data.encode()) in wanted, f"seq {row.seq}"
     for thread in {event.thread for event in log.events}:
         got = [row.provider_event_id for row in theirs if row.thread_id == thread]
-        assert_in_order(got, [e.id for e in log.events if e.thread == thread], set(late))
+        listed = [event for event in log.events if event.thread == thread]
+        try:
+            assert_in_order(got, [event.id for event in listed], set(late))
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{_misplaced(got, listed)}") from None
+
+
+def _misplaced(got: Sequence[str], listed: Sequence[Made]) -> list[tuple[str, bytes]]:
+    """Neighbours in the record that the list has the other way round, as the list has them."""
+    places = {event.id: place for place, event in enumerate(listed)}
+    pairs = [(places[one], places[two]) for one, two in pairwise(got)]
+    return [
+        (listed[place].type, listed[place].raw)
+        for pair in pairs
+        if pair[0] > pair[1]
+        for place in pair
+    ]
 
 
 def assert_in_order(got: Sequence[str], listed: Sequence[str], late: set[str]) -> None:

@@ -17,7 +17,7 @@ from services.agent_worker.drivers import stream
 from services.agent_worker.drivers.listing import newest_first, of_thread
 from services.agent_worker.drivers.sieve import Sieve, in_order
 from services.agent_worker.ports import ProviderFailure
-from shared import metrics
+from shared import metrics, telemetry
 from shared.session import provider
 from shared.session.inputs import ProviderEvent
 from shared.session.state import SessionState
@@ -150,14 +150,16 @@ class SessionFeed:
                 await self._catch_up(head.id)
         await self._emit(raw, source="stream")
 
-    async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> None:
+    async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> bool:
+        """Give an event on, unless it is known; answers whether it was news."""
         event = self._sieve.news(raw, thread)
         if event is None:
-            return
+            return False
         metrics.inc("turnstile_provider_events_total", source=source)
         await self._queue.put(event)
         if thread is None:
             self._note(event)
+        return True
 
     def _note(self, event: ProviderEvent) -> None:
         """What an event of the primary thread means for the reading of what follows."""
@@ -174,13 +176,19 @@ class SessionFeed:
 
     async def _catch_up(self, until: str = "") -> None:
         """Give on what the list has and we have not, in the list's order, up to (without) the event `until`."""
+        with telemetry.span("provider.reconcile"):
+            telemetry.note({"turnstile.reconcile.found": await self._from_list(until)})
+
+    async def _from_list(self, until: str) -> int:
+        found = 0
         for raw in await self._missed():
             head = provider.head(raw)
             if head.id == until:
-                return
+                break
             if head.type == "session.status_idle":
                 await self._before_idle(raw, "")
-            await self._emit(raw, source="list")
+            found += await self._emit(raw, source="list")
+        return found
 
     async def _missed(self) -> list[bytes]:
         """Listed events that are news, oldest first. Those still queued are noted and left out.

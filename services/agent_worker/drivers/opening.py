@@ -10,6 +10,7 @@ from anthropic import AsyncAnthropic, omit
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
 from services.agent_worker.drivers.strays import MARK, Strays, mark
 from services.agent_worker.ports import ProviderSession
+from shared import telemetry
 from shared.session.state import SessionState
 
 MAX_METADATA = 16
@@ -36,9 +37,9 @@ class Openings:
         """See Provider.open."""
         try:
             agent, environment = await self._defaults(state)
-            if look and (found := await self._strays.find(state)) is not None:
-                return found
-            return await self._create(state, agent, environment)
+            found = await self._strays.find(state) if look else None
+            telemetry.note({"turnstile.adopted": found is not None})
+            return found or await self._create(state, agent, environment)
         except WIRE_ERRORS as error:
             raise failure(error) from error
 
@@ -56,6 +57,7 @@ class Openings:
             )
         except WIRE_ERRORS as error:
             if may_have_landed(error) and (found := await self._strays.find(state)) is not None:
+                telemetry.note({"turnstile.adopted": True})
                 return found
             raise
         return _bound(made)

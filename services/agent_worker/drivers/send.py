@@ -18,7 +18,7 @@ from msgspec import Struct
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
 from services.agent_worker.drivers.listing import newest_first
 from services.agent_worker.ports import ProviderFailure
-from shared import metrics
+from shared import metrics, telemetry
 from shared.session.state import SessionState
 
 # A request that timed out on our side may still be on its way in: looked for after each of these seconds.
@@ -46,14 +46,25 @@ async def send_message(
     session = state.provider_session_id or ""
     message = {"type": "user.message", "content": blocks(content)}
     if look and await _landed(client, state, message["content"], grace=(0.0,)):
+        _came("found")
         return
     try:
         await post(client, session, [message])
     except WIRE_ERRORS as error:
         if not may_have_landed(error):
+            _came("refused")
             raise await explained(client, session, error) from error
+        _came("ambiguous")
         if not await _landed(client, state, message["content"], grace=GRACE):
             raise failure(error) from error
+        _came("found")
+    else:
+        _came("sent")
+
+
+def _came(outcome: str) -> None:
+    """Note on the span what became of the send."""
+    telemetry.note({"turnstile.send.outcome": outcome})
 
 
 async def post(client: AsyncAnthropic, session: str, events: list[Any]) -> None:

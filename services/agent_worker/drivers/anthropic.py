@@ -7,9 +7,11 @@ it sleeps for as long as `Retry-After` says, hours included.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from weakref import WeakValueDictionary
 
 from anthropic import AsyncAnthropic
 from httpx2 import Limits
@@ -53,6 +55,7 @@ class AnthropicProvider:
         self._openings = openings
         self._clock = clock
         self._chance = chance
+        self._answering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
         """See Provider.open."""
@@ -68,7 +71,10 @@ class AnthropicProvider:
 
     async def answer(self, state: SessionState, request: ToolConfirmed | ToolAnswered) -> None:
         """See Provider.answer."""
-        await give_answer(self._client, state, request)
+        # One at a time in a session: two that look at once find nothing, and both would be given.
+        turn = self._answering.setdefault(state.provider_session_id or "", asyncio.Lock())
+        async with turn:
+            await give_answer(self._client, state, request)
 
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         """See Provider.close."""

@@ -145,10 +145,16 @@ class SessionFeed:
         if not self._sieve.knows(head.id):
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)
-            elif head.type in TAKE_UPS and self._sieve.holds:
+            elif self._sieve.holds and self._takes_up(head.type, raw):
                 # What was seen queued is taken up by now: its place is before this, and only the list may say so.
                 await self._catch_up(head.id)
         await self._emit(raw, source="stream")
+
+    def _takes_up(self, kind: str, raw: bytes) -> bool:
+        """Whether this event is the work on what was held. A child that was answered runs, and the primary thread
+        may ask no model before all children are done."""
+        wakes = kind == "session.thread_status_running"
+        return kind in TAKE_UPS or (wakes and provider.thread_of(raw) in self._children)
 
     async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> bool:
         """Give an event on, unless it is known; answers whether it was news."""

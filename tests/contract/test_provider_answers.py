@@ -1,0 +1,61 @@
+"""Answers to an agent's questions: given once, and heard in their place. In memory, and the real driver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.session import provider
+from tests.contract.provider_talk import Talk
+from tests.contract.provider_worlds import MemoryWorld, WireWorld, World, wire_world
+
+pytestmark = pytest.mark.contract
+
+
+@pytest.fixture(scope="module")
+async def wire() -> AsyncIterator[WireWorld]:
+    async with wire_world() as wire:
+        yield wire
+
+
+@pytest.fixture(scope="module", params=["memory", "anthropic"])
+def world(request: pytest.FixtureRequest, wire: WireWorld) -> World:
+    return MemoryWorld() if request.param == "memory" else wire
+
+
+async def _to_the_end(talk: Talk) -> None:
+    while talk.state.turn is not None:
+        await talk.hear()
+    await talk.check_all_heard_once()
+
+
+@pytest.mark.parametrize("script", ["confirm", "custom_tool"])
+async def test_answers_at_the_same_time_are_one(world: World, script: str) -> None:
+    talk = Talk(world)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn(f"please [[script: {script}]]")
+        call = talk.state.pending[0].tool_use_id
+        give = talk.confirm if script == "confirm" else talk.answer
+        await asyncio.gather(*(give(call) for _ in range(5)))
+        await _to_the_end(talk)
+        await talk.turn("and now?")
+    answers = [event for event in talk.heard if provider.answered(event.raw) == call]
+    assert sum(event.type.startswith("user.") for event in answers) == 1
+    await talk.check_all_heard_once()
+
+
+async def test_answers_to_children_are_heard_where_the_list_has_them(wire: WireWorld) -> None:
+    """The stream shows one in five without its time, and the session's own thread asks no model after it."""
+    for number in range(8):
+        talk = Talk(wire)
+        await talk.open()
+        async with talk.watching(fresh=True):
+            await talk.send(f"together {number} [[script: threads children=2 ask=1]]")
+            while talk.state.turn is not None or not talk.told:
+                await talk.hear()
+                for action in talk.state.pending:
+                    await talk.answer(action.tool_use_id)
+        await talk.check_all_heard_once()

@@ -78,7 +78,9 @@ class Projection:
         page = replace(page, view=replace(page.view, last_seq=event.seq))
         if event.type.startswith("turn."):
             turn = msgspec.json.decode(event.data, type=Turn)
-            self._put_turn((*key, turn.turn_id), StoredTurn(_turn_view(event, turn), event.seq))
+            # What ends after the erasure is not kept either, but a turn that came too late is told so.
+            if page.view.status != "erased" or turn.status == "refused":
+                self._put_turn((*key, turn.turn_id), StoredTurn(_turn_view(event, turn), event.seq))
             page = _with_turn(page, event, turn)
         elif event.type.startswith("session."):
             page = self._session_event(key, page, event)

@@ -184,3 +184,14 @@ async def test_asked_to_close_then_closed() -> None:
     await project(recorded(2, "session.erased", {"reason": "asked"}, None), model=model)
     assert (session(model).status, session(model).title) == ("erased", None)
     assert model.turns == {}
+
+
+async def test_a_turn_that_ends_after_the_erasure_is_not_kept() -> None:
+    model = await project(
+        accepted(1, "turn_1"),
+        recorded(2, "session.erased", {"reason": "asked"}, None),
+        turn(3, "interrupted", "interrupted", reply="half an answer"),
+        turn(4, "refused", "refused", turn_id="turn_2"),
+    )
+    assert [key[2] for key in model.turns] == ["turn_2"]
+    assert (session(model).status, session(model).open_turn) == ("erased", None)

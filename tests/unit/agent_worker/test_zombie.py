@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import pytest
 
+from shared.session import provider
+from tests.builders import turn
+from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo, When
 from tests.unit.agent_worker.outcome import outcome, the_log
-from tests.unit.agent_worker.plays import PLAYS
+from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.runs import quiet, zombied
-from tests.unit.agent_worker.worker import EVEN, SLOW_STORE
+from tests.unit.agent_worker.worker import EVEN, SLOW_STORE, Worker, know_tasks
 
 pytestmark = pytest.mark.unit
 
 # Calls that still land when they were on their way already.
 LATE = ("open", "send", "interrupt")
 ASKING = {*LATE, "answer", "close"}
+FROZEN = ("plain", "confirm", "overloaded", "interrupt", "archive")
 POINTS = [
     (play, tempo, k, name, when)
-    for play in PLAYS
+    for play in FROZEN
     for tempo in (EVEN, SLOW_STORE)
     for k, name in enumerate(quiet(play, tempo)[1], start=1)
     for when in ("before", "after")
@@ -62,3 +66,27 @@ def test_only_a_call_on_its_way_lands(play: str, tempo: Tempo, k: int, when: Whe
     else:
         landed = [event.type for event in sessions[0].log].count("user.interrupt")
         assert (landed, outside.received) == (2, outside.meant)
+
+
+@pytest.mark.xfail(strict=True, reason="a message of no turn is taken for that of the next one")
+def test_a_message_that_landed_twice_is_seen_as_nobodys() -> None:
+    """It shows with the next turn: as events of no turn, and that turn goes its own way."""
+
+    async def main() -> Outside:
+        know_tasks()
+        outside = Outside()
+        worker = Worker(outside, "successor")
+        worker.start()
+        outside.ask(turn("t1", "one"))
+        await outside.until(lambda: outside.settled, "the first turn")
+        (session,) = outside.provider.sessions.values()
+        session.say([{"type": "text", "text": "one"}])
+        outside.ask(turn("t2", "two", 60))
+        await outside.said("turn.completed", count=2)
+        await outside.until(lambda: outside.settled, "the second turn")
+        return outside
+
+    outside = virtual_time.run(main())
+    assert outside.received == ["one", "one", "two"], "the second turn was never sent"
+    replies = [e for e in the_log(outside) if e.type == "agent.message" and e.turn_id == "t2"]
+    assert [provider.text_of(event.data) for event in replies] == ["two"]

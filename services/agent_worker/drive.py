@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
+from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Head, Key
 from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.shell import Shell, World
@@ -18,16 +19,16 @@ log = logs.get(__name__)
 
 
 class Drive:
-    """Drives up to `settings.concurrency` sessions. `owner` names this process in leases and no other, ever."""
+    """Drives up to `settings.concurrency` sessions under `leases`, whose owner is this process alone, for ever."""
 
-    def __init__(self, owner: str, world: World, settings: WorkerSettings) -> None:
-        self._owner = owner
+    def __init__(self, leases: Leases, world: World, settings: WorkerSettings) -> None:
+        self._leases = leases
         self._world = world
         self._settings = settings
         self._shells: dict[Key, Shell] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._due = asyncio.Event()
-        self._alone: set[Key] = set()
+        self._alone: frozenset[Key] = frozenset()
 
     def news(self, keys: set[Key]) -> None:
         """Inputs were filed by this process: driven sessions hear of them at once, others are claimed at once."""
@@ -38,10 +39,10 @@ class Drive:
                 self._due.set()
 
     async def run(self) -> None:
-        """Claim and keep leases until cancelled."""
+        """Claim sessions and drive them until cancelled; the leases are kept by whoever runs `Leases`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(self._settings.poll_seconds, self._look))
-            tasks.create_task(self._every(self._settings.lease_seconds / 3, self._extend))
+            tasks.create_task(self._every(self._settings.lease_seconds / 3, self._settle))
             await self._claims()
 
     async def drain(self) -> None:
@@ -60,10 +61,10 @@ class Drive:
     async def _claims(self) -> None:
         while True:
             room = self._settings.concurrency - len(self._tasks)
-            until = self._lease_end()
+            at = self._leases.monotonic()
             claimed = await self._claim(min(room, 100)) if room > 0 else []
             for head in claimed:
-                self._take(head, until)
+                self._take(head, at)
             if len(claimed) < 100:
                 self._due.clear()
                 with contextlib.suppress(TimeoutError):
@@ -72,7 +73,9 @@ class Drive:
 
     async def _claim(self, limit: int) -> list[Head]:
         try:
-            heads = await self._world.store.claim(self._owner, limit, self._settings.lease_seconds)
+            heads = await self._world.store.claim(
+                self._leases.owner, limit, self._settings.lease_seconds
+            )
         except Transient as error:
             log.warning("nothing_claimed", reason=error.reason)
             await asyncio.sleep(self._settings.poll_seconds)
@@ -81,13 +84,12 @@ class Drive:
             metrics.inc("turnstile_leases_claimed_total", len(heads))
         return heads
 
-    def _take(self, head: Head, until: float) -> None:
-        """Run a shell for a session that was claimed until then. Our own lease may have run out and been claimed
-        again by ourselves: then the older shell is fenced off, and stopped here."""
+    def _take(self, head: Head, claimed_at: float) -> None:
+        """Run a shell for a claimed session. Our own lease may have run out and been claimed again by ourselves:
+        then the older shell is fenced off, and stopped here."""
         if (older := self._tasks.pop(head.key, None)) is not None:
             older.cancel()
-        shell = Shell(head, self._world)
-        shell.hold(until)
+        shell = Shell(head, self._world, self._leases, claimed_at)
         self._shells[head.key] = shell
         task = asyncio.create_task(self._run(shell))
         self._tasks[head.key] = task
@@ -108,34 +110,30 @@ class Drive:
             except Fenced as fenced:
                 metrics.inc("turnstile_leases_lost_total")
                 log.warning("session_taken_over", detail=str(fenced))
+            except Transient as error:
+                log.warning("session_dropped", reason=error.reason)
             except Exception as error:
-                # The next driver starts from the row, once the lease was let go of (see `_extend`).
+                # The next driver starts from the row, once the lease was let go of (see `_settle`).
                 log.exception("session_dropped", error=type(error).__name__)
 
     # ---- leases -----------------------------------------------------------------------------------------------
 
-    def _lease_end(self) -> float:
-        """When a lease that is asked for now runs out, by the loop's clock: early rather than late."""
-        return asyncio.get_running_loop().time() + self._settings.lease_seconds
-
-    async def _extend(self) -> None:
-        """Keep the leases; stop shells whose lease is gone, let go of sessions that have a lease and no shell."""
-        driven, until = dict(self._shells), self._lease_end()
-        mine = await self._world.store.extend(self._owner, self._settings.lease_seconds)
-        for key in driven.keys() - mine:
-            if self._shells.get(key) is driven[key] and not driven[key].released:
+    async def _settle(self) -> None:
+        """Stop shells whose lease is gone, let go of sessions that have a lease and no shell."""
+        self._leases.alive()
+        at, mine = self._leases.kept
+        for key, shell in list(self._shells.items()):
+            if key not in mine and shell.claimed_at < at and not shell.released:
                 log.warning("lease_lost", tenant_id=key[0], session_id=key[1])
                 self._tasks[key].cancel()
-        for key in driven.keys() & mine:
-            driven[key].hold(until)
-        # One just claimed has no shell for a moment: only what was seen twice is really alone.
-        alone = mine - driven.keys() - self._shells.keys()
+        # One just claimed or released may have no shell for a moment: only what was seen twice is really alone.
+        alone = mine - self._shells.keys()
         for key in alone & self._alone:
-            await self._world.store.let_go(self._owner, key, DROPPED_SECONDS)
-        self._alone = alone
+            await self._world.store.let_go(self._leases.owner, key, DROPPED_SECONDS)
+        self._alone = alone - self._alone
 
     async def _look(self) -> None:
-        for key in await self._world.store.with_news(self._owner):
+        for key in await self._world.store.with_news(self._leases.owner):
             if (shell := self._shells.get(key)) is not None:
                 shell.poke()
 

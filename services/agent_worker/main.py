@@ -9,6 +9,7 @@ import random
 import signal
 import socket
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +22,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker import backlog
+from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.connecting import connected
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.inputs import GROUP, KafkaInputs, burial
@@ -31,6 +33,7 @@ from services.agent_worker.drive import Drive
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.intake import Intake
+from services.agent_worker.leases import Leases
 from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.shell import World
 from shared import logs, telemetry
@@ -145,16 +148,36 @@ async def _work(
         chance=random.random,
         linger=worker.linger_seconds,
     )
-    drive = Drive(owner, world, worker)
+    leases = Leases(owner, worker.lease_seconds, time.monotonic)
+    kept = await stack.enter_async_context(
+        aside("leases", lambda: _keep(leases, settings.database))
+    )
+    drive = Drive(leases, world, worker)
     bury, knows = burial(producer, utcnow), settings.tenants.knows
     intake = Intake(KafkaInputs(consumer), store, bury=bury, knows=knows, news=drive.news)
     checks = {"kafka": _kafka_check(producer), "database": _database_check(engine)}
     await stack.enter_async_context(serve_health(health.health_host, health.health_port, checks))
     log.info("started", owner=owner, concurrency=worker.concurrency)
-    loops = (previews.run, publisher.broken, intake.run, drive.run, partial(backlog.report, store))
+    loops = (
+        previews.run,
+        publisher.broken,
+        kept,
+        intake.run,
+        drive.run,
+        partial(backlog.report, store),
+    )
     await _until(stopping, *loops)
     log.info("draining")
     await drive.drain()
+
+
+async def _keep(leases: Leases, database: DatabaseSettings) -> None:
+    """Keep the leases through a connection of their own, which no session's statements can be ahead of."""
+    engine = make_engine(database.database_url.get_secret_value(), pool=1)
+    try:
+        await leases.run(store_on(engine))
+    finally:
+        await engine.dispose()
 
 
 async def _until(stopping: asyncio.Event, *loops: Callable[[], Awaitable[object]]) -> None:

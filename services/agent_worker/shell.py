@@ -9,12 +9,12 @@ tells the next one what may not have been said and what may not have been done.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from services.agent_worker.leases import Leases
 from services.agent_worker.perform import perform
 from services.agent_worker.ports import Feed, Head, Provider, Publisher, Store
 from services.agent_worker.trace import TurnTrace
@@ -46,10 +46,13 @@ class World:
 
 
 class Shell:
-    """Drives one session from claim to release. Use once. `released`: the lease was (or is being) given back."""
+    """Drives one session from claim to release. Use once. `released`: the lease was (or is being) given back;
+    `claimed_at`: when it was asked for, by the monotonic clock of `leases`."""
 
-    def __init__(self, head: Head, world: World) -> None:
+    def __init__(self, head: Head, world: World, leases: Leases, claimed_at: float) -> None:
         self.head = head
+        self.claimed_at = claimed_at
+        self._leases = leases
         self.released = False
         self._world = world
         self._trace = TurnTrace()
@@ -62,7 +65,6 @@ class Shell:
         self._poked = True
         self._stopping = False
         self._broken: BaseException | None = None
-        self._held_until = math.inf
 
     async def run(self) -> None:
         """Drive until there is nothing to do, then release the session.
@@ -83,10 +85,6 @@ class Shell:
             await self._world.store.release(head, self._due_at())
         finally:
             await self._cease()
-
-    def hold(self, until: float) -> None:
-        """The lease lasts until then, by the loop's clock; nothing is asked of the provider later than that."""
-        self._held_until = until
 
     def fail(self, error: BaseException) -> None:
         """End the drive by raising `error`."""
@@ -242,7 +240,7 @@ class Shell:
         The provider knows no epochs: a process that stood still for longer than its lease could send what the next
         driver has sent already. This leaves only a call that was on its way when the process stopped.
         """
-        if asyncio.get_running_loop().time() >= self._held_until:
+        if not self._leases.lasts(self.head.key, self.claimed_at):
             raise Fenced(f"{self.head.key}: the lease ran out, somebody else may ask the provider")
         return self._world.provider
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from services.agent_worker.drive import Drive
 from services.agent_worker.intake import Intake
+from services.agent_worker.leases import Leases
 from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.shell import World
 from services.agent_worker.validate import Record
@@ -61,7 +62,7 @@ class Worker:
         self.effects = Effects(halt)
         self.tasks: set[asyncio.Task[Any]] = set()
         self._outside = outside
-        store = CountedStore(outside.store, self.effects, tempo, lambda: outside.due)
+        self._store = store = CountedStore(outside.store, self.effects, tempo, lambda: outside.due)
         world = World(
             store=store,
             publisher=CountedPublisher(outside.publisher, self.effects, tempo),
@@ -70,7 +71,9 @@ class Worker:
             chance=lambda: 0.5,
             linger=SETTINGS.linger_seconds,
         )
-        self.drive = Drive(owner, world, SETTINGS)
+        loop = asyncio.get_running_loop()
+        self.leases = Leases(owner, SETTINGS.lease_seconds, loop.time)
+        self.drive = Drive(self.leases, world, SETTINGS)
         inputs = CountedInputs(outside.topic.member(), self.effects, tempo)
         self.intake = Intake(
             inputs,
@@ -83,6 +86,7 @@ class Worker:
 
     def start(self) -> None:
         """Let it run."""
+        self._keeping = self._begin(self.leases.run(self._store))
         self._loops = [self._begin(self.intake.run()), self._begin(self.drive.run())]
 
     def _begin(self, coro: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -107,6 +111,7 @@ class Worker:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.drive.drain()
+        self._keeping.cancel()
 
     async def over(self) -> None:
         """Wait until it halts, or raise what ended one of its loops: the process would end with it."""

@@ -1,0 +1,74 @@
+"""Which sessions are still ours, and until when? Leases are kept apart from the work they allow.
+
+A worker full of work answers late, not never; its leases would run out all the same, and every session it drives
+would be taken up once more on top of the load. So the process keeps them from a thread of its own, for as long as
+its loop gives a sign of life now and then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from services.agent_worker.ports import Key
+from shared import logs
+from shared.errors import Transient
+
+# A loop that gave no sign for this many seconds hangs: others shall take its sessions up.
+HANGS_SECONDS = 30.0
+log = logs.get(__name__)
+
+
+class Extends(Protocol):
+    """The part of the Store that keeps leases."""
+
+    async def extend(self, owner: str, lease_seconds: float) -> set[Key]: ...
+
+
+class Kept(NamedTuple):
+    """What one extension came to: it was asked for `at`, by the worker's monotonic clock."""
+
+    at: float
+    mine: frozenset[Key]
+
+
+class Leases:
+    """The leases of `owner`. `run` may have a thread of its own; all else belongs to the loop that drives."""
+
+    def __init__(self, owner: str, seconds: float, monotonic: Callable[[], float]) -> None:
+        self.owner = owner
+        self.seconds = seconds
+        self.monotonic = monotonic
+        self.kept = Kept(
+            -math.inf, frozenset()
+        )  # replaced as a whole: safe to read from any thread
+        self._alive_at = monotonic()
+
+    async def run(self, store: Extends) -> None:
+        """Extend three times in a lease until cancelled."""
+        while True:
+            await asyncio.sleep(self.seconds / 3)
+            if self.monotonic() - self._alive_at > HANGS_SECONDS:
+                log.error("leases_not_extended", reason="the event loop hangs")
+                continue
+            try:
+                await self.extend(store)
+            except Transient as error:
+                log.warning("leases_not_extended", reason=error.reason)
+
+    async def extend(self, store: Extends) -> None:
+        """Extend once."""
+        at = self.monotonic()
+        self.kept = Kept(at, frozenset(await store.extend(self.owner, self.seconds)))
+
+    def alive(self) -> None:
+        """The loop that drives is running."""
+        self._alive_at = self.monotonic()
+
+    def lasts(self, key: Key, claimed_at: float) -> bool:
+        """Whether the session that was claimed then is still ours at this moment."""
+        kept = self.kept
+        since = max(claimed_at, kept.at) if key in kept.mine else claimed_at
+        return self.monotonic() < since + self.seconds

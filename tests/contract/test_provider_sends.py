@@ -8,16 +8,13 @@ import pytest
 
 from services.agent_worker.drivers import send
 from services.agent_worker.ports import ProviderFailure
-from shared.session import provider
 from tests.contract.provider_talk import Talk, new_session, stop_reason
 from tests.contract.provider_worlds import (
-    LIST,
     SEND,
     MemoryWorld,
     Refusal,
     WireWorld,
     World,
-    wire_world,
 )
 
 pytestmark = pytest.mark.contract
@@ -32,21 +29,9 @@ REFUSALS = [
 CREATE = {"method": "POST", "path": "/v1/sessions$"}
 
 
-@pytest.fixture(scope="module")
-async def wire() -> AsyncIterator[WireWorld]:
-    async with wire_world() as world:
-        yield world
-
-
 @pytest.fixture(params=["memory", "anthropic"])
 async def world(request: pytest.FixtureRequest, wire: WireWorld) -> AsyncIterator[World]:
     yield MemoryWorld() if request.param == "memory" else wire
-    await wire.heal()
-
-
-@pytest.fixture
-async def healed(wire: WireWorld) -> AsyncIterator[WireWorld]:
-    yield wire
     await wire.heal()
 
 
@@ -227,80 +212,3 @@ async def test_a_session_that_was_refused_is_made_by_the_next_try(
     assert not caught.value.final
     await talk.open(look=True)
     assert len(await healed.made_for(talk.state.session_id)) == 1
-
-
-# ---- answers and interrupts -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("how", ["land_then_drop", "land_then_respond", "land_then_delay"])
-@pytest.mark.parametrize("script", ["confirm", "custom_tool"])
-async def test_an_answer_that_may_have_landed_is_given_once(
-    healed: WireWorld, script: str, how: str
-) -> None:
-    talk = Talk(healed)
-    await talk.open()
-    async with talk.watching(fresh=True):
-        await talk.turn(f"please [[script: {script}]]")
-        call = talk.state.pending[0].tool_use_id
-        give = talk.confirm if script == "confirm" else talk.answer
-        await healed.lose_answer(how)
-        with pytest.raises(ProviderFailure) as caught:
-            await give(call)
-        assert not caught.value.final
-        await give(call)
-        while talk.state.turn is not None:
-            await talk.hear()
-    given = [e for e in talk.heard if e.type.startswith("user.") and e.type != "user.message"]
-    assert [provider.answered(event.raw) for event in given] == [call]
-
-
-async def test_an_answer_is_not_given_while_it_cannot_be_looked_for(healed: WireWorld) -> None:
-    talk = Talk(healed)
-    await talk.open()
-    async with talk.watching(fresh=True):
-        await talk.turn("please [[script: custom_tool]]")
-        call = talk.state.pending[0].tool_use_id
-        fault = {"kind": "respond", "status": 503}
-        await healed.rules({"match": {**LIST, "times": 1}, "fault": fault})
-        with pytest.raises(ProviderFailure, match="api_error"):
-            await talk.answer(call)
-        await talk.answer(call)
-        while talk.state.turn is not None:
-            await talk.hear()
-    await talk.check_all_heard_once()
-
-
-@pytest.mark.parametrize("fault", ["drop", "land_then_drop"])
-async def test_an_interrupt_that_may_have_landed_can_be_sent_again(
-    healed: WireWorld, fault: str
-) -> None:
-    talk = Talk(healed)
-    await talk.open()
-    async with talk.watching(fresh=True):
-        await talk.send("stop me [[script: reply hold=1]]")
-        await talk.hear("session.status_running")
-        await healed.rules({"match": {**SEND, "times": 1}, "fault": {"kind": fault}})
-        with pytest.raises(ProviderFailure) as caught:
-            await talk.interrupt()
-        assert not caught.value.final
-        await talk.interrupt()
-        await talk.hear()
-    assert talk.state.turn is None
-
-
-@pytest.mark.parametrize("status", [500, 429])
-async def test_a_session_is_closed_by_the_next_try(healed: WireWorld, status: int) -> None:
-    talk = Talk(healed)
-    await talk.open()
-    fault = {"kind": "respond", "status": status}
-    for path in ("archive$", f"{talk.session}$"):
-        method = "POST" if path == "archive$" else "DELETE"
-        match = {"method": method, "path": path, "times": 1}
-        await healed.rules({"match": match, "fault": fault})
-        with pytest.raises(ProviderFailure) as caught:
-            await healed.provider.close(talk.session, erase=True)
-        assert not caught.value.final
-    await healed.provider.close(talk.session, erase=True)
-    with pytest.raises(ProviderFailure) as caught:
-        await talk.send("gone?")
-    assert caught.value.lost

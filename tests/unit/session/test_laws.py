@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.session import Event, Input, decide, fold, initial
@@ -44,11 +45,40 @@ def test_any_history_is_decided_folded_and_kept(inputs: tuple[Input, ...]) -> No
         decision = decide(state, input)
         state, events = decision.state, [*events, *decision.events]
         assert decode_commands(encode_commands(decision.commands)) == decision.commands
+        assert decode(encode(state)) == state
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert len({event.event_id for event in events}) == len(events)
     assert fold(events, initial(TENANT, SESSION)) == state
-    assert decode(encode(state)) == state
     again = [msgspec.json.decode(msgspec.json.encode(event), type=Event) for event in events]
     assert fold(again, initial(TENANT, SESSION)) == state
+
+
+@for_all(random_histories(), st.data())
+@settings(deadline=None, max_examples=100)
+def test_any_prefix_folds_and_the_rest_goes_on_from_it(
+    inputs: tuple[Input, ...], data: st.DataObject
+) -> None:
+    """A replay may stop anywhere, in the middle of what one decision said, and go on from the row it kept."""
+    events = history(*inputs)
+    cut = data.draw(st.integers(0, len(events)))
+    prefix = fold(events[:cut], initial(TENANT, SESSION))
+    assert prefix.last_seq == cut
+    assert decode(encode(prefix)) == prefix
+    assert fold(events[cut:], decode(encode(prefix))) == fold(events, initial(TENANT, SESSION))
+
+
+@for_all(random_histories(), random_histories())
+@settings(deadline=None, max_examples=60)
+def test_a_session_can_be_gone_on_with_wherever_it_was_left(
+    before: tuple[Input, ...], after_it: tuple[Input, ...]
+) -> None:
+    """What is decided depends on the folded past alone: whoever goes on, from the row or the log, says the same."""
+    past = history(*before)
+    by_row = by_log = fold(past, initial(TENANT, SESSION))
+    for input in after_it:
+        one, other = decide(decode(encode(by_row)), input), decide(by_log, input)
+        assert (one.events, one.commands) == (other.events, other.commands)
+        by_row, by_log = one.state, fold(other.events, by_log)
 
 
 @for_all(random_histories())

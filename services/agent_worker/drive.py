@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable
 from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Head, Key
 from services.agent_worker.settings import WorkerSettings
-from services.agent_worker.shell import Shell, World
+from services.agent_worker.shell import Shell
+from services.agent_worker.world import World
 from shared import logs, metrics
 from shared.errors import Fenced, Transient
 
@@ -72,6 +73,7 @@ class Drive:
                         await self._due.wait()
 
     async def _claim(self, limit: int) -> list[Head]:
+        began = self._leases.monotonic()
         try:
             heads = await self._world.store.claim(
                 self._leases.owner, limit, self._settings.lease_seconds
@@ -80,6 +82,7 @@ class Drive:
             log.warning("nothing_claimed", reason=error.reason)
             await asyncio.sleep(self._settings.poll_seconds)
             return []
+        metrics.observe("turnstile_claim_seconds", self._leases.monotonic() - began)
         if heads:
             metrics.inc("turnstile_leases_claimed_total", len(heads))
         return heads

@@ -35,7 +35,7 @@ from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.intake import Intake
 from services.agent_worker.leases import Leases
 from services.agent_worker.settings import WorkerSettings
-from services.agent_worker.shell import World
+from services.agent_worker.world import World
 from shared import logs, telemetry
 from shared.bus import topics
 from shared.clock import utcnow

@@ -120,7 +120,8 @@ async def _answer(command: Answer, driven: Driven, resumed: bool) -> Input | Non
     request = (await driven.filed(command.input_id)).request
     if not answered(driven.state):
         await (await driven.feed()).opened()
-        with telemetry.span("provider.answer", parent=driven.traceparent()):
+        call = {"turnstile.tool_use_id": command.tool_use_id}
+        with telemetry.span("provider.answer", parent=driven.traceparent(), attributes=call):
             await _insist(
                 lambda: driven.provider.answer(driven.state, request), driven, until=answered
             )

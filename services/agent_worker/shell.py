@@ -10,39 +10,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
+from services.agent_worker import measure
 from services.agent_worker.leases import Leases
 from services.agent_worker.perform import perform
-from services.agent_worker.ports import Feed, Head, Provider, Publisher, Store
-from services.agent_worker.trace import TurnTrace
+from services.agent_worker.ports import Feed, Head, Provider, Publisher
+from services.agent_worker.trace import Claim, TurnTrace
 from services.agent_worker.watch import Watch
-from shared.clock import Clock
+from services.agent_worker.world import World
 from shared.errors import Fenced
 from shared.moment import rfc3339
 from shared.session import decide
 from shared.session.commands import AnyCommand, Interrupt, Open, Send
 from shared.session.events import Event
 from shared.session.inputs import DeadlineElapsed, Filed, Input
-from shared.session.policy import RetryPolicy
 from shared.session.state import SessionState
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What a shell works with. `chance` draws from [0, 1). `linger`: seconds an idle session stays claimed with its
-    stream open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take."""
-
-    store: Store
-    publisher: Publisher
-    provider: Provider
-    clock: Clock
-    chance: Callable[[], float]
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    linger: float = 5.0
-    opening: float = 30.0
 
 
 class Shell:
@@ -55,7 +39,8 @@ class Shell:
         self._leases = leases
         self.released = False
         self._world = world
-        self._trace = TurnTrace()
+        claim = Claim.lately(head.epoch, leases.monotonic() - claimed_at, world.clock())
+        self._trace = TurnTrace(world.attempts, claim)
         self._inputs: dict[str, Filed] = {}
         self._signals: list[Input] = [DeadlineElapsed(at=self.now())]
         self._doing: dict[asyncio.Task[None], AnyCommand] = {}
@@ -73,7 +58,7 @@ class Shell:
         """
         try:
             self._trace.resume(self.state, self._world.clock())
-            await self._say(self.head.unsaid)
+            await self._say(self.head.unsaid, self.state)
             self._keep_watch(fresh=False)
             for command in self.head.todo:
                 self._start(command, resumed=True)
@@ -84,6 +69,7 @@ class Shell:
             self.released = True
             await self._world.store.release(head, self._due_at())
         finally:
+            self._trace.leave(self.state, self._world.clock())
             await self._cease()
 
     def fail(self, error: BaseException) -> None:
@@ -167,19 +153,24 @@ class Shell:
         if events or commands or any(isinstance(input, Filed) for input in inputs):
             todo = (*self._doing.values(), *commands)
             head = replace(self.head, state=state, unsaid=tuple(events), todo=todo)
-            self.head = await self._world.store.write(head)
+            before = self.state
+            with self._trace.writing(before, state, len(events)):
+                self.head = await self._world.store.write(head)
+            measure.recorded(events, before, state, self._world.clock())
             self._keep_watch(fresh=fresh)
             self._trace.know(state)
-            await self._say(events)
-            self._trace.follow(events, state)
+            await self._say(events, before)
+            self._trace.follow(events, state, self._world.clock())
         for command in commands:
             self._start(command, resumed=False)
         if self._watch is not None:
             self._watch.taken()
         self._pulse()
 
-    async def _say(self, events: Sequence[Event]) -> None:
-        await self._world.publisher.say(events, self._trace.parent_of)
+    async def _say(self, events: Sequence[Event], before: SessionState) -> None:
+        if events:
+            with self._trace.saying(before, self.state, len(events)):
+                await self._world.publisher.say(events, self._trace.parent_of)
 
     def _pulse(self) -> None:
         """Let those look again who wait in `until`."""

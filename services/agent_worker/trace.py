@@ -1,46 +1,82 @@
-"""The trace of the turn that a shell drives: one span an attempt, and below it what the provider's events tell.
+"""The trace of the turn that a shell drives: the steps that lead to it, and one span an attempt.
 
-Model requests and tool calls happen at the provider; their spans are rebuilt from its events, with its times. An
-attempt after a failed one, or after a takeover, is linked to the one before and not nested in it.
+An attempt after a failed one is linked to the one before, where this process made it, and not nested in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
-from shared import metrics, telemetry
+from services.agent_worker.agent_calls import AgentCalls
+from shared import telemetry
+from shared.bus.topics import EVENTS
 from shared.moment import parse
-from shared.session import provider
-from shared.session.events import TURN_ENDS, Event, Turn
+from shared.session.events import OWN_TYPES, TURN_ENDS, Event, Turn
 from shared.session.state import SessionState
 from shared.telemetry import Attributes, Running, SpanKind
 
-TOOL_USES = frozenset({"agent.tool_use", "agent.mcp_tool_use", "agent.custom_tool_use"})
-TOOL_RESULTS = frozenset(
-    {"agent.tool_result", "agent.mcp_tool_result", "user.custom_tool_result", "user.tool_result"}
-)
-# Calls whose end is still awaited; a turn with more of them at once loses the spans of the oldest, nothing else.
-MAX_OPEN = 256
+# Open turns whose last attempt is remembered for the link of the next; the oldest is forgotten first.
+MAX_ATTEMPTS = 4096
+WORKED_AT = ("running", "requires_action")
+_TurnKey = tuple[str, str, str | None]
 
 
-class _SpanEnd(Struct, frozen=True):
-    model_request_start_id: str = ""
-    is_error: bool | None = False
+class Claim(NamedTuple):
+    """A lease, and when it was asked for and had."""
+
+    epoch: int
+    asked: datetime
+    had: datetime
+
+    @classmethod
+    def lately(cls, epoch: int, seconds: float, now: datetime) -> Claim:
+        """A lease that is had now and was asked for that many seconds ago."""
+        return cls(epoch, now - timedelta(seconds=seconds), now)
+
+
+class Attempts:
+    """The traceparents of the newest attempts, by turn, over all shells of a process."""
+
+    def __init__(self) -> None:
+        self._newest: dict[_TurnKey, str] = {}
+
+    def before(self, state: SessionState) -> list[str]:
+        """The newest attempt of the open turn, if this process made one."""
+        newest = self._newest.get(_key(state, state.open_turn))
+        return [newest] if newest else []
+
+    def begun(self, state: SessionState, traceparent: str) -> None:
+        """The open turn has a new attempt."""
+        if len(self._newest) >= MAX_ATTEMPTS:
+            self._newest.pop(next(iter(self._newest)))
+        self._newest[_key(state, state.open_turn)] = traceparent
+
+    def ended(self, state: SessionState, turn_id: str) -> None:
+        """The turn has had its last attempt."""
+        self._newest.pop(_key(state, turn_id), None)
+
+
+def _key(state: SessionState, turn_id: str | None) -> _TurnKey:
+    return state.tenant_id, state.session_id, turn_id
 
 
 class TurnTrace:
     """Follows one session's events; each method is told the state after them."""
 
-    def __init__(self) -> None:
+    def __init__(self, attempts: Attempts, claim: Claim | None = None) -> None:
+        self._attempts = attempts
+        self._claim = claim
         self._turn_id: str | None = None
         self._attempt: Running | None = None
-        self._earlier: Running | None = None
+        self._since: datetime | None = None
+        self._watched = 0
+        self._calls = AgentCalls()
         self._parents: dict[str, str] = {}
-        self._started: dict[str, tuple[datetime, str]] = {}
 
     def parent_of(self, event: Event) -> str:
         """The traceparent that an event's record carries: its turn's."""
@@ -50,45 +86,98 @@ class TurnTrace:
         """Where spans of the open turn hang: its attempt's span, before that the turn's own parent."""
         if self._attempt is not None and self._turn_id == state.open_turn:
             return self._attempt.traceparent
-        return self._parents.get(state.open_turn or "", "")
+        return state.progress.traceparent if state.progress is not None else ""
 
     def resume(self, state: SessionState, at: datetime) -> None:
         """Another process may have begun the open turn: what follows hangs below the turn's own parent."""
         self.know(state)
-        if state.turn is not None and state.turn.status in ("running", "requires_action"):
+        waits = state.progress is not None and state.progress.retry_at is not None
+        if state.turn is not None and state.turn.status in WORKED_AT and not waits:
             self._begin(state, at)
 
     def know(self, state: SessionState) -> None:
-        """Remember the parents of the turns that are open or wait."""
+        """Remember the parents of the turns that are open or wait; what came of a claim is seen now."""
         if state.turn is not None and state.progress is not None:
             self._parents[state.turn.turn_id] = state.progress.traceparent
+            self._claimed(state)
         for queued in state.queue:
             self._parents[queued.turn.turn_id] = queued.traceparent
 
-    def follow(self, events: Sequence[Event], state: SessionState) -> None:
-        """Events were recorded; `state` is the one after them."""
+    def writing(
+        self, before: SessionState, after: SessionState, events: int
+    ) -> AbstractContextManager[object]:
+        """Around the write that brings `before` to `after`."""
+        attributes = {"turnstile.events": events}
+        return self._step("head.write", before, after, SpanKind.CLIENT, attributes)
+
+    def saying(
+        self, before: SessionState, after: SessionState, events: int
+    ) -> AbstractContextManager[object]:
+        """Around saying the events of that write."""
+        attributes: Attributes = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": "send",
+            "messaging.destination.name": EVENTS.name,
+            "messaging.batch.message_count": events,
+        }
+        kind = SpanKind.PRODUCER
+        return self._step("send turnstile.events.v1", before, after, kind, attributes)
+
+    def follow(self, events: Sequence[Event], state: SessionState, at: datetime) -> None:
+        """Events were recorded and said, by now; `state` is the one after them."""
+        self._claim = None
         for event in events:
             if event.type == "turn.started":
-                self._begin(state, parse(event.at))
+                self._begin(state, at)
             elif event.type == "turn.retrying":
-                metrics.inc("turnstile_turn_retries_total", reason="provider")
                 self._end(parse(event.at), error="retrying")
             elif event.type in TURN_ENDS:
-                self._ended(event)
-            else:
-                self._provider(event)
+                self._ended(event, state)
+            elif self._attempt is not None and event.type not in OWN_TYPES:
+                self._watched += 1
+                self._calls.follow(event, self._attempt.traceparent)
+
+    def leave(self, state: SessionState, at: datetime) -> None:
+        """The session is given back, or lost; an attempt under way goes on elsewhere, in a span of its own."""
+        self._end(at, status=state.turn.status if state.turn is not None else "")
+
+    def _step(
+        self,
+        name: Literal["head.write", "send turnstile.events.v1"],
+        before: SessionState,
+        after: SessionState,
+        kind: SpanKind,
+        attributes: Attributes,
+    ) -> AbstractContextManager[object]:
+        """A span in the trace of the turn that was open, or is by now; none without a turn."""
+        parent = self.traceparent(before if before.turn is not None else after)
+        if not parent:
+            return nullcontext()
+        return telemetry.span(name, parent=parent, kind=kind, attributes=attributes)
+
+    def _claimed(self, state: SessionState) -> None:
+        claim, self._claim = self._claim, None
+        parent = self.traceparent(state)
+        if claim is not None and parent:
+            telemetry.record(
+                "lease.claim",
+                parent=parent,
+                start=claim.asked,
+                end=claim.had,
+                attributes={"turnstile.epoch": claim.epoch},
+            )
 
     def _begin(self, state: SessionState, at: datetime) -> None:
         if state.turn is None or state.progress is None:
             return
-        earlier = self._earlier if self._turn_id == state.open_turn else None
-        self._turn_id = state.turn.turn_id
+        self._end(at)
+        self._turn_id, self._since, self._watched = state.turn.turn_id, at, 0
         self._attempt = telemetry.begin(
             "invoke_agent",
             parent=state.progress.traceparent,
             start=at,
             kind=SpanKind.CLIENT,
-            links=[earlier.traceparent] if earlier else [],
+            links=self._attempts.before(state),
             attributes={
                 "gen_ai.operation.name": "invoke_agent",
                 "gen_ai.provider.name": "anthropic",
@@ -100,72 +189,25 @@ class TurnTrace:
                 "turnstile.attempt": state.failures + 1,
             },
         )
+        self._attempts.begun(state, self._attempt.traceparent)
 
-    def _ended(self, event: Event) -> None:
+    def _ended(self, event: Event, state: SessionState) -> None:
         turn = msgspec.json.decode(event.data, type=Turn)
-        metrics.inc("turnstile_turns_ended_total", status=turn.status)
-        if event.turn_id == self._turn_id:
+        if turn.turn_id == self._turn_id:
             failed = turn.error.type if turn.error is not None else None
             self._end(parse(event.at), error=failed, status=turn.status)
-        self._parents.pop(event.turn_id or "", None)
+        self._attempts.ended(state, turn.turn_id)
+        self._parents.pop(turn.turn_id, None)
 
     def _end(self, at: datetime, *, error: str | None = None, status: str = "") -> None:
-        if self._attempt is not None:
+        if self._attempt is not None and self._since is not None:
+            telemetry.record(
+                "provider.watch",
+                parent=self._attempt.traceparent,
+                start=self._since,
+                end=at,
+                attributes={"turnstile.watch.events": self._watched},
+            )
             self._attempt.end(at, attributes={"turnstile.turn.status": status}, error=error)
-        self._earlier, self._attempt = self._attempt, None
-        self._started.clear()
-
-    def _provider(self, event: Event) -> None:
-        if event.type == "span.model_request_start":
-            self._note(event.event_id, event, "")
-        elif event.type in TOOL_USES:
-            self._note(event.event_id, event, provider.tool_use(event.data).name)
-        elif event.type == "span.model_request_end":
-            self._model_request(event)
-        elif event.type in TOOL_RESULTS:
-            self._tool_call(event)
-
-    def _note(self, id: str, event: Event, name: str) -> None:
-        if len(self._started) >= MAX_OPEN:
-            self._started.pop(next(iter(self._started)))
-        self._started[id] = (parse(event.at), name)
-
-    def _model_request(self, event: Event) -> None:
-        end = msgspec.json.decode(event.data, type=_SpanEnd)
-        usage = provider.model_usage(event.data)
-        attributes: Attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.request.model": event.model or "",
-            "gen_ai.usage.input_tokens": usage.input_tokens,
-            "gen_ai.usage.output_tokens": usage.output_tokens,
-            "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens,
-            "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,
-        }
-        start, _ = self._started.pop(end.model_request_start_id, (None, ""))
-        if start is not None and self._attempt is not None:
-            telemetry.record(
-                "chat",
-                parent=self._attempt.traceparent,
-                start=start,
-                end=parse(event.at),
-                kind=SpanKind.CLIENT,
-                attributes=attributes,
-                error="model_request_failed" if end.is_error else None,
-            )
-
-    def _tool_call(self, event: Event) -> None:
-        call = provider.answered(event.data) or ""
-        start, name = self._started.pop(call, (None, ""))
-        if start is not None and self._attempt is not None:
-            telemetry.record(
-                "execute_tool",
-                parent=self._attempt.traceparent,
-                start=start,
-                end=parse(event.at),
-                attributes={
-                    "gen_ai.operation.name": "execute_tool",
-                    "gen_ai.tool.name": name,
-                    "gen_ai.tool.call.id": call,
-                },
-                error="tool_error" if provider.is_error(event.data) else None,
-            )
+        self._attempt = None
+        self._calls.clear()

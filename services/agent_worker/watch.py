@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from services.agent_worker.perform import Driven, failed
 from services.agent_worker.ports import Feed, ProviderFailure
+from shared import telemetry
 from shared.session.inputs import Input, Seen
 
 # Events that may wait for one session's shell; beyond it the stream is not read on, and TCP holds the provider.
@@ -62,10 +63,11 @@ class Watch:
         driven = self._driven
         try:
             watching = driven.provider.watch(driven.state, fresh=fresh, on_preview=self._preview)
-            async with watching as feed:
-                self._feed.set_result(feed)
-                while True:
-                    await self._hand_on(feed)
+            with telemetry.under(driven.traceparent):
+                async with watching as feed:
+                    self._feed.set_result(feed)
+                    while True:
+                        await self._hand_on(feed)
         except ProviderFailure as failure:
             self._fail(failure)
         except Exception as error:

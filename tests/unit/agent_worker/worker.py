@@ -11,8 +11,8 @@ from services.agent_worker.drive import Drive
 from services.agent_worker.intake import Intake
 from services.agent_worker.leases import Leases
 from services.agent_worker.settings import WorkerSettings
-from services.agent_worker.shell import World
 from services.agent_worker.validate import Record
+from services.agent_worker.world import World
 from tests.unit.agent_worker.counted import (
     CountedInputs,
     CountedProvider,

@@ -1,0 +1,27 @@
+"""What does a shell work with?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from services.agent_worker.ports import Provider, Publisher, Store
+from services.agent_worker.trace import Attempts
+from shared.clock import Clock
+from shared.session.policy import RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One process's. `chance` draws from [0, 1). `linger`: seconds an idle session stays claimed with its stream
+    open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take."""
+
+    store: Store
+    publisher: Publisher
+    provider: Provider
+    clock: Clock
+    chance: Callable[[], float]
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    linger: float = 5.0
+    opening: float = 30.0
+    attempts: Attempts = field(default_factory=Attempts)

@@ -14,12 +14,10 @@ from __future__ import annotations
 from typing import Literal, cast, get_args
 
 SpanName = Literal[
-    # SERVER, gateway: one HTTP request. http.request.method, http.route, http.response.status_code, error.type.
+    # SERVER, gateway: one HTTP request, probes left out. http.request.method, http.route,
+    # http.response.status_code, error.type.
     "GET /asyncapi.json",
-    "GET /healthz",
-    "GET /metrics",
     "GET /openapi.json",
-    "GET /readyz",
     "POST /v1/sessions",
     "GET /v1/sessions",
     "GET /v1/sessions/{session_id}",
@@ -38,22 +36,22 @@ SpanName = Literal[
     # messaging.destination.name, messaging.message.id (ce_id), messaging.kafka.message.key. Its context is the
     # record's traceparent.
     "send turnstile.inputs.v1",
-    # CONSUMER, agent-worker (intake) and gateway (projector): an input is filed; parent: the record's traceparent.
-    # messaging.consumer.group.name, messaging.destination.partition.id, messaging.kafka.offset.
+    # CONSUMER, agent-worker: an input is taken in; parent: the record's traceparent.
     "process turnstile.inputs.v1",
-    # CLIENT, agent-worker: one attempt at one turn, from claim to its end, wait or failure. gen_ai.operation.name,
-    # gen_ai.provider.name=anthropic, gen_ai.agent.id, gen_ai.conversation.id (provider session), turnstile.attempt,
-    # turnstile.turn.status. A second attempt is linked to the first, not nested in it.
+    # CLIENT, agent-worker: one attempt at one turn, from `turn.started` to its end, wait or failure, or until the
+    # session is given back. gen_ai.operation.name, gen_ai.provider.name=anthropic, gen_ai.agent.id,
+    # gen_ai.conversation.id (provider session), turnstile.attempt, turnstile.turn.status. A second attempt in the
+    # same process is linked to the first, not nested in it.
     "invoke_agent",
     # INTERNAL, agent-worker: the provider session is created, or found again and adopted. turnstile.adopted.
     "provider.open",
     # INTERNAL, agent-worker: the user's content goes out once; covers looking first and reconciling after.
     # turnstile.send.outcome: sent, found, refused, ambiguous.
     "provider.send",
-    # INTERNAL, agent-worker: from opening the stream to its end.
-    # turnstile.watch.reconnects, turnstile.watch.events.
+    # INTERNAL, agent-worker: the part of the event stream that is an attempt's. turnstile.watch.events.
     "provider.watch",
-    # INTERNAL, agent-worker: events are listed to close a gap. turnstile.reconcile.found.
+    # INTERNAL, agent-worker: events are listed to close a gap, after a stream was opened again above all.
+    # turnstile.reconcile.found.
     "provider.reconcile",
     # INTERNAL, agent-worker: an interrupt goes out.
     "provider.interrupt",
@@ -68,15 +66,15 @@ SpanName = Literal[
     # INTERNAL, agent-worker: one tool call, rebuilt from the tool's use and result events.
     # gen_ai.operation.name=execute_tool, gen_ai.tool.name, gen_ai.tool.call.id, gen_ai.tool.type, error.type.
     "execute_tool",
-    # INTERNAL, agent-worker: a session is claimed. turnstile.epoch, turnstile.lease.wait_ms.
+    # INTERNAL, agent-worker: a session is claimed because of this turn. turnstile.epoch.
     "lease.claim",
-    # CLIENT, agent-worker: the head row is compared and set. turnstile.events (how many it carries).
+    # CLIENT, agent-worker: the head row is compared and set, while a turn is open. turnstile.events (how many).
     "head.write",
     # PRODUCER, agent-worker: events of one write until Kafka acknowledged them. messaging.batch.message_count.
     "send turnstile.events.v1",
     # PRODUCER, any service: a dead letter. turnstile.dead.reason.
     "send turnstile.dead.v1",
-    # CONSUMER: recorder, one batch (linked to the traces in it, not their child), and gateway projector.
+    # CONSUMER, recorder: one batch, linked to the traces in it, not their child.
     # messaging.batch.message_count, messaging.consumer.group.name.
     "process turnstile.events.v1",
     # CLIENT, recorder: rows go into the archive. Once per batch, and once more in the trace of each turn that
@@ -87,8 +85,6 @@ SpanName = Literal[
     "SELECT events",
     # INTERNAL, gateway: history, log and live are joined for one stream. turnstile.after, turnstile.events.
     "history.read",
-    # INTERNAL, operator: a read model is rebuilt.
-    "rebuild",
 ]
 
 SPAN_NAMES: frozenset[str] = frozenset(get_args(SpanName))

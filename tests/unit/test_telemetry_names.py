@@ -1,0 +1,85 @@
+"""The closed lists are true: what they name is used, under the labels they give, and nothing else is.
+
+A metric that is exported and never moves, and a span that a query waits for in vain, mislead an operator.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.gateway.http.routes import OPEN, UNKNOWN, route_of
+from shared.metric_names import COUNTERS, GAUGES, HISTOGRAMS, About
+from shared.span_names import SPAN_NAMES, http_span
+
+pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[2]
+LISTS = {ROOT / "shared" / "span_names.py", ROOT / "shared" / "metric_names.py"}
+METRICS: dict[str, About] = dict([*COUNTERS.items(), *GAUGES.items(), *HISTOGRAMS.items()])
+METHODS = ("GET", "POST", "DELETE")
+# Names that no source spells out, and why.
+NOT_SPELLED = {
+    "HTTP": "http_span answers it for a route that is not on the list",
+    **{
+        name: "http_span puts it together from method and route"
+        for name in SPAN_NAMES
+        if name.split(" ")[0] in METHODS
+    },
+}
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for part in ("services", "shared"):
+        for path in sorted((ROOT / part).rglob("*.py")):
+            if path not in LISTS:
+                yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def spelled() -> set[str]:
+    """Every text constant of the sources."""
+    nodes = (node for _, tree in trees() for node in ast.walk(tree))
+    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def test_every_metric_is_counted_somewhere() -> None:
+    assert sorted(METRICS.keys() - spelled()) == []
+
+
+def test_every_span_is_made_somewhere() -> None:
+    assert sorted(SPAN_NAMES - spelled() - NOT_SPELLED.keys()) == []
+
+
+def test_every_http_span_has_a_route_that_is_traced() -> None:
+    for name in NOT_SPELLED.keys() - {"HTTP"}:
+        method, route = name.split(" ")
+        assert http_span(method, route) == name
+        assert route_of(route.replace("{session_id}", "s").replace("{turn_id}", "t")) == route
+        assert route not in OPEN, f"{name}: the front makes no span for it"
+    assert http_span("GET", UNKNOWN) == "HTTP"
+
+
+def calls() -> Iterator[tuple[str, str, set[str]]]:
+    """Where a metric is moved, its name, and the labels it is given."""
+    for path, tree in trees():
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            owner, first = node.func.value, next(iter(node.args), None)
+            if isinstance(owner, ast.Name) and owner.id == "metrics" and first is not None:
+                assert isinstance(first, ast.Constant), f"{path}:{node.lineno}: spell the name out"
+                labels = {keyword.arg or "**" for keyword in node.keywords}
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", str(first.value), labels
+
+
+def test_every_metric_has_the_labels_of_the_list() -> None:
+    found = list(calls())
+    assert len(found) > 30
+    wrong = [
+        (place, name, labels)
+        for place, name, labels in found
+        if labels - {"amount"} != set(METRICS[name].labels)
+    ]
+    assert wrong == []

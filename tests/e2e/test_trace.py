@@ -51,6 +51,7 @@ async def test_a_turn_is_one_trace_from_the_request_to_the_insert(
     assert trace.above(published) == [POST]
     assert trace.above(taken) == [PUBLISHED, POST]
     assert trace.above(agent)[-2:] == [PUBLISHED, POST]
+    assert trace.names >= {"head.write", "send turnstile.events.v1"}
     assert agent.attributes["gen_ai.operation.name"] == "invoke_agent"
     assert agent.attributes["turnstile.turn.status"] == "completed"
     # The model's requests and the tools, rebuilt from the provider's events.
@@ -88,6 +89,17 @@ async def test_a_clients_trace_goes_on(api: Api, archive: Archive, session_id: s
     trace = await traced(archive, trace_id, POST, LAST)
     _whole(trace, POST)
     assert trace.tops[0].parent == span_id
+
+
+async def test_a_second_attempt_is_linked_to_the_first_and_not_inside_it(
+    api: Api, archive: Archive, session_id: str
+) -> None:
+    trace = await _played(api, archive, session_id, "once more [[script: exhausted times=1]]")
+    _whole(trace, POST)
+    first, second = trace.named("invoke_agent")
+    assert second.links == [first.id]
+    assert trace.above(second) == trace.above(first)
+    assert [one.attributes["turnstile.attempt"] for one in (first, second)] == ["1", "2"]
 
 
 async def test_a_record_without_a_trace_begins_one(

@@ -42,10 +42,12 @@ class Tempo:
 
 @dataclass
 class Effects:
-    """One process's effects; `done` names those that were begun, in order."""
+    """One process's effects; `done` names those that were begun, in order. `fails` has what the next ones of a name
+    raise instead of happening."""
 
     halt: Halt | None = None
     done: list[str] = field(default_factory=list)
+    fails: dict[str, list[Exception]] = field(default_factory=dict)
     dead: bool = False
     halted: asyncio.Event = field(default_factory=asyncio.Event)
     going: asyncio.Event = field(default_factory=asyncio.Event)
@@ -59,6 +61,8 @@ class Effects:
         self.done.append(name)
         k = len(self.done)
         await self._halt(k, "before")
+        if failures := self.fails.get(name):
+            raise failures.pop(0)
         try:
             return await act()
         finally:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Leaping(selectors.SelectSelector):
@@ -41,6 +43,16 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     finally:
         _end(loop)
         loop.close()
+
+
+def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """The test, in virtual time."""
+
+    @functools.wraps(test)
+    def in_virtual_time(*args: P.args, **kwargs: P.kwargs) -> None:
+        run(test(*args, **kwargs))
+
+    return in_virtual_time
 
 
 def _end(loop: asyncio.AbstractEventLoop) -> None:

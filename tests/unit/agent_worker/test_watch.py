@@ -1,0 +1,198 @@
+"""A feed pumped into its shell: in batches, bounded, and never silent when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+
+from services.agent_worker.perform import Driven
+from services.agent_worker.ports import Feed, ProviderFailure
+from services.agent_worker.watch import MAX_WAITING, Watch
+from shared.session.inputs import Failed, Input, ProviderEvent, Seen
+from shared.session.state import SessionState
+from tests.builders import Wire, at, bound, turn
+from tests.unit.agent_worker.virtual_time import virtual
+from tests.unit.session.specification import after
+
+pytestmark = pytest.mark.unit
+OPENING = 30.0
+GONE = ProviderFailure("not_found_error", "404", lost=True)
+RUNNING = after(turn("t1"), bound()).state
+
+
+class Telling:
+    """A feed that gives what it is told to: batches, or an exception that ends it."""
+
+    def __init__(self) -> None:
+        self.says: asyncio.Queue[tuple[ProviderEvent, ...] | Exception] = asyncio.Queue()
+        self.listening = asyncio.Event()
+        self.given = 0
+
+    async def opened(self) -> None:
+        await self.listening.wait()
+
+    async def next(self) -> tuple[ProviderEvent, ...]:
+        said = await self.says.get()
+        if isinstance(said, Exception):
+            raise said
+        self.given += 1
+        return said
+
+
+class Session:
+    """The driven session, as the watch sees it; it is its own provider."""
+
+    def __init__(self, state: SessionState = RUNNING) -> None:
+        self.state = state
+        self.tells = Telling()
+        self.refuses: Exception | None = None
+        self.asking = False
+        self.heard: list[Input] = []
+        self.broken: list[BaseException] = []
+        self.watch_ = Watch(cast(Driven, self), OPENING, self.heard.append, fresh=True)
+
+    @property
+    def provider(self) -> Any:
+        return self
+
+    @asynccontextmanager
+    async def watch(
+        self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
+    ) -> AsyncIterator[Feed]:
+        if self.refuses is not None:
+            raise self.refuses
+        yield self.tells
+
+    def sending(self, turn_id: str) -> bool:
+        return self.asking
+
+    def fail(self, error: BaseException) -> None:
+        self.broken.append(error)
+
+    def traceparent(self) -> str:
+        return ""
+
+    def now(self) -> str:
+        return at(7)
+
+    def chance(self) -> float:
+        return 0.25
+
+
+async def moments() -> None:
+    """Let everything happen that can."""
+    await asyncio.sleep(0.001)
+
+
+@virtual
+async def test_batches_become_signals() -> None:
+    session, wire = Session(), Wire()
+    first, second = (wire.prompt(), wire.running()), (wire.idle(),)
+    session.tells.says.put_nowait(first)
+    session.tells.says.put_nowait(second)
+    await moments()
+    assert session.heard == [Seen(events=b, at=at(7), chance=0.25) for b in (first, second)]
+
+
+@virtual
+async def test_it_reads_no_further_than_the_shell_has_taken() -> None:
+    session, wire = Session(), Wire()
+    batch = tuple(wire.running() for _ in range(MAX_WAITING // 4))
+    for _ in range(8):
+        session.tells.says.put_nowait(batch)
+    await moments()
+    assert session.tells.given == 4
+    session.watch_.taken()
+    await moments()
+    assert session.tells.given == 8
+
+
+@virtual
+async def test_a_feed_is_to_be_had_once_it_listens() -> None:
+    session = Session()
+    asked = asyncio.create_task(session.watch_.feed())
+    await moments()
+    assert not asked.done()
+    session.tells.listening.set()
+    assert await asked is session.tells
+
+
+@virtual
+async def test_a_feed_that_does_not_listen_in_time_fails_the_send() -> None:
+    session = Session()
+    with pytest.raises(ProviderFailure) as failed:
+        await session.watch_.feed()
+    assert (failed.value.reason, failed.value.final) == ("stream_unavailable", False)
+    assert asyncio.get_running_loop().time() == pytest.approx(OPENING)
+
+
+@virtual
+async def test_a_lost_session_is_told_to_whoever_asks_for_its_feed() -> None:
+    session = Session()
+    session.asking = True
+    session.refuses = GONE
+    with pytest.raises(ProviderFailure, match="404"):
+        await session.watch_.feed()
+    session.asking = False
+    session.watch_.tell()
+    assert session.heard == [], "once is enough"
+
+
+@virtual
+async def test_and_signalled_when_nobody_asks() -> None:
+    session = Session()
+    await moments()
+    session.tells.says.put_nowait(GONE)
+    await moments()
+    (failed,) = session.heard
+    assert isinstance(failed, Failed)
+    assert (failed.turn_id, failed.reason, failed.lost) == ("t1", "not_found_error", True)
+
+
+@virtual
+async def test_but_not_while_the_turn_is_being_sent() -> None:
+    """The send hears of it itself, or it was in time."""
+    session = Session()
+    session.asking = True
+    await moments()
+    session.tells.says.put_nowait(GONE)
+    await moments()
+    assert session.heard == []
+    session.asking = False
+    session.watch_.tell()
+    assert len(session.heard) == 1
+
+
+@virtual
+async def test_between_turns_a_lost_session_is_nobodys_failure() -> None:
+    session = Session(replace(RUNNING, turn=None, progress=None))
+    await moments()
+    session.tells.says.put_nowait(GONE)
+    await moments()
+    assert session.heard == []
+    with pytest.raises(ProviderFailure, match="404"):
+        await session.watch_.feed()
+
+
+@virtual
+async def test_an_error_that_nobody_foresaw_ends_the_drive() -> None:
+    session, bug = Session(), ValueError("a bug")
+    await moments()
+    session.tells.says.put_nowait(bug)
+    await moments()
+    assert session.broken == [bug]
+
+
+@virtual
+async def test_it_ends_when_it_is_told_to() -> None:
+    session = Session()
+    await moments()
+    await asyncio.gather(session.watch_.cancel(), return_exceptions=True)
+    session.tells.says.put_nowait((Wire().running(),))
+    await moments()
+    assert session.heard == []

@@ -1,0 +1,137 @@
+"""A turn's trace: what led to it, one span an attempt, and below that what the agent did."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+
+from shared import telemetry
+from shared.traceparent import read, write
+from tests.builders import TRACEPARENT, Wire, bound, elapsed, failed, opening, seen, turn
+from tests.tracing import Tracing, parent_of, text_of, tracing
+from tests.unit.agent_worker.told import Told, moment
+
+pytestmark = pytest.mark.unit
+OTHER = "00-11111111111111111111111111111111-2222222222222222-01"
+
+
+@pytest.fixture
+def kept() -> Iterator[Tracing]:
+    with tracing() as running:
+        yield running
+
+
+def names(spans: list[ReadableSpan]) -> list[str]:
+    return [span.name for span in spans]
+
+
+def of(span: ReadableSpan, name: str) -> object:
+    return (span.attributes or {})[name]
+
+
+def whole_turn(told: Told) -> None:
+    """A turn of two model requests and a tool call, on a session that is new."""
+    wire = Wire()
+    told.tell(turn(traceparent=TRACEPARENT))
+    told.tell(bound(second=1), second=1)
+    asked = wire.event("span.model_request_start")
+    told.tell(seen(wire.prompt(), wire.running(), asked), second=5)
+    ended = wire.event("span.model_request_end", model_request_start_id=asked.id, is_error=True)
+    used = wire.tool_use()
+    result = wire.event("agent.tool_result", tool_use_id=used.id, is_error=False)
+    told.tell(seen(ended, used, result, wire.message("hi"), wire.idle()), second=10)
+
+
+def test_a_turn_reads_from_claim_to_tool_call(kept: Tracing) -> None:
+    whole_turn(Told())
+    attempt = kept.one("invoke_agent")
+    led = [span for span in kept.spans() if parent_of(span) == TRACEPARENT]
+    below = [span for span in kept.spans() if parent_of(span) == text_of(attempt)]
+    write, say = "head.write", "send turnstile.events.v1"
+    assert names(led) == [write, "lease.claim", say, write, say, "invoke_agent"]
+    assert names(below) == [write, say, write, say, "chat", "execute_tool", "provider.watch"]
+    assert len(led) + len(below) == len(kept.spans())
+    assert of(attempt, "turnstile.turn.status") == "completed"
+    assert of(attempt, "gen_ai.conversation.id") == "sesn_1"
+    assert of(kept.one("lease.claim"), "turnstile.epoch") == 3
+    assert of(kept.one("provider.watch"), "turnstile.watch.events") == 8
+
+
+def test_calls_have_the_providers_times_and_errors(kept: Tracing) -> None:
+    whole_turn(Told())
+    chat, tool = kept.one("chat"), kept.one("execute_tool")
+    assert (chat.start_time, chat.end_time) == (nanoseconds(2), nanoseconds(5))
+    assert of(chat, "error.type") == "model_request_failed"
+    assert (of(tool, "gen_ai.tool.name"), of(tool, "gen_ai.tool.type")) == ("bash", "extension")
+    assert "error.type" not in (tool.attributes or {})
+
+
+def nanoseconds(second: float) -> int:
+    return int(moment(second).timestamp()) * 10**9
+
+
+def test_without_a_turn_nothing_is_traced(kept: Tracing) -> None:
+    told = Told()
+    told.tell(opening())
+    told.tell(turn(traceparent=TRACEPARENT, second=3), second=3)
+    assert names(kept.spans()) == ["head.write", "send turnstile.events.v1"]
+
+
+def test_a_turn_of_a_publisher_without_a_trace_is_not_put_into_another(kept: Tracing) -> None:
+    told = Told()
+    told.tell(turn())
+    assert kept.spans() == []
+
+
+def test_a_write_that_ends_a_turn_is_its_last_and_not_the_next_ones(kept: Tracing) -> None:
+    told, wire = Told(), Wire()
+    told.tell(turn(traceparent=TRACEPARENT), turn("t2", traceparent=OTHER), bound())
+    told.tell(seen(*wire.reply()), second=9)
+    first, second = kept.one("invoke_agent"), told.trace.traceparent(told.state)
+    assert (told.state.open_turn, read(second).trace_id) == ("t2", read(OTHER).trace_id)
+    assert parent_of(kept.spans("head.write")[-1]) == text_of(first)
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_second_attempt_is_linked_and_not_nested(kept: Tracing, same_process: bool) -> None:
+    told = Told()
+    told.tell(turn(traceparent=TRACEPARENT), bound())
+    told.tell(failed(second=2), second=2)
+    told.leave(2)
+    (first,) = kept.spans("invoke_agent")
+    again = Told(told.state, told.attempts if same_process else None, second=60)
+    again.tell(elapsed(60), second=60)
+    again.leave(61)
+    second = kept.spans("invoke_agent")[-1]
+    assert [text_of(first)] * same_process == [write(link.context) for link in second.links]
+    assert parent_of(first) == parent_of(second) == TRACEPARENT
+    assert (of(first, "turnstile.attempt"), of(second, "turnstile.attempt")) == (1, 2)
+    assert of(first, "error.type") == "retrying"
+    assert len(kept.spans("invoke_agent")) == 2, "waiting for the next attempt is none"
+
+
+def test_a_session_given_back_in_mid_turn_goes_on_in_a_span_of_its_own(kept: Tracing) -> None:
+    told, wire = Told(), Wire()
+    told.tell(turn(traceparent=TRACEPARENT), bound())
+    told.tell(seen(wire.prompt(), wire.running()), second=4)
+    told.leave(5)
+    next = Told(told.state, second=8)
+    next.tell(seen(wire.message("hi"), wire.idle()), second=9)
+    first, second = kept.spans("invoke_agent")
+    assert of(first, "turnstile.turn.status") == "running"
+    assert of(second, "turnstile.turn.status") == "completed"
+    assert second.start_time == nanoseconds(8)
+    claims = kept.spans("lease.claim")
+    assert [parent_of(span) for span in claims] == [TRACEPARENT, TRACEPARENT]
+
+
+def test_an_event_carries_its_own_turns_parent(kept: Tracing) -> None:
+    told = Told()
+    said: list[str] = []
+    for input in (turn(traceparent=TRACEPARENT), turn("t2", traceparent=OTHER)):
+        events = told.tell(input)
+        said += [told.trace.parent_of(event) for event in events]
+    assert said == ["", TRACEPARENT, OTHER]
+    assert telemetry.trace_id_of(said[-1]) == "1" * 32

@@ -43,11 +43,12 @@ class Tempo:
 @dataclass
 class Effects:
     """One process's effects; `done` names those that were begun, in order. `fails` has what the next ones of a name
-    raise instead of happening."""
+    raise instead of happening, `slow` how many seconds more those of a name take on their way."""
 
     halt: Halt | None = None
     done: list[str] = field(default_factory=list)
     fails: dict[str, list[Exception]] = field(default_factory=dict)
+    slow: dict[str, float] = field(default_factory=dict)
     dead: bool = False
     halted: asyncio.Event = field(default_factory=asyncio.Event)
     going: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,6 +61,7 @@ class Effects:
         await self.alive(seconds)
         self.done.append(name)
         k = len(self.done)
+        await self.alive(self.slow.get(name, 0.0))
         await self._halt(k, "before")
         if failures := self.fails.get(name):
             raise failures.pop(0)

@@ -173,10 +173,25 @@ async def test_an_interrupt_that_fails_hits_no_other_turn() -> None:
     (session,) = outside.provider.sessions.values()
     session.release()  # the turn ends by itself, and the next one begins
     await outside.said("turn.requires_action")
-    before = worker.effects.done.count("interrupt")
     await outside.until(lambda: outside.store.rows[KEY].owner is None, "the lease given back")
-    assert worker.effects.done.count("interrupt") == before
+    assert "user.interrupt" not in types(outside)
+    assert worker.effects.done.count("interrupt") == 1, "the turn was over before the second try"
+
+
+@virtual
+async def test_a_turn_is_not_sent_while_an_interrupt_of_the_one_before_is_on_its_way() -> None:
+    outside, worker = given()
+    worker.effects.slow["interrupt"] = 1.0
+    outside.ask(turn("t1", "hold on"), turn("t2", "[[script: confirm]]"))
+    await outside.said("user.message")
+    outside.ask(interrupting(1))
+    await outside.until(lambda: "interrupt" in worker.effects.done, "the interrupt")
+    (session,) = outside.provider.sessions.values()
+    session.release()
+    await outside.said("turn.requires_action")
+    await outside.until(lambda: outside.store.rows[KEY].owner is None, "the lease given back")
     assert "turn.interrupted" not in types(outside)
+    assert types(outside).index("user.interrupt") < types(outside).index("turn.requires_action")
 
 
 @virtual

@@ -28,6 +28,11 @@ class Listener:
         self._register = register
         self.listening = asyncio.Event()
 
+    async def check(self) -> None:
+        """Raises Transient while streams would hear of events late, and of previews never."""
+        if not self.listening.is_set():
+            raise Transient("kafka_unavailable", "what is published is not listened to yet")
+
     async def run(self) -> None:
         """Listen for ever; what was missed while the log was away is found in the history."""
         wait = FIRST_WAIT

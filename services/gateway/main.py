@@ -80,7 +80,7 @@ class Gateway:
             history=History(self.archive, self.log, self.live, self.read_model),
             live=self.live,
             checks={
-                "kafka": self.inputs.check,
+                "kafka": self._check_kafka,
                 "database": self.read_model.check,
                 "clickhouse": self.archive.check,
             },
@@ -88,6 +88,11 @@ class Gateway:
             max_waiting=self.settings.http.gateway_max_waiting,
         )
         return build(rooms, Keys(self.settings.tenants.keys))
+
+    async def _check_kafka(self) -> None:
+        """Both ways: inputs can be published, and what is published is heard."""
+        await self.inputs.check()
+        await self.listener.check()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

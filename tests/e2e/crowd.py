@@ -13,6 +13,7 @@ from tests.e2e.conversing import ANSWER
 from tests.e2e.provider import Provider
 from tests.e2e.recorded import assert_recorded, assert_sent_once, turn_rows
 from tests.e2e.tenants import ACME
+from tests.e2e.waiting import eventually
 
 # Each conversation's scripts, turn by turn. The first turn of these waits to be released …
 HELD = (
@@ -70,10 +71,9 @@ class Crowd:
             *(self._enter("asking", self.asking, scripts) for scripts in ASKING),
             *(self._enter("moving", self.moving, scripts) for scripts in MOVING),
         )
-        await asyncio.gather(
-            *(self.provider.prompted(ACME, one.session_id) for one in self.members),
-            *(self._asked(one) for one in self.asking),
-        )
+        await eventually(self._all_prompted, "a message of each conversation at the provider")
+        for one in self.asking:
+            await self._asked(one)
 
     async def say(self) -> None:
         """One more turn in each conversation, as often tried as it takes."""
@@ -98,14 +98,16 @@ class Crowd:
 
     async def ended(self) -> float:
         """Wait until every turn has ended; the time (`time.monotonic`) when the last one had."""
-        wanted = [(one, turn_id) for one in self.members for turn_id in one.turn_ids]
-        await asyncio.gather(*(self.api.ended(one.session_id, id) for one, id in wanted))
+        for one in self.members:  # one after the other: a dozen at once ask more than they wait
+            for turn_id in reversed(one.turn_ids):
+                await self.api.ended(one.session_id, turn_id)
         return time.monotonic()
 
     async def check(self) -> None:
         """Every turn completed with its own reply; each message sent once, in order; the archive
         has what the provider made, each event once, byte for byte, and its turns add up."""
-        await asyncio.gather(*(self._check(one) for one in self.members))
+        for one in self.members:
+            await self._check(one)
         await self._one_body_for_one_seq()
         await self._turns_add_up()
 
@@ -130,6 +132,10 @@ class Crowd:
         one.texts.append(f"{one.session_id}, turn {number}{script}")
         body = {"content": one.texts[-1], "turn_id": f"turn-{number}"}
         await self.api.post_stubbornly(f"/v1/sessions/{one.session_id}/turns", body)
+
+    async def _all_prompted(self) -> bool:
+        messages = await self.provider.messages()
+        return all(messages.get(f"{ACME}/{one.session_id}") for one in self.members)
 
     async def _asked(self, one: Member) -> None:
         await self.api.turn_in(one.session_id, "turn-1", "requires_action")

@@ -70,6 +70,15 @@ class Provider:
             events += _made(its.events, thread)
         return Log(log.user_messages, log.inputs, events)
 
+    async def messages(self) -> dict[str, int]:
+        """How many messages were taken for each of our sessions, by `tenant/session`."""
+        answer = await self._http.get("/_sim/sessions")
+        return {
+            mark: one["user_messages"]
+            for one in answer.json()["data"]
+            for mark in one["metadata"].values()
+        }
+
     async def of(self, tenant_id: str, session_id: str) -> list[str]:
         """Ids of the provider sessions that were made for a session, oldest first."""
         answer = await self._http.get("/_sim/sessions")

@@ -23,7 +23,6 @@ KILL, TERM = signal.SIGKILL, signal.SIGTERM
 @pytest.mark.parametrize(
     ("number", "parts"),
     [
-        (KILL, [WORKER]),
         (KILL, ["gateway"]),
         (KILL, ["recorder"]),
         (KILL, ["clickhouse"]),
@@ -74,35 +73,34 @@ async def _live_through(
     )
 
 
-async def test_a_worker_that_is_killed_and_killed_again(world: World, tell: Tell) -> None:
-    crowd = await world.crowd("twice")
-    began = time.monotonic()
-    for _ in range(2):
-        await asyncio.gather(crowd.say(), world.restart(WORKER))
-    await asyncio.gather(crowd.answer(), crowd.release(crowd.held))
-    ended = await crowd.ended()
-    await crowd.check()
-    tell(f"SIGKILL {WORKER} twice: all turns ended after {ended - began:.1f} s")
-
-
-@pytest.mark.parametrize("path", ["/v1/sessions$", "/events$"], ids=["create", "send"])
-async def test_a_worker_that_dies_before_it_hears_that_its_call_landed(
-    world: World, session_id: str, path: str
+async def test_conversations_outlive_a_worker_that_is_killed_and_killed_again(
+    world: World, tell: Tell
 ) -> None:
-    """The provider did it and says so too late: whoever comes next must find out, not do it again."""
-    fault = {"kind": "land_then_delay", "seconds": 20}
-    match = {"method": "POST", "path": path, "body": session_id, "times": 1}
-    await world.provider.fault(match, fault)
-    try:
-        await world.api.open(session_id)
-        await world.api.say(session_id, "turn-1", f"{session_id}, turn 1")
+    crowd = await world.crowd("twice")
+    others = world.pids(WORKER)
+    await asyncio.gather(crowd.say(), world.restart(WORKER))
+    await _live_through(world, crowd, [WORKER], KILL, tell)
+    assert world.pids(WORKER) == others, "others died of it"
+
+
+async def test_a_worker_that_dies_before_it_hears_that_its_calls_landed(
+    world: World, session_id: str
+) -> None:
+    """The provider made the session, or took the message, and says so too late: the next worker
+    must find out, not do it again."""
+    creates, sends = f"{session_id}-creates", f"{session_id}-sends"
+    for name, path in ((creates, "/v1/sessions$"), (sends, "/events$")):
+        match = {"method": "POST", "path": path, "body": name, "times": 1}
+        await world.provider.fault(match, {"kind": "land_then_delay", "seconds": 20})
+        await world.api.open(name)
+        await world.api.say(name, "turn-1", f"{name}, turn 1")
         await world.provider.struck(match)
-        await world.restart(WORKER)
-        page = await world.api.ended(session_id, "turn-1")
-    finally:
-        await world.provider.no_faults()
-    assert page["status"] == "completed", page
-    assert_sent_once(await world.provider.only(ACME, session_id), [f"{session_id}, turn 1"])
+    await world.restart(WORKER)
+    await world.provider.no_faults()
+    for name in (creates, sends):
+        page = await world.api.ended(name, "turn-1")
+        assert page["status"] == "completed", page
+        assert_sent_once(await world.provider.only(ACME, name), [f"{name}, turn 1"])
 
 
 async def test_what_was_said_twice_on_kafka_was_the_same(world: World, tell: Tell) -> None:

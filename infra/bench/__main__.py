@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 from infra.bench import accept, overhead, record, sessions
 from infra.bench.child import ChildError
 from infra.bench.options import Options
-from infra.bench.profile import Profiler
+from infra.bench.profile import PROGRAM, Profiler
 from infra.bench.results import Result, markdown, plain
 from infra.local.errors import StackError
 
@@ -29,7 +30,10 @@ LEGS: dict[str, Callable[[Options], Awaitable[Result]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when every leg was measured, whatever it came to; 1 when one could not be."""
-    asked = _parser().parse_args(arguments)
+    parser = _parser()
+    asked = parser.parse_args(arguments)
+    if asked.profile is not None and shutil.which(PROGRAM) is None:
+        parser.error(f"--profile needs {PROGRAM} on the PATH: uv tool install {PROGRAM}")
     legs = list(dict.fromkeys(asked.leg or LEGS))
     try:
         results = asyncio.run(_all(legs, asked))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+PROGRAM = "py-spy"
 _RATE = 200  # samples a second
 _END_S = 20.0
 
@@ -28,7 +28,7 @@ class Profiler:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         process = await asyncio.create_subprocess_exec(
-            *_command(), "record", "--pid", str(pid), "--rate", str(_RATE), "--format", "raw",
+            PROGRAM, "record", "--pid", str(pid), "--rate", str(_RATE), "--format", "raw",
             "--duration", "3600", "--output", str(self._folder / f"{leg}.folded"),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -42,9 +42,3 @@ class Profiler:
             except TimeoutError:
                 process.kill()
                 await process.wait()
-
-
-def _command() -> list[str]:
-    """py-spy itself where it is installed, else what uv gets of it."""
-    found = shutil.which("py-spy")
-    return [found] if found else ["uvx", "py-spy"]

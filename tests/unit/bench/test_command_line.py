@@ -1,5 +1,7 @@
 """What `python -m infra.bench` refuses, and that both sides of a leg are told the same."""
 
+from pathlib import Path
+
 import pytest
 
 from infra.bench import bare_record
@@ -25,6 +27,16 @@ def test_a_wrong_argument_is_named(
         main(arguments)
     assert stopped.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_profile_without_its_program_says_how_to_get_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit) as stopped:
+        main(["accept", "--profile", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "uv tool install py-spy" in capsys.readouterr().err
 
 
 def test_help_names_every_leg(capsys: pytest.CaptureFixture[str]) -> None:

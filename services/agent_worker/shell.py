@@ -138,7 +138,7 @@ class Shell:
         taken = self.head.taken + len(unread)
         self.head = replace(self.head, position=unread[-1].position, taken=taken)
         self._poked = len(unread) >= 1000  # the store's bound on one answer: there may be more
-        return [new.filed for new in unread]
+        return [replace(new.filed, taken_at=self.now()) for new in unread]
 
     # ---- write, say, do ---------------------------------------------------------------------------------------
 

@@ -103,11 +103,15 @@ REQUESTS: dict[str, type[Request]] = {
 
 
 class Filed(Struct, frozen=True, kw_only=True):
-    """A request as the worker filed it: `input_id` is unique per session, `traceparent` may be empty."""
+    """A request as the worker filed it: `input_id` is unique per session, `traceparent` may be empty.
+
+    `taken_at` is when its session's driver took it up, by the worker's clock; "" where nobody says.
+    """
 
     input_id: str
     request: Request
     traceparent: str = ""
+    taken_at: str = ""
 
 
 class ProviderEvent(Struct, frozen=True, kw_only=True):

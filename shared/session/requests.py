@@ -67,7 +67,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested) -> None:
         traceparent=filed.traceparent,
     )
     if not busy:
-        begin(draft, at=request.at)
+        begin(draft, at=max(request.at, filed.taken_at))  # it may have waited for a worker
     elif request.on_busy == "interrupt":
         interrupt(draft, at=request.at)
 

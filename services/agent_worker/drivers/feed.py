@@ -219,16 +219,18 @@ class SessionFeed:
         """Give on what an idle closes over. While answers are awaited nothing is closed.
 
         `until` is the id of an idle that came by stream: then the list may tell that what is held was processed.
-        What the provider flushed from its queue never will be, and is given on as it is.
+        What the provider flushed from its queue never will be, and is given on as it is. Most of it was never
+        shown, and a message that is listed and not recorded would pass for the one the next attempt is to send.
         """
         reason = provider.stop_reason(idle).type
         if reason == "requires_action":
             return
         for thread in list(self._children):
             await self._catch_up_child(thread)
-        if until and self._sieve.holds:
+        flushed = self._flushed or reason in FLUSHES
+        if until and (flushed or self._sieve.holds):
             await self._catch_up(until)
-        if self._flushed or reason in FLUSHES:
+        if flushed:
             for event in self._sieve.settle(provider.head(idle).processed_at):
                 await self._queue.put(event)
         self._flushed = False

@@ -30,6 +30,7 @@ class Drive:
         self._tasks: dict[Key, asyncio.Task[None]] = {}
         self._due = asyncio.Event()
         self._alone: frozenset[Key] = frozenset()
+        self._stranded: set[Key] = set()
 
     def news(self, keys: set[Key]) -> None:
         """Inputs were filed by this process: driven sessions hear of them at once, others are claimed at once."""
@@ -92,6 +93,7 @@ class Drive:
         then the older shell is fenced off, and stopped here."""
         if (older := self._tasks.pop(head.key, None)) is not None:
             older.cancel()
+        self._stranded.discard(head.key)
         shell = Shell(head, self._world, self._leases, claimed_at)
         self._shells[head.key] = shell
         task = asyncio.create_task(self._run(shell))
@@ -114,6 +116,8 @@ class Drive:
                 metrics.inc("turnstile_leases_lost_total")
                 log.warning("session_taken_over", detail=str(fenced))
             except Transient as error:
+                if error.reason == "database_away":
+                    self._stranded.add(shell.head.key)
                 log.warning("session_dropped", reason=error.reason)
             except Exception as error:
                 # The next driver starts from the row, once the lease was let go of (see `_settle`).
@@ -122,7 +126,10 @@ class Drive:
     # ---- leases -----------------------------------------------------------------------------------------------
 
     async def _settle(self) -> None:
-        """Stop shells whose lease is gone, let go of sessions that have a lease and no shell."""
+        """Stop shells whose lease is gone, let go of sessions that have a lease and no shell.
+
+        Those that only the database's absence stopped are due at once: it is back, or nothing could be let go of.
+        """
         self._leases.alive()
         at, mine = self._leases.kept
         for key, shell in list(self._shells.items()):
@@ -131,8 +138,11 @@ class Drive:
                 self._tasks[key].cancel()
         # One just claimed or released may have no shell for a moment: only what was seen twice is really alone.
         alone = mine - self._shells.keys()
-        for key in alone & self._alone:
-            await self._world.store.let_go(self._leases.owner, key, DROPPED_SECONDS)
+        for key in alone & (self._alone | self._stranded):
+            after = 0.0 if key in self._stranded else DROPPED_SECONDS
+            await self._world.store.let_go(self._leases.owner, key, after)
+            self._stranded.discard(key)
+            self._due.set()
         self._alone = alone - self._alone
 
     async def _look(self) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import msgspec
 import pytest
 
+from services.agent_worker.drive import DROPPED_SECONDS
 from services.agent_worker.fakes.store import Row
 from services.agent_worker.ports import Key, NewInput
 from shared.errors import Transient
@@ -148,6 +149,18 @@ async def test_a_shell_that_failed_is_let_go_of_and_taken_up_again() -> None:
     assert worker.effects.done.count("let_go") == 2
     assert outside.received == ["hello"]
     assert outside.store.rows[KEY].head.epoch == 3
+
+
+@virtual
+async def test_a_session_that_the_database_left_goes_on_when_it_is_back() -> None:
+    outside = world()
+    worker = a_worker(outside, "one")
+    worker.effects.fails["write"] = [Transient("database_away", "gone")]
+    outside.ask(turn())
+    # Nothing is wrong with the session: it does not wait as one does whose shell has a bug.
+    async with asyncio.timeout(DROPPED_SECONDS / 2):
+        await outside.until(lambda: outside.settled, "an end")
+    assert outside.received == ["hello"]
 
 
 @virtual

@@ -10,6 +10,11 @@ from typing import Any
 from aiokafka.structs import ConsumerRecord
 
 MARKS = ("dead_reason", "dead_detail", "dead_attempts", "dead_at", "dead_source")
+# Its record was too large with its marks and lies in the letter without its value (see the recorder).
+CUT = "dead_value_bytes"
+# A record with these headers and no value is no letter but says what became of one in its own partition: it lives
+# as long as the letter does, and needs no table.
+SETTLED, SETTLED_OFFSET = "dead_settled", "dead_settled_offset"
 DETAIL_WIDTH = 70
 
 
@@ -32,6 +37,23 @@ class DeadLetter:
     @property
     def reason(self) -> str:
         return self.header("dead_reason")
+
+    @property
+    def place(self) -> str:
+        """`PARTITION/OFFSET`, by which commands name it."""
+        return f"{self.partition}/{self.offset}"
+
+    @property
+    def topic(self) -> str:
+        """The topic it died on; nothing when its source is no place on a topic."""
+        parts = self.header("dead_source").rsplit("/", 2)
+        return parts[0] if len(parts) == 3 else ""
+
+    @property
+    def settles(self) -> int | None:
+        """The offset of the letter this record settles; None for a letter."""
+        offset = self.header(SETTLED_OFFSET)
+        return int(offset) if self.header(SETTLED) and offset.isdecimal() else None
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for other programs; a value that is no UTF-8 is written with replacements."""
@@ -71,7 +93,7 @@ def table(letters: Sequence[DeadLetter]) -> str:
     rows = [("PLACE", "AT", "REASON", "TYPE", "SESSION", "DETAIL")]
     rows += [
         (
-            f"{letter.partition}/{letter.offset}",
+            letter.place,
             letter.header("dead_at")[:19],
             letter.reason,
             letter.header("ce_type"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from services.operator.failures import Impossible
 from shared.bus.topics import DEAD
 
 TIMEOUT_S = 30.0
+SCAN_TIMEOUT_S = 300.0
 
 # aiokafka's consumer has no types; named here once, so that the rest of the file is checked.
 Consumer = Any
@@ -30,42 +31,108 @@ async def newest(
     limit: int,
     scan: int,
     wanted: Callable[[DeadLetter], bool],
+    settled: bool = False,
 ) -> list[DeadLetter]:
     """The newest `limit` letters that are `wanted`, oldest of them first, without their values.
 
-    Looks at the last `scan` records of each partition and holds no more than `limit` in memory. Raises
-    TimeoutError after 30 s, aiokafka's KafkaError, Impossible when the topic is missing.
+    Letters that were redriven or dropped are left out, unless `settled`. Looks at the last `scan` records of each
+    partition and holds no more than `limit` letters in memory. Raises TimeoutError after 5 minutes,
+    aiokafka's KafkaError, Impossible when the topic is missing.
     """
+    async with _consumer(bootstrap, options) as consumer, asyncio.timeout(SCAN_TIMEOUT_S):
+        return await _first(consumer, scan, limit, wanted, settled, newest=True)
+
+
+async def oldest_open(
+    bootstrap: str,
+    options: Mapping[str, Any],
+    *,
+    limit: int,
+    scan: int,
+    wanted: Callable[[DeadLetter], bool],
+) -> list[DeadLetter]:
+    """The oldest `limit` letters that are `wanted` and not settled yet, oldest first; see `newest`.
+
+    Letters of one session come in the order in which they died: they share a partition, whose order holds.
+    """
+    async with _consumer(bootstrap, options) as consumer, asyncio.timeout(SCAN_TIMEOUT_S):
+        return await _first(consumer, scan, limit, wanted, settled=False, newest=False)
+
+
+async def _first(
+    consumer: Consumer,
+    scan: int,
+    limit: int,
+    wanted: Callable[[DeadLetter], bool],
+    settled: bool,
+    *,
+    newest: bool,
+) -> list[DeadLetter]:
+    done = set() if settled else await _settled(consumer, scan)
+    sign = 1 if newest else -1
+    # Producers' clocks differ: in a partition no letter counts as older than the one before it.
+    times: dict[int, int] = {}
     found: list[tuple[int, int, int, DeadLetter]] = []
-    async with _consumer(bootstrap, options) as consumer, asyncio.timeout(TIMEOUT_S):
-        async for record in _tail(consumer, scan):
-            letter = dead_letter_of(record, with_value=False)
-            if wanted(letter):
-                heapq.heappush(found, (letter.timestamp, letter.partition, letter.offset, letter))
-                if len(found) > limit:
-                    heapq.heappop(found)
-    return [letter for *_, letter in sorted(found)]
+    async for record in _tail(consumer, scan):
+        letter = dead_letter_of(record, with_value=False)
+        if letter.settles is not None:
+            continue
+        at = times[letter.partition] = max(times.get(letter.partition, 0), letter.timestamp)
+        if (letter.partition, letter.offset) not in done and wanted(letter):
+            entry = (sign * at, sign * letter.partition, sign * letter.offset, letter)
+            heapq.heappush(found, entry)
+            if len(found) > limit:
+                heapq.heappop(found)
+    return [letter for *_, letter in sorted(found, reverse=not newest)]
+
+
+async def _settled(consumer: Consumer, scan: int) -> set[tuple[int, int]]:
+    """Places of the letters that were redriven or dropped; their marks come after them, in the same partition."""
+    done = set()
+    async for record in _tail(consumer, scan):
+        mark = dead_letter_of(record, with_value=False)
+        if mark.settles is not None:
+            done.add((mark.partition, mark.settles))
+    return done
 
 
 async def one(
     bootstrap: str, options: Mapping[str, Any], partition: int, offset: int
 ) -> DeadLetter:
     """The letter at that place, with its value. Raises Impossible when there is none (any more)."""
-    place = TopicPartition(DEAD.name, partition)
-    async with _consumer(bootstrap, options) as consumer, asyncio.timeout(TIMEOUT_S):
-        if place not in consumer.assignment():
-            raise Impossible(f"{DEAD.name} has no partition {partition}")
-        first = (await consumer.beginning_offsets([place]))[place]
-        end = (await consumer.end_offsets([place]))[place]
-        if not first <= offset < end:
-            raise Impossible(
-                f"partition {partition} holds offsets {first} to {end - 1}: no {offset}"
-            )
-        consumer.seek(place, offset)
-        try:
-            return dead_letter_of(await consumer.getone(place), with_value=True)
-        except OffsetOutOfRangeError:
-            raise Impossible(f"{partition}/{offset} was just deleted by its retention") from None
+    async with records(bootstrap, options) as read:
+        return dead_letter_of(await read(partition, offset), with_value=True)
+
+
+Read = Callable[[int, int], Awaitable[ConsumerRecord[Any, Any]]]
+
+
+@asynccontextmanager
+async def records(bootstrap: str, options: Mapping[str, Any]) -> AsyncIterator[Read]:
+    """A function that reads the record at a partition and offset, as it lies there, within 30 s."""
+    async with _consumer(bootstrap, options) as consumer:
+
+        async def read(partition: int, offset: int) -> ConsumerRecord[Any, Any]:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await _at(consumer, TopicPartition(DEAD.name, partition), offset)
+
+        yield read
+
+
+async def _at(consumer: Consumer, place: TopicPartition, offset: int) -> ConsumerRecord[Any, Any]:
+    if place not in consumer.assignment():
+        raise Impossible(f"{DEAD.name} has no partition {place.partition}")
+    first = (await consumer.beginning_offsets([place]))[place]
+    end = (await consumer.end_offsets([place]))[place]
+    if not first <= offset < end:
+        raise Impossible(
+            f"partition {place.partition} holds offsets {first} to {end - 1}: no {offset}"
+        )
+    consumer.seek(place, offset)
+    try:
+        return await consumer.getone(place)  # type: ignore[no-any-return]
+    except OffsetOutOfRangeError:
+        raise Impossible(f"{place.partition}/{offset} was just deleted by its retention") from None
 
 
 async def _tail(consumer: Consumer, scan: int) -> AsyncIterator[ConsumerRecord[Any, Any]]:

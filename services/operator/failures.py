@@ -21,7 +21,7 @@ def failing_clearly(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
     """Turn whatever goes wrong while `doing` something into that sentence. `secrets` never show in it."""
     try:
         yield
-    except (typer.Exit, typer.Abort):
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:
         typer.echo(f"turnstile: {doing}: {Scrubber(secrets)(_reason(error))}", err=True)

@@ -45,6 +45,7 @@ GaugeName = Literal[
     "turnstile_sse_streams",
     "turnstile_pending_writes",
     "turnstile_consumer_lag_records",
+    "turnstile_intake_braked",
     "turnstile_recorder_paused",
     "turnstile_recorder_in_hand",
     "turnstile_spans_queued",
@@ -140,6 +141,9 @@ GAUGES: dict[GaugeName, About] = {
     "turnstile_pending_writes": About("Rows the gateway has yet to write to its tables"),
     "turnstile_consumer_lag_records": About(
         "Records between what is committed and the end of the log", ("group", "topic")
+    ),
+    "turnstile_intake_braked": About(
+        "1 once so many inputs were unusable that none is taken in any more, else 0"
     ),
     "turnstile_recorder_paused": About("1 while the recorder waits for ClickHouse, else 0"),
     "turnstile_recorder_in_hand": About(

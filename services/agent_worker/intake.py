@@ -1,7 +1,8 @@
 """From the inputs topic into the inbox: short, in batches, offsets committed only when the rows are.
 
 A batch is one transaction. What can't be used is put into the dead letters in the same pass and never holds up the
-rest. A crash between the transaction and the commit files the same ids again, which changes nothing.
+rest, until it is so much that the fault must be ours: then nothing more is taken in, and the log keeps it all. A
+crash between the transaction and the commit files the same ids again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from services.agent_worker.brake import Braked
+from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Key, NewInput, Store
 from services.agent_worker.validate import Record, validated
-from shared import logs, telemetry
+from shared import logs, metrics, telemetry
 from shared.errors import Corrupt, Transient
 from shared.telemetry import SpanKind
 
@@ -33,12 +36,20 @@ class Inputs(Protocol):
         """Never be given again what `batch` gave last; harmless when the partitions went elsewhere."""
         ...
 
+    async def leave(self) -> None:
+        """Read no more: what was not committed is for the other members of the group."""
+        ...
 
+
+Bad = tuple[Record, Corrupt]
 Bury = Callable[[Record, str, str], Awaitable[None]]
 
 
 class Intake:
-    """Files what is asked. `knows` tells whether a tenant is served, `news` hears of sessions with new inputs."""
+    """Files what is asked. `knows` tells whether a tenant is served, `news` hears of sessions with new inputs.
+
+    `braked` says why nothing is taken in any more, "" while inputs are.
+    """
 
     def __init__(
         self,
@@ -48,29 +59,60 @@ class Intake:
         bury: Bury,
         knows: Callable[[str], bool],
         news: Callable[[set[Key]], None],
+        poison: Poison,
     ) -> None:
         self._inputs = inputs
         self._store = store
         self._bury = bury
         self._knows = knows
         self._news = news
+        self._poison = poison
+        self.braked = ""
 
     async def run(self) -> None:
         """File batches until cancelled; a batch in hand is filed again by the next run."""
-        while True:
-            records = await self._inputs.batch()
-            valid = [new for record in records if (new := await self._valid(record)) is not None]
-            if valid:
-                self._news(await self._file(valid))
-            await self._inputs.commit()
-
-    async def _valid(self, record: Record) -> NewInput | None:
         try:
-            return _traced(validated(record, self._knows))
-        except Corrupt as error:
-            log.warning("dead_letter", reason=error.reason, source=record.source)
+            while True:
+                await self._take(await self._inputs.batch())
+                await self._inputs.commit()
+        except Braked as error:
+            await self._stop(str(error))
+
+    async def check(self) -> None:
+        """For readiness: raises Braked once nothing is taken in any more."""
+        if self.braked:
+            raise Braked(self.braked)
+
+    async def _take(self, records: Sequence[Record]) -> None:
+        """Bury and file a batch. Raises Braked before anything of it is buried."""
+        valid, bad = self._sorted(records)
+        for record, error in bad:
             await self._bury(record, error.reason, str(error))
-            return None
+        if valid:
+            self._news(await self._file(valid))
+
+    def _sorted(self, records: Sequence[Record]) -> tuple[list[NewInput], list[Bad]]:
+        valid: list[NewInput] = []
+        bad: list[Bad] = []
+        for record in records:
+            try:
+                valid.append(_traced(validated(record, self._knows)))
+            except Corrupt as error:
+                log.warning("dead_letter", reason=error.reason, source=record.source)
+                bad.append((record, error))
+                self._poison.bad(record.headers)
+            else:
+                self._poison.good(1)
+        return valid, bad
+
+    async def _stop(self, why: str) -> None:
+        """Stay without taking anything in, until cancelled: sessions are driven on, and the place in the group is
+        free for a worker that understands what is asked."""
+        self.braked = why
+        metrics.set_gauge("turnstile_intake_braked", 1)
+        log.error("intake_stopped", reason=why)
+        await self._inputs.leave()
+        await asyncio.get_running_loop().create_future()
 
     async def _file(self, inputs: list[NewInput]) -> set[Key]:
         """File, however long the database is away: the log keeps what comes meanwhile."""

@@ -34,6 +34,7 @@ from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.intake import Intake
 from services.agent_worker.leases import Leases
+from services.agent_worker.poison import Poison
 from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.world import World
 from shared import logs, telemetry
@@ -81,6 +82,7 @@ def main() -> int:
         epilog="Settings: TURNSTILE_KAFKA_BOOTSTRAP, TURNSTILE_DATABASE_URL, TURNSTILE_CLICKHOUSE_URL (spans), "
         "TURNSTILE_TENANTS, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, TURNSTILE_AGENT, TURNSTILE_ENVIRONMENT, "
         "TURNSTILE_CONCURRENCY, _LEASE_SECONDS, _POLL_SECONDS, _LINGER_SECONDS, _DRAIN_SECONDS, "
+        "TURNSTILE_DEAD_RATIO, TURNSTILE_DEAD_WINDOW, "
         "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL: docs/operations.md. Exit codes: 0 stopped, 1 broken (start "
         "it again), 2 a setting is wrong.",
     ).parse_args()
@@ -154,8 +156,14 @@ async def _work(
     )
     drive = Drive(leases, world, worker)
     bury, knows = burial(producer, utcnow), settings.tenants.knows
-    intake = Intake(KafkaInputs(consumer), store, bury=bury, knows=knows, news=drive.news)
-    checks = {"kafka": _kafka_check(producer), "database": _database_check(engine)}
+    poison = Poison(ratio=worker.dead_ratio, window=worker.dead_window)
+    inputs = KafkaInputs(consumer)
+    intake = Intake(inputs, store, bury=bury, knows=knows, news=drive.news, poison=poison)
+    checks = {
+        "kafka": _kafka_check(producer),
+        "database": _database_check(engine),
+        "intake": intake.check,
+    }
     await stack.enter_async_context(serve_health(health.health_host, health.health_port, checks))
     log.info("started", owner=owner, concurrency=worker.concurrency)
     loops = (

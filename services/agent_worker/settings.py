@@ -13,7 +13,8 @@ class WorkerSettings(Block):
     `concurrency`: sessions one process drives at once. `lease_seconds`: how long a dead worker's sessions wait for
     the next one; a live one extends its leases three times in that. `poll_seconds`: how late another process's
     news may be noticed. `linger_seconds`: how long an idle session keeps its stream. `drain_seconds`: how long a
-    stopping worker may finish what it is asking of the provider.
+    stopping worker may finish what it is asking of the provider. `dead_ratio`: which share of the latest
+    `dead_window` inputs may be unusable before nothing more is taken in; 1: all of them.
     """
 
     concurrency: int = Field(default=2_000, ge=1, le=20_000)
@@ -21,3 +22,5 @@ class WorkerSettings(Block):
     poll_seconds: float = Field(default=0.2, ge=0.01, le=5)
     linger_seconds: float = Field(default=5.0, ge=0, le=3600)
     drain_seconds: float = Field(default=10.0, ge=0, le=300)
+    dead_ratio: float = Field(default=0.5, gt=0, le=1)
+    dead_window: int = Field(default=1_000, ge=2, le=1_000_000)

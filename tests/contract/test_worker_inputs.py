@@ -143,3 +143,14 @@ async def test_a_commit_of_nothing_is_harmless(bus: Bus) -> None:
         await member.commit()
         await bus.put(b"ses_1", b"first")
         assert len(await read(member, 1)) == 1
+
+
+async def test_who_leaves_leaves_the_rest_to_the_others(bus: Bus) -> None:
+    for value in (b"first", b"second"):
+        await bus.put(b"ses_1", value)
+    async with bus.member() as braked:
+        await read(braked, 2)
+        await braked.leave()
+        async with bus.member() as member:
+            records = await read(member, 2)
+    assert [record.value for record in records] == [b"first", b"second"]

@@ -19,9 +19,9 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from infra.clickhouse.migrate import migrate
 from infra.kafka.topics import create_topics
 from services.agent_worker.adapters.connecting import started, stopped
+from services.agent_worker.brake import Brake
 from services.agent_worker.recorder import kafka
 from services.agent_worker.recorder.archive import Archive
-from services.agent_worker.recorder.brake import Brake
 from services.agent_worker.recorder.consume import Recorder
 from services.agent_worker.recorder.dead import DeadLetters
 from services.agent_worker.recorder.ports import Writer

@@ -18,7 +18,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.local.ports import free_ports
-from services.agent_worker.recorder.brake import Braked
+from services.agent_worker.brake import Braked
 from services.agent_worker.recorder.kafka import GROUP
 from services.agent_worker.recorder.settings import RecorderSettings
 from shared import metrics

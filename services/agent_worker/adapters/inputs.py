@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from services.agent_worker.adapters.connecting import stopped
 from services.agent_worker.adapters.kafka import bury
 from services.agent_worker.validate import Record
 from shared import logs
@@ -44,6 +45,10 @@ class KafkaInputs:
             await asyncio.wait_for(self._consumer.commit(), 10.0)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
             log.warning("offsets_not_committed", error=type(error).__name__)
+
+    async def leave(self) -> None:
+        """See Inputs.leave. A consumer may be stopped twice."""
+        await stopped(self._consumer)
 
 
 def burial(

@@ -45,6 +45,7 @@ class MemoryMember:
     def __init__(self, topic: MemoryInputs) -> None:
         self._topic = topic
         self._position = topic.committed
+        self.left = False
 
     async def batch(self) -> Sequence[Record]:
         """See Inputs.batch."""
@@ -57,3 +58,7 @@ class MemoryMember:
     async def commit(self) -> None:
         """See Inputs.commit."""
         self._topic.committed = max(self._topic.committed, self._position)
+
+    async def leave(self) -> None:
+        """See Inputs.leave."""
+        self.left = True

@@ -6,8 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 
+from services.agent_worker.brake import Brake
 from services.agent_worker.recorder.batch import Letter
-from services.agent_worker.recorder.brake import Brake
 from services.agent_worker.recorder.ports import Record, Writer
 from services.agent_worker.recorder.rows import body, token
 from services.agent_worker.recorder.writer import TABLE, Away, Refused

@@ -14,10 +14,10 @@ from typing import Protocol
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
+from services.agent_worker.brake import Brake
 from services.agent_worker.recorder import spans
 from services.agent_worker.recorder.archive import Archive
 from services.agent_worker.recorder.batch import Batch, Letter
-from services.agent_worker.recorder.brake import Brake
 from services.agent_worker.recorder.kafka import GROUP, TOPIC
 from services.agent_worker.recorder.ports import Log, Record
 from services.agent_worker.recorder.settings import RecorderSettings

@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 from pydantic import ValidationError
 
 from services.agent_worker.adapters.connecting import started, stopped
+from services.agent_worker.brake import Brake, Braked
 from services.agent_worker.recorder import kafka
 from services.agent_worker.recorder.archive import Archive, in_thread
-from services.agent_worker.recorder.brake import Brake, Braked
 from services.agent_worker.recorder.consume import Recorder
 from services.agent_worker.recorder.dead import DeadLetters
 from services.agent_worker.recorder.ports import Log, Out

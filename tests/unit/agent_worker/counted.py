@@ -170,3 +170,6 @@ class CountedInputs:
 
     async def commit(self) -> None:
         await self._effects.do("commit", self._far, self._inner.commit)
+
+    async def leave(self) -> None:
+        await self._inner.leave()

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
+from services.agent_worker.brake import Braked
 from services.agent_worker.fakes.inputs import MemoryInputs
 from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.intake import Intake
+from services.agent_worker.poison import GATEWAY, Poison
 from services.agent_worker.ports import Key, NewInput
 from services.agent_worker.validate import Record
 from shared.bus.envelope import Headers
@@ -51,6 +53,7 @@ class Room:
 
     def __post_init__(self) -> None:
         self.store = AwayStore(self.topic)
+        self.poison = Poison(ratio=0.5, window=20)
 
     async def taken(self) -> None:
         """Run a member of the group until everything put is committed."""
@@ -64,10 +67,12 @@ class Room:
             bury=bury,
             knows=lambda tenant: tenant == TENANT,
             news=self.news.append,
+            poison=self.poison,
         )
+        self.intake = intake
         running = asyncio.create_task(intake.run())
         for _ in range(10_000):
-            if self.topic.committed == len(self.topic.records) or running.done():
+            if self.topic.committed == len(self.topic.records) or running.done() or intake.braked:
                 break
             await asyncio.sleep(0.01)
         running.cancel()
@@ -181,3 +186,56 @@ async def test_the_reason_names_the_field() -> None:
     assert "colour" in details[0]
     assert "$.turn_id" in details[1]
     assert "ce_subject" in details[2]
+
+
+def unusable(source: str) -> tuple[bytes, bytes, Headers]:
+    return changed(ce_subject=b"s2", ce_source=source.encode())
+
+
+@virtual
+async def test_poison_of_the_gateway_stops_intake_before_anything_of_the_batch_is_buried() -> None:
+    room = Room()
+    for _ in range(20):
+        room.topic.put(*as_record(turn("t1")))
+    await room.taken()
+    for _ in range(40):
+        room.topic.put(*unusable(GATEWAY))
+    room.topic.put(*as_record(turn("t2")))
+    await room.taken()
+    assert room.buried == []
+    assert room.topic.committed == 20
+    assert "TURNSTILE_DEAD_RATIO" in room.intake.braked
+    with pytest.raises(Braked, match="bad deploy"):
+        await room.intake.check()
+
+
+@virtual
+async def test_one_broken_publisher_stops_nobody_else() -> None:
+    room = Room()
+    for _ in range(100):
+        room.topic.put(*unusable("/other-service"))
+    room.topic.put(*as_record(turn("t1")))
+    await room.taken()
+    assert len(room.buried) == 100
+    assert await room.inbox() == ["turn:t1"]
+    await room.intake.check()
+
+
+@virtual
+async def test_several_broken_publishers_look_like_our_fault() -> None:
+    room = Room()
+    for number in range(100):
+        room.topic.put(*unusable(f"/service-{number % 3}"))
+    await room.taken()
+    assert room.intake.braked
+    assert room.buried == []
+
+
+@virtual
+async def test_a_ratio_of_one_lets_everything_through() -> None:
+    room = Room()
+    room.poison = Poison(ratio=1.0, window=20)
+    for _ in range(100):
+        room.topic.put(*unusable(GATEWAY))
+    await room.taken()
+    assert len(room.buried) == 100

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.agent_worker.intake import Intake
+from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Key, NewInput, Store
 from services.agent_worker.validate import Record
 from shared import telemetry
@@ -71,6 +72,9 @@ class Once:
     async def commit(self) -> None:
         self.done.set()
 
+    async def leave(self) -> None:
+        raise AssertionError("nothing was wrong")
+
 
 async def filed(traceparent: str) -> NewInput:
     """What intake files of an interrupt that came with that header."""
@@ -82,7 +86,12 @@ async def filed(traceparent: str) -> NewInput:
         raise AssertionError(f"{reason}: {detail}")
 
     intake = Intake(
-        inputs, cast(Store, inbox), bury=bury, knows=lambda _: True, news=lambda _: None
+        inputs,
+        cast(Store, inbox),
+        bury=bury,
+        knows=lambda _: True,
+        news=lambda _: None,
+        poison=Poison(ratio=0.5, window=1_000),
     )
     running = asyncio.create_task(intake.run())
     await asyncio.wait_for(inputs.done.wait(), 10)

@@ -10,6 +10,7 @@ from typing import Any
 from services.agent_worker.drive import Drive
 from services.agent_worker.intake import Intake
 from services.agent_worker.leases import Leases
+from services.agent_worker.poison import Poison
 from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.validate import Record
 from services.agent_worker.world import World
@@ -81,6 +82,7 @@ class Worker:
             bury=self._bury,
             knows=lambda tenant: tenant != "stranger",
             news=self.drive.news,
+            poison=Poison(ratio=0.5, window=1_000),
         )
         self._loops: list[asyncio.Task[None]] = []
 

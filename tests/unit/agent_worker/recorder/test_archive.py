@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from services.agent_worker.brake import Brake, Braked
 from services.agent_worker.recorder import archive as archive_module
 from services.agent_worker.recorder.archive import Archive
-from services.agent_worker.recorder.brake import Brake, Braked
 from services.agent_worker.recorder.writer import Away
 from tests.unit.agent_worker.recorder.records import FakeRecord, FakeWriter, good, value
 

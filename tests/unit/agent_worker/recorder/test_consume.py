@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from services.agent_worker.brake import Brake, Braked
 from services.agent_worker.recorder import consume
 from services.agent_worker.recorder.archive import Archive
 from services.agent_worker.recorder.batch import Letter
-from services.agent_worker.recorder.brake import Brake, Braked
 from services.agent_worker.recorder.consume import Recorder
 from services.agent_worker.recorder.settings import RecorderSettings
 from tests.unit.agent_worker.recorder.records import FakeLog, FakeRecord, FakeWriter, good, value

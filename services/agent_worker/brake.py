@@ -1,0 +1,69 @@
+"""When is bad data a bad deploy? When so much of it comes that the fault must be ours.
+
+A few dead letters are for an operator to look at. A stream of them means that this process and what it reads no
+longer understand each other: it stops, with offsets uncommitted, and everything is still in the log. Pure.
+"""
+
+from __future__ import annotations
+
+# The share counts among about this many of the latest records ...
+WINDOW = 1000
+# ... and only when so many were seen: one bad record among the first three says nothing.
+LEAST = 200
+TO_DO = (
+    "Nothing of this batch was committed; look at the reasons above, deploy a recorder that reads these events, or "
+    "raise TURNSTILE_RECORDER_DEAD_CONSECUTIVE or TURNSTILE_RECORDER_DEAD_RATIO to let them go to turnstile.dead.v1"
+)
+
+
+class Braked(Exception):
+    """Too many dead letters; the message says how many, and what to do."""
+
+
+class Brake:
+    """Counts good and bad records. `ratio` is the largest share of bad ones among the latest `window`, heeded once
+    `least` were seen; `consecutive` the longest run of them, None for any. `to_do` ends the message."""
+
+    def __init__(
+        self,
+        *,
+        ratio: float,
+        consecutive: int | None = None,
+        window: int = WINDOW,
+        least: int = LEAST,
+        to_do: str = TO_DO,
+    ) -> None:
+        self._ratio = ratio
+        self._consecutive = consecutive
+        self._window = window
+        self._least = least
+        self._to_do = to_do
+        self._run = 0
+        self._seen = 0.0
+        self._bad = 0.0
+
+    def good(self, count: int) -> None:
+        """So many records in a row were fine."""
+        if count > 0:
+            self._run = 0
+            self._look(count, 0)
+
+    def bad(self) -> None:
+        """One record was not. Raises Braked when that was one too many."""
+        self._run += 1
+        self._look(1, 1)
+        if self._consecutive is not None and self._run >= self._consecutive:
+            raise Braked(self._words(f"{self._run} records in a row can't be used"))
+        if self._seen >= self._least and self._bad > self._ratio * self._seen:
+            share = f"{self._bad:.0f} of the latest {self._seen:.0f} records can't be used"
+            raise Braked(self._words(share))
+
+    def _look(self, seen: int, bad: int) -> None:
+        self._seen += seen
+        self._bad += bad
+        if self._seen > self._window:
+            self._bad *= self._window / self._seen
+            self._seen = self._window
+
+    def _words(self, what: str) -> str:
+        return f"{what}: that looks like a bad deploy, not like bad data. {self._to_do}"

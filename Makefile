@@ -61,9 +61,8 @@ bench: setup ## the benchmarks, with ratios against their baselines
 	@if [ -f infra/bench/__main__.py ]; then $(TIMED) "make bench" $(PYTHON) -m infra.bench; \
 	else echo "make bench: not built yet" >&2; exit 2; fi
 
-chaos: setup ## the crash and fault suite
-	@if [ -d tests/chaos ]; then $(TIMED) "make chaos" $(PYTHON) -m pytest tests/chaos $(PYTEST); \
-	else echo "make chaos: not built yet" >&2; exit 2; fi
+chaos: setup ## kills, pauses and restarts under load; SEED=n and DURATION=seconds choose which
+	@$(TIMED) "make chaos" $(PYTHON) -m infra.chaos --seed $(or $(SEED),1) --duration $(or $(DURATION),180)
 
 fmt: setup ## format the code and fix what can be fixed without thought
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -1,0 +1,5 @@
+"""What does a run end with that could not be judged?"""
+
+
+class ChaosFailed(RuntimeError):
+    """The run could not be carried out; the message says at what."""

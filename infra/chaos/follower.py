@@ -1,0 +1,85 @@
+"""What does a client hear of its session? One stream, opened again from its last seq whenever it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import aclosing
+from datetime import datetime
+
+import httpx2
+
+from infra.chaos.gateway import Gateway, Json
+from infra.demo.gateway import Received
+
+ENDS = frozenset({"turn.completed", "turn.interrupted", "turn.refused", "turn.failed"})
+_PAUSE_S = 0.1
+
+
+class Follower:
+    """Follows one session for as long as `run` runs.
+
+    `ended`: turn id to the type of event it ended with. `running`: a turn is being worked on and waits for no
+    client. `latest`: the youngest event's own time, seconds since the epoch. `closed`: the session was archived.
+    `wrong`: seqs that came twice or after a gap, in words.
+    """
+
+    def __init__(self, gateway: Gateway, session_id: str) -> None:
+        self.session_id = session_id
+        self.last_seq = 0
+        self.ended: dict[str, str] = {}
+        self.pending: dict[str, Json] = {}
+        self.running = False
+        self.latest = 0.0
+        self.closed = False
+        self.wrong: list[str] = []
+        self._gateway = gateway
+        self._moved = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            try:
+                async with aclosing(self._gateway.follow(self.session_id, self.last_seq)) as stream:
+                    async for event in stream:
+                        self._take(event)
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(_PAUSE_S)
+
+    async def until(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait until it holds; False when the time is over first."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._moved.wait()
+            except TimeoutError:
+                return holds()
+        return True
+
+    def _take(self, event: Received) -> None:
+        if event.seq is None:
+            return
+        if event.seq != self.last_seq + 1:
+            self.wrong.append(f"seq {event.seq} came after {self.last_seq}")
+        self.last_seq = max(self.last_seq, event.seq)
+        self.latest = max(self.latest, datetime.fromisoformat(event.body["at"]).timestamp())
+        self._know(event.type, event.body)
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def _know(self, kind: str, body: Json) -> None:
+        if kind == "session.archived":
+            self.closed = True
+        elif kind in ENDS:
+            self.ended[body["turn_id"]] = kind
+            self.running = False
+            self.pending.clear()
+        elif kind == "turn.requires_action":
+            actions = body["data"]["pending_actions"]
+            self.pending |= {action["tool_use_id"]: action for action in actions}
+            self.running = False
+        elif kind == "turn.started" or (body.get("turn_id") and not kind.startswith("turn.")):
+            self.running = True

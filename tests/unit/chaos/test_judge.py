@@ -1,0 +1,163 @@
+"""The judge finds each kind of broken promise, and nothing where all were kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from infra.chaos.evidence import Evidence, Made, ProviderSession, Published, Row
+from infra.chaos.judge import judge
+from infra.chaos.moves import COMPLETED, INTERRUPTED, Said
+from infra.simulator import reply_to
+
+pytestmark = pytest.mark.unit
+
+ONE, TWO = Said("t1", "one"), Said("t2", "two")
+
+
+def made(ident: str, kind: str, thread: str = "", **fields: Any) -> Made:
+    raw = json.dumps({"id": ident, "type": kind, **fields}).encode()
+    return Made(ident, kind, thread, raw)
+
+
+def answer(ident: str, text: str) -> Made:
+    return made(ident, "agent.message", content=[{"type": "text", "text": reply_to(text)}])
+
+
+EVENTS = [
+    made("e1", "user.message"),
+    answer("e2", "one"),
+    made("e3", "session.status_idle"),
+    made("e4", "user.message"),
+    answer("e5", "two"),
+    made("e6", "session.status_idle"),
+]
+PROVIDER = ProviderSession("sesn_1", [["one"], ["two"]], EVENTS)
+
+
+def recorded(number: int, turn_id: str, what: Made | str) -> Row:
+    if isinstance(what, str):
+        return Row(number, f"s:{number}", what, turn_id, "", "", "{}")
+    return Row(number, what.id, what.type, turn_id, what.thread, what.id, what.raw.decode())
+
+
+def numbered(*entries: tuple[str, Made | str]) -> list[Row]:
+    return [recorded(number, turn, what) for number, (turn, what) in enumerate(entries, start=1)]
+
+
+ROWS = numbered(
+    ("t1", "turn.accepted"),
+    ("t1", "turn.started"),
+    *(("t1", event) for event in EVENTS[:3]),
+    ("t1", COMPLETED),
+    ("t2", "turn.accepted"),
+    ("t2", "turn.started"),
+    *(("t2", event) for event in EVENTS[3:]),
+    ("t2", COMPLETED),
+)
+GOOD = Evidence("s", [ONE, TWO], [PROVIDER], ROWS, Published(last_seq=len(ROWS)))
+
+
+def found(evidence: Evidence) -> list[str]:
+    return [finding.kind for finding in judge(evidence)]
+
+
+def rows_without(*seqs: int) -> Sequence[Row]:
+    return [row for row in ROWS if row.seq not in seqs]
+
+
+def provider(**changes: Any) -> Evidence:
+    return replace(GOOD, at_provider=[replace(PROVIDER, **changes)])
+
+
+def test_all_is_well() -> None:
+    assert judge(GOOD) == []
+
+
+def test_a_turn_that_never_ended_is_lost() -> None:
+    evidence = replace(GOOD, rows=ROWS[:-1], published=Published(last_seq=len(ROWS) - 1))
+    assert found(evidence) == ["lost"]
+
+
+def test_a_turn_that_completed_without_its_message_is_lost() -> None:
+    assert found(provider(messages=[["two"]])) == ["lost"]
+
+
+def test_an_end_that_nobody_asked_for_is_a_loss() -> None:
+    rows = [replace(row, type=INTERRUPTED) if row.seq == 6 else row for row in ROWS]
+    assert found(replace(GOOD, rows=rows)) == ["lost"]
+    asked = replace(ONE, ends=frozenset({COMPLETED, INTERRUPTED}))
+    assert found(replace(GOOD, rows=rows, accepted=[asked, TWO])) == []
+
+
+def test_a_message_that_was_sent_twice_is_doubled() -> None:
+    assert found(provider(messages=[["one"], ["one"], ["two"]])) == ["doubled"]
+
+
+def test_a_message_in_another_provider_session_too_is_doubled() -> None:
+    other = ProviderSession("sesn_0", [["one"]], [])
+    assert found(replace(GOOD, at_provider=[other, PROVIDER])) == ["doubled"]
+
+
+def test_turns_in_another_order_than_accepted() -> None:
+    kinds = found(replace(GOOD, accepted=[TWO, ONE]))
+    assert kinds == ["out of order", "out of order"], "at the provider, and in the archive"
+
+
+def test_events_in_another_order_than_the_providers() -> None:
+    events = [EVENTS[0], EVENTS[2], EVENTS[1], *EVENTS[3:]]
+    assert found(provider(events=events)) == ["out of order"]
+
+
+def test_a_late_event_has_no_place_to_keep() -> None:
+    late = replace(made("e7", "session.usage"), late=True)
+    rows = [*ROWS, recorded(len(ROWS) + 1, "", late)]
+    evidence = provider(events=[*EVENTS[:3], late, *EVENTS[3:]])
+    assert found(replace(evidence, rows=rows)) == []
+
+
+def test_an_event_that_is_not_archived_is_missing() -> None:
+    assert found(provider(events=[*EVENTS, made("e7", "session.usage")])) == ["missing"]
+
+
+def test_an_archive_that_lags_behind_the_topic_misses_something() -> None:
+    assert found(replace(GOOD, published=Published(last_seq=99))) == ["missing"]
+
+
+def test_a_hole_in_the_numbers() -> None:
+    assert found(replace(GOOD, rows=rows_without(7))) == ["gaps"]
+
+
+def test_a_stream_that_skipped() -> None:
+    assert found(replace(GOOD, heard_wrong=["seq 3 came after 1"])) == ["gaps"]
+
+
+def test_a_row_that_shows_twice() -> None:
+    assert found(replace(GOOD, rows=[*ROWS[:3], ROWS[2], *ROWS[3:]])) == ["repeated", "repeated"]
+
+
+def test_two_bodies_for_one_seq() -> None:
+    published = Published(last_seq=len(ROWS), two_bodies=(4,))
+    assert found(replace(GOOD, published=published)) == ["repeated"]
+
+
+def test_an_event_that_nobody_made() -> None:
+    assert found(provider(events=[*EVENTS[:4], *EVENTS[5:]])) == ["wrong"]
+    unlisted = frozenset({EVENTS[4].id})
+    assert found(provider(events=[*EVENTS[:4], *EVENTS[5:]], unlisted=unlisted)) == []
+
+
+def test_an_event_that_was_changed() -> None:
+    changed = replace(EVENTS[0], raw=b'{"id": "e1"}')
+    assert found(provider(events=[changed, *EVENTS[1:]])) == ["wrong"]
+
+
+def test_a_reply_to_something_else() -> None:
+    other = answer("e2", "two")
+    rows = [replace(r, data=other.raw.decode()) if r.event_id == "e2" else r for r in ROWS]
+    evidence = provider(events=[EVENTS[0], other, *EVENTS[2:]])
+    assert found(replace(evidence, rows=rows)) == ["wrong"]

@@ -33,7 +33,7 @@ def test_every_part_goes_down_and_nothing_outlasts_the_run(seed: int) -> None:
     assert kinds == set(PARTS), "in three minutes each part is struck, and never the judge"
     times = [(strike.at, strike.seconds) for strike in plan.strikes]
     times += [(trouble.at, trouble.seconds) for trouble in plan.troubles]
-    assert all(0 < at and at + seconds < 180 for at, seconds in times)
+    assert all(at > 0 and at + seconds < 180 for at, seconds in times)
     assert list(plan.strikes) == sorted(plan.strikes, key=lambda strike: strike.at)
 
 

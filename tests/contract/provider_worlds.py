@@ -163,6 +163,11 @@ class WireWorld:
         found = (await self._http.get("/_sim/sessions")).json()["data"]
         return [s["id"] for s in found if f"/{session_id}" in "".join(s["metadata"].values())]
 
+    async def requests(self) -> list[dict[str, Any]]:
+        """What the API was asked, oldest first."""
+        found: list[dict[str, Any]] = (await self._http.get("/_sim/requests")).json()["data"]
+        return found
+
     async def heal(self) -> None:
         await self._http.delete("/_sim/faults")
 

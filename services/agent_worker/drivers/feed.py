@@ -64,6 +64,8 @@ class SessionFeed:
         self._working = state.turn is not None
         self._ended = False
         self._children: dict[str, asyncio.Task[None] | None] = dict.fromkeys(state.threads)
+        # Children whose list may hold what we have not: those that ran since it was read.
+        self._behind = set(state.threads)
         self._flushed = False
         self._queue: asyncio.Queue[ProviderEvent] = asyncio.Queue(MAX_QUEUED)
         self._opened = asyncio.Event()
@@ -122,8 +124,7 @@ class SessionFeed:
     async def _on_opened(self) -> None:
         if not self._fresh:
             await self._catch_up()
-            for thread in list(self._children):
-                await self._catch_up_child(thread)
+            await self._catch_up_children()
             await self._check_alive()
         self._fresh = False
         self._opened.set()
@@ -165,6 +166,8 @@ class SessionFeed:
         await self._queue.put(event)
         if thread is None:
             self._note(event)
+        elif source == "stream":
+            self._behind.add(thread)
         return True
 
     def _note(self, event: ProviderEvent) -> None:
@@ -225,8 +228,7 @@ class SessionFeed:
         reason = provider.stop_reason(idle).type
         if reason == "requires_action":
             return
-        for thread in list(self._children):
-            await self._catch_up_child(thread)
+        await self._catch_up_children()
         flushed = self._flushed or reason in FLUSHES
         if until and (flushed or self._sieve.holds):
             await self._catch_up(until)
@@ -243,6 +245,8 @@ class SessionFeed:
         if thread is None:
             return
         made = event.type == "session.thread_created"
+        if made or thread in self._children:
+            self._behind.add(thread)
         if (made or thread in self._children) and self._children.get(thread) is None:
             self._children[thread] = asyncio.create_task(self._follow_child(thread))
 
@@ -262,9 +266,18 @@ class SessionFeed:
                 chance=self._chance,
             )
         except ProviderFailure:
-            self._children[thread] = (
-                None  # gone as a stream; its list is still read before each idle
-            )
+            self._children[thread] = None  # gone as a stream; its list is read before the idle
+            self._behind.add(thread)
+
+    async def _catch_up_children(self) -> None:
+        """Read the lists of those that ran: of all, a turn would cost as much as the session has children."""
+        for thread in tuple(self._behind):
+            self._behind.discard(thread)
+            try:
+                await self._catch_up_child(thread)
+            except BaseException:
+                self._behind.add(thread)
+                raise
 
     async def _catch_up_child(self, thread: str) -> None:
         """Give on what a child's list has and we have not. It is oldest first: where not all that was recorded is

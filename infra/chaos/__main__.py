@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from infra.chaos.failed import ChaosFailed
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asked.json.write_text(json.dumps(told.as_json(), indent=1))
         sys.stdout.write(told.text() + "\n")
         if not told.passed:
-            _say(f"logs kept in {_keep(root)}")
+            _say(
+                f"logs, and all that is known of the sessions concerned, kept in {_keep(root, told)}"
+            )
         return 0 if told.passed else 1
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -70,10 +72,17 @@ async def _run(root: Path, options: Options) -> Report:
     return report(options.seed, options.duration, outcome)
 
 
-def _keep(root: Path) -> Path:
+def _keep(root: Path, told: Report | None = None) -> Path:
     kept = root.with_name(f"{root.name}-logs")
     shutil.copytree(root / "log", kept, dirs_exist_ok=True)
+    for found in told.concerned() if told else ():
+        text = json.dumps(asdict(found), indent=1, default=_readable)
+        (kept / f"{found.session_id}.json").write_text(text)
     return kept
+
+
+def _readable(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else sorted(map(str, value))  # type: ignore[call-overload]
 
 
 def _reason(error: BaseException) -> str:

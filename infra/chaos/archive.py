@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from typing import Any
 
@@ -34,6 +35,7 @@ class Archive:
     """
 
     def __init__(self, url: str, tenant_id: str) -> None:
+        logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # its absence is no news
         self._url = url
         self._tenant_id = tenant_id
 

@@ -20,22 +20,33 @@ _PAUSE_S = 0.1
 class Follower:
     """Follows one session for as long as `run` runs.
 
-    `ended`: turn id to the type of event it ended with. `running`: a turn is being worked on and waits for no
-    client. `latest`: the youngest event's own time, seconds since the epoch. `closed`: the session was archived.
-    `wrong`: seqs that came twice or after a gap, in words.
+    `said`: turn ids and when each was answered with 202, as the talker tells. `taken`: when each was heard to be
+    accepted. `ended`: the type of event it ended with. `pending`: tool calls that ask, by id. `latest`: the youngest
+    event's own time, seconds since the epoch. `closed`: the session was archived. `wrong`: seqs that came twice or
+    after a gap, in words.
     """
 
     def __init__(self, gateway: Gateway, session_id: str) -> None:
         self.session_id = session_id
         self.last_seq = 0
+        self.said: dict[str, float] = {}
+        self.taken: dict[str, float] = {}
         self.ended: dict[str, str] = {}
         self.pending: dict[str, Json] = {}
-        self.running = False
         self.latest = 0.0
         self.closed = False
         self.wrong: list[str] = []
         self._gateway = gateway
         self._moved = asyncio.Event()
+
+    @property
+    def busy(self) -> bool:
+        """A turn was answered with 202 and was not heard to end."""
+        return bool(self.said.keys() - self.ended.keys())
+
+    def uptakes(self) -> list[float]:
+        """Seconds from the 202 of each turn until its `turn.accepted` was heard."""
+        return [max(0.0, self.taken[t] - at) for t, at in self.said.items() if t in self.taken]
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -75,11 +86,9 @@ class Follower:
             self.closed = True
         elif kind in ENDS:
             self.ended[body["turn_id"]] = kind
-            self.running = False
             self.pending.clear()
         elif kind == "turn.requires_action":
             actions = body["data"]["pending_actions"]
             self.pending |= {action["tool_use_id"]: action for action in actions}
-            self.running = False
-        elif kind == "turn.started" or (body.get("turn_id") and not kind.startswith("turn.")):
-            self.running = True
+        elif kind == "turn.accepted":
+            self.taken.setdefault(body["turn_id"], time.monotonic())

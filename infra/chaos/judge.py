@@ -59,17 +59,20 @@ def _out_of_order(found: Evidence) -> Iterator[str]:
         for event in session.events:
             listed[event.thread].append(event)
     for thread, events in listed.items():
-        got = [row.provider_event_id for row in theirs if row.thread_id == thread]
-        yield from _misplaced(got, events)
+        yield from _misplaced([row for row in theirs if row.thread_id == thread], events)
 
 
-def _misplaced(got: Sequence[str], listed: Sequence[Made]) -> Iterator[str]:
+def _misplaced(rows: Sequence[Row], listed: Sequence[Made]) -> Iterator[str]:
     """The provider's own order, late events excepted: they count, their place does not."""
-    late, mine = {event.id for event in listed if event.late}, set(got)
-    wanted = [event.id for event in listed if event.id in mine and event.id not in late]
-    found = list(dict.fromkeys(id for id in got if id not in late and id in set(wanted)))
-    if found != wanted:
-        yield f"events of thread {listed[0].thread or 'primary'}: {_first_swap(found, wanted)}"
+    places = {event.id: place for place, event in enumerate(listed) if not event.late}
+    got = [row for row in rows if row.provider_event_id in places]
+    for one, two in pairwise(got):
+        ours = places[one.provider_event_id], places[two.provider_event_id]
+        if ours[0] > ours[1]:
+            yield (
+                f"seq {one.seq} {one.type} before seq {two.seq} {two.type}, but the provider lists them "
+                f"as {ours[0]} and {ours[1]} of thread {listed[0].thread or 'primary'}"
+            )
 
 
 def _missing(found: Evidence) -> Iterator[str]:

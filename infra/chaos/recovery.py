@@ -1,7 +1,8 @@
 """How long until things go on after a strike?
 
-For a part that turns run through: until every session that ran at that moment shows its next event to its client,
-an event that happened after it. For a part that records: until ClickHouse takes an event again. For Kafka: both.
+For a part that turns run through: until every session that had a turn accepted and not ended at that moment shows
+its next event to its client, an event that happened after the strike. For a part that records: until ClickHouse
+takes an event again. For Kafka: both.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Recovery:
 
     strike: Strike
     seconds: float | None
-    running: int
+    busy: int
     slowest: str
     troubled: bool = False
 
@@ -50,15 +51,15 @@ async def recovered(
 ) -> Recovery:
     """Wait until it is over. Sessions `excused` in the end do not count: the provider keeps them waiting."""
     struck, began = time.time(), time.monotonic()
-    running = [f for f in followers if f.running and strike.part not in _ONLY_RECORDING]
-    waits = [_goes_on(f, struck, began) for f in running]
+    busy = [f for f in followers if f.busy and strike.part not in _ONLY_RECORDING]
+    waits = [_goes_on(f, struck, began) for f in busy]
     if strike.part in _RECORDING:
         waits.append(_recorded(archive, struck, began))
     took = await asyncio.gather(*waits)
-    names = [f.session_id for f in running] + ["archive"] * (strike.part in _RECORDING)
+    names = [f.session_id for f in busy] + ["archive"] * (strike.part in _RECORDING)
     count = [(t, n) for t, n in zip(took, names, strict=True) if not excused(n)]
     seconds, slowest = max(count, default=(0.0, ""))
-    return Recovery(strike, seconds if seconds < TIMEOUT_S else None, len(running), slowest)
+    return Recovery(strike, seconds if seconds < TIMEOUT_S else None, len(busy), slowest)
 
 
 async def _goes_on(follower: Follower, struck: float, began: float) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from infra.chaos.evidence import Finding
+from infra.chaos.evidence import Evidence, Finding
 from infra.chaos.judge import KINDS, judge
 from infra.chaos.recovery import Recovery
 from infra.chaos.run import Outcome
@@ -30,6 +30,11 @@ class Report:
         """Nothing wrong, everything came to rest, every strike was recovered from."""
         recovered = all(one.seconds is not None for one in self.outcome.recoveries)
         return not self.findings and not self.outcome.quiet and recovered
+
+    def concerned(self) -> list[Evidence]:
+        """What is known of the sessions with which something was wrong."""
+        names = {finding.session_id for finding in self.findings}
+        return [found for found in self.outcome.evidence if found.session_id in names]
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -58,8 +63,9 @@ class Report:
             "calls sent again by clients": sum(talk.resent for talk in outcome.talks),
             "provider requests struck": outcome.faults,
             "strikes": len(outcome.recoveries),
-            "recovery": spread(outcome.recoveries),
-            "recovery, provider in order": spread(calm),
+            "recovery": spread(_seconds(outcome.recoveries)),
+            "recovery, provider in order": spread(_seconds(calm)),
+            "from 202 to turn.accepted": spread(outcome.uptakes),
         }
 
     def text(self) -> str:
@@ -68,7 +74,9 @@ class Report:
         by_part: dict[str, list[Recovery]] = defaultdict(list)
         for one in self.outcome.recoveries:
             by_part[f"  {one.strike.kind} {one.strike.part}"].append(one)
-        lines += [f"{name:32} {_shown(spread(ones))}" for name, ones in sorted(by_part.items())]
+        lines += [
+            f"{name:32} {_shown(spread(_seconds(ones)))}" for name, ones in sorted(by_part.items())
+        ]
         if self.outcome.quiet:
             lines.append(f"no rest: {self.outcome.quiet}")
         lines += [f"{f.kind}: {f.session_id}: {f.detail}" for f in self.findings[:_SHOWN]]
@@ -87,9 +95,14 @@ def report(seed: int, duration: float, outcome: Outcome) -> Report:
     return Report(seed, duration, outcome, findings)
 
 
-def spread(recoveries: Sequence[Recovery]) -> dict[str, Any]:
-    """`p50`, `p99`, `max` in seconds by nearest rank, and how many there were; infinite when one never ended."""
-    took = sorted(math.inf if one.seconds is None else one.seconds for one in recoveries)
+def _seconds(recoveries: Sequence[Recovery]) -> list[float]:
+    """Infinite for what was not over in time."""
+    return [math.inf if one.seconds is None else one.seconds for one in recoveries]
+
+
+def spread(seconds: Sequence[float]) -> dict[str, Any]:
+    """`p50`, `p99` and `max` by nearest rank, and how many there were."""
+    took = sorted(seconds)
     if not took:
         return {"count": 0}
     ranks = {"p50": 0.5, "p99": 0.99, "max": 1.0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from infra.chaos.archive import Archive
 from infra.chaos.calm import calm
@@ -31,13 +31,15 @@ _TELL_EVERY_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """All that a run showed. `quiet`: everything had come to rest before it was looked at."""
+    """All that a run showed. `quiet`: what had not come to rest when it was looked at. `uptakes`: seconds from
+    the 202 of each turn until its session was heard to have it."""
 
     evidence: list[Evidence]
     talks: list[Conversation]
     recoveries: list[Recovery]
     faults: int
     quiet: str
+    uptakes: list[float] = field(default_factory=list)
 
 
 class Run:
@@ -82,7 +84,8 @@ class Run:
                     task.cancel()
                 await asyncio.gather(*following, return_exceptions=True)
             evidence = await self._evidence(talks)
-        return Outcome(evidence, talks, recoveries, self._faults, quiet)
+        uptakes = [took for follower in self._followers for took in follower.uptakes()]
+        return Outcome(evidence, talks, recoveries, self._faults, quiet, uptakes)
 
     async def _under_load(self, schedule: Schedule) -> tuple[list[Conversation], list[Recovery]]:
         self._began = time.monotonic()
@@ -124,7 +127,7 @@ class Run:
             await asyncio.gather(hitting, return_exceptions=True)
             self._pending -= 1
         took = "NOT" if recovery.seconds is None else f"after {recovery.seconds:.2f} s"
-        self._note(f"{strike}: goes on {took}, {recovery.running} were running {recovery.slowest}")
+        self._note(f"{strike}: goes on {took}, {recovery.busy} sessions busy {recovery.slowest}")
         return began, recovery
 
     async def _misbehave(self, troubles: tuple[Trouble, ...]) -> None:

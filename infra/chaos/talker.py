@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -54,6 +55,7 @@ class Talker:
         for said in one.turns:
             body = {"content": said.text, "turn_id": said.turn_id, "on_busy": said.on_busy}
             await self._post(f"{self._base}/turns", body)
+            self._follower.said[said.turn_id] = time.monotonic()
             self.talk.accepted.append(self._as_it_may_end(said))
         if one.interrupt and await self._post(f"{self._base}/interrupt", {}) > 1:
             self._stray_interrupts = True

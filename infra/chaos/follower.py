@@ -22,8 +22,8 @@ class Follower:
 
     `said`: turn ids and when each was answered with 202, as the talker tells. `taken`: when each was heard to be
     accepted. `ended`: the type of event it ended with. `pending`: tool calls that ask, by id. `latest`: the
-    youngest event's own time, seconds since the epoch. `closed`: the session was archived. `wrong`: seqs that came twice or
-    after a gap, in words.
+    youngest event's own time, seconds since the epoch. `closed`: the session was archived. `wrong`: seqs
+    that came twice or after a gap, in words.
     """
 
     def __init__(self, gateway: Gateway, session_id: str) -> None:

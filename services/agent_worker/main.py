@@ -237,7 +237,8 @@ def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
         enable_auto_commit=False,
         # The database may be away for longer than any poll interval; the group's heartbeat is what counts.
         max_poll_interval_ms=24 * 60 * 60 * 1000,
-        session_timeout_ms=10_000,
+        # The least that brokers allow by default: so long the inputs of a killed worker's partitions wait.
+        session_timeout_ms=6_000,
         heartbeat_interval_ms=1_000,
         max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,
         fetch_max_wait_ms=500,

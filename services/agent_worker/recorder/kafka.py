@@ -30,8 +30,9 @@ def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
         fetch_max_wait_ms=250,
         # A rebalance waits for the batch that is being inserted.
         rebalance_timeout_ms=30_000,
-        session_timeout_ms=15_000,
-        heartbeat_interval_ms=3_000,
+        # The least that brokers allow by default: so long the partitions of a killed recorder wait.
+        session_timeout_ms=6_000,
+        heartbeat_interval_ms=1_000,
         # The archive keeps what the log has; the checksum was the broker's to verify.
         check_crcs=False,
         metadata_max_age_ms=30_000,

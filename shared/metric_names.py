@@ -25,6 +25,9 @@ CounterName = Literal[
     "turnstile_provider_streams_cut_total",
     "turnstile_provider_sends_reconciled_total",
     "turnstile_provider_events_total",
+    "turnstile_rate_tokens_total",
+    "turnstile_rate_held_total",
+    "turnstile_rate_pauses_total",
     "turnstile_previews_published_total",
     "turnstile_previews_dropped_total",
     "turnstile_leases_claimed_total",
@@ -42,6 +45,7 @@ CounterName = Literal[
 GaugeName = Literal[
     "turnstile_sessions_driven",
     "turnstile_sessions_due",
+    "turnstile_rate_waiting",
     "turnstile_sse_streams",
     "turnstile_pending_writes",
     "turnstile_consumer_lag_records",
@@ -57,6 +61,7 @@ HistogramName = Literal[
     "turnstile_turn_queue_seconds",
     "turnstile_turn_first_token_seconds",
     "turnstile_provider_request_seconds",
+    "turnstile_rate_wait_seconds",
     "turnstile_claim_seconds",
     "turnstile_head_write_seconds",
     "turnstile_batch_rows",
@@ -112,6 +117,18 @@ COUNTERS: dict[CounterName, About] = {
     "turnstile_provider_events_total": About(
         "Provider events by how they were seen; source: stream, list", ("source",)
     ),
+    "turnstile_rate_tokens_total": About(
+        "Requests to the provider allowed, some never made; source: shared (the account of all workers), alone (it "
+        "was away)",
+        ("lane", "source"),
+    ),
+    "turnstile_rate_held_total": About(
+        "Requests the rate governor did not let go; reason: timeout, full, paused",
+        ("lane", "reason"),
+    ),
+    "turnstile_rate_pauses_total": About(
+        "Answers 429 of the provider that paused a lane", ("lane",)
+    ),
     "turnstile_previews_published_total": About("Coalesced previews handed to Kafka"),
     "turnstile_previews_dropped_total": About("Previews given up because Kafka was slow"),
     "turnstile_leases_claimed_total": About("Sessions claimed"),
@@ -137,6 +154,7 @@ COUNTERS: dict[CounterName, About] = {
 GAUGES: dict[GaugeName, About] = {
     "turnstile_sessions_driven": About("Sessions this process drives now"),
     "turnstile_sessions_due": About("Sessions with work that nobody drives, when last looked at"),
+    "turnstile_rate_waiting": About("Requests to the provider that wait for their turn", ("lane",)),
     "turnstile_sse_streams": About("Open SSE streams"),
     "turnstile_pending_writes": About("Rows the gateway has yet to write to its tables"),
     "turnstile_consumer_lag_records": About(
@@ -167,6 +185,9 @@ HISTOGRAMS: dict[HistogramName, About] = {
     ),
     "turnstile_provider_request_seconds": About(
         "One call to the provider; of a stream, until it begins", ("operation",), SECONDS
+    ),
+    "turnstile_rate_wait_seconds": About(
+        "How long a request to the provider waited for its turn", ("lane",), SECONDS
     ),
     "turnstile_claim_seconds": About("One look for sessions to claim", (), SECONDS),
     "turnstile_head_write_seconds": About("One compare-and-set of a head row", (), SECONDS),

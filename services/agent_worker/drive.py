@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 
+from services.agent_worker.governor.whose import working_for
 from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Head, Key
 from services.agent_worker.settings import WorkerSettings
@@ -109,7 +110,7 @@ class Drive:
 
     async def _run(self, shell: Shell) -> None:
         tenant, session = shell.head.key
-        with logs.bind(tenant_id=tenant, session_id=session):
+        with logs.bind(tenant_id=tenant, session_id=session), working_for(tenant):
             try:
                 await shell.run()
             except Fenced as fenced:

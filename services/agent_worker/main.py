@@ -29,9 +29,12 @@ from services.agent_worker.adapters.inputs import GROUP, KafkaInputs, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.store import store_on
+from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.opening import Openings
+from services.agent_worker.governor.governor import Governor
+from services.agent_worker.governor.settings import RateSettings
 from services.agent_worker.intake import Intake
 from services.agent_worker.leases import Leases
 from services.agent_worker.poison import Poison
@@ -64,6 +67,7 @@ class Settings:
         self.archive, self.provider = ArchiveSettings(), ProviderSettings()
         self.telemetry, self.health = TelemetrySettings(), HealthSettings()
         self.tenants, self.worker = TenantSettings(), WorkerSettings()
+        self.rate = RateSettings()
 
     @property
     def secrets(self) -> list[str]:
@@ -82,6 +86,7 @@ def main() -> int:
         epilog="Settings: TURNSTILE_KAFKA_BOOTSTRAP, TURNSTILE_DATABASE_URL, TURNSTILE_CLICKHOUSE_URL (spans), "
         "TURNSTILE_TENANTS, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, TURNSTILE_AGENT, TURNSTILE_ENVIRONMENT, "
         "TURNSTILE_CONCURRENCY, _LEASE_SECONDS, _POLL_SECONDS, _LINGER_SECONDS, _DRAIN_SECONDS, "
+        "TURNSTILE_PROVIDER_REQUESTS_PER_MINUTE, _PROVIDER_CREATES_PER_MINUTE, _PROVIDER_WAIT_SECONDS, "
         "TURNSTILE_DEAD_RATIO, TURNSTILE_DEAD_WINDOW, "
         "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL: docs/operations.md. Exit codes: 0 stopped, 1 broken (start "
         "it again), 2 a setting is wrong.",
@@ -141,7 +146,16 @@ async def _work(
     stack.push_async_callback(engine.dispose)
     previews = Previews(producer, utcnow)
     publisher, store = KafkaPublisher(producer, previews, utcnow), store_on(engine)
-    provider = await stack.enter_async_context(_provider(settings.provider, worker.concurrency))
+    governor = await stack.enter_async_context(
+        governed(
+            database.database_url.get_secret_value(),
+            settings.rate.limits(settings.provider.anthropic_base_url),
+            patience=settings.rate.provider_wait_seconds,
+        )
+    )
+    provider = await stack.enter_async_context(
+        _provider(settings.provider, worker.concurrency, governor)
+    )
     world = World(
         store=store,
         publisher=publisher,
@@ -201,9 +215,14 @@ async def _until(stopping: asyncio.Event, *loops: Callable[[], Awaitable[object]
 
 
 @asynccontextmanager
-async def _provider(settings: ProviderSettings, sessions: int) -> AsyncIterator[AnthropicProvider]:
+async def _provider(
+    settings: ProviderSettings, sessions: int, governor: Governor | None
+) -> AsyncIterator[AnthropicProvider]:
     client = connect(
-        api_key=_secret(settings), base_url=settings.anthropic_base_url, sessions=sessions
+        api_key=_secret(settings),
+        base_url=settings.anthropic_base_url,
+        sessions=sessions,
+        governor=governor,
     )
     openings = Openings(
         client,

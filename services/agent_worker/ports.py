@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -190,6 +190,24 @@ class Provider(Protocol):
     ) -> AbstractAsyncContextManager[Feed]:
         """Listen to the session and its child threads. Known events (`state.tail`) are left out; `fresh` says the
         session was just made and has no past to list."""
+        ...
+
+
+class Grant(Struct, frozen=True):
+    """What was given of what was asked, by lane. `wait`: seconds until a lane that got too little may get more;
+    `paused`: for how many seconds lanes get nothing."""
+
+    given: Mapping[str, int]
+    wait: float = 0.0
+    paused: Mapping[str, float] = {}
+
+
+class Tokens(Protocol):
+    """The account of what all workers together may ask of the provider, for one limit."""
+
+    async def take(self, asks: Mapping[str, int], pauses: Mapping[str, float]) -> Grant:
+        """Pause lanes for that many seconds, then take up to so many tokens for each lane. Two takes never get the
+        same token. Raises Transient while the database is away."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -28,6 +28,7 @@ AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 AWAY_CLASSES = ("08", "53", "57")
 # SQLSTATE of a transaction that PostgreSQL ended for the sake of another one: nothing of it was done.
 GAVE_WAY = frozenset({"40001", "40P01"})
+POSTGRES_NOW = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 SQLITE_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 # Python's order of texts, whatever the database's locale.
 _BYTEWISE = 'tenant_id COLLATE "C", session_id COLLATE "C"'
@@ -72,9 +73,7 @@ class SqlLeases:
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         postgres = engine.dialect.name == "postgresql"
         words = {
-            "now": "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-            if postgres
-            else SQLITE_NOW,
+            "now": POSTGRES_NOW if postgres else SQLITE_NOW,
             "skip_locked": "FOR UPDATE SKIP LOCKED" if postgres else "",
             "lock_in_order": f"ORDER BY {_BYTEWISE} FOR UPDATE" if postgres else "",
         }
@@ -123,20 +122,25 @@ class SqlLeases:
         async with self._connection(self._single) as connection:
             return (await connection.execute(statement, values)).all()
 
-    @asynccontextmanager
-    async def _connection(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with engine.connect() as connection:
-                yield connection
-        except AWAY as error:
+    def _connection(self, engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+        return connection_to(engine)
+
+
+@asynccontextmanager
+async def connection_to(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection of the engine. Raises Transient for what will pass: no database, or one that gave way."""
+    try:
+        async with engine.connect() as connection:
+            yield connection
+    except AWAY as error:
+        raise Transient("database_away", _words(error)) from error
+    except DBAPIError as error:
+        sqlstate = getattr(error.orig, "sqlstate", None) or ""
+        if error.connection_invalidated or sqlstate.startswith(AWAY_CLASSES):
             raise Transient("database_away", _words(error)) from error
-        except DBAPIError as error:
-            sqlstate = getattr(error.orig, "sqlstate", None) or ""
-            if error.connection_invalidated or sqlstate.startswith(AWAY_CLASSES):
-                raise Transient("database_away", _words(error)) from error
-            if sqlstate in GAVE_WAY:
-                raise Transient("database_conflict", _words(error)) from error
-            raise
+        if sqlstate in GAVE_WAY:
+            raise Transient("database_conflict", _words(error)) from error
+        raise
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""The worker's two tables. Nobody else writes or reads them.
+"""The worker's tables. Nobody else writes or reads them.
 
 `worker_inbox` remembers every input id for as long as the session lives: that is what makes the same turn id twice
 one turn. `worker_heads` is one row a session; `wake_at` is the one mechanism behind claims, backoff and crash
 recovery: the row is due when that moment has passed, and a lease is nothing but a `wake_at` pushed ahead.
+
+`worker_rate_accounts` is one row a limit of the provider.
 """
 
 from __future__ import annotations
@@ -59,3 +61,13 @@ class HeadRow(SQLModel, table=True):
     position: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     lease_owner: str | None = Field(default=None, max_length=128)
     wake_at: float | None = Field(default=None, sa_column=Column(Double, nullable=True))
+
+
+class RateAccountRow(SQLModel, table=True):
+    """What all workers may still ask of the provider under one limit; `level` is the governor's, as JSON."""
+
+    __tablename__ = "worker_rate_accounts"
+
+    name: str = Field(max_length=64, primary_key=True)
+    version: int = Field(sa_column=Column(BigInteger, nullable=False))
+    level: bytes = Field(sa_column=Column(LargeBinary, nullable=False))

@@ -21,6 +21,9 @@ from services.agent_worker.drivers.client import CountingClient
 from services.agent_worker.drivers.feed import SessionFeed
 from services.agent_worker.drivers.opening import Openings, close_session
 from services.agent_worker.drivers.send import send_message
+from services.agent_worker.governor.governor import Governor
+from services.agent_worker.governor.plan import BACKGROUND, URGENT
+from services.agent_worker.governor.whose import in_lane
 from services.agent_worker.ports import Feed, ProviderSession
 from shared.clock import Clock
 from shared.moment import rfc3339
@@ -28,15 +31,22 @@ from shared.session.inputs import ToolAnswered, ToolConfirmed
 from shared.session.state import SessionState
 
 
-def connect(*, api_key: str | None, base_url: str | None, sessions: int) -> AsyncAnthropic:
-    """A client for up to `sessions` sessions at once: each holds a stream and makes a request now and then."""
+def connect(
+    *,
+    api_key: str | None,
+    base_url: str | None,
+    sessions: int,
+    governor: Governor | None = None,
+) -> AsyncAnthropic:
+    """A client for up to `sessions` sessions at once: each holds a stream and makes a request now and then, when
+    the governor lets it."""
     limits = Limits(max_connections=3 * sessions + 50, max_keepalive_connections=sessions + 50)
     return AsyncAnthropic(
         api_key=api_key,
         base_url=base_url,
         max_retries=0,
         timeout=30.0,
-        http_client=CountingClient(limits=limits),
+        http_client=CountingClient(limits=limits, governor=governor),
     )
 
 
@@ -67,18 +77,21 @@ class AnthropicProvider:
 
     async def interrupt(self, state: SessionState) -> None:
         """See Provider.interrupt."""
-        await interrupt(self._client, state)
+        with in_lane(URGENT):
+            await interrupt(self._client, state)
 
     async def answer(self, state: SessionState, request: ToolConfirmed | ToolAnswered) -> None:
         """See Provider.answer."""
         # One at a time in a session: two that look at once find nothing, and both would be given.
         turn = self._answering.setdefault(state.provider_session_id or "", asyncio.Lock())
         async with turn:
-            await give_answer(self._client, state, request)
+            with in_lane(URGENT):
+                await give_answer(self._client, state, request)
 
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         """See Provider.close."""
-        await close_session(self._client, provider_session_id, erase=erase)
+        with in_lane(BACKGROUND):
+            await close_session(self._client, provider_session_id, erase=erase)
 
     @asynccontextmanager
     async def watch(

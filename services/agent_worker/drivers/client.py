@@ -1,4 +1,5 @@
-"""How often is the provider called, how does it go, how long does it take? The HTTP client counts."""
+"""May the provider be called now, how often is it called, how does it go, how long does it take? The HTTP client
+asks the governor, and counts."""
 
 from __future__ import annotations
 
@@ -8,6 +9,11 @@ from typing import Any
 import httpx2
 from anthropic import DefaultAsyncHttpxClient
 
+from services.agent_worker.drivers.failures import retry_after
+from services.agent_worker.drivers.lanes import lane_of
+from services.agent_worker.governor import whose
+from services.agent_worker.governor.governor import Governor
+from services.agent_worker.governor.pacer import Held
 from shared import metrics
 
 # By method and the words of the path, ids left out: the calls that the drivers make.
@@ -33,10 +39,27 @@ class CountingClient(DefaultAsyncHttpxClient):
     """The client that the SDK would make itself, measuring each request up to the end of its answer.
 
     Of a stream only the beginning is waited for. A request that was cancelled has no outcome and is not counted.
+    With a governor each request waits for its turn; one that may not go is answered 429 here, which says truly that
+    it did not land, and is not counted.
     """
+
+    def __init__(self, *, governor: Governor | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._governor = governor
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx2.AsyncClient.send."""
+        if self._governor is None:
+            return await self._send(request, options)
+        lane = lane_of(operation_of(request.method, request.url.path))
+        if (held := await self._governor.admit(lane, whose.tenant())) is not None:
+            return _not_now(request, lane, held)
+        response = await self._send(request, options)
+        if response.status_code == 429:
+            self._governor.refused(lane, retry_after(response.headers))
+        return response
+
+    async def _send(self, request: httpx2.Request, options: dict[str, Any]) -> httpx2.Response:
         began = time.perf_counter()
         try:
             response = await super().send(request, **options)
@@ -49,6 +72,16 @@ class CountingClient(DefaultAsyncHttpxClient):
         failed = response.status_code >= 400
         _count(request, f"http_{response.status_code}" if failed else "ok", began)
         return response
+
+
+def _not_now(request: httpx2.Request, lane: str, held: Held) -> httpx2.Response:
+    words = f"held back by Turnstile's own rate governor (lane {lane}: {held})"
+    return httpx2.Response(
+        429,
+        headers={"retry-after": f"{held.retry_after:.1f}", "x-should-retry": "false"},
+        json={"type": "error", "error": {"type": "rate_governed", "message": words}},
+        request=request,
+    )
 
 
 def _count(request: httpx2.Request, outcome: str, began: float) -> None:

@@ -7,6 +7,7 @@ which gateways in between also send); everything that broke on the way, and ever
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import anthropic
 import httpx2
@@ -39,7 +40,7 @@ def failure(error: BaseException) -> ProviderFailure:
         f"{error.status_code}: {_message(error)}",
         final=error.status_code in FINAL,
         lost=error.status_code == 404,
-        retry_after=_retry_after(error),
+        retry_after=retry_after(error.response.headers),
     )
 
 
@@ -51,10 +52,10 @@ def _message(error: anthropic.APIStatusError) -> str:
     return str(words or "no message")[:300]
 
 
-def _retry_after(error: anthropic.APIStatusError) -> float | None:
-    """Seconds; the HTTP-date form, and what is no time at all, are left to our own policy."""
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds; the HTTP-date form, and what is no time at all, are left to our own policy."""
     try:
-        seconds = float(error.response.headers.get("retry-after", ""))
+        seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return None
     return max(0.0, seconds) if math.isfinite(seconds) else None

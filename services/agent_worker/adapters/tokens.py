@@ -1,0 +1,87 @@
+"""The account of what all workers ask of the provider, in one row a limit.
+
+The row is read, what becomes of it is computed by the same function as in memory, and it is written where nobody
+else has written it meanwhile. A worker does this a few times a second, so two seldom meet; who comes second tries
+again. Time is the database's: workers whose clocks differ share one account all the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+
+import msgspec
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.agent_worker.adapters.engine import make_engine
+from services.agent_worker.adapters.sql import POSTGRES_NOW, SQLITE_NOW, connection_to
+from services.agent_worker.governor import bucket
+from services.agent_worker.governor.governor import Governor
+from services.agent_worker.governor.plan import Plan
+from services.agent_worker.ports import Grant
+from shared import logs
+from shared.errors import Transient
+
+TRIES = 10
+READ = """
+SELECT {now} AS now, account.version, account.level
+FROM (SELECT 1 AS one) AS always LEFT JOIN worker_rate_accounts AS account ON account.name = :name
+"""
+MAKE = """
+INSERT INTO worker_rate_accounts (name, version, level) VALUES (:name, 1, :level)
+ON CONFLICT (name) DO NOTHING
+"""
+WRITE = """
+UPDATE worker_rate_accounts SET level = :level, version = version + 1
+WHERE name = :name AND version = :version
+"""
+log = logs.get(__name__)
+_level = msgspec.json.Decoder(bucket.Level)
+
+
+class SqlTokens:
+    """The Tokens port for one plan, on an engine that the caller made and disposes of."""
+
+    def __init__(self, engine: AsyncEngine, plan: Plan) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._plan = plan
+        now = POSTGRES_NOW if engine.dialect.name == "postgresql" else SQLITE_NOW
+        self._read, self._make, self._write = text(READ.format(now=now)), text(MAKE), text(WRITE)
+
+    async def take(self, asks: Mapping[str, int], pauses: Mapping[str, float]) -> Grant:
+        """See Tokens.take."""
+        async with connection_to(self._engine) as connection:
+            for _ in range(TRIES):
+                name = {"name": self._plan.name}
+                row = (await connection.execute(self._read, name)).one()
+                before = _level.decode(row.level) if row.level else bucket.full(self._plan, row.now)
+                after, grant = bucket.take(before, self._plan, row.now, asks, pauses)
+                if row.level and not any(grant.given.values()) and not pauses:
+                    return grant
+                values = {**name, "version": row.version, "level": msgspec.json.encode(after)}
+                statement = self._write if row.level else self._make
+                if (await connection.execute(statement, values)).rowcount == 1:
+                    return grant
+        raise Transient("database_conflict", f"the account {self._plan.name} is much in demand")
+
+
+@asynccontextmanager
+async def governed(
+    database_url: str, limits: Mapping[str, int], *, patience: float
+) -> AsyncIterator[Governor | None]:
+    """The governor of a process, with a connection of its own; None where there is no limit. See Governor."""
+    log.info("provider_limits", **limits)
+    if not any(limits.values()):
+        yield None
+        return
+    engine = make_engine(database_url, pool=1)
+    account = partial(SqlTokens, engine)
+    governor = Governor(limits, account, patience=patience, chance=random.random)
+    try:
+        yield governor
+    finally:
+        await governor.close()
+        await engine.dispose()

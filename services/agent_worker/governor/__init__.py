@@ -1,0 +1,1 @@
+"""When may a request go to the provider? Its limits are the organisation's: all workers share one account."""

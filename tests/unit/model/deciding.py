@@ -1,0 +1,48 @@
+"""What an input comes to: the core's rules, as far as the protocol depends on them."""
+
+from __future__ import annotations
+
+from tests.unit.model.things import Body, Book, Draft, Send
+
+
+def accept(book: Book, epoch: int) -> Draft:
+    """The next input is a turn."""
+    turn = book.taken + 1
+    book = _record(book._replace(taken=turn), ("accepted", turn, epoch))
+    return _begin(book, epoch) if book.phase == "idle" else Draft(book)
+
+
+def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
+    """The provider's next event: the idle (0), or a message; `counts`: it is taken for the open turn's own."""
+    book = _record(book._replace(heard=book.heard + 1), ("provider", book.heard, -1))
+    if message and book.open and counts:
+        return Draft(book._replace(phase="trying", prompted=True))
+    if message or not book.open or not book.prompted:
+        return Draft(book)
+    ended = book.open
+    book = book._replace(ended=ended, phase="idle", prompted=False, attempt=0)
+    book = _record(book, ("completed", ended, epoch))
+    return _begin(book, epoch) if book.taken > book.ended else Draft(book)
+
+
+def fail(book: Book, turn: int, epoch: int) -> Draft:
+    """A send of the turn failed."""
+    if turn != book.open or book.prompted or book.phase != "trying":
+        return Draft(book)
+    return Draft(_record(book._replace(phase="waiting"), ("retrying", turn, epoch)))
+
+
+def due(book: Book, epoch: int) -> Draft:
+    """The time for a further attempt has come."""
+    return _begin(book, epoch) if book.phase == "waiting" else Draft(book)
+
+
+def _begin(book: Book, epoch: int) -> Draft:
+    attempt = book.attempt + 1
+    book = book._replace(phase="trying", prompted=False, attempt=attempt)
+    book = _record(book, ("started", book.open, epoch))
+    return Draft(book, sends=(Send(book.open, attempt),))
+
+
+def _record(book: Book, body: Body) -> Book:
+    return book._replace(history=(*book.history, body))

@@ -1,0 +1,59 @@
+"""The laws: what must hold in every state, and how a run without further faults must end."""
+
+from __future__ import annotations
+
+from tests.unit.model.rules import World
+from tests.unit.model.things import NOBODY, Broken, Numbered, State
+
+
+def log_agrees(state: State, record: Numbered) -> State:
+    """The state after `record` got into the log. Raises Broken unless the log without its repeats is the beginning
+    of what the row says was written."""
+    seq, body = record
+    written = state.row.book.history
+    if seq > state.log + 1:
+        raise Broken(f"a gap: seq {seq} was said while the log ends at {state.log}")
+    if seq > len(written):
+        raise Broken(f"said and not written: seq {seq}")
+    if written[seq - 1] != body:
+        raise Broken(f"two bodies for seq {seq}: said {body}, written {written[seq - 1]}")
+    return state._replace(log=max(state.log, seq))
+
+
+def written_agrees(before: State, after: State) -> State:
+    """`after`, whose row was written. Raises Broken when what was said already is not in it any more."""
+    said = before.row.book.history[: before.log]
+    if after.row.book.history[: before.log] != said:
+        raise Broken("two bodies for a seq: the row forgot what was said")
+    return after
+
+
+def lands(state: State, turn: int, excuse: str) -> State:
+    """The state after a message landed. Raises Broken when it is one too many and nothing excuses any of them."""
+    excuses = state.excuses
+    if excuse:
+        excuses = tuple(sorted({*excuses, (turn, excuse)}))
+    if turn in state.messages and not any(known == turn for known, _ in excuses):
+        raise Broken(f"the message of turn {turn} was put to the provider twice")
+    return state._replace(excuses=excuses)
+
+
+def well_ended(state: State, world: World) -> None:
+    """Raises Broken when a state in which nothing is left to happen is not the end of all turns."""
+    row, book = state.row, state.row.book
+    if (state.offset, state.inbox) != (world.turns, world.turns):
+        raise Broken("an input was lost before the inbox")
+    if (book.ended, book.phase) != (world.turns, "idle"):
+        raise Broken(f"stuck: {book.ended} of {world.turns} turns ended, the next is {book.phase}")
+    if state.log != len(book.history):
+        raise Broken(f"events were lost: {len(book.history)} written, {state.log} said")
+    if state.row.lease != NOBODY or row.unsaid or row.todo:
+        raise Broken("the session was never let go of")
+    for turn in range(1, world.turns + 1):
+        if turn not in state.messages:
+            raise Broken(f"turn {turn} ended without its message at the provider")
+        ends = [body for body in book.history if body[:2] == ("completed", turn)]
+        if len(ends) != 1:
+            raise Broken(f"turn {turn} ended {len(ends)} times")
+    if not state.excuses and book.heard != len(state.messages):
+        raise Broken("an event of the provider was not recorded")

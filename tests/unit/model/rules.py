@@ -1,0 +1,51 @@
+"""Which protocol is looked at, and what may go wrong: the rules as they are, and each of them broken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Stage = Literal["write", "say", "do"]
+Fence = Literal["epoch and version", "epoch", "version", "nothing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The protocol; each default is what the worker does.
+
+    `order`: the stages of a pass. `fence`: what a write of the row compares. `files_first`: intake commits its
+    offset after the inbox has the input. `says_unsaid`, `does_todo`: the next driver says and does again what the
+    row holds. `looks_when_resumed`, `looks_when_retrying`: such a send first looks for its message.
+    `looks_when_unknown`: a send without an answer looks before it counts as failed. `checks_lease`: the lease is
+    checked before a send; `checks_again`: also between its look and its request (the worker does not).
+    `tells_apart`: a message at the provider counts for the turn whose words it has, not for whichever is open.
+    """
+
+    order: tuple[Stage, ...] = ("write", "say", "do")
+    fence: Fence = "epoch and version"
+    files_first: bool = True
+    says_unsaid: bool = True
+    does_todo: bool = True
+    looks_when_resumed: bool = True
+    looks_when_retrying: bool = True
+    looks_when_unknown: bool = True
+    checks_lease: bool = True
+    checks_again: bool = False
+    tells_apart: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is explored: `turns` of one session, and how often each fault may come.
+
+    `crashes` of a process (worker or intake), `freezes` of a worker for longer than its lease, `losses` of a
+    request or an answer on the way to the provider, `late` requests whose sender gave them up and that land all the
+    same. `same_words`: all turns say the same.
+    """
+
+    turns: int = 2
+    crashes: int = 0
+    freezes: int = 0
+    losses: int = 0
+    late: int = 0
+    same_words: bool = False

@@ -1,0 +1,122 @@
+"""How a worker puts a message to the provider: is it still wanted, is the lease good, look, ask, look again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.unit.model.rules import Rules, World
+from tests.unit.model.things import Request, Sender, Shell, State, Step
+
+# Why a message may be one too many at the provider; one that is, without any of these, breaks the law.
+AIR = "in the air: asked for under the lease, landed after the next claim"
+LOOK = "held back: its worker stood still between its look and its request, beyond its lease"
+LATE = "given up: landed after its sender had waited for it, looked and found nothing"
+# What excuses nothing.
+NO_LEASE = "asked for without a lease"
+
+
+def sending(state: State, me: int, shell: Shell, rules: Rules, world: World) -> Iterator[Step]:
+    """The next steps of every Send that is being done."""
+    for place in range(len(shell.senders)):
+        yield from _One(state, me, shell, rules, world, place).steps()
+
+
+class _One:
+    """The Send at `place` of a shell."""
+
+    def __init__(
+        self, state: State, me: int, shell: Shell, rules: Rules, world: World, place: int
+    ) -> None:
+        self._state, self._me, self._shell = state, me, shell
+        self._rules, self._world = rules, world
+        self._place, self._sender = place, shell.senders[place]
+
+    def steps(self) -> Iterator[Step]:
+        if self._sender.at == "ready":
+            yield self._called()
+        elif self._sender.at == "looking":
+            yield self._looked()
+        elif self._sender.at == "posted" and self._request() in self._state.requests:
+            yield from self._faults()
+        elif self._sender.at == "landed":
+            yield Step("get the answer", self._done())
+            if self._state.losses:
+                yield Step("lose the answer", self._lost(self._state), fault=True)
+        elif self._sender.at == "unknown":
+            yield self._looked_after()
+
+    def _called(self) -> Step:
+        book, send = self._shell.book, self._sender.send
+        if (book.open, book.attempt, book.prompted) != (send.turn, send.attempt, False):
+            return Step("see that the send is overtaken", self._done())
+        held = self._state.held(self._me)
+        if self._rules.checks_lease and not held:
+            return Step("stop: the lease has run out", self._state.without(self._me))
+        sender = self._sender._replace(heard=book.heard, checked=held, at="looking")
+        if sender.look:
+            return Step("begin to look", self._at(sender))
+        return Step("ask", self._asked(sender))
+
+    def _looked(self) -> Step:
+        if self._listed():
+            return Step("find the message there", self._done())
+        if self._rules.checks_again and not self._state.held(self._me):
+            return Step("stop: the lease has run out", self._state.without(self._me))
+        return Step("look, find nothing, ask", self._asked(self._sender))
+
+    def _faults(self) -> Iterator[Step]:
+        """The request gets lost, or takes longer than its sender waits."""
+        state, request = self._state, self._request()
+        others = tuple(other for other in state.requests if other != request)
+        if state.losses:
+            yield Step("lose the request", self._lost(state._replace(requests=others)), fault=True)
+        if state.late:
+            given_up = tuple(sorted((*others, request._replace(excuse=LATE))))
+            state = state._replace(requests=given_up, late=state.late - 1)
+            unknown = self._sender._replace(at="unknown")
+            yield Step("give the request up", self._at(unknown, state), fault=True)
+
+    def _looked_after(self) -> Step:
+        if self._rules.looks_when_unknown and self._listed():
+            return Step("find the message there after all", self._done())
+        shell = self._gone()
+        news = (*shell.news, ("failed", self._sender.send.turn))
+        failed = self._state.put(self._me, shell._replace(news=news))
+        return Step("find nothing: the send failed", failed)
+
+    def _asked(self, sender: Sender) -> State:
+        request = self._request()
+        if not self._state.held(self._me):
+            request = request._replace(excuse=LOOK if sender.checked else NO_LEASE)
+        requests = tuple(sorted((*self._state.requests, request)))
+        posted = sender._replace(at="posted")
+        return self._at(posted, self._state._replace(requests=requests))
+
+    def _request(self) -> Request:
+        send, epoch = self._sender.send, self._shell.epoch
+        same = [r for r in self._state.requests if (r.send, r.epoch) == (send, epoch)]
+        return same[0] if same else Request(send, epoch)
+
+    def _listed(self) -> bool:
+        """Whether the list holds the message behind the newest that was recorded when the send was called."""
+        found = self._state.messages[self._sender.heard :]
+        return any(found) if self._world.same_words else self._sender.send.turn in found
+
+    def _lost(self, state: State) -> State:
+        return self._at(
+            self._sender._replace(at="unknown"), state._replace(losses=state.losses - 1)
+        )
+
+    def _at(self, sender: Sender, state: State | None = None) -> State:
+        senders = list(self._shell.senders)
+        senders[self._place] = sender
+        state = self._state if state is None else state
+        return state.put(self._me, self._shell._replace(senders=tuple(senders)))
+
+    def _gone(self) -> Shell:
+        senders = self._shell.senders
+        left = (*senders[: self._place], *senders[self._place + 1 :])
+        return self._shell._replace(senders=left)
+
+    def _done(self) -> State:
+        return self._state.put(self._me, self._gone())

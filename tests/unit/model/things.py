@@ -1,0 +1,148 @@
+"""What the model is made of: values only, so that two ways to the same situation give the same state."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tests.unit.model.rules import Stage
+
+# Who holds the row's lease: worker 0 or 1, nobody, or a process that is no more (or let go of it).
+NOBODY, GONE = -1, 2
+
+# An event: its kind, what it is about (a turn, or a place in the provider's log), and the epoch that decided it.
+# The epoch stands for clock and chance: two workers that decide the same never write the same bytes.
+Body = tuple[str, int, int]
+Numbered = tuple[int, Body]
+
+
+class Broken(Exception):
+    """The protocol broke a law; the text says which."""
+
+
+class Book(NamedTuple):
+    """What the row's state tells, and all events written so far (`history`; a seq is a place in it, from 1).
+
+    `taken` inputs taken in, `ended` turns ended, `attempt` of the open turn, `phase` of it (`idle`: none is open,
+    `trying`, `waiting` for a further attempt), `prompted`: its message was seen, `heard` events of the provider.
+    """
+
+    taken: int = 0
+    ended: int = 0
+    attempt: int = 0
+    phase: str = "idle"
+    prompted: bool = False
+    heard: int = 0
+    history: tuple[Body, ...] = ()
+
+    @property
+    def open(self) -> int:
+        """The turn that is open, 0 for none."""
+        return self.ended + 1 if self.phase != "idle" else 0
+
+
+class Send(NamedTuple):
+    """A command: put the turn's message to the provider."""
+
+    turn: int
+    attempt: int
+
+
+class Row(NamedTuple):
+    """The session's row. `live`: its lease has not run out."""
+
+    epoch: int = 0
+    version: int = 0
+    lease: int = NOBODY
+    live: bool = False
+    book: Book = Book()
+    unsaid: tuple[Numbered, ...] = ()
+    todo: tuple[Send, ...] = ()
+
+
+class Sender(NamedTuple):
+    """A Send that is being done. `at`: ready, looking, posted, landed (its answer is on the way), unknown (there
+    will be no answer). `heard`: what was recorded when it was called; `checked`: whether the lease was good."""
+
+    send: Send
+    look: bool
+    at: str = "ready"
+    heard: int = 0
+    checked: bool = False
+
+
+class Draft(NamedTuple):
+    """A decision on its way through the stages that are `left`."""
+
+    book: Book
+    events: tuple[Numbered, ...] = ()
+    sends: tuple[Send, ...] = ()
+    left: tuple[Stage, ...] = ()
+
+
+class Shell(NamedTuple):
+    """A claimed session in a worker. `saying`: records on the way to the log. `poked`: the inbox is to be read.
+    `news`: signals not decided on: `due`, or `failed <turn>`. `draft`: empty between passes."""
+
+    epoch: int
+    version: int
+    book: Book
+    poked: bool = True
+    news: tuple[tuple[str, int], ...] = ()
+    draft: tuple[Draft, ...] = ()
+    saying: tuple[Numbered, ...] = ()
+    senders: tuple[Sender, ...] = ()
+
+
+class Request(NamedTuple):
+    """A message on its way to the provider. `excuse`: why it may be one too many, as far as is known when it is
+    sent or given up."""
+
+    send: Send
+    epoch: int
+    excuse: str = ""
+
+
+class State(NamedTuple):
+    """Everything. `offset`, `inbox`: how many inputs are committed and filed; `in_hand`: 1 between the two. `log`:
+    how many events the log holds; its bodies are checked as they come. `shells`: of the two workers, each none or
+    one. `air`: records whose sender is gone. `messages`, the provider's log: a turn for its message, 0 for an
+    idle. `excuses`: of all messages that landed, with their turns. The last four count the faults that may still
+    come."""
+
+    offset: int = 0
+    inbox: int = 0
+    in_hand: int = 0
+    row: Row = Row()
+    log: int = 0
+    shells: tuple[tuple[Shell, ...], tuple[Shell, ...]] = ((), ())
+    air: tuple[tuple[Numbered, ...], ...] = ()
+    requests: tuple[Request, ...] = ()
+    messages: tuple[int, ...] = ()
+    excuses: tuple[tuple[int, str], ...] = ()
+    crashes: int = 0
+    freezes: int = 0
+    losses: int = 0
+    late: int = 0
+
+    def put(self, me: int, shell: Shell) -> State:
+        """With `shell` for worker `me`."""
+        shells = ((shell,), self.shells[1]) if me == 0 else (self.shells[0], (shell,))
+        return self._replace(shells=shells)
+
+    def without(self, me: int) -> State:
+        """Without worker `me`'s shell; what it put on its way goes its way."""
+        ((shell, *_), other) = self.shells[me], self.shells[1 - me]
+        air = tuple(sorted((*self.air, shell.saying))) if shell.saying else self.air
+        return self._replace(shells=((), other) if me == 0 else (other, ()), air=air)
+
+    def held(self, me: int) -> bool:
+        """Whether worker `me` has a lease that lasts."""
+        return self.row.lease == me and self.row.live
+
+
+class Step(NamedTuple):
+    """One thing that may happen next. `fault`: it is none of the protocol's own steps."""
+
+    name: str
+    state: State
+    fault: bool = False

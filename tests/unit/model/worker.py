@@ -1,0 +1,174 @@
+"""What one of the two workers may do next: claim, take in, write, say, let go.
+
+What is sent is in `sending.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.unit.model import deciding
+from tests.unit.model.laws import log_agrees, written_agrees
+from tests.unit.model.rules import Rules, World
+from tests.unit.model.sending import sending
+from tests.unit.model.things import (
+    GONE,
+    NOBODY,
+    Draft,
+    Sender,
+    Shell,
+    State,
+    Step,
+)
+
+
+def worker_steps(state: State, me: int, rules: Rules, world: World) -> Iterator[Step]:
+    """All that worker `me` may do, a crash included."""
+    yield from _leases(state, me, rules)
+    if not state.shells[me]:
+        return
+    (shell,) = state.shells[me]
+    if state.row.lease != me:
+        yield Step("stop: the lease is gone", state.without(me))
+    yield from _say(state, me, shell, rules)
+    yield from sending(state, me, shell, rules, world)
+    if shell.draft and not shell.saying:
+        yield Step("go on", _go_on(state, me, shell, rules))
+    if not shell.draft and not shell.saying:
+        yield from _take(state, me, shell, rules, world)
+    if state.crashes:
+        yield Step("crash", _crashed(state, me), fault=True)
+
+
+def _crashed(state: State, me: int) -> State:
+    row = state.row
+    if row.lease == me:
+        row = row._replace(lease=GONE)
+    return state.without(me)._replace(row=row, crashes=state.crashes - 1)
+
+
+def _leases(state: State, me: int, rules: Rules) -> Iterator[Step]:
+    row = state.row
+    if row.lease == me and row.live and state.freezes and state.shells[me]:
+        late = row._replace(live=False)
+        frozen = state._replace(row=late, freezes=state.freezes - 1)
+        yield Step("freeze for longer than the lease", frozen, fault=True)
+    if row.lease == me and not row.live:
+        yield Step("extend", state._replace(row=row._replace(live=True)))
+    if row.lease == me and not state.shells[me]:
+        yield Step("let go", state._replace(row=row._replace(lease=GONE, live=False)))
+    news = state.inbox > row.book.taken or row.book.phase == "waiting"
+    if (row.lease == NOBODY and news) or (row.lease != NOBODY and not row.live):
+        yield Step("claim", _claim(state, me, rules))
+
+
+def _claim(state: State, me: int, rules: Rules) -> State:
+    if state.shells[me]:
+        state = state.without(me)
+    row = state.row._replace(epoch=state.row.epoch + 1, lease=me, live=True)
+    resumed = tuple(Sender(send, look=rules.looks_when_resumed) for send in row.todo)
+    shell = Shell(
+        row.epoch,
+        row.version,
+        row.book,
+        news=(("due", 0),) if row.book.phase == "waiting" else (),
+        draft=(Draft(row.book, left=()),),
+        saying=row.unsaid if rules.says_unsaid else (),
+        senders=resumed if rules.does_todo else (),
+    )
+    if not shell.saying:
+        shell = shell._replace(draft=())
+    return state._replace(row=row).put(me, shell)
+
+
+def _say(state: State, me: int, shell: Shell, rules: Rules) -> Iterator[Step]:
+    """One record after the other gets into the log."""
+    if not shell.saying:
+        return
+    state = log_agrees(state, shell.saying[0])
+    shell = shell._replace(saying=shell.saying[1:])
+    (draft,) = shell.draft
+    if not shell.saying and "write" not in draft.left:
+        yield Step("say", _go_on(state.put(me, shell), me, shell, rules))
+    else:
+        yield Step("say", state.put(me, shell))
+
+
+def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> Iterator[Step]:
+    """One input a pass, whichever is there; nothing to wait for: let go of the session."""
+    unread = state.inbox > shell.book.taken
+    if unread:
+        more = state.inbox > shell.book.taken + 1
+        draft = deciding.accept(shell.book, shell.epoch)
+        read = shell._replace(poked=shell.poked and more)
+        yield Step("take a turn in", _begin_pass(state, me, read, draft, rules))
+    if len(state.messages) > shell.book.heard:
+        message = state.messages[shell.book.heard]
+        counts = message == shell.book.open or world.same_words or not rules.tells_apart
+        draft = deciding.hear(shell.book, message, shell.epoch, counts=counts)
+        yield Step("hear the provider", _begin_pass(state, me, shell, draft, rules))
+    for kind, turn in shell.news[:1]:
+        decide = deciding.due(shell.book, shell.epoch)
+        draft = decide if kind == "due" else deciding.fail(shell.book, turn, shell.epoch)
+        told = shell._replace(news=shell.news[1:])
+        yield Step(f"note: {kind}", _begin_pass(state, me, told, draft, rules))
+    busy = shell.senders or shell.news or (shell.poked and unread)
+    if not busy and shell.book.phase != "trying":
+        yield Step("release", _release(state, me, shell, rules))
+
+
+def _begin_pass(state: State, me: int, shell: Shell, draft: Draft, rules: Rules) -> State:
+    first = len(shell.book.history)
+    events = tuple(enumerate(draft.book.history[first:], start=first + 1))
+    if not events:
+        return state.put(me, shell)
+    draft = draft._replace(events=events, left=rules.order)
+    return _go_on(state, me, shell._replace(draft=(draft,)), rules)
+
+
+def _go_on(state: State, me: int, shell: Shell, rules: Rules) -> State:
+    """The next stage, and those behind it that nobody outside sees the beginning of."""
+    (draft,) = shell.draft
+    while draft.left:
+        stage, draft = draft.left[0], draft._replace(left=draft.left[1:])
+        if stage == "write":
+            if not _may_write(state, shell, rules):
+                return state.put(me, shell).without(me)
+            state, shell = _write(state, shell, draft)
+        elif stage == "say":
+            return state.put(me, shell._replace(saying=draft.events, draft=(draft,)))
+        else:
+            made = tuple(
+                Sender(send, look=send.attempt > 1 and rules.looks_when_retrying)
+                for send in draft.sends
+            )
+            shell = shell._replace(senders=(*shell.senders, *made), book=draft.book)
+        if draft.left[:1] == ("write",):
+            return state.put(me, shell._replace(draft=(draft,)))
+    book = draft.book
+    return state.put(me, shell._replace(draft=(), book=book))
+
+
+def _may_write(state: State, shell: Shell, rules: Rules) -> bool:
+    row = state.row
+    epoch = "epoch" not in rules.fence or row.epoch == shell.epoch
+    version = "version" not in rules.fence or row.version == shell.version
+    return epoch and version
+
+
+def _write(state: State, shell: Shell, draft: Draft) -> tuple[State, Shell]:
+    doing = tuple(sender.send for sender in shell.senders)
+    fresh = tuple(send for send in draft.sends if send not in doing)
+    row = state.row._replace(
+        version=shell.version + 1, book=draft.book, unsaid=draft.events, todo=(*doing, *fresh)
+    )
+    after = written_agrees(state, state._replace(row=row))
+    return after, shell._replace(version=row.version, book=draft.book)
+
+
+def _release(state: State, me: int, shell: Shell, rules: Rules) -> State:
+    if not _may_write(state, shell, rules):
+        return state.without(me)
+    row = state.row._replace(
+        version=shell.version + 1, book=shell.book, unsaid=(), todo=(), lease=NOBODY, live=False
+    )
+    return state._replace(row=row).without(me)

@@ -53,6 +53,10 @@ GaugeName = Literal[
     "turnstile_recorder_paused",
     "turnstile_recorder_in_hand",
     "turnstile_spans_queued",
+    "turnstile_audit_findings",
+    "turnstile_audit_looked_at",
+    "turnstile_audit_completeness_ratio",
+    "turnstile_audit_finished_seconds",
 ]
 HistogramName = Literal[
     "turnstile_http_request_seconds",
@@ -168,6 +172,18 @@ GAUGES: dict[GaugeName, About] = {
         "Records read by the recorder whose insert has yet to begin"
     ),
     "turnstile_spans_queued": About("Spans that wait to be exported"),
+    "turnstile_audit_findings": About("Findings of the latest audit", ("kind",)),
+    "turnstile_audit_looked_at": About(
+        "What the latest audit compared; what: events, provider_events, turns", ("what",)
+    ),
+    "turnstile_audit_completeness_ratio": About(
+        "Share of events, of provider_events and of turns that the latest audit found complete",
+        ("what",),
+    ),
+    "turnstile_audit_finished_seconds": About(
+        "When the latest audit ended, in seconds since 1970; outcome: clean, findings",
+        ("outcome",),
+    ),
 }
 HISTOGRAMS: dict[HistogramName, About] = {
     "turnstile_http_request_seconds": About(

@@ -5,7 +5,7 @@ A name or a label that is not on the list is an error of the programmer: KeyErro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -80,6 +80,6 @@ def read(name: CounterName | GaugeName, labels: Mapping[str, str] | None = None)
     return REGISTRY.get_sample_value(name, dict(labels or {})) or 0.0
 
 
-def render() -> bytes:
-    """All metrics as Prometheus text, to be served as `CONTENT_TYPE`."""
-    return generate_latest(REGISTRY)
+def render(*, names: Sequence[str] = ()) -> bytes:
+    """All metrics, or those of `names`, as Prometheus text, to be served as `CONTENT_TYPE`."""
+    return generate_latest(REGISTRY.restricted_registry(names) if names else REGISTRY)

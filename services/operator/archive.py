@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 
 from services.operator.recorded import Recorded
+from shared.archive_insert import SETTINGS, TABLE
 
 PAGE = 500
 TIMEOUT_S = 60
@@ -49,6 +51,18 @@ class Archive:
             if len(page) < PAGE:
                 return
             after = page[-1].seq
+
+    def query(self, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """Rows of a statement with `{name:Type}` parameters. Raises what clickhouse-connect raises."""
+        return self._client.query(statement, parameters=parameters).result_rows
+
+    def insert(self, rows: Sequence[bytes]) -> None:
+        """Insert events as the log has them; one that is there already replaces itself. No token: a block that was
+        inserted and then lost must not count as repeated."""
+        settings = {**SETTINGS, "insert_deduplicate": 0}
+        self._client.raw_insert(
+            TABLE, insert_block=b"\n".join(rows), fmt="JSONEachRow", settings=settings
+        )
 
     def _page(self, tenant: str, session: str, after: int, last: int | None) -> list[Recorded]:
         parameters = {

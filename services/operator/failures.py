@@ -17,15 +17,16 @@ class Impossible(Exception):
 
 
 @contextmanager
-def failing_clearly(doing: str, secrets: Sequence[str] = ()) -> Iterator[None]:
-    """Turn whatever goes wrong while `doing` something into that sentence. `secrets` never show in it."""
+def failing_clearly(doing: str, secrets: Sequence[str] = (), code: int = 1) -> Iterator[None]:
+    """Turn whatever goes wrong while `doing` something into that sentence and the exit code `code`. `secrets` never
+    show in it."""
     try:
         yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except Exception as error:
         typer.echo(f"turnstile: {doing}: {Scrubber(secrets)(_reason(error))}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(code) from None
 
 
 def _reason(error: Exception) -> str:

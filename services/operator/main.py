@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import typer
 
+from services.operator.audit import audit
 from services.operator.dead import dead
 from services.operator.migrate import migrate
 from services.operator.replay import replay
 
-ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, what was said in a session.
+ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, what was said in a session, audits.
 
 Addresses come from the environment: TURNSTILE_KAFKA_BOOTSTRAP (127.0.0.1:9092),
 TURNSTILE_DATABASE_URL (PostgreSQL on 127.0.0.1:5433) and TURNSTILE_CLICKHOUSE_URL
-(http://127.0.0.1:8123/turnstile). `make up` uses the same defaults.
+(http://127.0.0.1:8123/turnstile). `make up` uses the same defaults. Audits also ask the provider:
+ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
 
-Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage.
+Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage; `audit` has its own.
 """
 
 
@@ -30,6 +32,7 @@ def build() -> typer.Typer:
     )
     cli.command()(migrate)
     cli.command()(replay)
+    cli.command()(audit)
     cli.add_typer(dead(), name="dead")
     return cli
 

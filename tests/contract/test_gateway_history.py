@@ -15,11 +15,11 @@ from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from infra.clickhouse.migrate import migrate
-from services.agent_worker.recorder.writer import SETTINGS
 from services.gateway.adapters.clickhouse import ClickHouseArchive
 from services.gateway.adapters.kafka_log import KafkaLog
 from services.gateway.adapters.memory import MemoryArchive, MemoryLog
 from services.gateway.ports import Archive, Entry, Log, SessionKey
+from shared.archive_insert import SETTINGS
 from shared.bus.topics import EVENTS
 from shared.clock import utcnow
 from shared.errors import Transient

@@ -10,8 +10,9 @@ from services.agent_worker.brake import Brake
 from services.agent_worker.recorder.batch import Letter
 from services.agent_worker.recorder.ports import Record, Writer
 from services.agent_worker.recorder.rows import body, token
-from services.agent_worker.recorder.writer import TABLE, Away, Refused
+from services.agent_worker.recorder.writer import Away, Refused
 from shared import logs, metrics
+from shared.archive_insert import TABLE
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from services.agent_worker.recorder.batch import Batch
 from services.agent_worker.recorder.kafka import GROUP, TOPIC
-from services.agent_worker.recorder.writer import TABLE
 from shared import telemetry
+from shared.archive_insert import TABLE
 from shared.telemetry import Attributes, Span, SpanKind
 
 

@@ -6,29 +6,15 @@ Blocking, for a thread; the client is made at the first insert, so that ClickHou
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from typing import Any
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-TABLE = "session_events"
-CONNECT_TIMEOUT_S = 5
+from shared.archive_insert import SETTINGS, TABLE
 
-SETTINGS: Mapping[str, str | int] = {
-    # `data` arrives as an object and is kept as its own bytes.
-    "input_format_json_read_objects_as_strings": 1,
-    "input_format_skip_unknown_fields": 1,
-    "date_time_input_format": "best_effort",
-    # A repeated insert must look into the tables behind the views too: the first try may have died between them.
-    "deduplicate_blocks_in_dependent_materialized_views": 1,
-    # Events of many months in one batch (a replayed topic) are no mistake here.
-    "max_partitions_per_insert_block": 0,
-    # The batch is large already, and the answer must mean that the rows are there.
-    "async_insert": 0,
-    "insert_deduplicate": 1,
-}
+CONNECT_TIMEOUT_S = 5
 
 # Codes with which ClickHouse says that it does not like the data: trying again changes nothing.
 REFUSALS = frozenset(

@@ -1,0 +1,88 @@
+"""What does `turnstile.events.v1` still hold of events that the archive lacks? Read without a consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.structs import ConsumerRecord
+from msgspec import Struct
+
+from services.operator.failures import Impossible
+from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
+
+Key = tuple[str, str]
+START_TIMEOUT_S = 30.0
+SCAN_TIMEOUT_S = 600.0
+# aiokafka's consumer has no types.
+_open: Any = AIOKafkaConsumer
+
+
+class _Event(Struct):
+    tenant_id: str
+    session_id: str
+    seq: int
+
+
+_event = msgspec.json.Decoder(_Event)
+
+
+async def events(
+    bootstrap: str, options: Mapping[str, Any], wanted: Mapping[Key, set[int]]
+) -> AsyncIterator[tuple[Key, int, bytes]]:
+    """Session, seq and value of each wanted event, as the log has it, once. Reads the topic from its beginning to
+    where it ended at the start. Raises Impossible, KafkaError, TimeoutError after ten minutes."""
+    left = {key: set(seqs) for key, seqs in wanted.items()}
+    names = {session.encode() for _, session in wanted}
+    consumer = _open(
+        EVENTS.name,
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        **options,
+    )
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            await consumer.start()
+        async with asyncio.timeout(SCAN_TIMEOUT_S):
+            async for record in _whole(consumer):
+                value = record.value or b""
+                if record.key not in names or (event := _read(value)) is None:
+                    continue
+                key = (event.tenant_id, event.session_id)
+                if event.seq in left.get(key, ()):
+                    left[key].discard(event.seq)
+                    yield key, event.seq, value
+    except UnknownTopicOrPartitionError:
+        raise Impossible(f"{EVENTS.name} does not exist: run `turnstile migrate`") from None
+    finally:
+        await consumer.stop()
+
+
+def _read(value: bytes) -> _Event | None:
+    try:
+        return _event.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+async def _whole(consumer: Any) -> AsyncIterator[ConsumerRecord[Any, Any]]:
+    places: list[TopicPartition] = list(consumer.assignment())
+    first = await consumer.beginning_offsets(places)
+    ends = await consumer.end_offsets(places)
+    for place in places:
+        consumer.seek(place, first[place])
+    left = [place for place in places if first[place] < ends[place]]
+    while left:
+        batches = await consumer.getmany(*left, timeout_ms=500, max_records=500)
+        for place, records in batches.items():
+            for record in records:
+                if record.offset < ends[place]:
+                    yield record
+        left = [place for place in left if await consumer.position(place) < ends[place]]

@@ -1,0 +1,152 @@
+"""What does the provider list of a session? Raw lists through the SDK, which knows keys, headers and errors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import anthropic
+import msgspec
+from anthropic import AsyncAnthropic
+from msgspec import Raw, Struct
+
+from services.operator.evidence import Listed, ProviderLog, digest
+from services.operator.failures import Impossible
+from shared.settings import ProviderSettings
+
+TIMEOUT_S = 30.0
+# Tried again when the provider is busy: an audit has time.
+TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 20.0
+PAGE = 500
+
+
+class _Page(Struct):
+    data: list[Raw] = []
+    next_page: str | None = None
+
+
+class _Event(Struct):
+    id: str = ""
+    type: str = ""
+    processed_at: str | None = None
+
+
+class Session(Struct):
+    """A provider session, as far as it matters whose it is."""
+
+    id: str
+    created_at: str = ""
+    status: str = ""
+    archived_at: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class _Thread(Struct):
+    id: str = ""
+    parent_thread_id: str | None = None
+
+
+_page = msgspec.json.Decoder(_Page)
+_event = msgspec.json.Decoder(_Event)
+_session = msgspec.json.Decoder(Session)
+_thread = msgspec.json.Decoder(_Thread)
+
+
+class Provider:
+    """Reads lists; archives when asked. Raises what the SDK raises."""
+
+    def __init__(self, client: AsyncAnthropic) -> None:
+        self._client = client
+
+    async def log(self, session: str) -> ProviderLog:
+        """All that the provider lists of a session; `gone` when it knows none of that id (any more)."""
+        sessions = self._client.beta.sessions
+        try:
+            events = await self._events(
+                sessions.events.with_raw_response.list, session_id=session, order="asc"
+            )
+            log = ProviderLog(session, {"": events})
+            async for raw in self._items(
+                sessions.threads.with_raw_response.list, session_id=session
+            ):
+                thread = _thread.decode(raw)
+                if thread.parent_thread_id is not None:
+                    log.threads[thread.id] = await self._events(
+                        sessions.threads.events.with_raw_response.list,
+                        session_id=session,
+                        thread_id=thread.id,
+                    )
+        except anthropic.NotFoundError:
+            return ProviderLog(session, gone=True)
+        return log
+
+    async def sessions(self, since: datetime) -> AsyncIterator[Session]:
+        """Sessions made since then, newest first, archived ones left out."""
+        ask = self._client.beta.sessions.with_raw_response.list
+        async for raw in self._items(ask, created_at_gte=since):
+            yield _session.decode(raw)
+
+    async def archive(self, session: str) -> None:
+        """Archive a session; one that is gone counts as archived."""
+        try:
+            await self._client.beta.sessions.archive(session)
+        except anthropic.NotFoundError:
+            return
+
+    async def _events(self, ask: Any, **about: Any) -> list[Listed]:
+        found = []
+        async for raw in self._items(ask, **about):
+            event = _event.decode(raw)
+            if event.id:
+                found.append(Listed(event.id, event.type, event.processed_at, digest(raw)))
+        return found
+
+    async def _items(self, ask: Any, **about: Any) -> AsyncIterator[bytes]:
+        more: dict[str, Any] = {}
+        while True:
+            page = _page.decode(await _patiently(ask, {**about, **more, "limit": PAGE}))
+            for raw in page.data:
+                yield bytes(raw)
+            if not page.next_page:
+                return
+            more = {"page": page.next_page}
+
+
+async def _patiently(ask: Any, arguments: dict[str, Any]) -> bytes:
+    """The body of an answer. Reads may be repeated; a refusal for good is raised at once."""
+    wait = FIRST_WAIT
+    for left in reversed(range(TRIES)):
+        try:
+            answer = await ask(**arguments)
+            return bytes(await answer.read())
+        except anthropic.APIStatusError as error:
+            if not left or (error.status_code < 500 and error.status_code != 429):
+                raise
+        except anthropic.APIConnectionError:
+            if not left:
+                raise
+        await asyncio.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+    raise AssertionError("the last try returns or raises")
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Provider]:
+    """The provider that `ANTHROPIC_*` name. Raises Impossible when they name none."""
+    settings = ProviderSettings()
+    key = settings.anthropic_api_key
+    if key is None:
+        raise Impossible("set ANTHROPIC_API_KEY (and ANTHROPIC_BASE_URL), as for the agent-worker")
+    client = AsyncAnthropic(
+        api_key=key.get_secret_value(),
+        base_url=settings.anthropic_base_url,
+        max_retries=0,
+        timeout=TIMEOUT_S,
+    )
+    try:
+        yield Provider(client)
+    finally:
+        await client.close()

@@ -23,6 +23,7 @@ from shared.session.inputs import (
     Request,
     Seen,
     SessionRequested,
+    Silent,
     ToolAnswered,
     ToolConfirmed,
     TurnRequested,
@@ -98,6 +99,10 @@ def failed(
 
 def elapsed(second: float) -> DeadlineElapsed:
     return DeadlineElapsed(at=at(second))
+
+
+def silent(second: float, since: float = 0.0, chance: float = 0.0) -> Silent:
+    return Silent(since=at(since), at=at(second), chance=chance)
 
 
 def seen(*events: ProviderEvent, chance: float = 0.0) -> Seen:

@@ -44,6 +44,7 @@ from shared import logs, telemetry
 from shared.bus import topics
 from shared.clock import utcnow
 from shared.health import serve_health
+from shared.session.policy import Policy
 from shared.settings import (
     ArchiveSettings,
     DatabaseSettings,
@@ -162,7 +163,11 @@ async def _work(
         provider=provider,
         clock=utcnow,
         chance=random.random,
+        policy=Policy(
+            coalesce_for=worker.coalesce_seconds, answer_within=worker.answer_seconds or None
+        ),
         linger=worker.linger_seconds,
+        silence=worker.silence_seconds,
     )
     leases = Leases(owner, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(

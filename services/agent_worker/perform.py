@@ -10,17 +10,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from services.agent_worker.ports import Feed, Provider, ProviderFailure, Publisher
+from services.agent_worker.prompt import NUDGE, denial, joined
 from shared import telemetry
 from shared.session.commands import (
     Answer,
     AnyCommand,
     Close,
     DeadLetter,
+    Deny,
     Interrupt,
     Open,
     Send,
 )
-from shared.session.inputs import Bound, Failed, Filed, Input
+from shared.session.inputs import Bound, Failed, Filed, Input, ToolAnswered, ToolConfirmed
 from shared.session.state import SessionState
 
 # How often an interrupt or an answer is put to the provider; waits double from half a second.
@@ -74,17 +76,25 @@ async def _send(command: Send, driven: Driven, resumed: bool) -> Input | None:
     await driven.until(lambda state: not driven.interrupting(but=command.turn_id), None)
     try:
         await (await driven.feed()).opened()
-        request: Any = (await driven.filed(command.input_id)).request
+        content = await _content(command, driven)
         # Asked last, and of the state that goes along: what the feed tells meanwhile may be the message itself, and
         # a look-up among the news does not find what was recorded.
         if _overtaken(command, driven.state):
             return None
         with telemetry.span("provider.send", parent=driven.traceparent()):
             look = resumed or command.look
-            await driven.provider.send(driven.state, request.content, look=look)
+            await driven.provider.send(driven.state, content, look=look)
     except ProviderFailure as failure:
         return failed(command.turn_id, failure, driven)
     return None
+
+
+async def _content(command: Send, driven: Driven) -> Any:
+    if command.nudge:
+        return NUDGE
+    ids = (command.input_id, *command.riders)
+    requests: list[Any] = [(await driven.filed(input_id)).request for input_id in ids]
+    return joined([request.content for request in requests])
 
 
 def _overtaken(command: Send, state: SessionState) -> bool:
@@ -114,13 +124,27 @@ async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input
 
 
 async def _answer(command: Answer, driven: Driven, resumed: bool) -> Input | None:
-    def answered(state: SessionState) -> bool:
-        return all(action.tool_use_id != command.tool_use_id for action in state.pending)
+    request: Any = (await driven.filed(command.input_id)).request
+    return await _give(command.tool_use_id, request, driven)
 
-    request = (await driven.filed(command.input_id)).request
+
+async def _deny(command: Deny, driven: Driven, resumed: bool) -> Input | None:
+    for action in driven.state.pending:
+        if action.tool_use_id == command.tool_use_id:
+            request = denial(driven.state, action, driven.now())
+            await _give(command.tool_use_id, request, driven)
+    return None
+
+
+async def _give(
+    tool_use_id: str, request: ToolConfirmed | ToolAnswered, driven: Driven
+) -> Input | None:
+    def answered(state: SessionState) -> bool:
+        return all(action.tool_use_id != tool_use_id for action in state.pending)
+
     if not answered(driven.state):
         await (await driven.feed()).opened()
-        call = {"turnstile.tool_use_id": command.tool_use_id}
+        call = {"turnstile.tool_use_id": tool_use_id}
         with telemetry.span("provider.answer", parent=driven.traceparent(), attributes=call):
             await _insist(
                 lambda: driven.provider.answer(driven.state, request), driven, until=answered
@@ -186,6 +210,7 @@ PERFORMERS: dict[type, Callable[[Any, Driven, bool], Awaitable[Input | None]]] =
     Send: _send,
     Interrupt: _interrupt,
     Answer: _answer,
+    Deny: _deny,
     Close: _close,
     DeadLetter: _dead_letter,
 }

@@ -14,7 +14,9 @@ class WorkerSettings(Block):
     the next one; a live one extends its leases three times in that. `poll_seconds`: how late another process's
     news may be noticed. `linger_seconds`: how long an idle session keeps its stream. `drain_seconds`: how long a
     stopping worker may finish what it is asking of the provider. `dead_ratio`: which share of the latest
-    `dead_window` inputs may be unusable before nothing more is taken in; 1: all of them.
+    `dead_window` inputs may be unusable before nothing more is taken in; 1: all of them. `coalesce_seconds`: how
+    long a turn that may be coalesced waits for company. `answer_seconds`: what waits for people longer is denied; 0
+    waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has stalled.
     """
 
     concurrency: int = Field(default=2_000, ge=1, le=20_000)
@@ -22,5 +24,8 @@ class WorkerSettings(Block):
     poll_seconds: float = Field(default=0.2, ge=0.01, le=5)
     linger_seconds: float = Field(default=5.0, ge=0, le=3600)
     drain_seconds: float = Field(default=10.0, ge=0, le=300)
+    coalesce_seconds: float = Field(default=0.3, ge=0, le=60)
+    answer_seconds: float = Field(default=24 * 3600.0, ge=0)
+    silence_seconds: float = Field(default=900.0, ge=1)
     dead_ratio: float = Field(default=0.5, gt=0, le=1)
     dead_window: int = Field(default=1_000, ge=2, le=1_000_000)

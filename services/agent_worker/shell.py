@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from services.agent_worker import measure
 from services.agent_worker.leases import Leases
+from services.agent_worker.patience import patience, waited_out
 from services.agent_worker.perform import perform
 from services.agent_worker.ports import Feed, Head, Provider, Publisher
 from services.agent_worker.trace import Claim, TurnTrace
@@ -48,6 +49,7 @@ class Shell:
         self._news = asyncio.Event()
         self._moved = asyncio.Event()
         self._poked = True
+        self._heard_at = self.now()
         self._stopping = False
         self._broken: BaseException | None = None
 
@@ -103,30 +105,33 @@ class Shell:
             if self._poked:
                 inputs = [*await self._unread(), *inputs]
             if inputs:
+                self._heard_at = self.now()
                 return inputs
             try:
                 async with asyncio.timeout(self._patience()):
                     await self._news.wait()
             except TimeoutError:
                 if not self._news.is_set():
-                    return []
+                    return self._waited_out()
 
     def _patience(self) -> float | None:
-        """Seconds to wait for news: for ever while the agent works, not at all while a retry waits."""
+        """Seconds to wait for news; None: for ever, because something is being asked."""
+        asking = any(isinstance(command, Send | Open) for command in self._doing.values())
         if self._stopping:
-            asking = any(isinstance(command, Send | Open) for command in self._doing.values())
             return None if asking else 0.0
         if self._doing:
             return None
-        turn = self.state.turn
-        if turn is None or turn.status == "requires_action":
-            return self._world.linger
-        return 0.0 if self.state.due_at else None
+        linger, silence = self._world.linger, self._world.silence
+        return patience(self.state, self.now(), self._heard_at, linger=linger, silence=silence)
+
+    def _waited_out(self) -> list[Input]:
+        if self._stopping:
+            return []
+        return waited_out(self.state, self.now(), self._heard_at, self.chance())
 
     def _due_at(self) -> str | None:
         """When another driver should take the session up; at once when it is let go of in mid-turn."""
-        turn = self.state.turn
-        working = turn is not None and turn.status != "requires_action"
+        working = self.state.turn is not None and not self.state.awaits_people
         return self.state.due_at or (self.now() if self._doing or working else None)
 
     async def _unread(self) -> list[Input]:
@@ -148,7 +153,9 @@ class Shell:
             decision = decide(state, input, self._world.policy)
             state = decision.state
             events += decision.events
-            commands += decision.commands
+            # What is being done already is not begun anew: a moment that has come may be heard of twice.
+            known = (*self._doing.values(), *commands)
+            commands += (command for command in decision.commands if command not in known)
         fresh = self.state.provider_session_id is None
         if events or commands or any(isinstance(input, Filed) for input in inputs):
             todo = (*self._doing.values(), *commands)

@@ -8,20 +8,22 @@ from dataclasses import dataclass, field
 from services.agent_worker.ports import Provider, Publisher, Store
 from services.agent_worker.trace import Attempts
 from shared.clock import Clock
-from shared.session.policy import RetryPolicy
+from shared.session.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """One process's. `chance` draws from [0, 1). `linger`: seconds an idle session stays claimed with its stream
-    open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take."""
+    open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take. `silence`:
+    seconds after which an agent that runs and says nothing has stalled."""
 
     store: Store
     publisher: Publisher
     provider: Provider
     clock: Clock
     chance: Callable[[], float]
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    policy: Policy = field(default_factory=Policy)
     linger: float = 5.0
     opening: float = 30.0
+    silence: float = 900.0
     attempts: Attempts = field(default_factory=Attempts)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from msgspec.structs import replace
+
 from shared.session.commands import Interrupt, Open, Send
-from shared.session.decision import Draft
+from shared.session.decision import Draft, fields
 from shared.session.events import (
     SessionIdled,
     SessionRotated,
@@ -11,7 +15,7 @@ from shared.session.events import (
     TurnRetrying,
     TurnStarted,
 )
-from shared.session.policy import RetryPolicy
+from shared.session.policy import Policy
 
 CLOSED = ("archived", "erased")
 
@@ -30,27 +34,40 @@ def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
     turn = draft.state.turn
     assert turn is not None
     attempt = draft.progress.failures + 1
+    where: dict[str, Any] = {"provider_session_id": session, "agent": agent, "model": model}
     draft.turn(
         "turn.started",
         at=at,
         shape=TurnStarted,
         started_at=turn.started_at or at,
         attempts=attempt,
-        extra={"provider_session_id": session, "agent": agent, "model": model},
+        extra=where,
     )
+    _start_riders(draft, where, attempt, at=at)
     draft.ask(
         Send(
             turn_id=turn.turn_id,
             input_id=draft.progress.input_id,
             attempt=attempt,
             look=attempt > 1,
+            riders=tuple(rider.input_id for rider in draft.state.riders),
+            nudge=draft.progress.nudged,
         )
     )
 
 
+def _start_riders(draft: Draft, where: dict[str, Any], attempt: int, *, at: str) -> None:
+    lead = draft.state.open_turn
+    for rider in draft.state.riders:
+        started = rider.turn.started_at or at
+        turn = replace(rider.turn, status="running", started_at=started, attempts=attempt)
+        data = TurnStarted(**fields(turn), **where, joined=lead)
+        draft.own("turn.started", data, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
+
+
 def retry(
     draft: Draft,
-    policy: RetryPolicy,
+    policy: Policy,
     error: TurnError,
     *,
     at: str,
@@ -98,7 +115,9 @@ def interrupt(draft: Draft, *, at: str) -> None:
     """End the open turn: by ourselves while it waits for its next attempt, by the provider once it was sent."""
     if draft.state.turn is None:
         return
-    if draft.progress.retry_at is not None:
+    waiting = draft.progress.retry_at or draft.progress.gathers_until
+    if waiting is not None or draft.progress.nudged:
+        # Nothing was sent, or what runs was interrupted already and would go on by itself.
         draft.end("turn.interrupted", at=at)
         after_turn(draft, at=at)
     else:

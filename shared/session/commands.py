@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 
-class Command(Struct, frozen=True, kw_only=True, tag_field="do"):
+class Command(Struct, frozen=True, kw_only=True, tag_field="do", omit_defaults=True):
     """Base of the commands; `do` names which on disk."""
 
 
@@ -23,13 +23,16 @@ class Open(Command, frozen=True, kw_only=True, tag="open"):
 class Send(Command, frozen=True, kw_only=True, tag="send"):
     """Put the turn's content (the request filed as `input_id`) to the agent, exactly once per attempt.
 
-    `look` says that a message of an earlier try may be there already.
+    `look` says that a message of an earlier try may be there already. `riders` are further requests whose content
+    goes into the same message. `nudge`: the agent has the content and was interrupted; tell it to go on.
     """
 
     turn_id: str
     input_id: str
     attempt: int
     look: bool
+    riders: tuple[str, ...] = ()
+    nudge: bool = False
 
 
 class Interrupt(Command, frozen=True, kw_only=True, tag="interrupt"):
@@ -43,6 +46,12 @@ class Answer(Command, frozen=True, kw_only=True, tag="answer"):
 
     tool_use_id: str
     input_id: str
+
+
+class Deny(Command, frozen=True, kw_only=True, tag="deny"):
+    """Answer a pending tool call in the stead of people who did not."""
+
+    tool_use_id: str
 
 
 class Close(Command, frozen=True, kw_only=True, tag="close"):
@@ -60,7 +69,7 @@ class DeadLetter(Command, frozen=True, kw_only=True, tag="dead"):
     detail: str
 
 
-AnyCommand = Open | Send | Interrupt | Answer | Close | DeadLetter
+AnyCommand = Open | Send | Interrupt | Answer | Deny | Close | DeadLetter
 
 
 def encode(commands: tuple[AnyCommand, ...]) -> bytes:

@@ -24,34 +24,35 @@ from typing import Any
 from shared.session.attempts import begin, give_up, retry, rotate, start
 from shared.session.decision import Decision, Draft
 from shared.session.events import TurnError
-from shared.session.inputs import Bound, DeadlineElapsed, Failed, Filed, Input, Seen
-from shared.session.policy import DEFAULT, RetryPolicy
+from shared.session.inputs import Bound, DeadlineElapsed, Failed, Filed, Input, Seen, Silent
+from shared.session.policy import DEFAULT, Policy
 from shared.session.reactions import seen_events
 from shared.session.requests import requested
 from shared.session.state import SessionState
+from shared.session.waiting import deny, stall
 
 
-def decide(state: SessionState, input: Input, policy: RetryPolicy = DEFAULT) -> Decision:
+def decide(state: SessionState, input: Input, policy: Policy = DEFAULT) -> Decision:
     """What `input` comes to in `state`. Never raises for anything a client or the provider may do."""
     draft = Draft(state)
     DECIDERS[type(input)](draft, input, policy)
     return draft.finish()
 
 
-def _filed(draft: Draft, filed: Filed, policy: RetryPolicy) -> None:
-    requested(draft, filed)
+def _filed(draft: Draft, filed: Filed, policy: Policy) -> None:
+    requested(draft, filed, policy)
 
 
-def _seen(draft: Draft, seen: Seen, policy: RetryPolicy) -> None:
+def _seen(draft: Draft, seen: Seen, policy: Policy) -> None:
     seen_events(draft, seen, policy)
 
 
-def _bound(draft: Draft, bound: Bound, policy: RetryPolicy) -> None:
+def _bound(draft: Draft, bound: Bound, policy: Policy) -> None:
     if draft.state.turn is not None and draft.state.provider_session_id is None:
         start(draft, bound.provider_session_id, bound.agent, bound.model, bound.at)
 
 
-def _failed(draft: Draft, failed: Failed, policy: RetryPolicy) -> None:
+def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
     if failed.turn_id != draft.state.open_turn:
         return
     if draft.progress.prompted and not (failed.lost or failed.final):
@@ -65,16 +66,26 @@ def _failed(draft: Draft, failed: Failed, policy: RetryPolicy) -> None:
         retry(draft, policy, error, at=failed.at, chance=failed.chance, wish=failed.retry_after)
 
 
-def _deadline_elapsed(draft: Draft, elapsed: DeadlineElapsed, policy: RetryPolicy) -> None:
-    due = draft.state.due_at
-    if due is not None and due <= elapsed.at:
+def _deadline_elapsed(draft: Draft, elapsed: DeadlineElapsed, policy: Policy) -> None:
+    progress = draft.state.progress
+    if progress is None:
+        return
+    begins = progress.retry_at or progress.gathers_until
+    if begins is not None and begins <= elapsed.at:
         begin(draft, at=elapsed.at)
+    elif draft.state.awaits_people and progress.answer_by and progress.answer_by <= elapsed.at:
+        deny(draft, at=elapsed.at)
 
 
-DECIDERS: dict[type, Callable[[Draft, Any, RetryPolicy], None]] = {
+def _silent(draft: Draft, silent: Silent, policy: Policy) -> None:
+    stall(draft, policy, since=silent.since, at=silent.at, chance=silent.chance)
+
+
+DECIDERS: dict[type, Callable[[Draft, Any, Policy], None]] = {
     Filed: _filed,
     Seen: _seen,
     Bound: _bound,
     Failed: _failed,
     DeadlineElapsed: _deadline_elapsed,
+    Silent: _silent,
 }

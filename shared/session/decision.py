@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from shared.session.commands import AnyCommand
 from shared.session.events import Event, Turn, TurnError
 from shared.session.evolve import evolve
+from shared.session.evolve_provider import turn_of
 from shared.session.inputs import ProviderEvent
 from shared.session.state import Progress, SessionState
 from shared.session.transitions import after
@@ -68,8 +69,8 @@ class Draft:
         )
 
     def provider(self, seen: ProviderEvent) -> Event:
-        """Record an event of the provider, its JSON untouched, as part of the open turn."""
-        turn_id = self.state.open_turn
+        """Record an event of the provider, its JSON untouched, as part of the turn it belongs to."""
+        turn_id = turn_of(self.state, seen.type, seen.thread_id, seen.raw)
         event = Event(
             tenant_id=self.state.tenant_id,
             session_id=self.state.session_id,
@@ -100,7 +101,7 @@ class Draft:
         turn = self.state.turn
         assert turn is not None
         turn = replace(turn, status=after(turn.status, kind), **changes)
-        self.own(kind, shape(**_fields(turn), **(extra or {})), at=at, turn_id=turn.turn_id)
+        self.own(kind, shape(**fields(turn), **(extra or {})), at=at, turn_id=turn.turn_id)
 
     def end(
         self,
@@ -110,8 +111,24 @@ class Draft:
         stop_reason: str | None = None,
         error: TurnError | None = None,
     ) -> None:
-        """Record the open turn's end; `last_turn_id` names it afterwards."""
+        """Record the end of the open turn and of those that rode along with it; `last_turn_id` names it afterwards.
+
+        What it cost is the open turn's alone: sums over turns stay true.
+        """
         self.last_turn_id = self.state.open_turn or ""
+        lead = self.state.turn
+        assert lead is not None
+        for rider in self.state.riders:
+            turn = replace(
+                rider.turn,
+                status=after(rider.turn.status, kind),
+                first_token_at=lead.first_token_at,
+                ended_at=at,
+                stop_reason=stop_reason,
+                error=error,
+                reply=lead.reply,
+            )
+            self.own(kind, turn, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
         self.turn(kind, at=at, ended_at=at, stop_reason=stop_reason, error=error)
 
     @property
@@ -137,5 +154,6 @@ def _trace_id(traceparent: str) -> str:
     return parts[1] if len(parts) == 4 else ""
 
 
-def _fields(turn: Turn) -> dict[str, Any]:
+def fields(turn: Turn) -> dict[str, Any]:
+    """A turn as keyword arguments of an event's data."""
     return {name: getattr(turn, name) for name in Turn.__struct_fields__}

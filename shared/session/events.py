@@ -27,6 +27,8 @@ OWN_TYPES = frozenset(
         "turn.started",
         "turn.retrying",
         "turn.requires_action",
+        "turn.unanswered",
+        "turn.stalled",
         *TURN_ENDS,
     }
 )
@@ -110,20 +112,23 @@ class PendingAction(Struct, frozen=True, kw_only=True):
 
 
 class TurnAccepted(Turn, frozen=True, kw_only=True):
-    """`turn.accepted`: with what was asked. `input_id` is the request's place in the inbox."""
+    """`turn.accepted`: with what was asked. `input_id` is the request's place in the inbox; until `gathers_until`
+    the turn waits for others to go out with it."""
 
     content: Any
     input_id: str
     on_busy: str = "enqueue"
     traceparent: str = ""
+    gathers_until: str | None = None
 
 
 class TurnStarted(Turn, frozen=True, kw_only=True):
-    """`turn.started`: an attempt begins on this provider session."""
+    """`turn.started`: an attempt begins on this provider session; in one message with the turn `joined`, if any."""
 
     provider_session_id: str
     agent: str
     model: str
+    joined: str | None = None
 
 
 class TurnRetrying(Turn, frozen=True, kw_only=True):
@@ -135,9 +140,24 @@ class TurnRetrying(Turn, frozen=True, kw_only=True):
 
 
 class TurnRequiresAction(Turn, frozen=True, kw_only=True):
-    """`turn.requires_action`: the agent waits for these answers."""
+    """`turn.requires_action`: the agent waits for these answers; what is not answered by `answer_by` is denied."""
 
     pending_actions: tuple[PendingAction, ...]
+    answer_by: str | None = None
+
+
+class TurnUnanswered(Turn, frozen=True, kw_only=True):
+    """`turn.unanswered`: nobody answered these in time; the agent is told that they are denied."""
+
+    pending_actions: tuple[PendingAction, ...]
+
+
+class TurnStalled(Turn, frozen=True, kw_only=True):
+    """`turn.stalled`: the provider said nothing since `silent_since`; `action` is what is done about it:
+    `interrupt` the agent and have it go on, or `rotate` to another provider session."""
+
+    silent_since: str
+    action: Literal["interrupt", "rotate"]
 
 
 class SessionOpened(Struct, frozen=True, kw_only=True):
@@ -183,6 +203,8 @@ DATA: dict[str, type[Struct]] = {
     "turn.started": TurnStarted,
     "turn.retrying": TurnRetrying,
     "turn.requires_action": TurnRequiresAction,
+    "turn.unanswered": TurnUnanswered,
+    "turn.stalled": TurnStalled,
     "turn.completed": Turn,
     "turn.interrupted": Turn,
     "turn.refused": Turn,

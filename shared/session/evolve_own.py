@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 
 import msgspec
 from msgspec.structs import replace
@@ -13,9 +14,12 @@ from shared.session.events import (
     SessionOpened,
     Turn,
     TurnAccepted,
+    TurnRequiresAction,
     TurnRetrying,
+    TurnStalled,
     TurnStarted,
 )
+from shared.session.fingerprint import fingerprint
 from shared.session.state import Progress, Queued, SessionState, SessionStatus
 from shared.session.transitions import IllegalTransition
 
@@ -42,12 +46,19 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
     return replace(
         state,
         provider_session_id=None,
+        rotated_from=_spoken_in(state),
         rotated_cents=state.cost_cents,
         prompts=(),
         tail=(),
         threads={},
         pending=(),
+        progress=replace(state.progress, nudged=False) if state.progress else None,
     )
+
+
+def _spoken_in(state: SessionState) -> str | None:
+    """Where the conversation is: not in a provider session that was lost before it heard anything."""
+    return state.provider_session_id if state.prompts else state.rotated_from
 
 
 def _idled(state: SessionState, event: Event) -> SessionState:
@@ -70,22 +81,45 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
         status="accepted",
         submitted_at=data.submitted_at,
     )
-    queued = Queued(turn=turn, input_id=data.input_id, traceparent=data.traceparent)
+    coalesce = data.on_busy == "coalesce"
+    queued = Queued(
+        turn=turn,
+        input_id=data.input_id,
+        traceparent=data.traceparent,
+        coalesce=coalesce,
+        prompt=fingerprint(data.content),
+    )
     if state.turn is None:
-        return _take_up(state, queued)
+        return _take_up(state, queued, gathers_until=data.gathers_until)
+    if coalesce and state.gathering:
+        return _with_riders(state, (*state.riders, queued))
     if data.on_busy == "interrupt":
         return replace(state, queue=(queued, *state.queue))
     return replace(state, queue=(*state.queue, queued))
 
 
-def _take_up(state: SessionState, queued: Queued) -> SessionState:
+def _with_riders(state: SessionState, riders: tuple[Queued, ...]) -> SessionState:
+    assert state.progress is not None
+    return replace(state, progress=replace(state.progress, riders=riders))
+
+
+def _take_up(
+    state: SessionState, queued: Queued, *, gathers_until: str | None = None
+) -> SessionState:
+    """Open a turn; one that may be coalesced takes those along that wait right behind it and may be too."""
+    behind = takewhile(lambda q: q.coalesce, state.queue) if queued.coalesce else ()
+    riders = tuple(behind)
     return replace(
         state,
         turn=queued.turn,
+        queue=state.queue[len(riders) :],
         progress=Progress(
             input_id=queued.input_id,
             traceparent=queued.traceparent,
             cost_base_cents=state.cost_cents,
+            riders=riders,
+            gathers_until=gathers_until,
+            prompt=queued.prompt,
         ),
         status="running",
         pending=(),
@@ -94,6 +128,8 @@ def _take_up(state: SessionState, queued: Queued) -> SessionState:
 
 def _started(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnStarted)
+    if any(rider.turn.turn_id == event.turn_id for rider in state.riders):
+        return _rider_started(state, event, data)
     turn, progress = _open(state, event)
     return replace(
         state,
@@ -107,8 +143,25 @@ def _started(state: SessionState, event: Event) -> SessionState:
             started_at=data.started_at,
             attempts=data.attempts,
         ),
-        progress=replace(progress, retry_at=None, prompted=False, exhausted=False),
+        progress=replace(
+            progress, retry_at=None, gathers_until=None, prompted=False, exhausted=False
+        ),
     )
+
+
+def _rider_started(state: SessionState, event: Event, data: TurnStarted) -> SessionState:
+    riders = (
+        replace(
+            rider,
+            turn=replace(
+                rider.turn, status="running", started_at=data.started_at, attempts=data.attempts
+            ),
+        )
+        if rider.turn.turn_id == event.turn_id
+        else rider
+        for rider in state.riders
+    )
+    return _with_riders(state, tuple(riders))
 
 
 def _retrying(state: SessionState, event: Event) -> SessionState:
@@ -124,7 +177,10 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
             failures=progress.failures + 1,
             failing_since=progress.failing_since or event.at,
             retry_at=data.retry_at,
+            gathers_until=None,
+            answer_by=None,
             prompted=False,
+            interrupted=False,
             exhausted=False,
         ),
     )
@@ -144,23 +200,37 @@ def _working(state: SessionState) -> SessionStatus:
 
 def _requires_action(state: SessionState, event: Event) -> SessionState:
     turn, progress = _open(state, event)
+    data = msgspec.json.decode(event.data, type=TurnRequiresAction)
+    announced = frozenset(action.tool_use_id for action in state.pending)
     return replace(
         state,
         status=state.status if state.status in ("archived", "erased") else "requires_action",
         turn=replace(turn, status="requires_action"),
-        progress=replace(
-            progress, announced=frozenset(action.tool_use_id for action in state.pending)
-        ),
+        progress=replace(progress, announced=announced, answer_by=data.answer_by),
     )
 
 
+def _unanswered(state: SessionState, event: Event) -> SessionState:
+    _, progress = _open(state, event)
+    return replace(state, progress=replace(progress, answer_by=None))
+
+
+def _stalled(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=TurnStalled)
+    _, progress = _open(state, event)
+    nudged = data.action == "interrupt"
+    return replace(state, progress=replace(progress, stalls=progress.stalls + 1, nudged=nudged))
+
+
 def _ended(state: SessionState, event: Event) -> SessionState:
-    if event.turn_id != state.open_turn:  # one that was refused or dropped while it waited
-        return replace(
+    if event.turn_id != state.open_turn:  # one that rode along, or was refused while it waited
+        left = replace(
             state, queue=tuple(q for q in state.queue if q.turn.turn_id != event.turn_id)
         )
+        riders = tuple(q for q in state.riders if q.turn.turn_id != event.turn_id)
+        return _with_riders(left, riders) if riders != state.riders else left
     status = state.status if state.status in ("archived", "erased") else "idle"
-    ended = replace(state, turn=None, progress=None, pending=(), status=status)
+    ended = replace(state, turn=None, progress=None, pending=(), rotated_from=None, status=status)
     if not state.queue:
         return ended
     return _take_up(replace(ended, queue=state.queue[1:]), state.queue[0])
@@ -176,5 +246,7 @@ OWN: dict[str, Evolver] = {
     "turn.started": _started,
     "turn.retrying": _retrying,
     "turn.requires_action": _requires_action,
+    "turn.unanswered": _unanswered,
+    "turn.stalled": _stalled,
     **dict.fromkeys(TURN_ENDS, _ended),
 }

@@ -168,7 +168,15 @@ class DeadlineElapsed(Struct, frozen=True, kw_only=True):
     at: str
 
 
-Input = Filed | Seen | Bound | Failed | DeadlineElapsed
+class Silent(Struct, frozen=True, kw_only=True):
+    """The provider has said nothing since then, although its list was read and the session lives."""
+
+    since: str
+    at: str
+    chance: float = 0.0
+
+
+Input = Filed | Seen | Bound | Failed | DeadlineElapsed | Silent
 
 
 def read_request(kind: str, value: bytes) -> Request:

@@ -13,10 +13,16 @@ from msgspec import Struct
 from shared.moment import parse, rfc3339
 
 
-class RetryPolicy(Struct, frozen=True, kw_only=True):
+class Policy(Struct, frozen=True, kw_only=True):
     """Bounds in seconds. `longest_wait` also caps what the provider asks for in `Retry-After`: a wish for hours is
-    answered by failing the turn in time, not by holding it past `give_up_after`."""
+    answered by failing the turn in time, not by holding it past `give_up_after`. `coalesce_for`: how long a turn
+    that may be coalesced waits for company. `answer_within`: what waits for people longer is denied; None waits for
+    ever. `max_stalls`: silences after which the provider session is given up.
+    """
 
+    coalesce_for: float = 0.3
+    answer_within: float | None = 24 * 3600.0
+    max_stalls: int = 2
     max_attempts: int = 8
     give_up_after: float = 15 * 60
     first_wait: float = 1.0
@@ -42,5 +48,5 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         return (due - began).total_seconds() > self.give_up_after
 
 
-DEFAULT = RetryPolicy()
+DEFAULT = Policy()
 MAX_QUEUED_TURNS = 100

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from msgspec.structs import replace
 
-from shared.moment import normal
+from shared.moment import normal, parse, rfc3339
 from shared.session.attempts import CLOSED, begin, interrupt
 from shared.session.commands import Answer, Close, DeadLetter
 from shared.session.decision import Draft
@@ -23,24 +24,26 @@ from shared.session.inputs import (
     ToolConfirmed,
     TurnRequested,
 )
-from shared.session.policy import MAX_QUEUED_TURNS
+from shared.session.policy import MAX_QUEUED_TURNS, Policy
 from shared.session.state import SessionState
 
 
-def requested(draft: Draft, filed: Filed) -> None:
+def requested(draft: Draft, filed: Filed, policy: Policy) -> None:
     """Decide on a filed request. Its time is the publisher's, in whatever form; events carry it in ours."""
     request = replace(filed.request, at=normal(filed.request.at))
-    REQUESTED[type(request)](draft, filed, request)
+    REQUESTED[type(request)](draft, filed, request, policy)
 
 
-def _session_requested(draft: Draft, filed: Filed, request: SessionRequested) -> None:
+def _session_requested(
+    draft: Draft, filed: Filed, request: SessionRequested, policy: Policy
+) -> None:
     if draft.state.status == "new":
         names = SessionOpened.__struct_fields__
         opened = SessionOpened(**{name: getattr(request, name) for name in names})
         draft.own("session.opened", opened, at=request.at)
 
 
-def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested) -> None:
+def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: Policy) -> None:
     if draft.state.status == "new":
         opened = SessionOpened(user_id=request.user_id, agent=request.agent, mode=request.mode)
         draft.own("session.opened", opened, at=request.at)
@@ -57,6 +60,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested) -> None:
         input_id=filed.input_id,
         on_busy=request.on_busy,
         traceparent=filed.traceparent,
+        gathers_until=_gathers_until(draft.state, filed, request, policy),
     )
     busy = draft.state.turn is not None
     draft.own(
@@ -66,10 +70,20 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested) -> None:
         turn_id=request.turn_id,
         traceparent=filed.traceparent,
     )
-    if not busy:
-        begin(draft, at=max(request.at, filed.taken_at))  # it may have waited for a worker
-    elif request.on_busy == "interrupt":
+    if busy and request.on_busy == "interrupt":
         interrupt(draft, at=request.at)
+    elif not busy and accepted.gathers_until is None:
+        begin(draft, at=max(request.at, filed.taken_at))  # it may have waited for a worker
+
+
+def _gathers_until(
+    state: SessionState, filed: Filed, request: TurnRequested, policy: Policy
+) -> str | None:
+    """A turn that may be coalesced and finds nothing running waits a moment for others like it."""
+    if state.turn is not None or request.on_busy != "coalesce" or policy.coalesce_for <= 0:
+        return None
+    taken = parse(filed.taken_at or request.at)
+    return rfc3339(taken + timedelta(seconds=policy.coalesce_for))
 
 
 def _refusal(state: SessionState, request: TurnRequested) -> TurnError | None:
@@ -100,15 +114,17 @@ def _refuse_unheard(draft: Draft, filed: Filed, request: TurnRequested, error: T
     )
 
 
-def _interrupt_requested(draft: Draft, filed: Filed, request: InterruptRequested) -> None:
+def _interrupt_requested(
+    draft: Draft, filed: Filed, request: InterruptRequested, policy: Policy
+) -> None:
     interrupt(draft, at=request.at)
 
 
-def _tool_confirmed(draft: Draft, filed: Filed, request: ToolConfirmed) -> None:
+def _tool_confirmed(draft: Draft, filed: Filed, request: ToolConfirmed, policy: Policy) -> None:
     _answer(draft, filed, request.tool_use_id, kind="confirmation")
 
 
-def _tool_answered(draft: Draft, filed: Filed, request: ToolAnswered) -> None:
+def _tool_answered(draft: Draft, filed: Filed, request: ToolAnswered, policy: Policy) -> None:
     _answer(draft, filed, request.custom_tool_use_id, kind="custom_tool")
 
 
@@ -121,12 +137,14 @@ def _answer(draft: Draft, filed: Filed, tool_use_id: str, *, kind: str) -> None:
     draft.ask(DeadLetter(input_id=filed.input_id, reason="unknown_action", detail=detail))
 
 
-def _archive_requested(draft: Draft, filed: Filed, request: ArchiveRequested) -> None:
+def _archive_requested(
+    draft: Draft, filed: Filed, request: ArchiveRequested, policy: Policy
+) -> None:
     if draft.state.status not in CLOSED:
         _close(draft, "session.archived", at=request.at, erase=False)
 
 
-def _erase_requested(draft: Draft, filed: Filed, request: EraseRequested) -> None:
+def _erase_requested(draft: Draft, filed: Filed, request: EraseRequested, policy: Policy) -> None:
     if draft.state.status != "erased":
         _close(draft, "session.erased", at=request.at, erase=True)
 
@@ -157,7 +175,7 @@ def _ended(turn: Turn, error: TurnError, *, at: str) -> Turn:
     )
 
 
-REQUESTED: dict[type[Request], Callable[[Draft, Filed, Any], None]] = {
+REQUESTED: dict[type[Request], Callable[[Draft, Filed, Any, Policy], None]] = {
     SessionRequested: _session_requested,
     TurnRequested: _turn_requested,
     InterruptRequested: _interrupt_requested,

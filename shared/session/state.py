@@ -23,19 +23,26 @@ TAIL = 64
 PROMPTS = 16
 
 
-class Queued(Struct, frozen=True, kw_only=True):
-    """A turn that waits for the one before it."""
+class Queued(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A turn that waits for the one before it, or (`coalesce`) goes out in one message with its neighbours.
+    `prompt` is the fingerprint of its content."""
 
     turn: Turn
     input_id: str
     traceparent: str = ""
+    coalesce: bool = False
+    prompt: str = ""
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far the open turn is, beyond what its `turn.*` events tell.
 
     `prompted`: the provider took the message up. `exhausted`: the provider gave up and flushed its queue.
     `failures` counts attempts that came to nothing since `failing_since`; `retry_at` is when the next is due.
+    `riders` are turns that go out in the same message, which is not sent before `gathers_until`. `answer_by`: what
+    waits for people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and
+    goes on with a word about it instead of the turn's message. `stray`: the agent answers a message of somebody
+    else, sent before the turn's own, whose fingerprint is `prompt`.
     """
 
     input_id: str
@@ -50,10 +57,23 @@ class Progress(Struct, frozen=True, kw_only=True):
     error_type: str | None = None
     error_message: str | None = None
     announced: frozenset[str] = frozenset()
+    riders: tuple[Queued, ...] = ()
+    gathers_until: str | None = None
+    answer_by: str | None = None
+    stalls: int = 0
+    nudged: bool = False
+    prompt: str = ""
+    stray: bool = False
+
+    def expects(self, prompt: str) -> bool:
+        """Whether a message with this fingerprint may be what was sent for the turn."""
+        ours = self.riders[-1].prompt if self.riders else self.prompt
+        return self.nudged or "" in (ours, prompt) or prompt == ours
 
 
 class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A session. `last_seq` is the number of its newest event, 0 before the first."""
+    """A session. `last_seq` is the number of its newest event, 0 before the first; `rotated_from` the provider
+    session that the conversation came from, until the new one has heard of it."""
 
     tenant_id: str
     session_id: str
@@ -68,6 +88,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_seq: int = 0
     opened_at: str | None = None
     provider_session_id: str | None = None
+    rotated_from: str | None = None
     bound_agent: str | None = None
     model: str | None = None
     turn: Turn | None = None
@@ -96,6 +117,22 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.progress.failures if self.progress else 0
 
     @property
+    def riders(self) -> tuple[Queued, ...]:
+        """Turns that go out in one message with the open one."""
+        return self.progress.riders if self.progress else ()
+
+    @property
+    def awaits_people(self) -> bool:
+        """Whether the open turn goes on only when somebody answers."""
+        asks = self.turn is not None and self.turn.status == "requires_action"
+        return asks and bool(self.pending)
+
+    @property
+    def gathering(self) -> bool:
+        """Whether the open turn still waits for others to go out with it."""
+        return self.progress is not None and self.progress.gathers_until is not None
+
+    @property
     def cost_usd(self) -> float:
         """US dollars so far, at the provider's list prices, in whole cents."""
         return self.cost_cents / 100
@@ -103,7 +140,11 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def due_at(self) -> str | None:
         """When the session wants to be looked at again without any input; None: not before one."""
-        return self.progress.retry_at if self.progress else None
+        if self.progress is None:
+            return None
+        answer_by = self.progress.answer_by if self.awaits_people else None
+        waits = (self.progress.retry_at, self.progress.gathers_until, answer_by)
+        return min((moment for moment in waits if moment is not None), default=None)
 
 
 def initial(tenant_id: str, session_id: str) -> SessionState:

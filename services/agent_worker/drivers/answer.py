@@ -13,7 +13,8 @@ from anthropic import AsyncAnthropic
 
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
 from services.agent_worker.drivers.listing import newest_first
-from services.agent_worker.drivers.send import blocks, explained, post
+from services.agent_worker.drivers.send import explained, post
+from services.agent_worker.prompt import blocks
 from shared.session import provider
 from shared.session.inputs import ToolAnswered, ToolConfirmed
 from shared.session.state import SessionState

@@ -15,9 +15,11 @@ import msgspec
 from anthropic import AsyncAnthropic
 from msgspec import Struct
 
+from services.agent_worker.drivers.carry import carried
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
 from services.agent_worker.drivers.listing import newest_first
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.prompt import blocks
 from shared import metrics, telemetry
 from shared.session.state import SessionState
 
@@ -34,20 +36,16 @@ class _Message(Struct, frozen=True):
 _message = msgspec.json.Decoder(_Message)
 
 
-def blocks(content: Any) -> list[Any]:
-    """Content as the provider wants it: a list of blocks."""
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
-
-
 async def send_message(
     client: AsyncAnthropic, state: SessionState, content: Any, *, look: bool
 ) -> None:
     """See Provider.send."""
-    session = state.provider_session_id or ""
-    message = {"type": "user.message", "content": blocks(content)}
-    if look and await _landed(client, state, message["content"], grace=(0.0,)):
+    session, content = state.provider_session_id or "", blocks(content)
+    if look and await _landed(client, state, content, grace=(0.0,)):
         _came("found")
         return
+    past = [await carried(client, state.rotated_from)] if state.rotated_from else []
+    message = {"type": "user.message", "content": [*past, *content]}
     try:
         await post(client, session, [message])
     except WIRE_ERRORS as error:
@@ -55,7 +53,7 @@ async def send_message(
             _came("refused")
             raise await explained(client, session, error) from error
         _came("ambiguous")
-        if not await _landed(client, state, message["content"], grace=GRACE):
+        if not await _landed(client, state, content, grace=GRACE):
             raise failure(error) from error
         _came("found")
     else:
@@ -98,9 +96,16 @@ async def _listed(client: AsyncAnthropic, state: SessionState, content: Any) -> 
             message = _message.decode(raw)
             if message.id in state.prompts:
                 return False
-            if covers(message.content, content):
+            if _is(message.content, content, carries=state.rotated_from is not None):
                 return True
     return False
+
+
+def _is(theirs: Any, ours: list[Any], *, carries: bool) -> bool:
+    """Whether a listed message is the one with our content, behind a block with the past where one was carried."""
+    if carries and isinstance(theirs, list) and len(theirs) == len(ours) + 1:
+        theirs = theirs[1:]
+    return covers(theirs, ours)
 
 
 def covers(theirs: Any, ours: Any) -> bool:

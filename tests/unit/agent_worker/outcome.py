@@ -31,6 +31,8 @@ VOLATILE = frozenset(
         "ended_at",
         "first_token_at",
         "retry_at",
+        "answer_by",
+        "gathers_until",
         "since",
         "processed_at",
         "attempts",

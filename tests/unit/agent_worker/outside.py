@@ -67,10 +67,13 @@ class Outside:
 
     @property
     def settled(self) -> bool:
-        """Whether all that was asked was taken in and nobody holds or awaits a session."""
+        """Whether all that was asked was taken in, nobody holds a session and none is due within the hour."""
         rows = self.store.rows.values()
+        soon = self.clock().timestamp() + 3600.0
         return self.topic.committed == len(self.topic.records) and all(
-            row.owner is None and row.wake_at is None and row.filed == row.head.taken
+            row.owner is None
+            and (row.wake_at is None or row.wake_at > soon)
+            and row.filed == row.head.taken
             for row in rows
         )
 
@@ -88,11 +91,12 @@ class Outside:
 
     @property
     def received(self) -> list[str]:
-        """The texts of the user messages the provider got, in order."""
+        """The texts of the user messages the provider got, block by block, in order."""
         return [
-            str(content[0]["text"])
+            str(block["text"])
             for session in self.provider.sessions.values()
             for content in session.messages
+            for block in content
         ]
 
 

@@ -70,6 +70,13 @@ async def interrupt_asking(outside: Outside) -> None:
     outside.ask(confirming(call, 5), turn("t2", "never mind"))
 
 
+async def coalesced(outside: Outside) -> None:
+    """Three that go out together, and one behind them that does not."""
+    outside.ask(
+        *(turn(f"t{n}", f"part {n}", on_busy="coalesce") for n in (1, 2, 3)), turn("t4", "alone")
+    )
+
+
 async def slow(outside: Outside) -> None:
     """The agent is at work for longer than leases last."""
     outside.ask(turn("t1", "hold on"))
@@ -103,6 +110,7 @@ PLAYS: dict[str, Play] = {
         queued,
         interrupt,
         interrupt_asking,
+        coalesced,
         slow,
         archive,
     )

@@ -68,7 +68,6 @@ def test_only_a_call_on_its_way_lands(play: str, tempo: Tempo, k: int, when: Whe
         assert (landed, outside.received) == (2, outside.meant)
 
 
-@pytest.mark.xfail(strict=True, reason="a message of no turn is taken for that of the next one")
 def test_a_message_that_landed_twice_is_seen_as_nobodys() -> None:
     """It shows with the next turn: as events of no turn, and that turn goes its own way."""
 

@@ -19,11 +19,15 @@ from tests.builders import (
     interrupting,
     opening,
     seen,
+    silent,
     turn,
 )
 
 RUNNING: tuple[Input, ...] = (turn("t1"), bound())
 LATER = 10_000.0
+GATHERED: tuple[Input, ...] = tuple(
+    turn(f"c{n}", f"part {n}", on_busy="coalesce", second=n / 100) for n in range(3)
+)
 
 
 def _asking_unprompted() -> Input:
@@ -72,6 +76,12 @@ NAMED: dict[str, tuple[Input, ...]] = {
     "asked_then_interrupted": _asked("interrupted"),
     "asked_then_exhausted": _asked("exhausted"),
     "asked_while_waiting": (*RUNNING, failed(), _asking_unprompted(), elapsed(LATER)),
+    "asked_in_vain": (*_asked(), elapsed(20 * LATER)),
+    "stalled": (*RUNNING, seen(Wire().prompt()), silent(900)),
+    "stalled_twice": (*RUNNING, seen(Wire().prompt()), silent(900), silent(1800)),
+    "coalesced": (*GATHERED, elapsed(1), bound(), seen(*Wire().reply())),
+    "coalesced_behind": (*RUNNING, *GATHERED, seen(*Wire().reply())),
+    "gathering_interrupted": (*GATHERED, interrupting(0.2)),
     "erased_while_running": (*RUNNING, turn("t2"), erasing(9)),
 }
 
@@ -100,6 +110,8 @@ def _asked_for(n: int, second: float) -> list[Callable[[], Input]]:
         lambda: turn(f"q{n}", f"says {n}", second),
         lambda: turn(f"q{n}", [{"type": "text", "text": "…🎈"}], second, on_busy="interrupt"),
         lambda: turn(f"q{n}", "no", second, on_busy="reject"),
+        lambda: turn(f"q{n}", "and", second, on_busy="coalesce"),
+        lambda: silent(second),
         lambda: interrupting(second),
         lambda: confirming("sevt_5", second),
         lambda: answering("sevt_9", second),

@@ -13,11 +13,11 @@ import msgspec
 from shared.session import Event, Input, SessionState, decide, fold, initial
 from shared.session.commands import AnyCommand
 from shared.session.decision import Decision
-from shared.session.policy import DEFAULT, RetryPolicy
+from shared.session.policy import DEFAULT, Policy
 from tests.builders import SESSION, TENANT
 
 
-def history(*inputs: Input, policy: RetryPolicy = DEFAULT) -> tuple[Event, ...]:
+def history(*inputs: Input, policy: Policy = DEFAULT) -> tuple[Event, ...]:
     """The events that these inputs come to, one after the other, in a new session."""
     state, events = initial(TENANT, SESSION), list[Event]()
     for input in inputs:
@@ -55,7 +55,7 @@ class Given:
     def __init__(self, state: SessionState) -> None:
         self.state = state
 
-    def when(self, input: Input, policy: RetryPolicy = DEFAULT) -> Then:
+    def when(self, input: Input, policy: Policy = DEFAULT) -> Then:
         """Let the core decide; checks what holds for every decision."""
         decision = decide(self.state, input, policy)
         expected = range(self.state.last_seq + 1, self.state.last_seq + 1 + len(decision.events))

@@ -6,7 +6,7 @@ import pytest
 
 from shared.session.commands import Open, Send
 from shared.session.inputs import Input
-from shared.session.policy import RetryPolicy
+from shared.session.policy import Policy
 from tests.builders import Wire, at, bound, elapsed, failed, interrupting, seen, turn
 from tests.unit.session.specification import after
 
@@ -39,7 +39,7 @@ def test_but_not_for_longer_than_our_own_bound() -> None:
 
 
 def test_waits_double_up_to_their_bound() -> None:
-    policy = RetryPolicy(max_attempts=20, give_up_after=100_000)
+    policy = Policy(max_attempts=20, give_up_after=100_000)
     due = [
         policy.next_retry(failures=n, since=at(), at=at(), chance=0.5) for n in (1, 2, 3, 4, 9, 19)
     ]

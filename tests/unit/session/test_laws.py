@@ -154,7 +154,8 @@ def pairs(events: tuple[Event, ...]) -> list[tuple[TurnStatus | None, str]]:
 
 
 def status_of(state: SessionState, turn_id: str | None) -> TurnStatus | None:
-    turns = [queued.turn for queued in state.queue] + ([state.turn] if state.turn else [])
+    waiting = [queued.turn for queued in (*state.queue, *state.riders)]
+    turns = waiting + ([state.turn] if state.turn else [])
     return next((turn.status for turn in turns if turn.turn_id == turn_id), None)
 
 

@@ -1,0 +1,40 @@
+"""What is put to the agent, and in which words where they are ours?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from shared.session.events import PendingAction
+from shared.session.inputs import ToolAnswered, ToolConfirmed
+from shared.session.state import SessionState
+
+NUDGE = (
+    "The last step gave no sign of life for a long time and was interrupted. "
+    "Go on without its result, or say what is missing."
+)
+UNANSWERED = "Nobody answered in time. Go on without, or say what is missing."
+
+
+def blocks(content: Any) -> list[Any]:
+    """Content as the provider wants it: a list of blocks."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+
+def joined(contents: Sequence[Any]) -> Any:
+    """The content of one message for several turns: theirs, one after the other."""
+    if len(contents) == 1:
+        return contents[0]
+    return [block for content in contents for block in blocks(content)]
+
+
+def denial(state: SessionState, action: PendingAction, at: str) -> ToolConfirmed | ToolAnswered:
+    """What answers a call that waited for people in vain: never an approval."""
+    whose = {"tenant_id": state.tenant_id, "session_id": state.session_id, "at": at}
+    if action.kind == "confirmation":
+        return ToolConfirmed(
+            **whose, tool_use_id=action.tool_use_id, result="deny", deny_message=UNANSWERED
+        )
+    return ToolAnswered(
+        **whose, custom_tool_use_id=action.tool_use_id, content=UNANSWERED, is_error=True
+    )

@@ -1,0 +1,30 @@
+"""By what is a message known again? By its last text, white space left out: the provider keeps that as it was sent,
+whatever it adds around it."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+
+def fingerprint(content: Any) -> str:
+    """Of a message's content, a text or blocks; empty when the last block is no text: then nothing can be told."""
+    last = content[-1] if isinstance(content, list) and content else content
+    text = last.get("text") if isinstance(last, dict) else last
+    if not isinstance(text, str):
+        return ""
+    return hashlib.blake2s(
+        "".join(text.split()).encode("utf-8", "replace"), digest_size=8
+    ).hexdigest()
+
+
+def fingerprint_of(raw: bytes | Raw) -> str:
+    """Of the content of a provider's message."""
+    try:
+        message = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return ""
+    return fingerprint(message.get("content")) if isinstance(message, dict) else ""

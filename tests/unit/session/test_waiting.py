@@ -1,0 +1,123 @@
+"""People who do not answer, a provider that says nothing, and messages of somebody else."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from shared.session.commands import Deny, Interrupt, Open, Send
+from shared.session.inputs import Input
+from shared.session.policy import Policy
+from tests.builders import (
+    Wire,
+    answering,
+    at,
+    bound,
+    elapsed,
+    interrupting,
+    seen,
+    silent,
+    turn,
+)
+from tests.unit.session.specification import Given, after
+
+pytestmark = pytest.mark.unit
+RUNNING: tuple[Input, ...] = (turn("t1"), bound())
+DAY = 24 * 3600.0
+
+
+def asking() -> tuple[Given, str]:
+    wire = Wire()
+    call = wire.custom_tool_use()
+    return after(*RUNNING, seen(wire.prompt(), call, wire.idle("requires_action"))), call.id
+
+
+def test_what_waits_for_people_waits_a_day() -> None:
+    waiting, call = asking()
+    assert waiting.state.due_at == at(5 + DAY - 1)
+    waiting.when(elapsed(DAY - 10)).then()
+    denied = waiting.when(elapsed(DAY + 10))
+    denied.then("turn.unanswered", commands=(Deny(tool_use_id=call),))
+    assert denied.state.due_at is None
+
+
+def test_what_was_answered_is_not_denied() -> None:
+    waiting, call = asking()
+    wire = Wire("more", 10)
+    state = waiting.when(answering(call, 9)).state
+    answered = Given(state).when(seen(wire.answered(call), wire.running())).state
+    assert answered.due_at is None
+    Given(answered).when(elapsed(DAY + 10)).then()
+
+
+def test_a_policy_may_wait_for_ever() -> None:
+    wire = Wire()
+    asks = seen(wire.prompt(), wire.custom_tool_use(), wire.idle("requires_action"))
+    assert after(*RUNNING).when(asks, Policy(answer_within=None)).state.due_at is None
+
+
+def test_a_silent_agent_is_interrupted_and_told_to_go_on() -> None:
+    stalled = after(*RUNNING, seen(Wire().prompt())).when(silent(900))
+    stalled.then("turn.stalled", commands=(Interrupt(turn_id="t1"),))
+    stalled.saying("turn.stalled", action="interrupt", silent_since=at(0))
+    wire = Wire("more", 900)
+    idle = Given(stalled.state).when(seen(wire.interrupted(), wire.idle()))
+    idle.then("user.interrupt", "session.status_idle", "turn.retrying")
+    again = Given(idle.state).when(elapsed(2000))
+    (send,) = again.decision.commands
+    assert isinstance(send, Send)
+    assert (send.nudge, send.attempt) == (True, 2)
+    told = seen(wire.prompt("words of ours"), wire.running(), wire.message("fine"), wire.idle())
+    Given(again.state).when(told).saying("turn.completed", reply="fine", attempts=2)
+
+
+def test_silence_again_is_taken_elsewhere() -> None:
+    stalled = after(*RUNNING, seen(Wire().prompt()), silent(900)).when(silent(1800))
+    stalled.then("turn.stalled", "session.rotated", "turn.retrying")
+    stalled.saying("turn.stalled", action="rotate")
+    again = Given(stalled.state).when(elapsed(3000))
+    again.then(commands=(Open(turn_id="t1"),))
+    (send,) = Given(again.state).when(bound("sesn_2", 3000)).decision.commands
+    assert isinstance(send, Send)
+    assert not send.nudge
+    assert again.state.rotated_from == "sesn_1"
+
+
+def test_an_interrupt_by_a_person_ends_a_turn_that_was_interrupted_for_its_silence() -> None:
+    stalled = after(*RUNNING, seen(Wire().prompt()), silent(900))
+    stalled.when(interrupting(901)).then("turn.interrupted", "session.idled")
+
+
+@pytest.mark.parametrize("inputs", [(), (turn("t1"),), (*RUNNING, seen(*Wire().reply()))])
+def test_nothing_stalls_where_nothing_runs(inputs: tuple[Input, ...]) -> None:
+    after(*inputs).when(silent(900)).then()
+
+
+def test_a_message_of_somebody_else_is_not_taken_for_the_turns_own() -> None:
+    """The one that a process in the grave had on its way, for a turn that has ended since."""
+    wire = Wire()
+    foreign = seen(*wire.reply("something else", "not for you"))
+    heard = after(*RUNNING).when(foreign)
+    assert {event.turn_id for event in heard.events} == {None}
+    ended = Given(heard.state).when(seen(*wire.reply("hello", "for you")))
+    ended.saying("turn.completed", reply="for you", cost_usd=0.0)
+    assert {event.turn_id for event in ended.events if event.type == "agent.message"} == {"t1"}
+
+
+@pytest.mark.parametrize("theirs", [" hel lo\n", [{"type": "image", "source": {}}]])
+def test_what_cannot_be_told_apart_is_the_turns_own(theirs: object) -> None:
+    content = theirs if isinstance(theirs, list) else [{"type": "text", "text": theirs}]
+    wire = Wire()
+    taken = after(*RUNNING).when(seen(wire.event("user.message", content=content)))
+    assert taken.state.progress is not None
+    assert taken.state.progress.prompted
+
+
+def test_a_lost_session_leaves_where_it_was_to_the_next_one() -> None:
+    wire = Wire()
+    lost = after(*RUNNING, seen(wire.prompt(), wire.terminated()))
+    assert lost.state.rotated_from == "sesn_1"
+    unheard = Given(lost.when(elapsed(100)).state).when(bound("sesn_2", 100))
+    again = Given(unheard.state).when(seen(Wire("two", 100).terminated()))
+    assert again.state.rotated_from == "sesn_1", "the second one never heard a word of it"
+    assert msgspec.json.decode(again.events[1].data)["provider_session_id"] == "sesn_2"

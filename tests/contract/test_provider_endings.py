@@ -1,0 +1,101 @@
+"""How the provider says that a turn is over, or only that it has trouble, and what the core makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from infra.simulator.server import running
+from infra.simulator.settings import Settings
+from services.agent_worker.ports import ProviderFailure
+from shared.clock import utcnow
+from shared.moment import rfc3339
+from shared.session.inputs import Filed, SessionRequested
+from tests.builders import TENANT, USER
+from tests.contract.provider_talk import DEADLINE_S, Talk, stop_reason
+from tests.contract.provider_worlds import WireWorld
+
+pytestmark = pytest.mark.contract
+
+
+def ends(talk: Talk) -> list[str]:
+    """What became of the turn, as its events tell it."""
+    return [kind for kind in talk.told if kind.startswith("turn.") and kind != "turn.accepted"]
+
+
+async def heard(wire: WireWorld, text: str, **more: Any) -> tuple[Talk, str]:
+    """A session (with `more` of its own) that has heard the whole turn, and the idle's reason."""
+    talk = Talk(wire)
+    whose: dict[str, Any] = {
+        "tenant_id": TENANT,
+        "session_id": talk.state.session_id,
+        "at": rfc3339(utcnow()),
+    }
+    talk.take(Filed(input_id="ce:open", request=SessionRequested(user_id=USER, **whose, **more)))
+    talk.ask(text)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        idle = await talk.turn(text)
+    return talk, stop_reason(idle)
+
+
+async def test_errors_that_the_provider_retries_itself_end_nothing(wire: WireWorld) -> None:
+    talk, reason = await heard(wire, "slowly [[script: error_retrying errors=3]]")
+    assert reason == "end_turn"
+    assert ends(talk) == ["turn.started", "turn.completed"]
+    assert [event.type for event in talk.heard].count("session.error") >= 3
+    await talk.check_all_heard_once()
+
+
+async def test_retries_that_were_used_up_begin_an_attempt_of_ours(wire: WireWorld) -> None:
+    talk, reason = await heard(wire, "in vain [[script: retries_exhausted]]")
+    assert reason == "retries_exhausted"
+    assert ends(talk) == ["turn.started", "turn.retrying"]
+    assert talk.state.failures == 1
+    await talk.check_all_heard_once()
+
+
+async def test_a_budget_that_is_used_up_fails_the_turn(wire: WireWorld) -> None:
+    talk, reason = await heard(wire, "dear [[script: budget]]", budget_usd=1.5)
+    assert reason == "budget_reached"
+    assert ends(talk) == ["turn.started", "turn.failed"]
+    assert talk.state.turn is None
+    await talk.check_all_heard_once()
+
+
+async def test_a_terminated_session_is_given_up_and_the_turn_is_not(wire: WireWorld) -> None:
+    text = "too much [[script: terminal]]"
+    talk = Talk(wire)
+    talk.ask(text)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.send(text)
+        await talk.hear("session.status_terminated")
+    assert ends(talk) == ["turn.started", "turn.retrying"]
+    assert "session.rotated" in talk.told
+    assert talk.state.provider_session_id is None
+
+
+@pytest.mark.parametrize("erase", [False, True])
+async def test_a_status_that_is_behind_delays_the_closing_and_nothing_else(erase: bool) -> None:
+    """The stream has shown the idle; what archive and delete go by still says running."""
+    async with running(Settings(port=0, status_lag_seconds=0.4, mix={"reply": 1})) as url:
+        world = WireWorld(url)
+        talk, _ = await heard(world, "hello [[script: reply]]")
+        with pytest.raises(ProviderFailure) as caught:
+            await world.provider.close(talk.session, erase=erase)
+        assert not caught.value.final, "worth another try"
+        async with asyncio.timeout(DEADLINE_S):
+            while not await _closed(world, talk.session, erase):
+                pass
+        await world.close()
+
+
+async def _closed(world: WireWorld, session: str, erase: bool) -> bool:
+    try:
+        await world.provider.close(session, erase=erase)
+    except ProviderFailure:
+        return False
+    return True

@@ -7,25 +7,13 @@ A program: order `{url, file, batch, token}` with a file of one JSON row a line;
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 
 from infra.bench.child import answer, order
-
-TABLE = "session_events"
-# The same as the recorder's, which a test checks: else two different things would be compared.
-SETTINGS: Mapping[str, str | int] = {
-    "input_format_json_read_objects_as_strings": 1,
-    "input_format_skip_unknown_fields": 1,
-    "date_time_input_format": "best_effort",
-    "deduplicate_blocks_in_dependent_materialized_views": 1,
-    "max_partitions_per_insert_block": 0,
-    "async_insert": 0,
-    "insert_deduplicate": 1,
-}
+from shared.archive_insert import SETTINGS, TABLE
 
 
 def main() -> None:

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.bench import bare_record
 from infra.bench.__main__ import LEGS, main
-from services.agent_worker.recorder import writer
 
 pytestmark = pytest.mark.unit
 
@@ -45,8 +43,3 @@ def test_help_names_every_leg(capsys: pytest.CaptureFixture[str]) -> None:
     assert stopped.value.code == 0
     text = capsys.readouterr().out
     assert all(leg in text for leg in LEGS)
-
-
-def test_bare_inserts_are_made_under_the_recorder_s_settings() -> None:
-    assert bare_record.SETTINGS == writer.SETTINGS
-    assert bare_record.TABLE == writer.TABLE

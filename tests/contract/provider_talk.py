@@ -9,11 +9,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from services.agent_worker.ports import Feed, ProviderSession
 from shared.clock import utcnow
 from shared.moment import rfc3339
 from shared.session import decide, initial, provider
+from shared.session.fingerprint import fingerprint
 from shared.session.inputs import (
     Bound,
     Filed,
@@ -87,6 +89,10 @@ class Talk:
             yield feed
 
     async def send(self, content: Any, *, look: bool = False) -> None:
+        """Send it as the open turn's message, whatever was asked for: of other words it would be nobody's."""
+        if self.state.progress is not None:
+            progress = replace(self.state.progress, prompt=fingerprint(content))
+            self.state = replace(self.state, progress=progress)
         await self.world.provider.send(self.state, content, look=look)
 
     async def hear(self, kind: str = "session.status_idle", count: int = 1) -> ProviderEvent:

@@ -80,6 +80,18 @@ async def test_an_answer_to_no_call_is_refused_for_good(talk: Talk) -> None:
         assert not caught.value.lost
 
 
+async def test_an_answer_comes_before_the_work_on_it(talk: Talk) -> None:
+    """Some are only ever shown without their time, and told by the list: their place is theirs all the same."""
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn("look up a lot [[script: custom_tool rounds=25 pace=0.1]]")
+        while talk.state.turn is not None:
+            for action in talk.state.pending:
+                await talk.answer(action.tool_use_id)
+            await talk.hear()
+    await talk.check_all_heard_once()
+
+
 async def test_a_message_while_answers_are_awaited_can_be_tried_again(talk: Talk) -> None:
     await talk.open()
     async with talk.watching(fresh=True):

@@ -152,8 +152,10 @@ class SessionFeed:
         await self._emit(raw, source="stream")
 
     def _takes_up(self, kind: str, raw: bytes) -> bool:
-        """Whether this event is the work on what was held. A child that was answered runs, and the primary thread
-        may ask no model before all children are done."""
+        """Whether this event is the work on what was held. A session that was answered runs, so does a child; the
+        primary thread may ask no model before all children are done."""
+        if kind == "session.status_running":
+            return self._sieve.holds_answers
         wakes = kind == "session.thread_status_running"
         return kind in TAKE_UPS or (wakes and provider.thread_of(raw) in self._children)
 

@@ -19,6 +19,7 @@ from shared.session.state import TAIL
 # Ids remembered of each thread: a repeat comes within a reconnect, not thousands of events later. Of each, so that
 # a busy thread does not wash away where the others stand.
 MAX_KNOWN = 8_192
+ANSWERS = frozenset({"user.tool_confirmation", "user.custom_tool_result", "user.tool_result"})
 
 
 class Sieve:
@@ -41,6 +42,11 @@ class Sieve:
     def holds(self) -> bool:
         """Whether user events were seen that have not been processed yet."""
         return bool(self._held)
+
+    @property
+    def holds_answers(self) -> bool:
+        """Whether answers to tool calls are among them."""
+        return any(event.type in ANSWERS for event in self._held.values())
 
     def knows(self, event_id: str) -> bool:
         """Whether this event was let through already."""

@@ -93,12 +93,11 @@ class Provider:
 
 
 def _made(events: Iterable[msgspec.Raw], thread: str) -> Iterable[Made]:
-    """An event between an idle and the next sign of work is late."""
+    """An event of the primary thread between the session's idle and the next sign of work is late."""
     resting = False
     for raw in events:
         head = msgspec.json.decode(raw, type=_Head)
-        if head.type.startswith("user.") or head.type.endswith("status_running"):
+        if head.type.startswith("user.") or head.type == "session.status_running":
             resting = False
         yield Made(head.id, head.type, thread, bytes(raw), late=resting)
-        if head.type.endswith("status_idle"):
-            resting = True
+        resting |= head.type == "session.status_idle"

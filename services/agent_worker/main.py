@@ -33,7 +33,6 @@ from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.opening import Openings
-from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.settings import RateSettings
 from services.agent_worker.intake import Intake
 from services.agent_worker.leases import Leases
@@ -147,16 +146,7 @@ async def _work(
     stack.push_async_callback(engine.dispose)
     previews = Previews(producer, utcnow)
     publisher, store = KafkaPublisher(producer, previews, utcnow), store_on(engine)
-    governor = await stack.enter_async_context(
-        governed(
-            database.database_url.get_secret_value(),
-            settings.rate.limits(settings.provider.anthropic_base_url),
-            patience=settings.rate.provider_wait_seconds,
-        )
-    )
-    provider = await stack.enter_async_context(
-        _provider(settings.provider, worker.concurrency, governor)
-    )
+    provider = await stack.enter_async_context(_provider(settings))
     world = World(
         store=store,
         publisher=publisher,
@@ -220,25 +210,29 @@ async def _until(stopping: asyncio.Event, *loops: Callable[[], Awaitable[object]
 
 
 @asynccontextmanager
-async def _provider(
-    settings: ProviderSettings, sessions: int, governor: Governor | None
-) -> AsyncIterator[AnthropicProvider]:
-    client = connect(
-        api_key=_secret(settings),
-        base_url=settings.anthropic_base_url,
-        sessions=sessions,
-        governor=governor,
-    )
-    openings = Openings(
-        client,
-        agent=settings.turnstile_agent,
-        environment=settings.turnstile_environment,
-        model=settings.turnstile_model,
-    )
-    try:
-        yield AnthropicProvider(client, openings, clock=utcnow, chance=random.random)
-    finally:
-        await client.close()
+async def _provider(settings: Settings) -> AsyncIterator[AnthropicProvider]:
+    api, rate = settings.provider, settings.rate
+    async with governed(
+        settings.database.database_url.get_secret_value(),
+        rate.limits(api.anthropic_base_url),
+        patience=rate.provider_wait_seconds,
+    ) as governor:
+        client = connect(
+            api_key=_secret(api),
+            base_url=api.anthropic_base_url,
+            sessions=settings.worker.concurrency,
+            governor=governor,
+        )
+        openings = Openings(
+            client,
+            agent=api.turnstile_agent,
+            environment=api.turnstile_environment,
+            model=api.turnstile_model,
+        )
+        try:
+            yield AnthropicProvider(client, openings, clock=utcnow, chance=random.random)
+        finally:
+            await client.close()
 
 
 def _producer(kafka: KafkaSettings) -> AIOKafkaProducer:

@@ -6,17 +6,11 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-# Lanes in the order in which they are served.
-URGENT, RECONNECT, SEND, LIST, BACKGROUND, CREATE = (
-    "urgent",
-    "reconnect",
-    "send",
-    "list",
-    "background",
-    "create",
-)
-# What is left to a lane however busy the others are. What a lane does not use, any other may.
-REQUEST_SHARES = {URGENT: 0.15, RECONNECT: 0.25, SEND: 0.25, LIST: 0.25, BACKGROUND: 0.1}
+URGENT, SEND, LIST, RECONNECT = "urgent", "send", "list", "reconnect"
+BACKGROUND, CREATE = "background", "create"
+# What is left to a lane however busy the others are. What a lane does not use, any other may, in this order: who is
+# further along goes first, or after a restart all streams would open before the first session is whole.
+REQUEST_SHARES = {URGENT: 0.15, SEND: 0.25, LIST: 0.25, RECONNECT: 0.25, BACKGROUND: 0.1}
 CREATE_SHARES = {CREATE: 1.0}
 WINDOW_SECONDS = 60.0
 # Tokens that were taken ahead are void after this long.

@@ -9,8 +9,10 @@ import pytest
 
 from services.agent_worker.drive import DROPPED_SECONDS
 from services.agent_worker.fakes.store import Row
-from services.agent_worker.ports import Key, NewInput
+from services.agent_worker.governor.whose import tenant
+from services.agent_worker.ports import Key, NewInput, ProviderSession
 from shared.errors import Transient
+from shared.session.state import SessionState
 from tests.builders import SESSION, TENANT, turn
 from tests.unit.agent_worker.outcome import the_log
 from tests.unit.agent_worker.outside import Outside
@@ -198,3 +200,21 @@ async def test_a_stop_does_not_wait_for_ever() -> None:
     async with asyncio.timeout(SETTINGS.drain_seconds + 1.0):
         await worker.drain()
     assert outside.store.rows[KEY].owner == "one"
+
+
+@virtual
+async def test_what_a_session_asks_of_the_provider_is_its_tenants(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outside, asking = world(), set[str]()
+    make = outside.provider.open
+
+    async def noted(state: SessionState, *, look: bool) -> ProviderSession:
+        asking.add(tenant())
+        return await make(state, look=look)
+
+    monkeypatch.setattr(outside.provider, "open", noted)
+    a_worker(outside, "one")
+    await outside.store.file([asked("s1")])
+    await asyncio.sleep(3 * SETTINGS.poll_seconds)
+    assert asking == {TENANT}

@@ -30,6 +30,7 @@ CounterName = Literal[
     "turnstile_rate_pauses_total",
     "turnstile_previews_published_total",
     "turnstile_previews_dropped_total",
+    "turnstile_orphans_archived_total",
     "turnstile_leases_claimed_total",
     "turnstile_leases_lost_total",
     "turnstile_head_conflicts_total",
@@ -135,6 +136,9 @@ COUNTERS: dict[CounterName, About] = {
     ),
     "turnstile_previews_published_total": About("Coalesced previews handed to Kafka"),
     "turnstile_previews_dropped_total": About("Previews given up because Kafka was slow"),
+    "turnstile_orphans_archived_total": About(
+        "Provider sessions that a crash left behind and nobody is bound to"
+    ),
     "turnstile_leases_claimed_total": About("Sessions claimed"),
     "turnstile_leases_lost_total": About("Leases that ended in other hands while driving"),
     "turnstile_head_conflicts_total": About("Head rows that another epoch or version had changed"),

@@ -18,11 +18,12 @@ from functools import partial
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from pydantic import ValidationError
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker import backlog
+from services.agent_worker.adapters.answering import database_answers, kafka_answers
 from services.agent_worker.adapters.aside import aside
+from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.connecting import connected
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.inputs import GROUP, KafkaInputs, burial
@@ -34,10 +35,12 @@ from services.agent_worker.drive import Drive
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.governor.settings import RateSettings
-from services.agent_worker.intake import Intake
+from services.agent_worker.intake import Bury, Intake
 from services.agent_worker.leases import Leases
 from services.agent_worker.poison import Poison
+from services.agent_worker.ports import Store
 from services.agent_worker.settings import WorkerSettings
+from services.agent_worker.sweep import Sweeper
 from services.agent_worker.world import World
 from shared import logs, telemetry
 from shared.bus import topics
@@ -87,7 +90,7 @@ def main() -> int:
         "TURNSTILE_TENANTS, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, TURNSTILE_AGENT, TURNSTILE_ENVIRONMENT, "
         "TURNSTILE_CONCURRENCY, _LEASE_SECONDS, _POLL_SECONDS, _LINGER_SECONDS, _DRAIN_SECONDS, "
         "TURNSTILE_PROVIDER_REQUESTS_PER_MINUTE, _PROVIDER_CREATES_PER_MINUTE, _PROVIDER_WAIT_SECONDS, "
-        "TURNSTILE_DEAD_RATIO, TURNSTILE_DEAD_WINDOW, "
+        "TURNSTILE_DEAD_RATIO, _DEAD_WINDOW, _ORPHAN_SWEEP_SECONDS, _ORPHAN_AGE_SECONDS, "
         "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL: docs/operations.md. Exit codes: 0 stopped, 1 broken (start "
         "it again), 2 a setting is wrong.",
     ).parse_args()
@@ -164,13 +167,10 @@ async def _work(
         aside("leases", lambda: _keep(leases, settings.database))
     )
     drive = Drive(leases, world, worker)
-    bury, knows = burial(producer, utcnow), settings.tenants.knows
-    poison = Poison(ratio=worker.dead_ratio, window=worker.dead_window)
-    inputs = KafkaInputs(consumer)
-    intake = Intake(inputs, store, bury=bury, knows=knows, news=drive.news, poison=poison)
+    intake = _intake(settings, KafkaInputs(consumer), store, burial(producer, utcnow), drive)
     checks = {
-        "kafka": _kafka_check(producer),
-        "database": _database_check(engine),
+        "kafka": kafka_answers(producer),
+        "database": database_answers(engine),
         "intake": intake.check,
     }
     await stack.enter_async_context(serve_health(health.health_host, health.health_port, checks))
@@ -182,10 +182,30 @@ async def _work(
         intake.run,
         drive.run,
         partial(backlog.report, store),
+        _sweeper(worker, provider, engine).run,
     )
     await _until(stopping, *loops)
     log.info("draining")
     await drive.drain()
+
+
+def _intake(
+    settings: Settings, inputs: KafkaInputs, store: Store, bury: Bury, drive: Drive
+) -> Intake:
+    worker, knows = settings.worker, settings.tenants.knows
+    poison = Poison(ratio=worker.dead_ratio, window=worker.dead_window)
+    return Intake(inputs, store, bury=bury, knows=knows, news=drive.news, poison=poison)
+
+
+def _sweeper(worker: WorkerSettings, provider: AnthropicProvider, engine: AsyncEngine) -> Sweeper:
+    return Sweeper(
+        provider.leftovers,
+        SqlBindings(engine),
+        seconds=worker.orphan_sweep_seconds,
+        age=worker.orphan_age_seconds,
+        clock=utcnow,
+        chance=random.random,
+    )
 
 
 async def _keep(leases: Leases, database: DatabaseSettings) -> None:
@@ -265,21 +285,6 @@ def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
 
 def _secret(provider: ProviderSettings) -> str | None:
     return provider.anthropic_api_key.get_secret_value() if provider.anthropic_api_key else None
-
-
-def _kafka_check(producer: AIOKafkaProducer) -> Callable[[], Awaitable[None]]:
-    async def check() -> None:
-        await producer.partitions_for(topics.EVENTS.name)
-
-    return check
-
-
-def _database_check(engine: AsyncEngine) -> Callable[[], Awaitable[None]]:
-    async def check() -> None:
-        async with engine.connect() as connection:
-            await connection.execute(text("SELECT 1 FROM worker_heads LIMIT 1"))
-
-    return check
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ class WorkerSettings(Block):
     stopping worker may finish what it is asking of the provider. `dead_ratio`: which share of the latest
     `dead_window` inputs may be unusable before nothing more is taken in; 1: all of them. `coalesce_seconds`: how
     long a turn that may be coalesced waits for company. `answer_seconds`: what waits for people longer is denied; 0
-    waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has stalled.
+    waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has stalled. Every
+    `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than `orphan_age_seconds` that a
+    crash left behind.
     """
 
     concurrency: int = Field(default=2_000, ge=1, le=20_000)
@@ -29,3 +31,5 @@ class WorkerSettings(Block):
     silence_seconds: float = Field(default=900.0, ge=1)
     dead_ratio: float = Field(default=0.5, gt=0, le=1)
     dead_window: int = Field(default=1_000, ge=2, le=1_000_000)
+    orphan_sweep_seconds: float = Field(default=600.0, ge=0, le=86_400)
+    orphan_age_seconds: float = Field(default=1_800.0, ge=0, le=604_800)

@@ -7,6 +7,7 @@ import typer
 from services.operator.audit import audit
 from services.operator.dead import dead
 from services.operator.migrate import migrate
+from services.operator.orphans import orphans_command
 from services.operator.replay import replay
 
 ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, what was said in a session, audits.
@@ -33,6 +34,7 @@ def build() -> typer.Typer:
     cli.command()(migrate)
     cli.command()(replay)
     cli.command()(audit)
+    cli.command("orphans")(orphans_command)
     cli.add_typer(dead(), name="dead")
     return cli
 

@@ -19,6 +19,7 @@ from httpx2 import Limits
 from services.agent_worker.drivers.answer import give_answer, interrupt
 from services.agent_worker.drivers.client import CountingClient
 from services.agent_worker.drivers.feed import SessionFeed
+from services.agent_worker.drivers.leftovers import ProviderLeftovers
 from services.agent_worker.drivers.opening import Openings, close_session
 from services.agent_worker.drivers.send import send_message
 from services.agent_worker.governor.governor import Governor
@@ -62,6 +63,7 @@ class AnthropicProvider:
         chance: Callable[[], float],
     ) -> None:
         self._client = client
+        self.leftovers = ProviderLeftovers(client)
         self._openings = openings
         self._clock = clock
         self._chance = chance

@@ -8,9 +8,10 @@ from typing import Any
 from anthropic import AsyncAnthropic, omit
 
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
-from services.agent_worker.drivers.strays import MARK, Strays, mark
+from services.agent_worker.drivers.strays import Strays
 from services.agent_worker.ports import ProviderSession
 from shared import telemetry
+from shared.orphans import MARK, mark
 from shared.session.state import SessionState
 
 MAX_METADATA = 16
@@ -119,7 +120,7 @@ def _bound(session: Any) -> ProviderSession:
 def _metadata(state: SessionState) -> dict[str, str]:
     """Ours first: a sixteenth pair of the user's stays with Turnstile only."""
     theirs = list((state.metadata or {}).items())[: MAX_METADATA - 1]
-    return {**dict(theirs), MARK: mark(state)}
+    return {**dict(theirs), MARK: mark(state.tenant_id, state.session_id)}
 
 
 def _budget(state: SessionState) -> Any:

@@ -17,10 +17,9 @@ from services.agent_worker.drivers.listing import sessions_since
 from services.agent_worker.grouped import Grouped
 from services.agent_worker.ports import ProviderSession
 from shared.moment import parse
+from shared.orphans import MARK, mark
 from shared.session.state import SessionState
 
-# One of the provider's 16 metadata pairs is ours; it is how an orphan is found again.
-MARK = "turnstile"
 # Sessions looked through, newest first.
 MAX_LOOKED_AT = 10_000
 CLOCKS_DIFFER = timedelta(minutes=10)
@@ -57,7 +56,8 @@ class Strays:
     async def find(self, state: SessionState) -> ProviderSession | None:
         """The newest session made for `state` since its open turn was submitted."""
         assert state.turn is not None
-        return await self._asked((mark(state), parse(state.turn.submitted_at) - CLOCKS_DIFFER))
+        marked = mark(state.tenant_id, state.session_id)
+        return await self._asked((marked, parse(state.turn.submitted_at) - CLOCKS_DIFFER))
 
     async def _look(self, asks: Sequence[Ask]) -> list[ProviderSession | None]:
         wanted, found = {asked for asked, _ in asks}, dict[str, ProviderSession]()
@@ -72,11 +72,6 @@ class Strays:
             if len(found) == len(wanted) or looked_at >= MAX_LOOKED_AT:
                 break
         return [found.get(asked) for asked, _ in asks]
-
-
-def mark(state: SessionState) -> str:
-    """What a provider session of `state` carries under MARK."""
-    return f"{state.tenant_id}/{state.session_id}"
 
 
 def _lives(session: _Session) -> bool:

@@ -1,0 +1,81 @@
+"""`turnstile audit` on a whole stack: clean when all is recorded, and what it finds and fills when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from typing import Any
+
+import clickhouse_connect
+import pytest
+
+from tests.e2e.talking import client
+from tests.stack import PROJECT, LocalStack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+async def turnstile(stack: LocalStack, *arguments: str) -> tuple[int, str]:
+    """The command in a process of its own: exit code and output."""
+    environment = {
+        **os.environ,
+        "TURNSTILE_CLICKHOUSE_URL": stack.clickhouse_url,
+        "TURNSTILE_DATABASE_URL": stack.database_url,
+        "TURNSTILE_KAFKA_BOOTSTRAP": stack.kafka,
+        "ANTHROPIC_BASE_URL": stack.simulator,
+        "ANTHROPIC_API_KEY": "key",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.operator.main", *arguments),
+        cwd=PROJECT,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode is not None
+    return process.returncode, out.decode()
+
+
+async def audited(stack: LocalStack, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    code, out = await turnstile(stack, "audit", "--json", "--again", "1", *arguments)
+    return code, [json.loads(line) for line in out.splitlines()]
+
+
+async def test_an_audit_finds_what_is_missing_and_fills_it(local_stack: LocalStack) -> None:
+    session = "audited"
+    api = client(local_stack)
+    await api.open(session)
+    for turn in ("t1", "t2"):
+        await api.submit(session, "count to three", turn)
+    for turn in ("t1", "t2"):
+        await api.ended(session, turn)
+    code, (summary,) = await audited(local_stack, "--session", session, "--again", "10")
+    assert code == 0
+    assert (summary["turns"], summary["findings"]) == (2, {})
+    assert summary["provider_events"] > 10
+
+    archive = clickhouse_connect.get_client(dsn=local_stack.clickhouse_url)
+    where = f"session_id = '{session}' AND seq IN (3, 4, 9)"
+    archive.command(f"DELETE FROM session_events WHERE {where}")
+    archive.command(
+        "INSERT INTO session_events (tenant_id, session_id, seq, event_id, type, turn_id, user_id, at, data) "
+        "SELECT tenant_id, session_id, seq, event_id, type, turn_id, user_id, at, '{}' FROM session_events "
+        f"WHERE session_id = '{session}' AND seq = 1"
+    )
+    code, (*findings, _) = await audited(local_stack, "--session", session, "--fix")
+    assert code == 1
+    gaps = [f for f in findings if f["kind"] == "missing_in_archive"]
+    assert [(gap["seq"], gap["last_seq"]) for gap in gaps] == [(3, 4), (9, 9)]
+    assert {gap["fixed"] for gap in gaps} == {"inserted from the log"}
+
+    code, (*findings, _) = await audited(local_stack, "--session", session)
+    assert code == 1
+    assert [(f["kind"], f["seq"]) for f in findings] == [("two_bodies_for_a_seq", 1)]
+    archive.close()
+
+
+async def test_an_audit_that_cannot_look_says_so(local_stack: LocalStack) -> None:
+    code, _ = await turnstile(local_stack, "audit", "--session", "nobody")
+    assert code == 2

@@ -1,4 +1,4 @@
-"""The worker's tables. Nobody else writes or reads them.
+"""The worker's tables. No other service writes or reads them; the operator's audit reads them and makes rows due.
 
 `worker_inbox` remembers every input id for as long as the session lives: that is what makes the same turn id twice
 one turn. `worker_heads` is one row a session; `wake_at` is the one mechanism behind claims, backoff and crash

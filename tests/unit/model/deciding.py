@@ -25,16 +25,16 @@ def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
     return _begin(book, epoch) if book.taken > book.ended else Draft(book)
 
 
-def fail(book: Book, turn: int, epoch: int) -> Draft:
-    """A send of the turn failed."""
-    if turn != book.open or book.prompted or book.phase != "trying":
-        return Draft(book)
-    return Draft(_record(book._replace(phase="waiting"), ("retrying", turn, epoch)))
-
-
-def due(book: Book, epoch: int) -> Draft:
-    """The time for a further attempt has come."""
-    return _begin(book, epoch) if book.phase == "waiting" else Draft(book)
+def signal(draft: Draft, kind: str, turn: int, epoch: int) -> Draft:
+    """Behind `draft`: a send of the turn failed (`failed`), or the time for a further attempt has come (`due`)."""
+    book = draft.book
+    if kind == "due" and book.phase == "waiting":
+        begun = _begin(book, epoch)
+        return Draft(begun.book, sends=(*draft.sends, *begun.sends))
+    if kind == "failed" and turn == book.open and book.phase == "trying" and not book.prompted:
+        waiting = _record(book._replace(phase="waiting"), ("retrying", turn, epoch))
+        return draft._replace(book=waiting)
+    return draft
 
 
 def _begin(book: Book, epoch: int) -> Draft:

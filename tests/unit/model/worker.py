@@ -94,7 +94,7 @@ def _say(state: State, me: int, shell: Shell, rules: Rules) -> Iterator[Step]:
 
 
 def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> Iterator[Step]:
-    """One input a pass, whichever is there; nothing to wait for: let go of the session."""
+    """One input a pass, whichever is there, and all signals with it; nothing to wait for: let go of the session."""
     unread = state.inbox > shell.book.taken
     if unread:
         more = state.inbox > shell.book.taken + 1
@@ -106,18 +106,21 @@ def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> It
         counts = message == shell.book.open or world.same_words or not rules.tells_apart
         draft = deciding.hear(shell.book, message, shell.epoch, counts=counts)
         yield Step("hear the provider", _begin_pass(state, me, shell, draft, rules))
-    for kind, turn in shell.news[:1]:
-        decide = deciding.due(shell.book, shell.epoch)
-        draft = decide if kind == "due" else deciding.fail(shell.book, turn, shell.epoch)
-        told = shell._replace(news=shell.news[1:])
-        yield Step(f"note: {kind}", _begin_pass(state, me, told, draft, rules))
+    if shell.news:
+        yield Step("note signals", _begin_pass(state, me, shell, None, rules))
     busy = shell.senders or shell.news or (shell.poked and unread)
     if not busy and shell.book.phase != "trying":
         yield Step("release", _release(state, me, shell, rules))
 
 
-def _begin_pass(state: State, me: int, shell: Shell, draft: Draft, rules: Rules) -> State:
+def _begin_pass(state: State, me: int, shell: Shell, draft: Draft | None, rules: Rules) -> State:
+    """Write what an input and the signals come to; signals alone where there is no `draft`."""
     first = len(shell.book.history)
+    if draft is None or rules.signals_go_along:
+        draft = Draft(shell.book) if draft is None else draft
+        for kind, turn in shell.news:
+            draft = deciding.signal(draft, kind, turn, shell.epoch)
+        shell = shell._replace(news=())
     events = tuple(enumerate(draft.book.history[first:], start=first + 1))
     if not events:
         return state.put(me, shell)

@@ -17,33 +17,34 @@ from functools import partial
 
 import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker import backlog
 from services.agent_worker.adapters.answering import database_answers, kafka_answers
 from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.bindings import SqlBindings
+from services.agent_worker.adapters.clients import consumer_of, producer_of
 from services.agent_worker.adapters.connecting import connected
 from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.inputs import GROUP, KafkaInputs, burial
+from services.agent_worker.adapters.inputs import KafkaInputs, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.store import store_on
 from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
+from services.agent_worker.drivers.functions import load
 from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.governor.settings import RateSettings
 from services.agent_worker.intake import Bury, Intake
 from services.agent_worker.leases import Leases
 from services.agent_worker.poison import Poison
-from services.agent_worker.ports import Store
+from services.agent_worker.ports import Provider, Publisher, Store
 from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.sweep import Sweeper
+from services.agent_worker.tools import Toolbox
 from services.agent_worker.world import World
 from shared import logs, telemetry
-from shared.bus import topics
 from shared.clock import utcnow
 from shared.health import serve_health
 from shared.session.policy import Policy
@@ -63,7 +64,7 @@ log = logs.get(__name__)
 
 
 class Settings:
-    """Every block the agent-worker takes."""
+    """Every block the agent-worker takes. Raises ValueError that names the wrong one."""
 
     def __init__(self) -> None:
         self.kafka, self.database = KafkaSettings(), DatabaseSettings()
@@ -71,6 +72,11 @@ class Settings:
         self.telemetry, self.health = TelemetrySettings(), HealthSettings()
         self.tenants, self.worker = TenantSettings(), WorkerSettings()
         self.rate = RateSettings()
+        self.toolbox = Toolbox(
+            load(self.worker.tools),
+            seconds=self.worker.tool_timeout_seconds,
+            at_once=self.worker.tool_concurrency,
+        )
 
     @property
     def secrets(self) -> list[str]:
@@ -91,12 +97,13 @@ def main() -> int:
         "TURNSTILE_CONCURRENCY, _LEASE_SECONDS, _POLL_SECONDS, _LINGER_SECONDS, _DRAIN_SECONDS, "
         "TURNSTILE_PROVIDER_REQUESTS_PER_MINUTE, _PROVIDER_CREATES_PER_MINUTE, _PROVIDER_WAIT_SECONDS, "
         "TURNSTILE_DEAD_RATIO, _DEAD_WINDOW, _ORPHAN_SWEEP_SECONDS, _ORPHAN_AGE_SECONDS, "
+        "TURNSTILE_TOOLS, TURNSTILE_TOOL_TIMEOUT_SECONDS, TURNSTILE_TOOL_CONCURRENCY, "
         "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL: docs/operations.md. Exit codes: 0 stopped, 1 broken (start "
         "it again), 2 a setting is wrong.",
     ).parse_args()
     try:
         settings = Settings()
-    except ValidationError as error:
+    except ValueError as error:
         sys.stderr.write(f"agent-worker: wrong setting: {error}\n")
         return MISCONFIGURED
     logs.configure(SERVICE, settings.telemetry.turnstile_log_level, settings.secrets)
@@ -131,8 +138,8 @@ async def _connect(
     stack: AsyncExitStack, kafka: KafkaSettings
 ) -> tuple[AIOKafkaProducer, AIOKafkaConsumer]:
     """Clients of the log, however long it is away."""
-    producer = await stack.enter_async_context(connected(lambda: _producer(kafka)))
-    return producer, await stack.enter_async_context(connected(lambda: _consumer(kafka)))
+    producer = await stack.enter_async_context(connected(lambda: producer_of(kafka, SERVICE)))
+    return producer, await stack.enter_async_context(connected(lambda: consumer_of(kafka, SERVICE)))
 
 
 async def _work(
@@ -150,18 +157,7 @@ async def _work(
     previews = Previews(producer, utcnow)
     publisher, store = KafkaPublisher(producer, previews, utcnow), store_on(engine)
     provider = await stack.enter_async_context(_provider(settings))
-    world = World(
-        store=store,
-        publisher=publisher,
-        provider=provider,
-        clock=utcnow,
-        chance=random.random,
-        policy=Policy(
-            coalesce_for=worker.coalesce_seconds, answer_within=worker.answer_seconds or None
-        ),
-        linger=worker.linger_seconds,
-        silence=worker.silence_seconds,
-    )
+    world = _world(worker, store, publisher, provider, settings.toolbox)
     leases = Leases(owner, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(
         aside("leases", lambda: _keep(leases, settings.database))
@@ -208,6 +204,24 @@ def _sweeper(worker: WorkerSettings, provider: AnthropicProvider, engine: AsyncE
     )
 
 
+def _world(
+    worker: WorkerSettings, store: Store, publisher: Publisher, provider: Provider, tools: Toolbox
+) -> World:
+    return World(
+        store=store,
+        publisher=publisher,
+        provider=provider,
+        clock=utcnow,
+        chance=random.random,
+        policy=Policy(
+            coalesce_for=worker.coalesce_seconds, answer_within=worker.answer_seconds or None
+        ),
+        linger=worker.linger_seconds,
+        silence=worker.silence_seconds,
+        tools=tools,
+    )
+
+
 async def _keep(leases: Leases, database: DatabaseSettings) -> None:
     """Keep the leases through a connection of their own, which no session's statements can be ahead of."""
     engine = make_engine(database.database_url.get_secret_value(), pool=1)
@@ -248,39 +262,12 @@ async def _provider(settings: Settings) -> AsyncIterator[AnthropicProvider]:
             agent=api.turnstile_agent,
             environment=api.turnstile_environment,
             model=api.turnstile_model,
+            tools=[tool.declaration for tool in settings.toolbox],
         )
         try:
             yield AnthropicProvider(client, openings, clock=utcnow, chance=random.random)
         finally:
             await client.close()
-
-
-def _producer(kafka: KafkaSettings) -> AIOKafkaProducer:
-    return AIOKafkaProducer(
-        **kafka.client(SERVICE),
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=topics.MAX_MESSAGE_BYTES,
-        compression_type="lz4",
-        linger_ms=0,
-    )
-
-
-def _consumer(kafka: KafkaSettings) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
-        topics.INPUTS.name,
-        **kafka.client(SERVICE),
-        group_id=GROUP,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        # The database may be away for longer than any poll interval; the group's heartbeat is what counts.
-        max_poll_interval_ms=24 * 60 * 60 * 1000,
-        # The least that brokers allow by default: so long the inputs of a killed worker's partitions wait.
-        session_timeout_ms=6_000,
-        heartbeat_interval_ms=1_000,
-        max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,
-        fetch_max_wait_ms=500,
-    )
 
 
 def _secret(provider: ProviderSettings) -> str | None:

@@ -19,6 +19,8 @@ class WorkerSettings(Block):
     waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has stalled. Every
     `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than `orphan_age_seconds` that a
     crash left behind.
+    `tools`: places of custom tools that the worker runs itself, `package.module:name`, comma-separated;
+    `tool_timeout_seconds` is for one call, `tool_concurrency` how many run at once.
     """
 
     concurrency: int = Field(default=2_000, ge=1, le=20_000)
@@ -33,3 +35,6 @@ class WorkerSettings(Block):
     dead_window: int = Field(default=1_000, ge=2, le=1_000_000)
     orphan_sweep_seconds: float = Field(default=600.0, ge=0, le=86_400)
     orphan_age_seconds: float = Field(default=1_800.0, ge=0, le=604_800)
+    tools: str = ""
+    tool_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+    tool_concurrency: int = Field(default=32, ge=1, le=1_000)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from services.agent_worker import measure
+from services.agent_worker.errands import Errands
 from services.agent_worker.leases import Leases
 from services.agent_worker.patience import patience, waited_out
 from services.agent_worker.perform import perform
@@ -46,11 +47,11 @@ class Shell:
         self._signals: list[Input] = [DeadlineElapsed(at=self.now())]
         self._doing: dict[asyncio.Task[None], AnyCommand] = {}
         self._watch: Watch | None = None
+        self._errands = Errands(world.tools, world.store, self)
         self._news = asyncio.Event()
         self._moved = asyncio.Event()
-        self._poked = True
+        self._poked, self._stopping = True, False
         self._heard_at = self.now()
-        self._stopping = False
         self._broken: BaseException | None = None
 
     async def run(self) -> None:
@@ -64,6 +65,7 @@ class Shell:
             self._keep_watch(fresh=False)
             for command in self.head.todo:
                 self._start(command, resumed=True)
+            self._errands.look()
             while inputs := await self._next():
                 await self._advance(inputs)
             await self._cease()
@@ -118,8 +120,8 @@ class Shell:
         """Seconds to wait for news; None: for ever, because something is being asked."""
         asking = any(isinstance(command, Send | Open) for command in self._doing.values())
         if self._stopping:
-            return None if asking else 0.0
-        if self._doing:
+            return None if asking or self._errands.busy else 0.0
+        if self._doing or self._errands.busy:
             return None
         linger, silence = self._world.linger, self._world.silence
         return patience(self.state, self.now(), self._heard_at, linger=linger, silence=silence)
@@ -131,8 +133,8 @@ class Shell:
 
     def _due_at(self) -> str | None:
         """When another driver should take the session up; at once when it is let go of in mid-turn."""
-        working = self.state.turn is not None and not self.state.awaits_people
-        return self.state.due_at or (self.now() if self._doing or working else None)
+        due, works = self.state.due_at, self.state.turn and not self.state.awaits_people
+        return self.now() if self._doing or (works and due is None) else due
 
     async def _unread(self) -> list[Input]:
         self._poked = False
@@ -170,6 +172,7 @@ class Shell:
             self._trace.follow(events, state, self._world.clock())
         for command in commands:
             self._start(command, resumed=False)
+        self._errands.look()
         if self._watch is not None:
             self._watch.taken()
         self._pulse()
@@ -199,6 +202,7 @@ class Shell:
             return  # stays in `_doing`, and so in the row: the next driver looks whether it happened
         if (error := task.exception()) is not None:
             self.fail(error)
+            return  # the same
         del self._doing[task]
         if self._watch is not None:
             self._watch.tell()
@@ -216,7 +220,7 @@ class Shell:
 
     async def _cease(self) -> None:
         """End the watch and the commands in flight; those stay in `_doing`."""
-        tasks = list(self._doing)
+        tasks = [*self._doing, *self._errands.cancel()]
         if self._watch is not None:
             tasks.append(self._watch.cancel())
             self._watch = None

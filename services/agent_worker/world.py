@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.agent_worker.ports import Provider, Publisher, Store
+from services.agent_worker.tools import Toolbox
 from services.agent_worker.trace import Attempts
 from shared.clock import Clock
 from shared.session.policy import Policy
@@ -15,7 +16,7 @@ from shared.session.policy import Policy
 class World:
     """One process's. `chance` draws from [0, 1). `linger`: seconds an idle session stays claimed with its stream
     open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take. `silence`:
-    seconds after which an agent that runs and says nothing has stalled."""
+    seconds after which an agent that runs and says nothing has stalled. `tools`: those that it runs itself."""
 
     store: Store
     publisher: Publisher
@@ -27,3 +28,4 @@ class World:
     opening: float = 30.0
     silence: float = 900.0
     attempts: Attempts = field(default_factory=Attempts)
+    tools: Toolbox = field(default_factory=Toolbox)

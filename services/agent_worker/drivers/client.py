@@ -30,6 +30,7 @@ OPERATIONS = {
     "GET sessions/*/threads/*/stream": "threads.events.stream",
     "GET agents": "agents.list",
     "POST agents": "agents.create",
+    "POST agents/*": "agents.update",
     "GET environments": "environments.list",
     "POST environments": "environments.create",
 }

@@ -13,6 +13,7 @@ LANES = {
     "events.stream": RECONNECT,
     "threads.events.stream": RECONNECT,
     "events.send": SEND,
+    "agents.update": SEND,
     "events.list": LIST,
     "threads.events.list": LIST,
     "sessions.list": LIST,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from anthropic import AsyncAnthropic, omit
 
+from services.agent_worker.drivers.declared import tell_tools
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
 from services.agent_worker.drivers.strays import Strays
 from services.agent_worker.ports import ProviderSession
@@ -22,15 +24,23 @@ class Openings:
     """Makes provider sessions on the agent and the environment that settings name.
 
     Where they name none, an agent and an environment called `turnstile` are used, and made when there are none.
+    That agent, and no other, is told of `tools`: declarations of custom tools.
     """
 
     def __init__(
-        self, client: AsyncAnthropic, *, agent: str | None, environment: str | None, model: str
+        self,
+        client: AsyncAnthropic,
+        *,
+        agent: str | None,
+        environment: str | None,
+        model: str,
+        tools: Sequence[Any] = (),
     ) -> None:
         self._client = client
         self._agent = agent
         self._environment = environment
         self._model = model
+        self._tools = tools
         self._lock = asyncio.Lock()
         self._strays = Strays(client)
 
@@ -74,8 +84,11 @@ class Openings:
     async def _default_agent(self) -> str:
         async for agent in self._client.beta.agents.list():
             if agent.name == DEFAULT_NAME and agent.archived_at is None:
+                await tell_tools(self._client, agent, self._tools)
                 return agent.id
-        made = await self._client.beta.agents.create(name=DEFAULT_NAME, model=self._model)
+        made = await self._client.beta.agents.create(
+            name=DEFAULT_NAME, model=self._model, tools=self._tools or omit
+        )
         return made.id
 
     async def _default_environment(self) -> str:

@@ -151,6 +151,8 @@ class Conversation:
             yield from self._wait("agent.tool_use", evaluated_permission="ask")
         elif "script: custom_tool" in text:
             yield from self._wait("agent.custom_tool_use")
+        elif "script: own_tool" in text:
+            yield from self._wait("agent.custom_tool_use", name="clock")
         elif "script: tools" in text:
             call = self.emit("agent.tool_use", name="bash", input={}, evaluated_permission="allow")
             self.emit("agent.tool_result", tool_use_id=call)
@@ -164,7 +166,7 @@ class Conversation:
             self.emit("session.usage", usage={"list_cost": {"amount": str(3 * self._replies)}})
 
     def _wait(self, kind: str, **body: Any) -> Script:
-        call = self.emit(kind, name="bash", input={"command": "ls"}, **body)
+        call = self.emit(kind, **{"name": "bash", "input": {"command": "ls"}, **body})
         self._waiting[call] = kind
         self._idle("requires_action", event_ids=[call])
         yield

@@ -1,8 +1,8 @@
 """Provider in memory: sessions that play a script at once and remember all they were sent.
 
 What a message asks for is in its text, in the simulator's words: `[[script: confirm]]`, `custom_tool`, `tools`,
-`threads`, `refusal`, `hold`, `late=1`; anything else is answered with its own text. Ids and times are counted, so
-that two runs over the same calls give the same bytes.
+`threads`, `refusal`, `hold`, `late=1`, and `own_tool`, a custom tool named `clock`; anything else is answered with
+its own text. Ids and times are counted, so that two runs over the same calls give the same bytes.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class MemoryProvider:
         else:
             call = request.custom_tool_use_id
             body = {"custom_tool_use_id": call, "content": request.content}
+            body["is_error"] = request.is_error
             session.answer(call, "user.custom_tool_result", body)
 
     async def close(self, provider_session_id: str, *, erase: bool) -> None:

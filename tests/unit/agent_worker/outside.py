@@ -34,6 +34,9 @@ class Outside:
         self.provider = MemoryProvider()
         self.buried: list[tuple[Record, str]] = []
         self.asked: list[Filed] = []
+        # A tool that workers have: how long it takes, and how often it was run.
+        self.clock_seconds = 0.4
+        self.clock_runs = 0
 
     def clock(self) -> datetime:
         """The beginning of every test, and the loop's time since."""

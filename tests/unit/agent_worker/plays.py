@@ -39,6 +39,10 @@ async def custom_tool(outside: Outside) -> None:
     outside.ask(answering(_call(await outside.said("turn.requires_action")), 5))
 
 
+async def own_tool(outside: Outside) -> None:
+    outside.ask(turn("t1", "what time is it? [[script: own_tool]]"))
+
+
 async def overloaded(outside: Outside) -> None:
     for _ in range(2):
         outside.provider.refusals.append(ProviderFailure("overloaded_error", "529: busy"))
@@ -105,6 +109,7 @@ PLAYS: dict[str, Play] = {
         tools,
         confirm,
         custom_tool,
+        own_tool,
         overloaded,
         threads,
         queued,

@@ -12,6 +12,7 @@ from services.agent_worker.intake import Intake
 from services.agent_worker.leases import Leases
 from services.agent_worker.poison import Poison
 from services.agent_worker.settings import WorkerSettings
+from services.agent_worker.tools import Function, Toolbox
 from services.agent_worker.validate import Record
 from services.agent_worker.world import World
 from tests.unit.agent_worker.counted import (
@@ -29,6 +30,7 @@ SETTINGS = WorkerSettings(
 EVEN = Tempo("even", store=0.002, publisher=0.005, provider=0.02)
 # The other way round: what is asked of the provider is there before the database has said what was asked.
 SLOW_STORE = Tempo("slow_store", store=0.07, publisher=0.03, provider=0.001)
+TOOL_SECONDS = 3.0
 
 _process: contextvars.ContextVar[set[asyncio.Task[Any]] | None] = contextvars.ContextVar(
     "process", default=None
@@ -54,6 +56,20 @@ def _forget(tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
         task.exception()  # heard: a dead process complains to nobody
 
 
+def clock(outside: Outside) -> Function:
+    """A tool that tells the hour; `outside` counts its runs."""
+
+    async def tell() -> str:
+        outside.clock_runs += 1
+        await asyncio.sleep(outside.clock_seconds)
+        return "noon"
+
+    def begin(given: dict[str, Any]) -> asyncio.Future[Any]:
+        return asyncio.get_running_loop().create_task(tell())
+
+    return Function("clock", {"name": "clock"}, begin)
+
+
 class Worker:
     """One process. `owner` names it in leases; `halt` says where it stops."""
 
@@ -71,6 +87,7 @@ class Worker:
             clock=outside.clock,
             chance=lambda: 0.5,
             linger=SETTINGS.linger_seconds,
+            tools=Toolbox([clock(outside)], seconds=TOOL_SECONDS),
         )
         loop = asyncio.get_running_loop()
         self.leases = Leases(owner, SETTINGS.lease_seconds, loop.time)

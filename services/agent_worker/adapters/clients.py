@@ -1,0 +1,39 @@
+"""Which clients of the log does the agent-worker have, and how are they set?"""
+
+from __future__ import annotations
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from services.agent_worker.adapters.inputs import GROUP
+from shared.bus import topics
+from shared.settings import KafkaSettings
+
+
+def producer_of(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:
+    """The producer, not started: acks=all, idempotent."""
+    return AIOKafkaProducer(
+        **kafka.client(service),
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=topics.MAX_MESSAGE_BYTES,
+        compression_type="lz4",
+        linger_ms=0,
+    )
+
+
+def consumer_of(kafka: KafkaSettings, service: str) -> AIOKafkaConsumer:
+    """The consumer of the inputs topic, not started; offsets are committed by hand."""
+    return AIOKafkaConsumer(
+        topics.INPUTS.name,
+        **kafka.client(service),
+        group_id=GROUP,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        # The database may be away for longer than any poll interval; the group's heartbeat is what counts.
+        max_poll_interval_ms=24 * 60 * 60 * 1000,
+        # The least that brokers allow by default: so long the inputs of a killed worker's partitions wait.
+        session_timeout_ms=6_000,
+        heartbeat_interval_ms=1_000,
+        max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,
+        fetch_max_wait_ms=500,
+    )

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from services.agent_worker.ports import Feed, Provider, ProviderFailure, Publisher
 from services.agent_worker.prompt import NUDGE, denial, joined
 from shared import telemetry
+from shared.errors import Transient
 from shared.session.commands import (
     Answer,
     AnyCommand,
@@ -25,7 +26,7 @@ from shared.session.commands import (
 from shared.session.inputs import Bound, Failed, Filed, Input, ToolAnswered, ToolConfirmed
 from shared.session.state import SessionState
 
-# How often an interrupt or an answer is put to the provider; waits double from half a second.
+# How often one driver puts an interrupt or an answer to the provider; waits double from half a second.
 TRIES = 6
 # How long an interrupt waits for the turn's message to be taken up: an interrupt that overtakes it stops nothing.
 TAKE_UP_SECONDS = 2.0
@@ -178,14 +179,20 @@ async def _insist(
     call: Callable[[], Awaitable[None]], driven: Driven, *, until: Callable[[SessionState], bool]
 ) -> None:
     """Call until it works, or trying again is useless: an answered call, a session that is gone, a state such that
-    `until` holds. That is asked before every further try: what was meant for one turn must not hit the next."""
+    `until` holds. That is asked before every further try: what was meant for one turn must not hit the next.
+
+    Raises Transient when the last try failed: the session is dropped with the command in its row, and the next
+    driver goes on with it, as long as the provider is away.
+    """
     for attempt in range(TRIES):
         try:
             await call()
             return
         except ProviderFailure as failure:
-            if failure.final or failure.lost or attempt == TRIES - 1:
+            if failure.final or failure.lost:
                 return
+            if attempt == TRIES - 1:
+                raise Transient(failure.reason, failure.detail) from failure
             wait = min(failure.retry_after or 0.5 * 2**attempt, 30.0)
         if await driven.until(until, wait):
             return

@@ -48,8 +48,7 @@ class Shell:
         self._doing: dict[asyncio.Task[None], AnyCommand] = {}
         self._watch: Watch | None = None
         self._errands = Errands(world.tools, world.store, self)
-        self._news = asyncio.Event()
-        self._moved = asyncio.Event()
+        self._news, self._moved = asyncio.Event(), asyncio.Event()
         self._poked, self._stopping = True, False
         self._heard_at = self.now()
         self._broken: BaseException | None = None

@@ -102,9 +102,10 @@ class Shell:
             self._news.clear()
             if self._broken is not None:
                 raise self._broken
-            inputs, self._signals = self._signals, []
-            if self._poked:
-                inputs = [*await self._unread(), *inputs]
+            inputs = await self._unread() if self._poked else []
+            # Last, with no wait from here to the write: the write strikes a command that has ended off the row, so
+            # what came of it must be in the same one, or after a crash nobody would go on with the turn.
+            inputs, self._signals = [*inputs, *self._signals], []
             if inputs:
                 self._heard_at = self.now()
                 return inputs

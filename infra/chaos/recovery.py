@@ -68,8 +68,8 @@ async def _goes_on(follower: Follower, struck: float, began: float) -> float:
 
 
 async def _recorded(archive: Archive, struck: float, began: float) -> float:
-    while (took := time.monotonic() - began) < TIMEOUT_S:
+    while time.monotonic() - began < TIMEOUT_S:
         if await archive.goes_on(struck):
-            return took
+            break
         await asyncio.sleep(_POLL_S)
-    return took
+    return time.monotonic() - began

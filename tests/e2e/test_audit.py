@@ -10,8 +10,11 @@ from typing import Any
 
 import clickhouse_connect
 import pytest
+from anthropic import AsyncAnthropic
 
 from tests.e2e.talking import client
+from tests.e2e.waiting import eventually
+from tests.integration.simulator_client import message
 from tests.stack import PROJECT, LocalStack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -74,6 +77,41 @@ async def test_an_audit_finds_what_is_missing_and_fills_it(local_stack: LocalSta
     assert code == 1
     assert [(f["kind"], f["seq"]) for f in findings] == [("two_bodies_for_a_seq", 1)]
     archive.close()
+
+
+async def test_what_only_the_provider_has_is_recorded_by_the_worker(
+    local_stack: LocalStack,
+) -> None:
+    session, api = "told-behind-our-back", client(local_stack)
+    await api.open(session)
+    await api.submit(session, "hello", "t1")
+    await api.ended(session, "t1")
+    archive = clickhouse_connect.get_client(dsn=local_stack.clickhouse_url)
+    question = f"SELECT data FROM events WHERE session_id = '{session}' AND type = 'turn.started'"
+
+    async def started() -> str | None:
+        rows = archive.query(question).result_rows
+        return str(json.loads(rows[0][0])["provider_session_id"]) if rows else None
+
+    bound = await eventually(started, "the turn's beginning is archived")
+    archive.close()
+
+    await local_stack.stop("agent-worker-1")  # else it listens on for a while
+    async with AsyncAnthropic(base_url=local_stack.simulator, api_key="key") as sdk:
+        await sdk.beta.sessions.events.send(bound, events=[message("psst")])
+    await local_stack.start("agent-worker-1")
+
+    arguments = ("--session", session, "--grace", "0", "--again", "2")
+    code, (*findings, _) = await audited(local_stack, *arguments, "--fix")
+    assert code == 1
+    assert {f["kind"] for f in findings} == {"only_at_provider"}
+    assert all("made due" in f["fixed"] for f in findings)
+
+    async def recorded() -> bool:
+        _, (*now, _) = await audited(local_stack, *arguments)
+        return {finding["kind"] for finding in now} == {"message_of_no_turn"}
+
+    await eventually(recorded, "the worker recorded what it was not asked", timeout=120)
 
 
 async def test_an_audit_that_cannot_look_says_so(local_stack: LocalStack) -> None:

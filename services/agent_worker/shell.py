@@ -127,9 +127,9 @@ class Shell:
         return patience(self.state, self.now(), self._heard_at, linger=linger, silence=silence)
 
     def _waited_out(self) -> list[Input]:
-        if self._stopping:
-            return []
-        return waited_out(self.state, self.now(), self._heard_at, self.chance())
+        since, self._heard_at = self._heard_at, self.now()
+        found = waited_out(self.state, self._heard_at, since, self.chance())
+        return [] if self._stopping else found
 
     def _due_at(self) -> str | None:
         """When another driver should take the session up; at once when it is let go of in mid-turn."""

@@ -52,7 +52,7 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         tail=(),
         threads={},
         pending=(),
-        progress=replace(state.progress, nudged=False) if state.progress else None,
+        progress=replace(state.progress, nudged=False, stalls=0) if state.progress else None,
     )
 
 

@@ -87,6 +87,7 @@ class Worker:
             clock=outside.clock,
             chance=lambda: 0.5,
             linger=SETTINGS.linger_seconds,
+            silence=30.0,
             tools=Toolbox([clock(outside)], seconds=TOOL_SECONDS),
         )
         loop = asyncio.get_running_loop()

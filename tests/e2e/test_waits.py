@@ -1,0 +1,113 @@
+"""Waiting that comes to something: turns for company, people who never answer, agents that fall silent, sessions
+that die and whose conversation goes on elsewhere. On a stack whose waits are short."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from infra.simulator import reply_to, text_of
+from services.agent_worker.drivers.carry import HEADING
+from services.agent_worker.prompt import NUDGE
+from tests.e2e.api import Api
+from tests.e2e.provider import Provider
+from tests.stack import running_stack
+
+pytestmark = pytest.mark.e2e
+TENANT = "local"
+
+
+@dataclass(frozen=True)
+class Place:
+    api: Api
+    provider: Provider
+
+
+@pytest.fixture(scope="module")
+async def place() -> AsyncIterator[Place]:
+    waits = {
+        "TURNSTILE_COALESCE_SECONDS": "1",
+        "TURNSTILE_ANSWER_SECONDS": "2",
+        "TURNSTILE_SILENCE_SECONDS": "4",
+    }
+    async with running_stack(**waits) as stack:
+        api = Api(stack.gateway, stack.key)
+        yield Place(api, Provider(stack.simulator))
+        await api.http.aclose()
+
+
+async def types(api: Api, session: str) -> list[str]:
+    return [event["type"] for event in await api.events(session)]
+
+
+async def test_turns_within_a_moment_are_one_message_and_each_of_them_completes(
+    place: Place,
+) -> None:
+    api = place.api
+    await api.open("company")
+    parts = [f"part {n} of what I mean" for n in range(3)]
+    await asyncio.gather(
+        *(api.say("company", f"t{n}", p, on_busy="coalesce") for n, p in enumerate(parts))
+    )
+
+    ended = [await api.ended("company", f"t{n}") for n in range(3)]
+
+    log = await place.provider.only(TENANT, "company")
+    (message,) = log.user_messages
+    assert sorted(block["text"] for block in message["content"]) == parts
+    assert {turn["status"] for turn in ended} == {"completed"}
+    assert {turn["reply"] for turn in ended} == {reply_to(text_of(message["content"]))}
+    assert len([turn for turn in ended if turn["cost_usd"] > 0]) == 1
+
+
+async def test_what_nobody_answers_is_denied_and_the_agent_goes_on(place: Place) -> None:
+    api = place.api
+    await api.open("nobody")
+    await api.say("nobody", "t1", "May you? [[script: confirm]]")
+
+    ended = await api.ended("nobody", "t1")
+
+    assert ended["status"] == "completed"
+    said = await types(api, "nobody")
+    assert said.index("turn.requires_action") < said.index("turn.unanswered")
+    (log,) = [await place.provider.only(TENANT, "nobody")]
+    results = [one["result"] for one in log.inputs if one["type"] == "user.tool_confirmation"]
+    assert set(results) == {"deny"}
+
+
+async def test_a_silent_agent_is_interrupted_told_and_goes_on(place: Place) -> None:
+    api = place.api
+    await api.open("silent")
+    await api.say("silent", "t1", "Take your time. [[script: long hold=1 events=20]]")
+
+    ended = await api.ended("silent", "t1")
+
+    assert (ended["status"], ended["reply"]) == ("completed", reply_to(NUDGE))
+    log = await place.provider.only(TENANT, "silent")
+    assert [text_of(message["content"]) for message in log.user_messages][1:] == [NUDGE]
+    said = await types(api, "silent")
+    assert said.count("turn.stalled") == 1
+    assert said.index("turn.stalled") < said.index("turn.retrying")
+
+
+async def test_a_conversation_goes_on_in_another_session_with_its_past(place: Place) -> None:
+    api = place.api
+    await api.open("moves")
+    await api.say("moves", "t1", "My name is Ada.")
+    first = await api.ended("moves", "t1")
+    await api.say("moves", "t2", "Who am I? [[script: terminal times=1]]")
+
+    ended = await api.ended("moves", "t2")
+
+    assert ended["status"] == "completed"
+    _, second = await place.provider.of(TENANT, "moves")
+    (message,) = (await place.provider.log(second)).user_messages
+    past, own = message["content"]
+    assert own["text"] == "Who am I? [[script: terminal times=1]]"
+    assert past["text"].startswith(HEADING)
+    assert "My name is Ada." in past["text"]
+    assert first["reply"] in past["text"]
+    assert (await types(api, "moves")).count("session.rotated") == 1

@@ -25,7 +25,7 @@ def turn_of(state: SessionState, kind: str, thread_id: str | None, raw: bytes | 
     if progress is None or state.provider_session_id is None:
         return state.open_turn
     if kind == "user.message" and thread_id is None and not progress.prompted:
-        ours = not state.gathering and progress.expects(fingerprint_of(raw))
+        ours = state.begun and progress.expects(fingerprint_of(raw))
         return state.open_turn if ours else None
     return None if progress.stray else state.open_turn
 

@@ -25,10 +25,9 @@ def seen_events(draft: Draft, seen: Seen, policy: Policy) -> None:
 
 
 def _working(draft: Draft) -> bool:
-    """Whether a turn is with the provider: one that waits for company was not sent yet, and one that waits for a
-    new provider session has nothing to hear of the one before."""
-    state = draft.state
-    return state.turn is not None and state.provider_session_id is not None and not state.gathering
+    """Whether a turn is with the provider: one that waits for a new provider session has nothing to hear of the
+    one before."""
+    return draft.state.begun and draft.state.provider_session_id is not None
 
 
 def _on_idle(draft: Draft, event: Event, policy: Policy, seen: Seen) -> None:

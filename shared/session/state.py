@@ -128,6 +128,11 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return asks and bool(self.pending)
 
     @property
+    def begun(self) -> bool:
+        """Whether an attempt of the open turn was made: before that, nothing the provider says is about it."""
+        return self.turn is not None and self.turn.status != "accepted"
+
+    @property
     def gathering(self) -> bool:
         """Whether the open turn still waits for others to go out with it."""
         return self.progress is not None and self.progress.gathers_until is not None

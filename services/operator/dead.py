@@ -105,15 +105,8 @@ def redrive_letters(
     """
     where, options = addresses.log()
     with failing_clearly(f"redriving dead letters at {where.shown}", where.secrets):
-        found = asyncio.run(
-            oldest_open(
-                where.url,
-                options,
-                limit=limit,
-                scan=scan,
-                wanted=_wanted(reason, session, _places(places)),
-            )
-        )
+        wanted = _wanted(reason, session, _places(places))
+        found = asyncio.run(oldest_open(where.url, options, limit=limit, scan=scan, wanted=wanted))
         good = [letter for letter in found if hindrance(letter) is None]
         for letter in found:
             if (why := hindrance(letter)) is not None:
@@ -139,15 +132,8 @@ def drop_letters(
         raise typer.BadParameter("say which: --reason, --session or --id")
     where, options = addresses.log()
     with failing_clearly(f"dropping dead letters at {where.shown}", where.secrets):
-        found = asyncio.run(
-            oldest_open(
-                where.url,
-                options,
-                limit=limit,
-                scan=scan,
-                wanted=_wanted(reason, session, _places(places)),
-            )
-        )
+        wanted = _wanted(reason, session, _places(places))
+        found = asyncio.run(oldest_open(where.url, options, limit=limit, scan=scan, wanted=wanted))
         if not dry_run:
             asyncio.run(drop(where.url, options, found, utcnow()))
     _tell("would drop" if dry_run else "dropped", found)

@@ -31,6 +31,8 @@ def begin(draft: Draft, *, at: str) -> None:
 
 
 def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
+    """Begin the next attempt of the open turn on this provider session: those that ride along start with it, and
+    the message is sent; from the second attempt on it is looked for first."""
     turn = draft.state.turn
     assert turn is not None
     attempt = draft.progress.failures + 1
@@ -74,6 +76,8 @@ def retry(
     chance: float,
     wish: float | None = None,
 ) -> None:
+    """The attempt came to nothing: note when the next one is due, or give the turn up. `at` is the worker's time,
+    `wish` the provider's `Retry-After` in seconds, `chance` a draw from [0, 1)."""
     progress = draft.progress
     due = policy.next_retry(
         failures=progress.failures + 1,

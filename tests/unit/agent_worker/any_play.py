@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from functools import partial
 
 import msgspec
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo
 from tests.unit.agent_worker.outcome import Outcome, outcome
 from tests.unit.agent_worker.outside import Outside
+from tests.unit.agent_worker.runs import relay
 from tests.unit.agent_worker.worker import EVEN, SLOW_STORE, Worker, know_tasks
 
 SCRIPTS = ("plain", "tools", "threads", "refusal", "confirm", "custom_tool", "hold")
@@ -74,17 +76,8 @@ def played(conversation: Conversation, troubles: Troubles) -> Outcome:
         lost = ProviderFailure("timeout", "no answer, and no list")
         outside.provider.lost_answers.extend([lost] * troubles.unanswered)
         client = asyncio.create_task(_to_the_end(outside, conversation))
-        for n, halt in enumerate((*troubles.halts, None)):
-            worker = _worker(outside, n, halt, troubles)
-            worker.start()
-            over = asyncio.create_task(worker.over())
-            await asyncio.wait((client, over), return_when=asyncio.FIRST_COMPLETED)
-            if client.done():
-                over.cancel()
-                break
-            await over
-            await worker.kill()
-        await client
+        halts = enumerate((*troubles.halts, None))
+        await relay(client, [partial(_worker, outside, n, halt, troubles) for n, halt in halts])
         return _timeless(outcome(outside), conversation)
 
     return virtual_time.run(main())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo
@@ -43,9 +43,18 @@ def crashed(
 async def played(outside: Outside, play: str, halts: Sequence[Halt], tempo: Tempo) -> list[Worker]:
     """Play it to its end with a worker for each halt and one that stays; answers all of them."""
     client = asyncio.create_task(_to_the_end(outside, play))
+    makers = [
+        partial(Worker, outside, f"worker-{n}", halt=halt, tempo=tempo)
+        for n, halt in enumerate((*halts, None))
+    ]
+    return await relay(client, makers)
+
+
+async def relay(client: asyncio.Task[None], makers: Iterable[Callable[[], Worker]]) -> list[Worker]:
+    """One worker after the other, each killed where it halts, until the client is done; answers all of them."""
     workers: list[Worker] = []
-    for n, halt in enumerate((*halts, None)):
-        worker = Worker(outside, f"worker-{n}", halt=halt, tempo=tempo)
+    for make in makers:
+        worker = make()
         workers.append(worker)
         worker.start()
         over = asyncio.create_task(worker.over())

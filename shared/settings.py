@@ -21,9 +21,20 @@ class Block(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TURNSTILE_", extra="ignore", frozen=True)
 
 
-class KafkaSettings(Block):
-    """How to reach the log. SASL and TLS are for clusters beyond one machine."""
+# The least that brokers allow by default (group.min.session.timeout.ms): so long the partitions of a member that
+# died wait for another one.
+_SESSION_TIMEOUT_MS = 6_000
+_HEARTBEAT_MS = 1_000
 
+
+class KafkaSettings(Block):
+    """How to reach the log. SASL and TLS are for clusters beyond one machine.
+
+    `instance` names this process for its consumer groups across restarts (KIP-345, static membership): started
+    again under the same name it has its partitions back at once. No two processes of one kind may share a name.
+    """
+
+    instance: str = Field(default="", max_length=200, pattern=r"^[A-Za-z0-9._-]*$")
     kafka_bootstrap: str = "127.0.0.1:9092"
     kafka_security_protocol: str = "PLAINTEXT"
     kafka_sasl_mechanism: str = "PLAIN"
@@ -47,6 +58,17 @@ class KafkaSettings(Block):
                 "sasl_plain_password": password.get_secret_value() if password else None,
             }
         return options
+
+    def member(self, group: str) -> dict[str, Any]:
+        """Keyword arguments of an aiokafka consumer that is a member of a group and commits by itself."""
+        return {
+            "group_id": group,
+            "group_instance_id": self.instance or None,
+            "enable_auto_commit": False,
+            "auto_offset_reset": "earliest",
+            "session_timeout_ms": _SESSION_TIMEOUT_MS,
+            "heartbeat_interval_ms": _HEARTBEAT_MS,
+        }
 
 
 class DatabaseSettings(Block):

@@ -173,6 +173,7 @@ def _gateway(settings: StackSettings, keys: Keys) -> Part:
             **service_environment(settings, keys),
             "TURNSTILE_API_KEYS": keys.pairs,
             "TURNSTILE_GATEWAY_PORT": str(port),
+            "TURNSTILE_INSTANCE": "gateway",
         },
         ports=_ports("gateway", port),
         start_timeout=_IMPORT_S,
@@ -186,7 +187,11 @@ def _service(settings: StackSettings, keys: Keys, name: str, module: str, health
         name=name,
         command=_module(module),
         ready=partial(probes.ready, f"http://127.0.0.1:{health}/readyz"),
-        environment={**environment, "TURNSTILE_HEALTH_PORT": str(health)},
+        environment={
+            **environment,
+            "TURNSTILE_HEALTH_PORT": str(health),
+            "TURNSTILE_INSTANCE": name,
+        },
         stop_timeout=_DRAIN_S,
         start_timeout=_IMPORT_S,
     )

@@ -116,6 +116,8 @@ class Drive:
             except Fenced as fenced:
                 metrics.inc("turnstile_leases_lost_total")
                 log.warning("session_taken_over", detail=str(fenced))
+                # Perhaps by nobody: a lease that ran out while the database was away is extended when it is back.
+                self._stranded.add(shell.head.key)
             except Transient as error:
                 if error.reason == "database_away":
                     self._stranded.add(shell.head.key)
@@ -130,6 +132,7 @@ class Drive:
         """Stop shells whose lease is gone, let go of sessions that have a lease and no shell.
 
         Those that only the database's absence stopped are due at once: it is back, or nothing could be let go of.
+        Letting go of what somebody else has taken over does nothing.
         """
         self._leases.alive()
         at, mine = self._leases.kept

@@ -21,7 +21,7 @@ from shared import logs, metrics, telemetry
 from shared.errors import Corrupt, Transient
 from shared.telemetry import SpanKind
 
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 log = logs.get(__name__)
 
 

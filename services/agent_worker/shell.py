@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from msgspec.structs import replace
 
 from services.agent_worker import measure
+from services.agent_worker.doing import Doing
 from services.agent_worker.errands import Errands
 from services.agent_worker.leases import Leases
 from services.agent_worker.patience import patience, waited_out
-from services.agent_worker.perform import perform
 from services.agent_worker.ports import Feed, Head, Provider, Publisher
 from services.agent_worker.trace import Claim, TurnTrace
 from services.agent_worker.watch import Watch
@@ -25,7 +25,7 @@ from services.agent_worker.world import World
 from shared.errors import Fenced
 from shared.moment import rfc3339
 from shared.session import decide
-from shared.session.commands import AnyCommand, Interrupt, Open, Send
+from shared.session.commands import AnyCommand
 from shared.session.events import Event
 from shared.session.inputs import DeadlineElapsed, Filed, Input
 from shared.session.state import SessionState
@@ -45,7 +45,7 @@ class Shell:
         self._trace = TurnTrace(world.attempts, claim)
         self._inputs: dict[str, Filed] = {}
         self._signals: list[Input] = [DeadlineElapsed(at=self.now())]
-        self._doing: dict[asyncio.Task[None], AnyCommand] = {}
+        self._doing = Doing(self, self._signal, self._did, self._leased)
         self._watch: Watch | None = None
         self._errands = Errands(world.tools, world.store, self)
         self._news, self._moved = asyncio.Event(), asyncio.Event()
@@ -63,12 +63,12 @@ class Shell:
             await self._say(self.head.unsaid, self.state)
             self._keep_watch(fresh=False)
             for command in self.head.todo:
-                self._start(command, resumed=True)
+                self._doing.start(command, resumed=True)
             self._errands.look()
             while inputs := await self._next():
                 await self._advance(inputs)
             await self._cease()
-            head = replace(self.head, unsaid=(), todo=tuple(self._doing.values()))
+            head = replace(self.head, unsaid=(), todo=self._doing.commands)
             self.released = True
             await self._world.store.release(head, self._due_at())
         finally:
@@ -118,10 +118,9 @@ class Shell:
 
     def _patience(self) -> float | None:
         """Seconds to wait for news; None: for ever, because something is being asked."""
-        asking = any(isinstance(command, Send | Open) for command in self._doing.values())
         if self._stopping:
-            return None if asking or self._errands.busy else 0.0
-        if self._doing or self._errands.busy:
+            return None if self._doing.asking or self._errands.busy else 0.0
+        if self._doing.commands or self._errands.busy:
             return None
         linger, silence = self._world.linger, self._world.silence
         return patience(self.state, self.now(), self._heard_at, linger=linger, silence=silence)
@@ -134,7 +133,7 @@ class Shell:
     def _due_at(self) -> str | None:
         """When another driver should take the session up; at once when it is let go of in mid-turn."""
         due, works = self.state.due_at, self.state.turn and not self.state.awaits_people
-        return self.now() if self._doing or (works and due is None) else due
+        return self.now() if self._doing.commands or (works and due is None) else due
 
     async def _unread(self) -> list[Input]:
         self._poked = False
@@ -156,11 +155,11 @@ class Shell:
             state = decision.state
             events += decision.events
             # What is being done already is not begun anew: a moment that has come may be heard of twice.
-            known = (*self._doing.values(), *commands)
+            known = (*self._doing.commands, *commands)
             commands += (command for command in decision.commands if command not in known)
         fresh = self.state.provider_session_id is None
         if events or commands or any(isinstance(input, Filed) for input in inputs):
-            todo = (*self._doing.values(), *commands)
+            todo = (*self._doing.commands, *commands)
             head = replace(self.head, state=state, unsaid=tuple(events), todo=todo)
             before = self.state
             with self._trace.writing(before, state, len(events)):
@@ -171,7 +170,7 @@ class Shell:
             await self._say(events, before)
             self._trace.follow(events, state, self._world.clock())
         for command in commands:
-            self._start(command, resumed=False)
+            self._doing.start(command, resumed=False)
         self._errands.look()
         if self._watch is not None:
             self._watch.taken()
@@ -187,23 +186,8 @@ class Shell:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    def _start(self, command: AnyCommand, *, resumed: bool) -> None:
-        task = asyncio.create_task(self._do(command, resumed=resumed))
-        self._doing[task] = command
-        task.add_done_callback(self._done)
-
-    async def _do(self, command: AnyCommand, *, resumed: bool) -> None:
-        result = await perform(command, self, resumed=resumed)
-        if result is not None:
-            self._signal(result)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return  # stays in `_doing`, and so in the row: the next driver looks whether it happened
-        if (error := task.exception()) is not None:
-            self.fail(error)
-            return  # the same
-        del self._doing[task]
+    def _did(self) -> None:
+        """A command was done."""
         if self._watch is not None:
             self._watch.tell()
         self._news.set()
@@ -219,13 +203,11 @@ class Shell:
             self._watch = Watch(self, self._world.opening, self._signal, fresh=fresh)
 
     async def _cease(self) -> None:
-        """End the watch and the commands in flight; those stay in `_doing`."""
-        tasks = [*self._doing, *self._errands.cancel()]
+        """End the watch and the commands under way; those stay among `_doing.commands`."""
+        tasks = [*self._doing.cancel(), *self._errands.cancel()]
         if self._watch is not None:
             tasks.append(self._watch.cancel())
             self._watch = None
-        for task in tasks:
-            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     # ---- what commands see of it ------------------------------------------------------------------------------
@@ -240,11 +222,14 @@ class Shell:
         """The provider's driver, to be taken for one call at once. Raises Fenced when the lease has run out.
 
         The provider knows no epochs: a process that stood still for longer than its lease could send what the next
-        driver has sent already. This leaves only a call that was on its way when the process stopped.
+        driver has sent already. Asked once more when the bytes are about to leave (see `fencing`).
         """
-        if not self._leases.lasts(self.head.key, self.claimed_at):
+        if not self._leased():
             raise Fenced(f"{self.head.key}: the lease ran out, somebody else may ask the provider")
         return self._world.provider
+
+    def _leased(self) -> bool:
+        return self._leases.lasts(self.head.key, self.claimed_at)
 
     @property
     def publisher(self) -> Publisher:
@@ -277,17 +262,11 @@ class Shell:
 
     def sending(self, turn_id: str) -> bool:
         """Whether the turn is on its way to the provider."""
-        return any(
-            isinstance(command, Send | Open) and command.turn_id == turn_id
-            for command in self._doing.values()
-        )
+        return self._doing.sending(turn_id)
 
     def interrupting(self, *, but: str) -> bool:
         """Whether an interrupt of another turn than `but` is on its way."""
-        return any(
-            isinstance(command, Interrupt) and command.turn_id != but
-            for command in self._doing.values()
-        )
+        return self._doing.interrupting(but=but)
 
     async def until(self, holds: Callable[[SessionState], bool], seconds: float | None) -> bool:
         """Wait until the session is such that `holds`; answers False when `seconds` ran out first."""

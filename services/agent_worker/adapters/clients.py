@@ -26,14 +26,9 @@ def consumer_of(kafka: KafkaSettings, service: str) -> AIOKafkaConsumer:
     return AIOKafkaConsumer(
         topics.INPUTS.name,
         **kafka.client(service),
-        group_id=GROUP,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
+        **kafka.member(GROUP),
         # The database may be away for longer than any poll interval; the group's heartbeat is what counts.
         max_poll_interval_ms=24 * 60 * 60 * 1000,
-        # The least that brokers allow by default: so long the inputs of a killed worker's partitions wait.
-        session_timeout_ms=6_000,
-        heartbeat_interval_ms=1_000,
         max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,
         fetch_max_wait_ms=500,
     )

@@ -23,7 +23,7 @@ from shared.session.inputs import REQUESTS, Filed
 from shared.session.state import SessionState
 
 SOURCE = "/turnstile/agent-worker"
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 # Seconds without an acknowledgement after which the wait is mentioned.
 PATIENCE = 30.0
 log = logs.get(__name__)

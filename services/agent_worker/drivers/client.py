@@ -1,5 +1,5 @@
 """May the provider be called now, how often is it called, how does it go, how long does it take? The HTTP client
-asks the governor, and counts."""
+asks the governor and the lease, and counts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import time
 from typing import Any
 
 import httpx2
-from anthropic import DefaultAsyncHttpxClient
+from anthropic import AnthropicError, DefaultAsyncHttpxClient
 
+from services.agent_worker import fencing
 from services.agent_worker.drivers.failures import retry_after
 from services.agent_worker.drivers.lanes import lane_of
 from services.agent_worker.governor import whose
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.pacer import Held
 from shared import metrics
+from shared.errors import Fenced
 
 # By method and the words of the path, ids left out: the calls that the drivers make.
 OPERATIONS = {
@@ -36,12 +38,16 @@ OPERATIONS = {
 }
 
 
+class LeaseOver(Fenced, AnthropicError):
+    """The request was not made. An error of the SDK's own kind, since it takes others for a broken connection."""
+
+
 class CountingClient(DefaultAsyncHttpxClient):
     """The client that the SDK would make itself, measuring each request up to the end of its answer.
 
     Of a stream only the beginning is waited for. A request that was cancelled has no outcome and is not counted.
     With a governor each request waits for its turn; one that may not go is answered 429 here, which says truly that
-    it did not land, and is not counted.
+    it did not land, and is not counted. One that would change something without a lease raises LeaseOver instead.
     """
 
     def __init__(self, *, governor: Governor | None = None, **options: Any) -> None:
@@ -61,6 +67,8 @@ class CountingClient(DefaultAsyncHttpxClient):
         return response
 
     async def _send(self, request: httpx2.Request, options: dict[str, Any]) -> httpx2.Response:
+        if request.method != "GET" and not fencing.may_go():
+            raise LeaseOver(f"{request.method} {request.url.path}: the lease ran out")
         began = time.perf_counter()
         try:
             response = await super().send(request, **options)

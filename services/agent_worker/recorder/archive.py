@@ -15,7 +15,8 @@ from shared import logs, metrics
 from shared.archive_insert import TABLE
 
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSE_S = 10.0
+# One process asks, for one batch: an archive that comes back need not wait longer to be used.
+LONGEST_PAUSE_S = 1.0
 
 log = logs.get("recorder")
 

@@ -22,17 +22,12 @@ def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
     """A consumer that commits nothing by itself and begins at the log's beginning."""
     make: Any = AIOKafkaConsumer
     made = make(
-        group_id=group,
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
+        **settings.member(group),
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         fetch_max_bytes=FETCH_BYTES,
         fetch_max_wait_ms=250,
         # A rebalance waits for the batch that is being inserted.
         rebalance_timeout_ms=30_000,
-        # The least that brokers allow by default: so long the partitions of a killed recorder wait.
-        session_timeout_ms=6_000,
-        heartbeat_interval_ms=1_000,
         # The archive keeps what the log has; the checksum was the broker's to verify.
         check_crcs=False,
         metadata_max_age_ms=30_000,

@@ -43,7 +43,7 @@ class KafkaFeed:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = settings.client(CLIENT_ID)
+        self._options = {**settings.client(CLIENT_ID), **settings.member(GROUP)}
         self._consumer: Any = None
 
     async def batch(self, timeout: float) -> Sequence[Record]:
@@ -85,9 +85,6 @@ class KafkaFeed:
                 INPUTS.name,
                 EVENTS.name,
                 **self._options,
-                group_id=GROUP,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
                 partition_assignment_strategy=[RangePartitionAssignor],
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             )

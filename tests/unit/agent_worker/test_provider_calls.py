@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import httpx2
 import pytest
+from anthropic import AsyncAnthropic
 
 from services.agent_worker.drivers.client import CountingClient, operation_of
+from services.agent_worker.drivers.send import send_message
+from services.agent_worker.fencing import under_lease
 from shared import metrics
+from shared.errors import Fenced
+from shared.session import decide, initial
+from tests.builders import SESSION, TENANT, bound, turn
 
 pytestmark = pytest.mark.unit
 URL = "http://provider/v1/sessions/sesn_1/events"
@@ -65,3 +71,22 @@ async def test_a_call_without_an_answer_is_counted_and_still_fails(
         with pytest.raises(type(error)):
             await client.get(URL)
     assert counted("events.list", outcome) == before + 1
+
+
+async def test_a_lease_that_runs_out_while_the_list_is_read_holds_the_message_back() -> None:
+    """The last look is taken when the bytes are about to leave: the look-up before a send may take its time."""
+    made: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        made.append(request.method)
+        return httpx2.Response(200, json={"data": [], "next_page": None})
+
+    state = decide(decide(initial(TENANT, SESSION), turn("t1")).state, bound()).state
+    http = CountingClient(transport=httpx2.MockTransport(answer))
+    async with AsyncAnthropic(api_key="key", max_retries=0, http_client=http) as client:
+        with under_lease(lambda: not made), pytest.raises(Fenced, match="lease"):
+            await send_message(client, state, "hello", look=True)
+        assert made == ["GET"], "the message left without a lease"
+        with under_lease(lambda: True):
+            await send_message(client, state, "hello", look=True)
+    assert made == ["GET", "GET", "POST"]

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
+import msgspec
+from msgspec import Raw, Struct
 
-from services.operator.recorded import Recorded
 from shared.archive_insert import SETTINGS, TABLE
+from shared.session.events import Event
 
-PAGE = 500
+# A page ends at whichever comes first, so that neither many events nor huge ones fill the memory.
+PAGE, PAGE_BYTES = 1_000, 8 * 1024 * 1024
 TIMEOUT_S = 60
+QUERIES = Path(__file__).parents[2] / "infra" / "clickhouse" / "queries"
+# 1: reads only, and no setting may be changed by the statement itself.
+READ_ONLY = {"readonly": 1}
 
-EVENTS_PAGE = """
-SELECT seq, toString(at), type, turn_id, data
-FROM events
-WHERE tenant_id = {tenant:String} AND session_id = {session:String}
-  AND seq > {after:UInt64} AND seq <= {last:UInt64}
-ORDER BY seq
-LIMIT {page:UInt64}
-"""
-NO_END = 2**63
+
+class _Row(Struct, array_like=True, frozen=True):
+    """One row of `gateway_events_page.sql`, in its order."""
+
+    seq: int
+    event_id: str
+    type: str
+    turn_id: str | None
+    at: str
+    user_id: str
+    thread_id: str | None
+    model: str | None
+    trace_id: str
+    data: str
+
+
+_rows = msgspec.json.Decoder(_Row)
 
 
 class Archive:
@@ -41,14 +56,21 @@ class Archive:
             send_receive_timeout=TIMEOUT_S,
             autogenerate_session_id=False,
         )
+        self._events_page = (QUERIES / "gateway_events_page.sql").read_text()
 
-    def events(self, tenant: str, session: str, first: int, last: int | None) -> Iterator[Recorded]:
+    def events(
+        self, tenant: str, session: str, first: int = 1, last: int | None = None
+    ) -> Iterator[Event]:
         """Events `first` to `last` (None: the end) in order, read a page at a time."""
         after = first - 1
-        while True:
-            page = self._page(tenant, session, after, last)
-            yield from page
-            if len(page) < PAGE:
+        while last is None or after < last:
+            limit = PAGE if last is None else min(PAGE, last - after)
+            page = self._page(tenant, session, after, limit)
+            for row in page:
+                if last is not None and row.seq > last:
+                    return
+                yield _event(tenant, session, row)
+            if not page:
                 return
             after = page[-1].seq
 
@@ -64,13 +86,36 @@ class Archive:
             TABLE, insert_block=b"\n".join(rows), fmt="JSONEachRow", settings=settings
         )
 
-    def _page(self, tenant: str, session: str, after: int, last: int | None) -> list[Recorded]:
+    def chosen(self, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
+        """Rows of a statement that somebody else wrote: it may read, and nothing else."""
+        found = self._client.query(statement, parameters=parameters, settings=READ_ONLY)
+        return found.result_rows
+
+    def _page(self, tenant: str, session: str, after: int, limit: int) -> list[_Row]:
         parameters = {
-            "tenant": tenant,
-            "session": session,
+            "tenant_id": tenant,
+            "session_id": session,
             "after": after,
-            "last": NO_END if last is None else last,
-            "page": PAGE,
+            "limit": limit,
+            "max_bytes": PAGE_BYTES,
         }
-        rows = self._client.query(EVENTS_PAGE, parameters=parameters).result_rows
-        return [Recorded(*row) for row in rows]
+        settings = {"output_format_json_quote_64bit_integers": 0}
+        raw = self._client.raw_query(self._events_page, parameters, settings=settings)
+        return _rows.decode_lines(raw)
+
+
+def _event(tenant: str, session: str, row: _Row) -> Event:
+    return Event(
+        tenant_id=tenant,
+        session_id=session,
+        seq=row.seq,
+        event_id=row.event_id,
+        type=row.type,
+        turn_id=row.turn_id or None,
+        at=row.at.replace(" ", "T") + "Z",
+        user_id=row.user_id,
+        thread_id=row.thread_id or None,
+        model=row.model or None,
+        trace_id=row.trace_id,
+        data=Raw(row.data.encode()),
+    )

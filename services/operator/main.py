@@ -6,18 +6,20 @@ import typer
 
 from services.operator.audit import audit
 from services.operator.dead import dead
+from services.operator.diff import diff
 from services.operator.migrate import migrate
 from services.operator.orphans import orphans_command
 from services.operator.replay import replay
+from services.operator.state import state
 
-ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, what was said in a session, audits.
+ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, replays of sessions, audits.
 
 Addresses come from the environment: TURNSTILE_KAFKA_BOOTSTRAP (127.0.0.1:9092),
 TURNSTILE_DATABASE_URL (PostgreSQL on 127.0.0.1:5433) and TURNSTILE_CLICKHOUSE_URL
 (http://127.0.0.1:8123/turnstile). `make up` uses the same defaults. Audits also ask the provider:
 ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
 
-Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage; `audit` has its own.
+Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage; `audit` and `diff` have their own.
 """
 
 
@@ -33,6 +35,8 @@ def build() -> typer.Typer:
     )
     cli.command()(migrate)
     cli.command()(replay)
+    cli.command()(state)
+    cli.command()(diff)
     cli.command()(audit)
     cli.command("orphans")(orphans_command)
     cli.add_typer(dead(), name="dead")

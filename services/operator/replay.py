@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 import typer
@@ -11,39 +14,65 @@ from services.operator import addresses
 from services.operator.archive import Archive
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.line import as_json, line, pause
-from shared.settings import TenantSettings
+from services.operator.only_archive import speaking_to_the_archive_only
+from services.operator.owner import Tenant, owner
+from services.operator.replay_keys import HINT, Keys, Left, listening
+from services.operator.replay_story import Story
+from shared.session.events import Event
 
 
 def replay(
     session: Annotated[str, typer.Argument(help="The session's id (ses_…).")],
-    tenant: Annotated[
-        str, typer.Option(help="Whose session; may be left out where there is one tenant.")
-    ] = "",
+    tenant: Tenant = "",
     first: Annotated[int, typer.Option("--from", min=1, help="The first seq.")] = 1,
     last: Annotated[int | None, typer.Option("--to", min=1, help="The last seq.")] = None,
     speed: Annotated[
         float, typer.Option(min=0, help="1: as recorded, 10: ten times faster, 0: at once.")
     ] = 0,
+    every: Annotated[bool, typer.Option("--every", help="Every event, one a line.")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Long texts to their end.")] = False,
     json_lines: Annotated[bool, typer.Option("--json", help="JSON, one event a line.")] = False,
 ) -> None:
-    """Print a session's events from ClickHouse, in order. Never calls the provider."""
+    """Tell a session from ClickHouse: its turns, messages, tools and costs. Never calls the provider.
+
+    At a terminal, space or enter pauses and goes on, n steps to the next event, q leaves.
+    """
     where = addresses.archive()
-    with failing_clearly(f"replaying {session} from {where.shown}", where.secrets):
-        owner = tenant or _only_tenant()
-        before = ""
-        seen = 0
-        for event in Archive(where.url).events(owner, session, first, last):
-            time.sleep(pause(before, event.at, speed))
-            typer.echo(as_json(event) if json_lines else line(event))
-            before, seen = event.at, seen + 1
+    with (
+        failing_clearly(f"replaying {session} from {where.shown}", where.secrets),
+        speaking_to_the_archive_only(where.url),
+        listening() as keys,
+    ):
+        whose = owner(tenant)
+        events = Archive(where.url).events(whose, session, first, last)
+        told = as_json if json_lines else line if every else _story(whole)
+        if speed and not json_lines:
+            typer.echo(HINT, err=True)
+        try:
+            seen = _play(events, told, speed, keys)
+        except Left:
+            return
+        except (
+            BrokenPipeError
+        ):  # `| head` has seen enough; what is left in the buffer is for nobody
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
         if not seen:
             raise Impossible(
-                f"tenant {owner} has no such events there (the recorder may be behind)"
+                f"tenant {whose} has no such events there (the recorder may be behind)"
             )
 
 
-def _only_tenant() -> str:
-    known = TenantSettings().known_tenants or frozenset()
-    if len(known) != 1:
-        raise Impossible("say whose session it is: --tenant NAME")
-    return next(iter(known))
+def _play(events: Iterable[Event], told: Callable[[Event], str], speed: float, keys: Keys) -> int:
+    """Print each event after its pause; how many there were."""
+    before, seen = "", 0
+    for event in events:
+        keys.wait(pause(before, event.at, speed))
+        if text := told(event):
+            typer.echo(text)
+        before, seen = max(before, event.at), seen + 1
+    return seen
+
+
+def _story(whole: bool) -> Callable[[Event], str]:
+    return Story(min(140, shutil.get_terminal_size((100, 24)).columns), whole).tell

@@ -6,17 +6,22 @@ import time
 from typing import Any
 
 import clickhouse_connect
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
+from services.operator.archive import Archive
 from services.operator.dead_letter import DeadLetter
 from services.operator.dead_letters import newest, one
 from services.operator.failures import Impossible
 from services.operator.main import build
 from shared.bus.envelope import Envelope, dead_letter
 from shared.bus.topics import DEAD
+from shared.session import Event, fold
 from tests.clickhouse_server import fresh_database, shared_clickhouse
+from tests.unit.operator.recordings import conversation
 
 pytestmark = pytest.mark.integration
 
@@ -96,12 +101,55 @@ def test_migrate_and_replay(archive_url: str, monkeypatch: pytest.MonkeyPatch) -
     assert "up to date" in run("migrate", "--only", "clickhouse").output
 
     insert_events(archive_url, count=1203)
-    whole = run("replay", "ses_1")
+    whole = run("replay", "ses_1", "--every")
     assert whole.exit_code == 0, whole.output
     assert [int(line.split()[0]) for line in whole.output.splitlines()] == list(range(1, 1204))
     some = run("replay", "ses_1", "--from", "2", "--to", "3", "--json")
     assert [json.loads(line)["data"]["n"] for line in some.output.splitlines()] == [2, 3]
     assert run("replay", "ses_unknown").exit_code == 1
+
+
+def test_replay_state_and_diff_of_recorded_sessions(
+    archive_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the commands say is what the core makes of the events that were archived."""
+    monkeypatch.setenv("TURNSTILE_CLICKHOUSE_URL", archive_url)
+    monkeypatch.setenv("TURNSTILE_TENANTS", "acme")
+    assert run("migrate", "--only", "clickhouse").exit_code == 0
+    events = conversation()
+    archive_events(archive_url, "ses_a", events)
+    archive_events(archive_url, "ses_b", conversation(reply="badly"))
+
+    story = run("replay", "ses_a")
+    assert story.exit_code == 0, story.output
+    assert "turn t2 · u1" in story.output
+    assert "two files" in story.output
+    for seq in range(1, len(events) + 1):
+        then = json.loads(run("state", "ses_a", "--at-seq", str(seq), "--json").output)
+        known = fold(events[:seq])
+        assert (then["last_seq"], then["open_turn"]) == (seq, known.open_turn)
+        assert then["cost_usd"] == known.cost_usd
+    assert "last_seq             26" in run("state", "ses_a").output
+    for beyond in (["state", "ses_a", "--at-seq", "27"], ["state", "ses_unknown"]):
+        assert run(*beyond).exit_code == 1
+    assert "there is no seq 27" in run("state", "ses_a", "--at-seq", "27").output
+
+    same = run("diff", "ses_a", "ses_a")
+    assert (same.exit_code, same.output) == (0, "no difference\n")
+    other = run("diff", "ses_a", "ses_b")
+    assert (other.exit_code, "well → badly" in other.output) == (1, True)
+    points = run("diff", "ses_a", "--from-seq", "3", "--to-seq", "26", "--json")
+    assert points.exit_code == 1
+    assert json.loads(points.output)["b"] == {"session_id": "ses_a", "at_seq": 26}
+    assert run("diff", "ses_a", "ses_unknown").exit_code == 2
+    assert run("diff", "ses_a").exit_code == 2
+    assert run("diff", "ses_a", "ses_b", "--from-seq", "1", "--to-seq", "2").exit_code == 2
+
+
+def archive_events(url: str, session: str, events: list[Event]) -> None:
+    """Put them there as the recorder does, under that session's id."""
+    renamed = [msgspec.json.encode(replace(event, session_id=session)) for event in events]
+    Archive(url).insert(renamed)
 
 
 def insert_events(url: str, *, count: int) -> None:

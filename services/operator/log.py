@@ -13,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
 from services.operator.failures import Impossible
+from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
 
 Key = tuple[str, str]
@@ -37,7 +38,7 @@ async def events(
     """Session, seq and value of each wanted event, as the log has it, once. Reads the topic from its beginning to
     where it ended at the start. Raises Impossible, KafkaError, TimeoutError after ten minutes."""
     left = {key: set(seqs) for key, seqs in wanted.items()}
-    names = {session.encode() for _, session in wanted}
+    names, joiner = {session.encode() for _, session in wanted}, Joiner()
     consumer = _open(
         EVENTS.name,
         bootstrap_servers=bootstrap,
@@ -52,8 +53,9 @@ async def events(
             await consumer.start()
         async with asyncio.timeout(SCAN_TIMEOUT_S):
             async for record in _whole(consumer):
-                value = record.value or b""
-                if record.key not in names or (event := _read(value)) is None:
+                whole = joiner.join(record) if record.key in names else None
+                value = (whole.value or b"") if whole else b""
+                if (event := _read(value)) is None:
                     continue
                 key = (event.tenant_id, event.session_id)
                 if event.seq in left.get(key, ()):

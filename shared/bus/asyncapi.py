@@ -6,6 +6,7 @@ from typing import Any
 
 from shared.bus.envelope import JSON, SPEC_VERSION
 from shared.bus.models import PROVIDER_EVENT, event_schemas, input_schemas
+from shared.bus.parts import PART, PART_BYTES, PART_SEQ, SLICE
 from shared.bus.topics import DEAD, EVENTS, INPUTS, PREVIEWS, TOPICS, Topic
 
 Json = dict[str, Any]
@@ -26,7 +27,13 @@ DEAD_HEADERS = {
 
 def asyncapi() -> Json:
     """The whole document, in AsyncAPI's own order; `receive` is what Turnstile reads, `send` what it writes."""
-    messages = {**_inputs(), **_events(), "preview": _preview(), "dead.letter": _dead_letter()}
+    messages = {
+        **_inputs(),
+        **_events(),
+        "event.part": _part(),
+        "preview": _preview(),
+        "dead.letter": _dead_letter(),
+    }
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Turnstile", "version": VERSION, "description": ABOUT},
@@ -45,7 +52,7 @@ def asyncapi() -> Json:
 def _carried(topic: Topic) -> list[str]:
     carried = {
         INPUTS.name: list(input_schemas()),
-        EVENTS.name: list(event_schemas()),
+        EVENTS.name: [*event_schemas(), "event.part"],
         PREVIEWS.name: ["preview"],
         DEAD.name: ["dead.letter"],
     }
@@ -127,6 +134,18 @@ def _preview() -> Json:
     return {**_base("preview", about), "headers": attributes, "payload": payload}
 
 
+def _part() -> Json:
+    about = (
+        f"A slice of the JSON of an event that has more than {PART_BYTES} bytes. Join the values of all parts of "
+        "one key, ce_source and part_seq in the order of their numbers; the same part may come twice."
+    )
+    attributes: Json = {"$ref": "#/components/schemas/cloudEvent"}
+    marks: Json = {"$ref": "#/components/schemas/eventPart"}
+    payload = {"type": "string", "contentMediaType": SLICE}
+    base = {**_base("event.part", about), "contentType": SLICE}
+    return {**base, "headers": {"allOf": [attributes, marks]}, "payload": payload}
+
+
 def _dead_letter() -> Json:
     about = "A record as it came (its value may be anything), with the reason in its headers."
     marks = {"$ref": "#/components/schemas/deadLetter"}
@@ -152,12 +171,20 @@ def _headers() -> Json:
         "ce_type": {"type": "string", "description": "The bare type, such as turn.requested."},
         "ce_time": {"type": "string", "description": "RFC 3339."},
         "ce_subject": {"type": "string", "description": "The session id; equal to the key."},
-        "content-type": {"const": JSON},
+        "content-type": {"enum": [JSON, SLICE], "description": "The second of parts alone."},
         "traceparent": {"type": "string", "description": "W3C Trace Context."},
     }
     marks = {name: {"type": "string", "description": text} for name, text in DEAD_HEADERS.items()}
     needed = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject"]
     return {
         "cloudEvent": {"type": "object", "properties": attributes, "required": needed},
+        "eventPart": {"type": "object", "properties": _part_marks(), "required": [PART, PART_SEQ]},
         "deadLetter": {"type": "object", "properties": marks, "required": list(marks)},
+    }
+
+
+def _part_marks() -> Json:
+    return {
+        PART: {"type": "string", "description": "Which part of how many: 2/3."},
+        PART_SEQ: {"type": "string", "description": "The event's seq, as a decimal number."},
     }

@@ -88,7 +88,7 @@ async def test_what_is_no_json_isassert_refused(api: Api, session: str, raw: byt
 async def test_too_much_is_refused_and_almost_too_much_is_not(api: Api, session: str) -> None:
     room = 1024 * 1024 - len('{"content":"","turn_id":"large"}')
     body = json.dumps({"content": "x" * room, "turn_id": "large"}, separators=(",", ":"))
-    assert_refused(await api.http.post(TURNS, content=f"{body} "), 413, "too_large")
+    assert_refused(await api.http.post(TURNS, content=f"{body} "), 413, "too_large", "content")
 
     async def drip() -> AsyncIterator[bytes]:  # no content-length: found out while reading
         for _ in range(40):

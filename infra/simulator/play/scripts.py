@@ -55,7 +55,7 @@ def tools(brief: Brief) -> Plan:
     """Several model requests with built-in tool calls and their results, then the answer.
 
     Options: rounds (3), calls per round (1 to 3 by the dice), swap=1 (a result reaches the stream
-    after the event that follows it in the list).
+    after the event that follows it in the list), bytes (0, at most 100000000) more in each result.
     """
     rounds = brief.number("rounds", 3)
     requests = [
@@ -220,7 +220,7 @@ SCRIPTS: dict[str, Script] = {
     )
 }  # fmt: skip
 OPTIONS: dict[str, frozenset[str]] = {
-    "tools": frozenset({"rounds", "calls", "swap"}),
+    "tools": frozenset({"rounds", "calls", "swap", "bytes"}),
     "confirm": frozenset({"calls"}),
     "custom_tool": frozenset({"calls", "rounds"}),
     "threads": frozenset({"children", "ask"}),
@@ -247,9 +247,9 @@ def _custom_steps(brief: Brief, index: int) -> tuple[Step, ...]:
 def _call(brief: Brief, number: int) -> UseTool:
     name = brief.dice.choice(TOOLS)
     size = brief.dice.randrange(1, 40)
-    return UseTool(
-        name, {"query": f"part {number}"}, f"{name} result {number}\n" + "line of output\n" * size
-    )
+    more = "a long result: \u00e9\n" * (brief.number("bytes", 0, most=100_000_000) // 18)
+    output = f"{name} result {number}\n" + "line of output\n" * size + more
+    return UseTool(name, {"query": f"part {number}"}, output)
 
 
 def _brief(brief: Brief, index: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -15,6 +15,7 @@ from services.agent_worker.ports import Key
 from shared import logs, metrics
 from shared.bus import topics
 from shared.bus.envelope import Envelope, Headers, dead_letter
+from shared.bus.parts import split
 from shared.clock import Clock
 from shared.dead_span import dead_span
 from shared.moment import rfc3339
@@ -26,6 +27,8 @@ SOURCE = "/turnstile/agent-worker"
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 # Seconds without an acknowledgement after which the wait is mentioned.
 PATIENCE = 30.0
+# The place of an event among those to be said, and one of the records that carry it.
+Sent = tuple[int, asyncio.Future[object]]
 log = logs.get(__name__)
 
 
@@ -44,7 +47,8 @@ class KafkaPublisher:
 
     async def say(self, events: Sequence[Event], parent_of: Callable[[Event], str]) -> None:
         """See Publisher.say. While the log is away it tries for ever: the row holds what was not said. Raises
-        KafkaError when the producer is beyond repair (see `broken`) or an event larger than the log takes."""
+        KafkaError when the producer is beyond repair (see `broken`), or when the topic takes less in one message
+        than `shared.bus.topics` says."""
         wait, began = FIRST_WAIT, time.perf_counter()
         left = list(events)
         while left:
@@ -80,33 +84,31 @@ class KafkaPublisher:
         An idempotent producer tries a batch until it is acknowledged; giving up on one that is under way and
         sending it again would put it into the log twice, so this waits for as long as it takes.
         """
-        sent: list[asyncio.Future[object]] = []
+        sent: list[Sent] = []
+        place = 0
         try:
-            for event in events:
-                # Known one by one: a failure must not forget those under way.
-                sent.append(await self._send(event, parent_of(event)))  # noqa: PERF401
+            for place, event in enumerate(events):
+                for value, headers in _records(event, parent_of(event)):
+                    # Known one by one: a failure must not forget those under way.
+                    future = await self._producer.send(
+                        topics.EVENTS.name,
+                        key=event.session_id.encode(),
+                        value=value,
+                        headers=headers,
+                    )
+                    sent.append((place, future))
         except KafkaError as error:
-            return await self._acknowledged(sent) or (len(sent), error)
-        return await self._acknowledged(sent) or (len(sent), None)
+            return await self._acknowledged(sent) or (place, error)
+        return await self._acknowledged(sent) or (len(events), None)
 
-    async def _send(self, event: Event, traceparent: str) -> asyncio.Future[object]:
-        return await self._producer.send(  # type: ignore[no-any-return]
-            topics.EVENTS.name,
-            key=event.session_id.encode(),
-            value=msgspec.json.encode(event),
-            headers=_envelope(event, traceparent).headers(),
-        )
-
-    async def _acknowledged(
-        self, sent: Sequence[asyncio.Future[object]]
-    ) -> tuple[int, KafkaError] | None:
-        """Wait for all of them: the place of the first that failed and why, or None."""
-        waiting = set(sent)
+    async def _acknowledged(self, sent: Sequence[Sent]) -> tuple[int, KafkaError] | None:
+        """Wait for all of them: the event of the first that failed and why, or None."""
+        waiting = {future for _, future in sent}
         while waiting:
             _, waiting = await asyncio.wait(waiting, timeout=PATIENCE)
             if waiting:
-                log.warning("events_not_acknowledged_yet", events=len(waiting))
-        for place, future in enumerate(sent):
+                log.warning("events_not_acknowledged_yet", records=len(waiting))
+        for place, future in sent:
             if isinstance(error := future.exception(), KafkaError):
                 return place, error
             future.result()
@@ -151,11 +153,29 @@ async def bury(
     headers: Headers,
     reason: str,
 ) -> None:
-    """Put a record into the dead letters; returns once the log has it. Raises KafkaError or TimeoutError."""
+    """Put a record into the dead letters; returns once the log has it. Raises KafkaError or TimeoutError.
+
+    One that its marks make larger than a message may be goes without its value: `dead_source` has it.
+    """
     with dead_span(headers, reason):
-        sent = producer.send_and_wait(topics.DEAD.name, key=key, value=value, headers=headers)
-        await asyncio.wait_for(sent, 30.0)
+        try:
+            await _put(producer, key, value, headers)
+        except MessageSizeTooLargeError:
+            size = str(len(value or b"")).encode()
+            await _put(producer, key, None, [*headers, ("dead_value_bytes", size)])
     metrics.inc("turnstile_dead_letters_total", topic=topics.INPUTS.name, reason=reason)
+
+
+async def _put(
+    producer: AIOKafkaProducer, key: bytes | None, value: bytes | None, headers: Headers
+) -> None:
+    sent = producer.send_and_wait(topics.DEAD.name, key=key, value=value, headers=headers)
+    await asyncio.wait_for(sent, 30.0)
+
+
+def _records(event: Event, traceparent: str) -> Iterator[tuple[bytes, Headers]]:
+    """Value and headers of each record that carries the event."""
+    return split(msgspec.json.encode(event), _envelope(event, traceparent).headers(), event.seq)
 
 
 def _envelope(event: Event, traceparent: str) -> Envelope:

@@ -18,18 +18,24 @@ MAX_RECORD = 64 * 1024 * 1024
 
 async def records(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The data of each record. Raises ProviderFailure on an error record, ValueError on one that has no end."""
-    rest = b""
+    rest = bytearray()
     async for chunk in chunks:
-        rest = rest + chunk if rest else chunk
-        if b"\r" in rest:
+        # Only what is new is looked through: a record of many megabytes comes in thousands of chunks. Of what was
+        # there only what may be half a line end.
+        seen = max(0, len(rest) - 3)
+        rest += chunk
+        if b"\r" in rest[seen:]:
             rest = rest.replace(b"\r\n", b"\n")
-        *whole, rest = rest.split(b"\n\n")
+            seen = 0
+        if (end := rest.rfind(b"\n\n", seen)) >= 0:
+            whole = bytes(rest[:end]).split(b"\n\n")
+            del rest[: end + 2]
+            for record in whole:
+                data = _data(record)
+                if data:
+                    yield data
         if len(rest) > MAX_RECORD:
             raise ValueError("a record of the event stream has no end")
-        for record in whole:
-            data = _data(record)
-            if data:
-                yield data
 
 
 def _data(record: bytes) -> bytes:

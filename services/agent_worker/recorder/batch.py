@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from services.agent_worker.recorder.ports import Record
 from services.agent_worker.recorder.rows import read_row
+from shared.bus.parts import Joiner
 from shared.errors import Corrupt
 from shared.session.events import TURN_ENDS
 
@@ -45,10 +46,20 @@ class Batch:
     def __bool__(self) -> bool:
         return bool(self.reach)
 
-    def add(self, record: Record) -> bool:
-        """Take a record; False when it is a bad one, which is then among the letters."""
+    def pass_over(self, record: Record) -> None:
+        """Take note of a record without a row of its own: a part of an event that is not whole yet."""
         self.count += 1
         self.reach[record.topic, record.partition] = record.offset + 1
+
+    def hold(self, joiner: Joiner) -> None:
+        """Reach no further than the first part of what is not whole: a part that was passed is not read again."""
+        for place, reach in self.reach.items():
+            first = joiner.first(place)
+            self.reach[place] = reach if first is None else min(reach, first)
+
+    def add(self, record: Record) -> bool:
+        """Take a record; False when it is a bad one, which is then among the letters."""
+        self.pass_over(record)
         if self.oldest is None or record.timestamp < self.oldest:
             self.oldest = record.timestamp
         self.size += len(record.value or b"") + OVERHEAD

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -16,12 +16,12 @@ from aiokafka.errors import KafkaError
 
 from services.agent_worker.brake import Brake
 from services.agent_worker.recorder import spans
-from services.agent_worker.recorder.archive import Archive
 from services.agent_worker.recorder.batch import Batch, Letter
 from services.agent_worker.recorder.kafka import GROUP, TOPIC
 from services.agent_worker.recorder.ports import Log, Record
 from services.agent_worker.recorder.settings import RecorderSettings
 from shared import logs, metrics
+from shared.bus.parts import Joiner
 from shared.clock import Clock
 
 # How long an insert may take before reading is paused and polling goes on without reading.
@@ -42,6 +42,12 @@ class Sender(Protocol):
     async def send(self, letters: list[Letter]) -> None: ...
 
 
+class Arrivals(Protocol):
+    """Where rows go; see Archive."""
+
+    async def bring_in(self, rows: Sequence[Record]) -> list[Letter]: ...
+
+
 class Recorder(ConsumerRebalanceListener):
     """Reads the events topic into the archive until `stop`.
 
@@ -52,7 +58,7 @@ class Recorder(ConsumerRebalanceListener):
     def __init__(
         self,
         log: Log,
-        archive: Archive,
+        archive: Arrivals,
         dead: Sender,
         brake: Brake,
         settings: RecorderSettings,
@@ -69,6 +75,7 @@ class Recorder(ConsumerRebalanceListener):
         self._hand = Batch()
         self._hand_since = 0.0
         self._rest: deque[Record] = deque()
+        self._joiner = Joiner()
         self._flight: asyncio.Task[None] | None = None
         # Raised by every rebalance: what was read before it is read again by whoever has the partition now.
         self._generation = 0
@@ -121,7 +128,11 @@ class Recorder(ConsumerRebalanceListener):
         good, hand, rest = 0, self._hand, self._rest
         most, heaviest = self._settings.recorder_batch_rows, self._settings.recorder_batch_bytes
         while rest and hand.count < most and hand.size < heaviest:
-            if hand.add(rest.popleft()):
+            record = self._joiner.join(found := rest.popleft())
+            if record is None:
+                hand.pass_over(found)
+                continue
+            if hand.add(record):
                 good += 1
                 continue
             self._brake.good(good)
@@ -153,6 +164,8 @@ class Recorder(ConsumerRebalanceListener):
         await self._landed()
         batch, self._hand = self._hand, Batch()
         self._measure_hand()
+        # Now, not when it is in: by then the rest of an event may be in the batch behind it.
+        batch.hold(self._joiner)
         if batch:
             flight = self._fly(batch, self._generation)
             self._flight = asyncio.create_task(flight, name="recorder-insert")
@@ -240,6 +253,7 @@ class Recorder(ConsumerRebalanceListener):
         self._committed.clear()
         self._hand = Batch()
         self._rest.clear()
+        self._joiner.keep(())
         self._measure_hand()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:

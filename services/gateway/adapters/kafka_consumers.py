@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -13,6 +13,7 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from services.gateway.adapters.kafka_clients import CLIENT_ID, Consumer
 from services.gateway.ports import Record
 from shared import logs
+from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, INPUTS, MAX_MESSAGE_BYTES, PREVIEWS
 from shared.errors import Transient
 from shared.settings import KafkaSettings
@@ -35,6 +36,12 @@ def record(found: Any) -> Record:
     )
 
 
+def joined(joiner: Joiner, found: Mapping[Any, Sequence[Any]]) -> list[Record]:
+    """A poll's records, those in parts at the place of their last one."""
+    read = (joiner.join(record(one)) for records in found.values() for one in records)
+    return [one for one in read if one is not None]
+
+
 class KafkaFeed:
     """Inputs and events for the projector.
 
@@ -45,6 +52,7 @@ class KafkaFeed:
     def __init__(self, settings: KafkaSettings) -> None:
         self._options = {**settings.client(CLIENT_ID), **settings.member(GROUP)}
         self._consumer: Any = None
+        self._joiner = Joiner()
 
     async def batch(self, timeout: float) -> Sequence[Record]:
         consumer = await self._started()
@@ -54,20 +62,36 @@ class KafkaFeed:
             )
         except KafkaError as error:
             raise Transient("kafka_unavailable", f"{type(error).__name__}") from error
-        return [record(one) for records in found.values() for one in records]
+        self._joiner.keep({(place.topic, place.partition) for place in consumer.assignment()})
+        return joined(self._joiner, found)
 
     async def commit(self) -> None:
         if self._consumer is None:
             return
         try:
             async with asyncio.timeout(10):
-                await self._consumer.commit()
+                await self._consumer.commit(await self._reach())
         except CommitFailedError:
             _log.info("a rebalance came before the commit; the new owner applies the batch again")
         except (KafkaError, TimeoutError) as error:
             raise Transient("kafka_unavailable", f"commit: {type(error).__name__}") from error
 
+    async def _reach(self) -> dict[Any, int] | None:
+        """How far each partition was read, without the parts of events that are not whole; None: all of it."""
+        held = {
+            place: first
+            for place in self._consumer.assignment()
+            if (first := self._joiner.first((place.topic, place.partition))) is not None
+        }
+        if not held:
+            return None
+        ends = {
+            place: await self._consumer.position(place) for place in self._consumer.assignment()
+        }
+        return ends | held
+
     async def rewind(self) -> None:
+        self._joiner.keep(())
         if self._consumer is not None:
             with contextlib.suppress(KafkaError):
                 await self._consumer.seek_to_committed()
@@ -75,6 +99,7 @@ class KafkaFeed:
     async def stop(self) -> None:
         """Leave the group without committing anything."""
         consumer, self._consumer = self._consumer, None
+        self._joiner.keep(())
         if consumer is not None:
             with contextlib.suppress(KafkaError):
                 await consumer.stop()
@@ -113,10 +138,11 @@ class KafkaTail:
         await _start(consumer)
         try:
             await consumer.seek_to_end()
+            joiner = Joiner()
             yield []  # from here on nothing is missed
             while True:
                 found = await consumer.getmany(timeout_ms=1000)
-                yield [record(one) for records in found.values() for one in records]
+                yield joined(joiner, found)
         except KafkaError as error:
             raise Transient("kafka_unavailable", f"tail: {type(error).__name__}") from error
         finally:

@@ -16,6 +16,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from services.gateway.adapters.kafka_clients import CLIENT_ID, Consumer
 from services.gateway.live import read_heading
 from services.gateway.ports import Entry, SessionKey
+from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
 from shared.errors import Transient
 from shared.settings import KafkaSettings
@@ -91,13 +92,14 @@ async def _place(consumer: Any, key: bytes, since: datetime) -> tuple[TopicParti
 async def _entries(
     consumer: Any, partition: TopicPartition, end: int, key: SessionKey, after: int
 ) -> AsyncIterator[Entry]:
-    record_key = key[1].encode()
+    record_key, joiner = key[1].encode(), Joiner()
     while await consumer.position(partition) < end:
         batches = await consumer.getmany(partition, timeout_ms=int(POLL_SECONDS * 1000))
         if not batches:
             raise TimeoutError
-        for found in batches[partition]:
-            if found.key != record_key or not found.value:
+        for record in batches[partition]:
+            found = joiner.join(record) if record.key == record_key else None
+            if found is None or not found.value:
                 continue
             try:
                 heading = read_heading(found.value)

@@ -19,24 +19,25 @@ class ClientGone(Exception):
     """The client hung up before its body was complete; there is nobody to answer."""
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises Rejected (`too_large`) as soon as it is known to be too long."""
+async def read_body(scope: Scope, receive: Receive, largest: str = "body") -> bytes:
+    """The whole body. Raises Rejected (`too_large`) as soon as it is known to be too long; what to make smaller is
+    the field `largest`."""
     announced = headers_of(scope).get(b"content-length", b"")
     if announced.isdigit() and int(announced) > MAX_BODY:
-        raise _too_large()
+        raise _too_large(largest)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
     if not message.get("more_body"):
         body: bytes = message.get("body", b"")
-        return _checked(body)
+        return _checked(body, largest)
     chunks = bytearray(message.get("body", b""))
     while message.get("more_body"):
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         chunks += message.get("body", b"")
-        _checked(chunks)
+        _checked(chunks, largest)
     return bytes(chunks)
 
 
@@ -52,13 +53,12 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
         raise Rejected("invalid_request", "is nested too deeply", field="body") from error
 
 
-def _checked(body: bytes | bytearray) -> bytes:
+def _checked(body: bytes | bytearray, largest: str) -> bytes:
     if len(body) > MAX_BODY:
-        raise _too_large()
+        raise _too_large(largest)
     return body  # type: ignore[return-value]
 
 
-def _too_large() -> Rejected:
-    return Rejected(
-        "too_large", f"the body may have {MAX_BODY} bytes: send less, or refer to a file"
-    )
+def _too_large(field: str) -> Rejected:
+    words = f"the body may have {MAX_BODY} bytes: send less, or refer to a file"
+    return Rejected("too_large", words, field=field)

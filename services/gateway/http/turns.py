@@ -41,7 +41,7 @@ class PostTurn:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = caller_of(scope)
         session_id = require_id(scope["path_params"]["session_id"], "session_id")
-        body = await read_body(scope, receive)
+        body = await read_body(scope, receive, largest="content")
         turn = await self._post((caller.tenant_id, session_id), body, idempotency_key(scope))
         content = b'{"turn_id":"%b","session_id":"%b","status":"accepted"}' % (
             turn.turn_id.encode(),

@@ -186,6 +186,7 @@ async def test_a_body_of_more_than_a_mebibyte_is_refused_unread() -> None:
         whole = await client.post(TURNS, content=b"x" * (1024 * 1024 + 1))
         assert whole.status_code == 413
         assert whole.json()["type"] == "urn:turnstile:problem:too_large"
+        assert [error["field"] for error in whole.json()["errors"]] == ["content"]
         assert (await client.post(TURNS, content=chunks())).status_code == 413
         assert asked == 17
         fits = b'{"content":"%b"}' % (b"x" * (1024 * 1024 - 14))

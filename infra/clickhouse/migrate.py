@@ -2,7 +2,8 @@
 
 The files of `migrations/` run in the order of their numbers and are recorded with a checksum in
 `schema_migrations`. Every statement in them can be repeated (IF NOT EXISTS), so two processes that
-start at once, or one that was killed half way, do no harm: ClickHouse has no lock to hold.
+start at once, or one that was killed half way, do no harm: ClickHouse has no lock to hold. A migration that makes
+a table derived from the events fills it from those that are there.
 """
 
 from __future__ import annotations
@@ -17,17 +18,25 @@ from urllib.parse import unquote, urlsplit
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
+from infra.clickhouse.backfill import fill
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 # Column that says how old a row is, for each table with a retention.
 TTL_COLUMNS = {
     "session_events": "at",
     "turns": "updated_at",
+    "tool_calls": "at",
+    "model_requests": "at",
+    "agent_outputs": "at",
+    "session_days": "at",
+    "session_usage": "at",
     "otel_traces": "Timestamp",
     "otel_traces_trace_id_ts": "Start",
 }
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+_VIEW = re.compile(r"CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+)")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RECORD_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations
@@ -159,6 +168,9 @@ def _apply(server: Client, migration: Migration, dry_run: bool, say: Callable[[s
         return step
     for statement in migration.statements:
         server.command(statement)
+        if made := _VIEW.match(statement):
+            # Before the migration counts as applied: one that dies here is done again.
+            fill(server, made.group(1), say)
     server.command(_RECORD_TABLE)
     server.insert(
         "schema_migrations",

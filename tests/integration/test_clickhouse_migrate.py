@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,14 +10,21 @@ from pathlib import Path
 import pytest
 
 from infra.clickhouse.migrate import MIGRATIONS, MigrationError, migrate
+from tests.clickhouse_rows import SETTINGS, event
 from tests.clickhouse_server import ask, fresh_database, shared_clickhouse
 
 pytestmark = pytest.mark.integration
 
-NAMES = ["0001_session_events", "0002_turns", "0003_otel_traces", "0004_views"]
-TABLES = (
-    "events\notel_traces\notel_traces_trace_id_ts\notel_traces_trace_id_ts_mv\nschema_migrations\n"
-    "session_events\nturn_facts\nturns\nturns_from_events\n"
+NAMES = [file.stem for file in sorted(MIGRATIONS.glob("*.sql"))]
+NEXT = f"{len(NAMES) + 1:04}_broken"
+MADE = re.compile(r"^CREATE (?:TABLE|VIEW|MATERIALIZED VIEW) IF NOT EXISTS (\w+)", re.MULTILINE)
+TABLES = "".join(
+    f"{name}\n"
+    for name in sorted(
+        {"schema_migrations"}.union(
+            *(MADE.findall(f.read_text()) for f in MIGRATIONS.glob("*.sql"))
+        )
+    )
 )
 
 
@@ -50,7 +58,7 @@ def test_a_fresh_database_then_nothing(url: str) -> None:
 def test_a_dry_run_shows_the_sql_and_changes_nothing(url: str) -> None:
     said: list[str] = []
     steps = migrate(url, dry_run=True, ttl_days=3, say=said.append)
-    assert steps[:4] == [f"would apply {name}" for name in NAMES]
+    assert steps[: len(NAMES)] == [f"would apply {name}" for name in NAMES]
     assert "would keep session_events 3 days" in steps
     assert "CREATE TABLE IF NOT EXISTS session_events" in said[0]
     assert tables(url) == ""
@@ -68,13 +76,13 @@ def test_two_processes_at_once(url: str) -> None:
 
 def test_one_that_was_cut_off_goes_on(url: str, tmp_path: Path) -> None:
     shutil.copytree(MIGRATIONS, tmp_path / "m")
-    broken = tmp_path / "m" / "0005_broken.sql"
+    broken = tmp_path / "m" / f"{NEXT}.sql"
     broken.write_text("CREATE TABLE IF NOT EXISTS later (a UInt8) ENGINE = Memory;\nNONSENSE;\n")
     with pytest.raises(Exception, match="SYNTAX_ERROR"):
         migrate(url, directory=tmp_path / "m", say=quiet)
     broken.write_text("CREATE TABLE IF NOT EXISTS later (a UInt8) ENGINE = Memory;\n")
-    assert migrate(url, directory=tmp_path / "m", say=quiet) == ["apply 0005_broken"]
-    with pytest.raises(MigrationError, match="0005_broken, newer than this program"):
+    assert migrate(url, directory=tmp_path / "m", say=quiet) == [f"apply {NEXT}"]
+    with pytest.raises(MigrationError, match=f"{NEXT}, newer than this program"):
         migrate(url, say=quiet)
 
 
@@ -103,3 +111,28 @@ def test_old_rows_go(url: str) -> None:
     assert ask(base, f"{sql} {rows}").status == 200
     assert ask(base, f"OPTIMIZE TABLE {database}.session_events FINAL").status == 200
     assert ask(base, f"SELECT groupArray(seq) FROM {database}.session_events").body == b"[2]\n"
+
+
+def test_tables_added_later_have_what_came_before(url: str, tmp_path: Path) -> None:
+    early = tmp_path / "early"
+    early.mkdir()
+    for file in sorted(MIGRATIONS.glob("*.sql"))[:4]:
+        shutil.copy(file, early)
+    migrate(url, directory=early, say=quiet)
+    base, database = shared_clickhouse().base, url.rsplit("/", 1)[1]
+    rows = b"".join(
+        event(seq, kind, data, session_id=f"s{number}", tenant_id=f"t{number % 3}")
+        for number in range(9)
+        for seq, kind, data in (
+            (1, "session.opened", "{}"),
+            (2, "agent.tool_use", f'{{"id": "tool_{number}", "name": "search"}}'),
+            (3, "span.model_request_end", '{"id": "end", "model_usage": {"input_tokens": 7}}'),
+        )
+    )
+    sql = f"INSERT INTO {database}.session_events FORMAT JSONEachRow\n".encode()
+    assert ask(base, sql + rows, SETTINGS).status == 200
+    said: list[str] = []
+    migrate(url, say=said.append)
+    assert "fill tool_calls: 27 of 27 events" in said
+    sql = f"SELECT sum(events), sum(tool_calls), sum(input_tokens) FROM {database}.session_facts"
+    assert ask(base, sql).body == b"27\t9\t63\n"

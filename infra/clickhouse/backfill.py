@@ -1,0 +1,158 @@
+"""What do the events that are there already come to in a derived table?
+
+A materialized view sees what is inserted after it was made. The rest is copied here, through the view's own SELECT as
+the server knows it, in pieces: all of some sessions of one tenant, so that a piece is read by its key and its size is
+bounded. A row that is brought in twice changes nothing in these tables.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from clickhouse_connect.driver.client import Client
+
+SOURCE = "session_events"
+# Rows read for one piece, at most, unless one session alone has more: a few seconds of work.
+PIECE_ROWS = 1_000_000
+# How long an insert that began before a view was made may still run.
+INSERTS_TIMEOUT_S = 600.0
+_LOOK_AGAIN_S = 0.2
+_SETTINGS = {"insert_deduplicate": 0, "max_execution_time": 0}
+
+_VIEWS = r"""
+SELECT name, extract(create_table_query, ' TO `?\\w+`?\\.`?(\\w+)') AS target, as_select
+FROM system.tables
+WHERE database = currentDatabase() AND engine = 'MaterializedView'
+    AND match(as_select, concat('FROM `?', currentDatabase(), '`?\\.', {source:String}, '\\b'))
+ORDER BY name
+"""
+_COLUMNS = """
+SELECT name FROM system.columns
+WHERE database = currentDatabase() AND table = {view:String} ORDER BY position
+"""
+_PIECES = """
+SELECT tenant_id, min(session_id), sum(events)
+FROM
+(
+    SELECT
+        tenant_id, session_id, events,
+        sum(events) OVER (PARTITION BY tenant_id ORDER BY session_id) - events AS before
+    FROM (SELECT tenant_id, session_id, count() AS events FROM session_events GROUP BY tenant_id, session_id)
+)
+GROUP BY tenant_id, intDiv(before, {rows:UInt64})
+ORDER BY tenant_id, min(session_id)
+"""
+_OLDER_INSERTS = """
+SELECT count() FROM system.processes
+WHERE query_kind IN ('Insert', 'AsyncInsertFlush') AND elapsed > {seconds:Float64}
+"""
+
+
+class InsertsGoOn(Exception):
+    """An insert that began before the view was made has not ended; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A table filled by a materialized view over `session_events`. `columns` are the view's, in the order of
+    `select`, which names its tables with their database."""
+
+    table: str
+    view: str
+    select: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Events of one tenant's sessions from `first` on and before `end` ("": no end); `rows` at the time of planning."""
+
+    tenant_id: str
+    first: str
+    end: str
+    rows: int
+
+
+def derived_tables(server: Client) -> list[Derived]:
+    """All tables of the client's database that are filled from the events, by name."""
+    found = server.query(_VIEWS, parameters={"source": SOURCE}).result_rows
+    return [Derived(target, view, select, _columns(server, view)) for view, target, select in found]
+
+
+def pieces(server: Client, rows: int = PIECE_ROWS) -> list[Piece]:
+    """What there is to copy, tenant by tenant. Each tenant's first piece has no beginning and its last no end."""
+    found: Sequence[Sequence[str]] = server.query(_PIECES, parameters={"rows": rows}).result_rows
+    planned = []
+    for place, (tenant, first, count) in enumerate(found):
+        begins = place == 0 or found[place - 1][0] != tenant
+        ends = place + 1 == len(found) or found[place + 1][0] != tenant
+        end = "" if ends else found[place + 1][1]
+        planned.append(Piece(tenant, "" if begins else first, end, int(count)))
+    return planned
+
+
+def copy(server: Client, derived: Derived, into: str, piece: Piece) -> None:
+    """Bring one piece into the table `into`. Raises what clickhouse-connect raises; may be done again."""
+    columns = ", ".join(f"`{name}`" for name in derived.columns)
+    source = f"{server.database}.{SOURCE}"
+    only = f"(SELECT * FROM {source} WHERE {' AND '.join(_conditions(piece))}) AS {SOURCE}"
+    select = derived.select.replace(f"FROM {source}", f"FROM {only}")
+    server.command(
+        f"INSERT INTO `{into}` ({columns}) {select}",
+        parameters={"tenant": piece.tenant_id, "first": piece.first, "end": piece.end},
+        settings=_SETTINGS,
+    )
+
+
+def await_older_inserts(server: Client, timeout: float = INSERTS_TIMEOUT_S) -> None:
+    """Return once every insert has ended that was running at the call: none of them knows of a newer view.
+
+    Raises InsertsGoOn after `timeout` seconds.
+    """
+    began = time.monotonic()
+    while True:
+        waited = time.monotonic() - began
+        running = server.query(_OLDER_INSERTS, parameters={"seconds": waited}).result_rows[0][0]
+        if not running:
+            return
+        if waited > timeout:
+            raise InsertsGoOn(
+                f"{running} insert(s) have been running for more than {timeout:g} s: look at "
+                "system.processes, end them or wait, and start again"
+            )
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def fill(server: Client, view: str, say: Callable[[str], None]) -> None:
+    """Bring what came before the materialized view `view` into its table, piece by piece; `say` gets the progress."""
+    derived = next((one for one in derived_tables(server) if one.view == view), None)
+    if derived is None:
+        return
+    await_older_inserts(server)
+    planned = pieces(server)
+    for done in copied(server, derived, derived.table, planned):
+        say(f"fill {derived.table}: {done:,} of {sum(one.rows for one in planned):,} events")
+
+
+def copied(server: Client, derived: Derived, into: str, planned: Sequence[Piece]) -> Iterator[int]:
+    """Copy piece after piece; after each, how many events are done."""
+    done = 0
+    for piece in planned:
+        copy(server, derived, into, piece)
+        done += piece.rows
+        yield done
+
+
+def _columns(server: Client, view: str) -> tuple[str, ...]:
+    found = server.query(_COLUMNS, parameters={"view": view}).result_rows
+    return tuple(str(name) for (name,) in found)
+
+
+def _conditions(piece: Piece) -> Iterator[str]:
+    yield "tenant_id = {tenant:String}"
+    if piece.first:
+        yield "session_id >= {first:String}"
+    if piece.end:
+        yield "session_id < {end:String}"

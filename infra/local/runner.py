@@ -23,7 +23,7 @@ _TICK_S = 0.05
 _CALM_TICK_S = 0.2  # how soon a request to hold a part is seen
 _ROTATE_EVERY_S = 5.0
 _PROBE_TIMEOUT_S = 10.0
-_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.2, 10.0
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.05, 10.0
 _SETTLED_S = 30.0  # a part that lived this long starts again without delay growing
 _FIRST_TRIES = 3
 

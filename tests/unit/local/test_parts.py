@@ -1,11 +1,13 @@
 """The small answers behind the stack: jars, Java, properties, logs, ports, processes."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from infra.kafka.broker import Broker, properties
+from infra.kafka.broker import Broker, command, properties
+from infra.kafka.classes import class_archive
 from infra.kafka.jars import JarError, ensure_jars, read_lock
 from infra.kafka.java import parse_version
 from infra.local.folders import Folders
@@ -60,6 +62,22 @@ def test_the_broker_listens_on_this_machine_only() -> None:
     assert "listeners=PLAINTEXT://127.0.0.1:1,CONTROLLER://127.0.0.1:2\n" in text
     assert "auto.create.topics.enable=false\n" in text
     assert "0.0.0.0" not in text
+
+
+def test_the_broker_takes_its_classes_from_an_archive_of_this_java_and_these_jars(
+    tmp_path: Path,
+) -> None:
+    java, newer = tmp_path / "java", tmp_path / "newer"
+    java.touch()
+    newer.touch()
+    jars = [Path("a.jar"), Path("b.jar")]
+    archive = class_archive(tmp_path, java, jars)
+    assert archive == class_archive(tmp_path, java, jars)
+    assert archive not in (class_archive(tmp_path, newer, jars), class_archive(tmp_path, java, []))
+    broker = Broker(java, jars, tmp_path, port=1, controller_port=2, archive=archive)
+    assert f"-XX:SharedArchiveFile={archive}" in command(broker)
+    assert f"-XX:ArchiveClassesAtExit={archive}" in command(replace(broker, archives=True))
+    assert not [word for word in command(replace(broker, archive=None)) if "rchive" in word]
 
 
 def test_a_log_beyond_its_bound_is_moved_and_goes_on(tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from shared.errors import Transient
 
 HEARTBEAT_SECONDS = 15.0
 # An event can be published before this gateway began to listen and reach the archive and the read
-# model only later: until a stream is settled it looks again this often, then with every heartbeat.
-LOOK_SECONDS = 1.0
-UNSETTLED_LOOKS = 10
+# model only later: until a stream is settled it looks again, soon and then every second, and from then
+# on with every heartbeat.
+FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.1, 1.0
+UNSETTLED_LOOKS = 12
 HOLE_TRIES = 6
 
 
@@ -106,4 +107,6 @@ class Follower:
         if self.misses:
             return LOOK_SECONDS / 2
         left = max(0.0, quiet_since + HEARTBEAT_SECONDS - time.monotonic())
-        return min(left, LOOK_SECONDS) if self.looks < UNSETTLED_LOOKS else left
+        if self.looks >= UNSETTLED_LOOKS:
+            return left
+        return min(left, LOOK_SECONDS, FIRST_LOOK_SECONDS * 2**self.looks)

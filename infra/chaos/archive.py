@@ -11,6 +11,7 @@ from clickhouse_connect import get_client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from infra.chaos.evidence import Row
+from infra.chaos.sums import wrong_sums
 
 _EVENTS = """
 SELECT session_id, seq, event_id, type, ifNull(turn_id, ''), ifNull(thread_id, ''), provider_event_id, data
@@ -63,6 +64,20 @@ class Archive:
         """How many sessions are recorded as archived; 0 when it can't be asked."""
         found = await self._ask(_CLOSED)
         return int(found[0][0]) if found else 0
+
+    async def wrong_sums(self) -> list[str]:
+        """Figures of the views that are not what the events come to; that they can't be had is one too."""
+        return await asyncio.to_thread(self._wrong_sums)
+
+    def _wrong_sums(self) -> list[str]:
+        mine = {"tenant": self._tenant_id}
+        try:
+            with get_client(
+                dsn=self._url, autogenerate_session_id=False, connect_timeout=2
+            ) as client:
+                return wrong_sums(lambda sql: list(client.query(sql, mine).named_results()))
+        except (ClickHouseError, OSError) as error:
+            return [f"the archive can't be asked: {type(error).__name__}"]
 
     async def _ask(self, sql: str, timeout: int = _TIMEOUT_S, **more: Any) -> list[Any] | None:
         parameters = {"tenant": self._tenant_id, **more}

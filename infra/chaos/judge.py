@@ -13,7 +13,7 @@ from infra.chaos.follower import ENDS
 from infra.chaos.moves import COMPLETED
 from infra.simulator import reply_to
 
-KINDS = ("lost", "doubled", "out of order", "missing", "repeated", "gaps", "wrong")
+KINDS = ("lost", "doubled", "out of order", "missing", "repeated", "gaps", "wrong", "sums")
 
 
 def judge(found: Evidence) -> list[Finding]:

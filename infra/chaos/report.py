@@ -92,6 +92,7 @@ _ENDS = ("turn.completed", "turn.interrupted", "turn.refused", "turn.failed")
 def report(seed: int, duration: float, outcome: Outcome) -> Report:
     """Judge what was found."""
     findings = [finding for found in outcome.evidence for finding in judge(found)]
+    findings += [Finding("sums", "all", detail) for detail in outcome.wrong_sums]
     return Report(seed, duration, outcome, findings)
 
 

@@ -32,7 +32,7 @@ _TELL_EVERY_S = 10.0
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """All that a run showed. `quiet`: what had not come to rest when it was looked at. `uptakes`: seconds from
-    the 202 of each turn until its session was heard to have it."""
+    the 202 of each turn until its session was heard to have it. `wrong_sums`: what the archive adds up wrongly."""
 
     evidence: list[Evidence]
     talks: list[Conversation]
@@ -40,6 +40,7 @@ class Outcome:
     faults: int
     quiet: str
     uptakes: list[float] = field(default_factory=list)
+    wrong_sums: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -84,8 +85,9 @@ class Run:
                     task.cancel()
                 await asyncio.gather(*following, return_exceptions=True)
             evidence = await self._evidence(talks)
+            sums = await self._archive.wrong_sums()
         uptakes = [took for follower in self._followers for took in follower.uptakes()]
-        return Outcome(evidence, talks, recoveries, self._faults, quiet, uptakes)
+        return Outcome(evidence, talks, recoveries, self._faults, quiet, uptakes, sums)
 
     async def _under_load(self, schedule: Schedule) -> tuple[list[Conversation], list[Recovery]]:
         self._began = time.monotonic()

@@ -1,8 +1,8 @@
 """What do the events that are there already come to in a derived table?
 
-A materialized view sees what is inserted after it was made. The rest is copied here, through the view's own SELECT as
-the server knows it, in pieces: all of some sessions of one tenant, so that a piece is read by its key and its size is
-bounded. A row that is brought in twice changes nothing in these tables.
+A materialized view sees what is inserted after it was made. The rest is copied here, through the view's own
+SELECT as the server knows it, in pieces: all of some sessions of one tenant, so that a piece is read by its key
+and its size is bounded. A row that is brought in twice changes nothing in these tables.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Events of one tenant's sessions from `first` on and before `end` ("": no end); `rows` at the time of planning."""
+    """One tenant's sessions from `first` on and before `end` ("": no bound); `rows` of them as it was planned."""
 
     tenant_id: str
     first: str
@@ -126,7 +126,7 @@ def await_older_inserts(server: Client, timeout: float = INSERTS_TIMEOUT_S) -> N
 
 
 def fill(server: Client, view: str, say: Callable[[str], None]) -> None:
-    """Bring what came before the materialized view `view` into its table, piece by piece; `say` gets the progress."""
+    """Bring what came before the view `view` was made into its table; `say` gets the progress."""
     derived = next((one for one in derived_tables(server) if one.view == view), None)
     if derived is None:
         return

@@ -129,8 +129,8 @@ def test_tables_added_later_have_what_came_before(url: str, tmp_path: Path) -> N
             (3, "span.model_request_end", '{"id": "end", "model_usage": {"input_tokens": 7}}'),
         )
     )
-    sql = f"INSERT INTO {database}.session_events FORMAT JSONEachRow\n".encode()
-    assert ask(base, sql + rows, SETTINGS).status == 200
+    insert = f"INSERT INTO {database}.session_events FORMAT JSONEachRow\n".encode()
+    assert ask(base, insert + rows, SETTINGS).status == 200
     said: list[str] = []
     migrate(url, say=said.append)
     assert "fill tool_calls: 27 of 27 events" in said

@@ -46,9 +46,10 @@ def test_a_run_passes_when_all_is_well() -> None:
     [
         replace(QUIET, recoveries=recoveries(None)),
         replace(QUIET, quiet="gateway not ready"),
+        replace(QUIET, wrong_sums=["tenant_days: turns is 3, over distinct events it is 2"]),
         replace(QUIET, evidence=[Evidence("s1", [Said("t1", "one")], [], [])]),
     ],
-    ids=["not recovered", "no rest", "a turn lost"],
+    ids=["not recovered", "no rest", "sums", "a turn lost"],
 )
 def test_a_run_fails_when_anything_is_wrong(outcome: Outcome) -> None:
     told = report(4, 60, outcome)

@@ -161,7 +161,8 @@ class Provider(Protocol):
     """Drives sessions of the Managed Agents API. Every method raises ProviderFailure."""
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
-        """Make a provider session for the session; with `look`, adopt one that an earlier try has made."""
+        """Make a provider session for the session; with `look`, adopt one that an earlier try has made and
+        the session has not given up."""
         ...
 
     async def send(self, state: SessionState, content: Any, *, look: bool) -> None:

@@ -12,6 +12,7 @@ from shared.session.events import (
     TURN_ENDS,
     Event,
     SessionOpened,
+    SessionRotated,
     Turn,
     TurnAccepted,
     TurnRequiresAction,
@@ -20,7 +21,7 @@ from shared.session.events import (
     TurnStarted,
 )
 from shared.session.fingerprint import fingerprint
-from shared.session.state import Progress, Queued, SessionState, SessionStatus
+from shared.session.state import GIVEN_UP, Progress, Queued, SessionState, SessionStatus
 from shared.session.transitions import IllegalTransition
 
 Evolver = Callable[[SessionState, Event], SessionState]
@@ -43,10 +44,12 @@ def _opened(state: SessionState, event: Event) -> SessionState:
 
 
 def _rotated(state: SessionState, event: Event) -> SessionState:
+    lost = msgspec.json.decode(event.data, type=SessionRotated).provider_session_id
     return replace(
         state,
         provider_session_id=None,
         rotated_from=_spoken_in(state),
+        given_up=(*state.given_up[-GIVEN_UP + 1 :], lost),
         rotated_cents=state.cost_cents,
         prompts=(),
         tail=(),

@@ -22,6 +22,9 @@ TAIL = 64
 # that is being sent. A look-up walks the newest messages down to the first of these.
 PROMPTS = 16
 
+# How many provider sessions that were given up are kept: one may live on, and looks like what a crash left behind.
+GIVEN_UP = 16
+
 
 class Queued(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn that waits for the one before it, or (`coalesce`) goes out in one message with its neighbours.
@@ -73,7 +76,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session. `last_seq` is the number of its newest event, 0 before the first; `rotated_from` the provider
-    session that the conversation came from, until the new one has heard of it."""
+    session that the conversation came from, until the new one has heard of it; `given_up` those that are of no more
+    use, newest last."""
 
     tenant_id: str
     session_id: str
@@ -89,6 +93,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     opened_at: str | None = None
     provider_session_id: str | None = None
     rotated_from: str | None = None
+    given_up: tuple[str, ...] = ()
     bound_agent: str | None = None
     model: str | None = None
     turn: Turn | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from services.agent_worker.drivers import send
 from services.agent_worker.ports import ProviderFailure
@@ -196,6 +197,16 @@ async def test_a_session_that_could_not_be_looked_for_is_adopted_by_the_next_try
     await healed.heal()
     made = await talk.open(look=True)
     assert await healed.made_for(talk.state.session_id) == [made.id]
+
+
+async def test_a_session_that_was_given_up_is_not_adopted(world: World) -> None:
+    """One that hangs lives on, and looks like what a crash has left behind."""
+    talk = Talk(world)
+    hung = await talk.open()
+    talk.state = replace(talk.state, given_up=(hung.id,))
+    made = await talk.open(look=True)
+    assert made.id != hung.id
+    assert (await talk.open(look=True)).id == made.id
 
 
 @pytest.mark.parametrize("status", [429, 500, 529])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 from anthropic import AsyncAnthropic
@@ -43,7 +44,14 @@ class _Session(Struct, frozen=True):
 
 
 _session = msgspec.json.Decoder(_Session)
-Ask = tuple[str, datetime]
+
+
+class Ask(NamedTuple):
+    """Whose, made since when, and which of them are known to be of no use: a hung session lives on."""
+
+    marked: str
+    since: datetime
+    given_up: tuple[str, ...]
 
 
 class Strays:
@@ -54,24 +62,28 @@ class Strays:
         self._asked = Grouped(self._look)
 
     async def find(self, state: SessionState) -> ProviderSession | None:
-        """The newest session made for `state` since its open turn was submitted."""
+        """The newest session made for `state` since its open turn was submitted, none that it gave up."""
         assert state.turn is not None
         marked = mark(state.tenant_id, state.session_id)
-        return await self._asked((marked, parse(state.turn.submitted_at) - CLOCKS_DIFFER))
+        since = parse(state.turn.submitted_at) - CLOCKS_DIFFER
+        return await self._asked(Ask(marked, since, state.given_up))
 
     async def _look(self, asks: Sequence[Ask]) -> list[ProviderSession | None]:
-        wanted, found = {asked for asked, _ in asks}, dict[str, ProviderSession]()
+        found = dict[Ask, ProviderSession]()
+        marked: dict[str, set[Ask]] = {}
+        for ask in asks:
+            marked.setdefault(ask.marked, set()).add(ask)
         looked_at = 0
-        async for page in sessions_since(self._client, min(since for _, since in asks)):
+        async for page in sessions_since(self._client, min(ask.since for ask in asks)):
             for session in map(_session.decode, page):
-                asked = session.metadata.get(MARK, "")
-                if asked in wanted and asked not in found and _lives(session):
-                    model = session.agent.model.id
-                    found[asked] = ProviderSession(session.id, session.agent.id, model)
+                for ask in marked.get(session.metadata.get(MARK, ""), ()):
+                    if _lives(session) and session.id not in ask.given_up:
+                        model = session.agent.model.id
+                        found.setdefault(ask, ProviderSession(session.id, session.agent.id, model))
             looked_at += len(page)
-            if len(found) == len(wanted) or looked_at >= MAX_LOOKED_AT:
+            if len(found) == len(set(asks)) or looked_at >= MAX_LOOKED_AT:
                 break
-        return [found.get(asked) for asked, _ in asks]
+        return [found.get(ask) for ask in asks]
 
 
 def _lives(session: _Session) -> bool:

@@ -19,16 +19,25 @@ from shared.session.inputs import ProviderEvent
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 Script = Generator[None, None, None]
+CALL = {"name": "bash", "input": {"command": "ls"}}
+ASKING = {"kind": "agent.tool_use", **CALL, "evaluated_permission": "ask"}
+CUSTOM = {"kind": "agent.custom_tool_use", **CALL}
 
 
 class Conversation:
-    """`messages` are the contents received, `log` all events in order. A script yields where it waits."""
+    """`messages` are the contents received, `log` all events in order. A script yields where it waits.
+
+    `fate`: what befalls the work on a message instead of an answer, see `_play`. `vanished`: deleted behind our
+    back, with whatever nobody had read.
+    """
 
     def __init__(self, id: str, mark: str) -> None:
         self.id = id
         self.mark = mark
         self.closed = False
         self.erased = False
+        self.vanished = False
+        self._deaf = False
         self.messages: list[list[Any]] = []
         self.log: list[ProviderEvent] = []
         self.previews: set[Callable[[bytes], None]] = set()
@@ -50,14 +59,14 @@ class Conversation:
                 return True
         return False
 
-    def say(self, content: list[Any]) -> None:
+    def say(self, content: list[Any], fate: str = "") -> None:
         """A user message. Raises ProviderFailure while answers are awaited."""
         if self._waiting:
             calls = ", ".join(self._waiting)
             raise ProviderFailure("invalid_request_error", f"waiting on responses to {calls}")
         self.messages.append(content)
         text = "\n".join(block.get("text", "") for block in content)
-        self._script = self._play(content, text)
+        self._script = self._play(content, text, fate)
         self._go_on()
 
     def answer(self, call: str, kind: str, body: dict[str, Any]) -> None:
@@ -69,11 +78,15 @@ class Conversation:
         self.emit(kind, **body)
         del self._waiting[call]
         self._answered.add(call)
-        if not self._waiting:
+        if self._waiting:
+            self._idle("requires_action", event_ids=list(self._waiting))
+        else:
             self._go_on()
 
     def interrupt(self) -> None:
-        """Ends what is played; only noted when nothing is."""
+        """Ends what is played; only noted when nothing is, and not even that by a session that hangs."""
+        if self._deaf:
+            return
         script, self._script = self._script, None
         for call in self._waiting:
             self.emit("agent.tool_result", tool_use_id=call, is_error=True)
@@ -100,6 +113,11 @@ class Conversation:
             self.emit("session.deleted")
             self.erased = True
         self._move()
+
+    def vanish(self) -> None:
+        """It was deleted by somebody else."""
+        self.vanished = True
+        self._end("session.deleted")
 
     # ---- what it does -----------------------------------------------------------------------------------------
 
@@ -144,15 +162,25 @@ class Conversation:
             for take in tuple(self.previews):
                 take(msgspec.json.encode(data))
 
-    def _play(self, content: list[Any], text: str) -> Script:
+    def _play(self, content: list[Any], text: str, fate: str) -> Script:
         self.emit("session.status_running")
         self.emit("user.message", content=content)
-        if "script: confirm" in text:
-            yield from self._wait("agent.tool_use", evaluated_permission="ask")
+        if fate == "deaf":
+            self._deaf = True
+            yield
+        elif fate:
+            FATES[fate](self)
+            return
+        if "script: confirm_two" in text:
+            yield from self._wait(ASKING, ASKING)
+        elif "script: confirm" in text:
+            yield from self._wait(ASKING)
         elif "script: custom_tool" in text:
-            yield from self._wait("agent.custom_tool_use")
+            yield from self._wait(CUSTOM)
+        elif "script: ask_both" in text:
+            yield from self._wait(ASKING, CUSTOM)
         elif "script: own_tool" in text:
-            yield from self._wait("agent.custom_tool_use", name="clock")
+            yield from self._wait({**CUSTOM, "name": "clock"})
         elif "script: tools" in text:
             call = self.emit("agent.tool_use", name="bash", input={}, evaluated_permission="allow")
             self.emit("agent.tool_result", tool_use_id=call)
@@ -165,19 +193,49 @@ class Conversation:
         if "late=1" in text:
             self.emit("session.usage", usage={"list_cost": {"amount": str(3 * self._replies)}})
 
-    def _wait(self, kind: str, **body: Any) -> Script:
-        call = self.emit(kind, **{"name": "bash", "input": {"command": "ls"}, **body})
-        self._waiting[call] = kind
-        self._idle("requires_action", event_ids=[call])
+    def _wait(self, *calls: dict[str, Any]) -> Script:
+        for call in calls:
+            self._waiting[self.emit(**call)] = call["kind"]
+        confirmed = [id for id, kind in self._waiting.items() if kind == ASKING["kind"]]
+        self._idle("requires_action", event_ids=list(self._waiting))
         yield
         self.emit("session.status_running")
-        if kind == "agent.tool_use":
-            self.emit("agent.tool_result", tool_use_id=call)
+        for id in confirmed:
+            self.emit("agent.tool_result", tool_use_id=id)
+
+    def _give_up(self, status: str) -> None:
+        error = {"type": "model_error", "message": "so it goes", "retry_status": {"type": status}}
+        self.emit("session.error", error=error)
+
+    def _exhaust(self) -> None:
+        self._give_up("exhausted")
+        self._idle("end_turn")
+
+    def _terminate(self) -> None:
+        self._give_up("terminal")
+        self._end("session.status_terminated")
+
+    def _end(self, kind: str) -> None:
+        """It is over, and nothing was asked of us. What was deleted is gone with its list."""
+        self._script, self.closed = None, True
+        self.erased = kind == "session.deleted"
+        self._waiting.clear()
+        self.emit(kind)
 
     def _child(self, text: str) -> None:
         thread = f"sthr_{self.id}_{len(self.log)}"
         self.emit("session.thread_created", session_thread_id=thread)
         self.emit("agent.message", thread=thread, content=[{"type": "text", "text": text}])
+
+
+FATES: dict[str, Callable[[Conversation], None]] = {
+    "exhausted": Conversation._exhaust,
+    "retries_exhausted": lambda session: session._idle("retries_exhausted"),
+    "budget": lambda session: session._idle("budget_reached"),
+    "unheard_of": lambda session: session._idle("a_reason_of_tomorrow"),
+    "terminal": Conversation._terminate,
+    "deleted": Conversation.vanish,
+}
 
 
 def _body(event: ProviderEvent) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from shared.archive_insert import TABLE
 
 FIRST_PAUSE_S = 0.2
 # One process asks, for one batch: an archive that comes back need not wait longer to be used.
-LONGEST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 0.5
 
 log = logs.get("recorder")
 

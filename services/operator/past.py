@@ -12,10 +12,11 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from shared.session import provider
-from shared.session.events import Event, Turn, TurnAccepted, TurnStarted
+from shared.session.events import OWN_TYPES, Event, Turn, TurnAccepted, TurnStarted
 from shared.session.evolve import evolve
 from shared.session.lenient import read
 from shared.session.state import SessionState, initial
+from shared.session.upcast import lifted
 
 Kind = Literal["builtin", "mcp", "custom"]
 KINDS: dict[str, Kind] = {
@@ -74,6 +75,8 @@ class Past:
 
     def add(self, event: Event) -> None:
         """One more event. Raises what `evolve` raises for a log that can't be."""
+        if event.type in OWN_TYPES:
+            event = lifted(event)
         state = self.state or initial(event.tenant_id, event.session_id)
         self.state = evolve(state, event)
         if event.type.startswith("turn."):

@@ -1,6 +1,7 @@
 """`evolve(state, event) -> state`: what an event means for what is known. Total for what was recorded.
 
-Raises IllegalTransition for a log that can't be: one that goes on with a turn that is not open."""
+Raises IllegalTransition for a log that can't be: one that goes on with a turn that is not open. Raises UnknownShape
+for an event that a newer build wrote in a shape of its own."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ from shared.session.events import OWN_TYPES, Event
 from shared.session.evolve_own import OWN
 from shared.session.evolve_provider import PROVIDER
 from shared.session.state import TAIL, SessionState, initial
+from shared.session.upcast import lifted
 
 
 def evolve(state: SessionState, event: Event) -> SessionState:
     """The state after `event`. The caller gives events in order of `seq`."""
     if event.type in OWN_TYPES:
+        event = lifted(event)
         return replace(OWN[event.type](state, event), last_seq=event.seq)
     state = replace(_remember(state, event), last_seq=event.seq)
     evolver = PROVIDER.get(event.type)

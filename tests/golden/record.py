@@ -7,6 +7,7 @@ what was written by an old version must fold for ever.
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -43,12 +44,26 @@ CHOSEN = (
     "confirmed",
     "asked_twice",
     "unbound_failed",
+    "asked_in_vain",
+    "stalled",
+    "coalesced",
 )
 
 
 def recorded() -> dict[str, tuple[Input, ...]]:
     """The histories that are kept, by name."""
-    return {name: NAMED[name] for name in CHOSEN} | {"whole_life": _whole_life()}
+    return {name: NAMED[name] for name in CHOSEN} | {
+        "whole_life": _whole_life(),
+        "with_child": _with_child(),
+    }
+
+
+def _with_child() -> tuple[Input, ...]:
+    """A child thread that is still known at the end and has said nothing yet."""
+    wire = Wire()
+    born = wire.event("session.thread_created", session_thread_id="sthr_1")
+    said = (wire.prompt(), born, wire.message("well"), wire.idle())
+    return (opening(), turn("t1"), bound(), seen(*said))
 
 
 def _whole_life() -> tuple[Input, ...]:
@@ -83,11 +98,25 @@ def write(folder: Path, name: str, events: tuple[Event, ...]) -> None:
         log.with_suffix(".state.json").write_bytes(encode(fold(events)) + b"\n")
 
 
+def seal() -> None:
+    """Note the digest of every log that has none yet, as sha256sum does. A state may come to tell more of a log; the
+    log itself is for ever."""
+    sums = SESSIONS / "SHA256SUMS"
+    lines = sums.read_text().splitlines() if sums.exists() else []
+    known = {line.split("  ")[1] for line in lines}
+    for path in sorted(SESSIONS.glob("v*/*.jsonl")):
+        name = str(path.relative_to(SESSIONS))
+        if name not in known:
+            lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}")
+    sums.write_text("\n".join(lines) + "\n")
+
+
 def main(version: str) -> None:
     folder = SESSIONS / version
     folder.mkdir(parents=True, exist_ok=True)
     for name, inputs in recorded().items():
         write(folder, name, history(*inputs))
+    seal()
 
 
 if __name__ == "__main__":

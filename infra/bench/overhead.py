@@ -9,9 +9,11 @@ import asyncio
 import json
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from infra.bench import interrupts
 from infra.bench.child import ChildError
 from infra.bench.figures import spread_ms
 from infra.bench.kafka_log import producing, reading
@@ -53,9 +55,11 @@ async def measure(options: Options) -> Result:
         began = time.time()
         async with parts.profiler.watching("overhead", worker):
             submitted, trips = await _both(client, producer, consumer, options)
-        received = await _received(parts, began)
+        result = _result(submitted, await _received(parts, began), trips)
+        assert parts.addresses.anthropic_base_url is not None
+        told = await interrupts.measure(client, parts.addresses.anthropic_base_url)
         await client.close()
-    return _result(submitted, received, trips)
+    return replace(result, notes=[*result.notes, told])
 
 
 async def _both(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -17,6 +18,7 @@ from shared.session.events import Event
 # A page ends at whichever comes first, so that neither many events nor huge ones fill the memory.
 PAGE, PAGE_BYTES = 1_000, 8 * 1024 * 1024
 TIMEOUT_S = 60
+CHUNK = 1 << 20
 QUERIES = Path(__file__).parents[2] / "infra" / "clickhouse" / "queries"
 # 1: reads only, and no setting may be changed by the statement itself.
 READ_ONLY = {"readonly": 1}
@@ -43,7 +45,7 @@ _rows = msgspec.json.Decoder(_Row)
 class Archive:
     """The view `events` of the database in `url` (`http://user:password@host:port/database`)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, patience: float = TIMEOUT_S) -> None:
         parts = urlsplit(url)
         self._client = clickhouse_connect.get_client(
             host=parts.hostname,
@@ -53,7 +55,7 @@ class Archive:
             secure=parts.scheme == "https",
             database=parts.path.strip("/") or "turnstile",
             connect_timeout=10,
-            send_receive_timeout=TIMEOUT_S,
+            send_receive_timeout=patience,
             autogenerate_session_id=False,
         )
         self._events_page = (QUERIES / "gateway_events_page.sql").read_text()
@@ -77,6 +79,15 @@ class Archive:
     def query(self, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Rows of a statement with `{name:Type}` parameters. Raises what clickhouse-connect raises."""
         return self._client.query(statement, parameters=parameters).result_rows
+
+    def stream(
+        self, statement: str, form: str, parameters: dict[str, Any], settings: dict[str, Any]
+    ) -> Iterator[bytes]:
+        """The answer in a format of ClickHouse, as it comes. Raises what clickhouse-connect raises."""
+        answer: Any = self._client.raw_stream(statement, parameters, settings=settings, fmt=form)
+        with closing(answer):
+            while chunk := answer.read(CHUNK):
+                yield chunk
 
     def insert(self, rows: Sequence[bytes]) -> None:
         """Insert events as the log has them; one that is there already replaces itself. No token: a block that was

@@ -7,6 +7,7 @@ import typer
 from services.operator.audit import audit
 from services.operator.dead import dead
 from services.operator.diff import diff
+from services.operator.export import export
 from services.operator.migrate import migrate
 from services.operator.orphans import orphans_command
 from services.operator.replay import replay
@@ -37,6 +38,7 @@ def build() -> typer.Typer:
     cli.command()(replay)
     cli.command()(state)
     cli.command()(diff)
+    cli.command()(export)
     cli.command()(audit)
     cli.command("orphans")(orphans_command)
     cli.add_typer(dead(), name="dead")

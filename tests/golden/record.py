@@ -99,8 +99,8 @@ def write(folder: Path, name: str, events: tuple[Event, ...]) -> None:
 
 
 def seal() -> None:
-    """Note the digest of every log that has none yet, as sha256sum does. A state may come to tell more of a log; the
-    log itself is for ever."""
+    """Note the digest of every log that has none yet, as sha256sum does. A state may come to tell more of a log;
+    the log itself is for ever."""
     sums = SESSIONS / "SHA256SUMS"
     lines = sums.read_text().splitlines() if sums.exists() else []
     known = {line.split("  ")[1] for line in lines}

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
 from services.agent_worker.brake import Braked
+from services.agent_worker.parking import MARK, turn_input
 from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Key, NewInput, Store
 from services.agent_worker.validate import Record, validated
@@ -41,13 +42,16 @@ class Inputs(Protocol):
         ...
 
 
+T = TypeVar("T")
 Bad = tuple[Record, Corrupt]
+Parks = Callable[[Record, Corrupt], NewInput | None]
 Bury = Callable[[Record, str, str], Awaitable[None]]
 
 
 class Intake:
     """Files what is asked. `knows` tells whether a tenant is served, `news` hears of sessions with new inputs.
 
+    `parks` says what makes a session wait for a turn that nobody can use; without it later turns do not wait.
     `braked` says why nothing is taken in any more, "" while inputs are.
     """
 
@@ -60,6 +64,7 @@ class Intake:
         knows: Callable[[str], bool],
         news: Callable[[set[Key]], None],
         poison: Poison,
+        parks: Parks | None = None,
     ) -> None:
         self._inputs = inputs
         self._store = store
@@ -67,6 +72,7 @@ class Intake:
         self._knows = knows
         self._news = news
         self._poison = poison
+        self._parks = parks
         self.braked = ""
 
     async def run(self) -> None:
@@ -85,13 +91,13 @@ class Intake:
 
     async def _take(self, records: Sequence[Record]) -> None:
         """Bury and file a batch. Raises Braked before anything of it is buried."""
-        valid, bad = self._sorted(records)
+        valid, bad = await self._sorted(records)
         for record, error in bad:
             await self._bury(record, error.reason, str(error))
         if valid:
             self._news(await self._file(valid))
 
-    def _sorted(self, records: Sequence[Record]) -> tuple[list[NewInput], list[Bad]]:
+    async def _sorted(self, records: Sequence[Record]) -> tuple[list[NewInput], list[Bad]]:
         valid: list[NewInput] = []
         bad: list[Bad] = []
         for record in records:
@@ -99,11 +105,26 @@ class Intake:
                 valid.append(_traced(validated(record, self._knows)))
             except Corrupt as error:
                 log.warning("dead_letter", reason=error.reason, source=record.source)
-                bad.append((record, error))
                 self._poison.bad(record.headers)
+                parked = await self._parked(record, error)
+                if parked is not None:
+                    valid.append(_traced(parked))
+                    record = replace(record, headers=[*record.headers, (MARK, b"1")])
+                bad.append((record, error))
             else:
                 self._poison.good(1)
         return valid, bad
+
+    async def _parked(self, record: Record, error: Corrupt) -> NewInput | None:
+        """What makes the session wait for this turn; None when nothing does, or the turn was taken in before."""
+        new = self._parks(record, error) if self._parks else None
+        if new is None:
+            return None
+        try:
+            await patiently(lambda: self._store.read(new.key, turn_input(new)))
+        except KeyError:
+            return new
+        return None
 
     async def _stop(self, why: str) -> None:
         """Stay without taking anything in, until cancelled: sessions are driven on, and the place in the group is
@@ -116,16 +137,19 @@ class Intake:
 
     async def _file(self, inputs: list[NewInput]) -> set[Key]:
         """File, however long the database is away: the log keeps what comes meanwhile."""
-        wait = FIRST_WAIT
-        while True:
-            try:
-                news = await self._store.file(inputs)
-            except Transient as error:
-                log.warning("inputs_not_filed", reason=error.reason, inputs=len(inputs))
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, LONGEST_WAIT)
-            else:
-                return news
+        return await patiently(lambda: self._store.file(inputs))
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the database answers, however long it is away."""
+    wait = FIRST_WAIT
+    while True:
+        try:
+            return await ask()
+        except Transient as error:
+            log.warning("inputs_not_filed", reason=error.reason)
+        await asyncio.sleep(wait)
+        wait = min(wait * 2, LONGEST_WAIT)
 
 
 def _traced(new: NewInput) -> NewInput:

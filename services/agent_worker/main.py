@@ -38,6 +38,7 @@ from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.governor.settings import RateSettings
 from services.agent_worker.intake import Bury, Intake
 from services.agent_worker.leases import Leases
+from services.agent_worker.parking import parked
 from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Provider, Publisher, Store
 from services.agent_worker.settings import WorkerSettings
@@ -190,7 +191,10 @@ def _intake(
 ) -> Intake:
     worker, knows = settings.worker, settings.tenants.knows
     poison = Poison(ratio=worker.dead_ratio, window=worker.dead_window)
-    return Intake(inputs, store, bury=bury, knows=knows, news=drive.news, poison=poison)
+    parks = (lambda record, error: parked(record, error, utcnow)) if worker.park_sessions else None
+    return Intake(
+        inputs, store, bury=bury, knows=knows, news=drive.news, poison=poison, parks=parks
+    )
 
 
 def _sweeper(worker: WorkerSettings, provider: AnthropicProvider, engine: AsyncEngine) -> Sweeper:

@@ -19,6 +19,7 @@ class WorkerSettings(Block):
     waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has stalled. Every
     `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than `orphan_age_seconds` that a
     crash left behind.
+    `park_sessions`: while a turn of a session is a dead letter, its later turns wait.
     `tools`: places of custom tools that the worker runs itself, `package.module:name`, comma-separated;
     `tool_timeout_seconds` is for one call, `tool_concurrency` how many run at once.
     """
@@ -33,6 +34,7 @@ class WorkerSettings(Block):
     silence_seconds: float = Field(default=900.0, ge=1)
     dead_ratio: float = Field(default=0.5, gt=0, le=1)
     dead_window: int = Field(default=1_000, ge=2, le=1_000_000)
+    park_sessions: bool = False
     orphan_sweep_seconds: float = Field(default=600.0, ge=0, le=86_400)
     orphan_age_seconds: float = Field(default=1_800.0, ge=0, le=604_800)
     tools: str = ""

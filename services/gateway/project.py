@@ -21,6 +21,8 @@ from shared.session.events import (
     Event,
     SessionIdled,
     SessionOpened,
+    SessionParked,
+    SessionUnparked,
     Turn,
     TurnAccepted,
     TurnRequiresAction,
@@ -95,11 +97,16 @@ class Projection:
         if event.type == "session.idled":
             data = msgspec.json.decode(event.data, type=SessionIdled)
             return replace(page, view=replace(view, usage=data.usage, cost_usd=data.cost_usd))
+        if event.type == "session.parked":
+            turn_id = msgspec.json.decode(event.data, type=SessionParked).turn_id
+            return replace(page, waiting=(*page.waiting, turn_id), parked=(*page.parked, turn_id))
+        if event.type == "session.unparked":
+            return _unparked(page, msgspec.json.decode(event.data, type=SessionUnparked).turn_id)
         if event.type == "session.archived":
-            return replace(page, view=replace(view, status="archived"), waiting=())
+            return replace(page, view=replace(view, status="archived"), waiting=(), parked=())
         if event.type == "session.erased":
             self._forget(key)
-            return replace(page, view=_erased(view), waiting=(), closing="erase")
+            return replace(page, view=_erased(view), waiting=(), parked=(), closing="erase")
         if event.type == "session.status_running" and view.status == "requires_action":
             return self._resumed(key, page, event)
         return page
@@ -227,9 +234,11 @@ def _with_turn(page: SessionPage, event: Event, turn: Turn) -> SessionPage:
 
 def _queued(page: SessionPage, event: Event) -> SessionPage:
     data = msgspec.json.decode(event.data, type=TurnAccepted)
-    if page.view.open_turn is None:
+    if data.turn_id in page.parked:
+        return _go_on(replace(page, parked=_without(page.parked, data.turn_id)))
+    if page.view.open_turn is None and not page.waiting:
         return _taken_up(page, data.turn_id)
-    if data.on_busy == "interrupt":
+    if data.on_busy == "interrupt" and page.view.open_turn is not None:
         return replace(page, waiting=(data.turn_id, *page.waiting))
     return replace(page, waiting=(*page.waiting, data.turn_id))
 
@@ -244,7 +253,7 @@ def _taken_up(page: SessionPage, turn_id: str) -> SessionPage:
 def _ended(page: SessionPage, turn: Turn) -> SessionPage:
     view = page.view
     if turn.turn_id != view.open_turn:
-        return replace(page, waiting=tuple(t for t in page.waiting if t != turn.turn_id))
+        return replace(page, waiting=_without(page.waiting, turn.turn_id))
     closed = view.status in ("archived", "erased")
     view = replace(
         view,
@@ -254,10 +263,23 @@ def _ended(page: SessionPage, turn: Turn) -> SessionPage:
         usage=view.usage + turn.usage,
         cost_usd=round(view.cost_usd + turn.cost_usd, 6),
     )
-    page = replace(page, view=view)
-    if not page.waiting:
+    return _go_on(replace(page, view=view))
+
+
+def _go_on(page: SessionPage) -> SessionPage:
+    """With nothing open, the turn that is next is, unless it is a dead letter."""
+    if page.view.open_turn is not None or not page.waiting or page.waiting[0] in page.parked:
         return page
     return _taken_up(replace(page, waiting=page.waiting[1:]), page.waiting[0])
+
+
+def _unparked(page: SessionPage, turn_id: str) -> SessionPage:
+    waiting, parked = _without(page.waiting, turn_id), _without(page.parked, turn_id)
+    return _go_on(replace(page, waiting=waiting, parked=parked))
+
+
+def _without(turns: tuple[str, ...], turn_id: str) -> tuple[str, ...]:
+    return tuple(turn for turn in turns if turn != turn_id)
 
 
 def _answered(page: SessionPage, event: Event) -> SessionPage:

@@ -38,10 +38,12 @@ class SessionView(Struct, frozen=True, kw_only=True):
 
 
 class SessionPage(Struct, frozen=True, kw_only=True):
-    """A session's row. `waiting` are accepted turns behind the open one; `closing` is what was asked for it."""
+    """A session's row. `waiting` are turns behind the open one, `parked` those among them that are dead letters;
+    `closing` is what was asked for it."""
 
     view: SessionView
     waiting: tuple[str, ...] = ()
+    parked: tuple[str, ...] = ()
     closing: Closing | None = None
 
 

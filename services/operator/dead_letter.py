@@ -15,6 +15,8 @@ CUT = "dead_value_bytes"
 # A record with these headers and no value is no letter but says what became of one in its own partition: it lives
 # as long as the letter does, and needs no table.
 SETTLED, SETTLED_OFFSET = "dead_settled", "dead_settled_offset"
+# Its session waits for it (the worker's TURNSTILE_PARK_SESSIONS).
+PARKED = "dead_parked"
 DETAIL_WIDTH = 70
 
 

@@ -10,19 +10,29 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
+from msgspec import Struct
 
-from services.operator.dead_letter import CUT, MARKS, SETTLED, SETTLED_OFFSET, DeadLetter
+from services.operator.dead_letter import CUT, MARKS, PARKED, SETTLED, SETTLED_OFFSET, DeadLetter
 from services.operator.dead_letters import records
-from shared.bus.envelope import Headers
+from shared.bus.envelope import Envelope, Headers
 from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
 from shared.moment import rfc3339
+from shared.session.inputs import TurnDropped
 
+SOURCE = "/turnstile/operator"
 Fate = Literal["redriven", "dropped"]
 # aiokafka's producer has no types.
 _open: Any = AIOKafkaProducer
 REQUEST_TIMEOUT_MS = 30_000
+
+
+class _Turn(Struct):
+    tenant_id: str
+    session_id: str
+    turn_id: str
 
 
 def hindrance(letter: DeadLetter) -> str | None:
@@ -58,18 +68,41 @@ async def redrive(
 async def drop(
     bootstrap: str, options: Mapping[str, Any], letters: Sequence[DeadLetter], now: datetime
 ) -> None:
-    """Mark the letters as dropped: they stay readable until the topic's retention ends. Raises KafkaError."""
-    producer = await _producer(bootstrap, options)
-    try:
-        for letter in letters:
-            await _mark(producer, letter, "dropped", now)
-    finally:
-        await producer.stop()
+    """Mark the letters as dropped: they stay readable until the topic's retention ends. A session that waits for
+    one is told first. Raises KafkaError or Impossible."""
+    async with records(bootstrap, options) as read:
+        producer = await _producer(bootstrap, options)
+        try:
+            for letter in letters:
+                if letter.header(PARKED):
+                    record = await read(letter.partition, letter.offset)
+                    value, headers = _dropped(letter, record.value or b"", now)
+                    await producer.send_and_wait(INPUTS.name, value, record.key, headers=headers)
+                await _mark(producer, letter, "dropped", now)
+        finally:
+            await producer.stop()
+
+
+def _dropped(letter: DeadLetter, value: bytes, now: datetime) -> tuple[bytes, Headers]:
+    """The input that ends the wait for a parked turn. A repeat has the same id."""
+    turn = msgspec.json.decode(value, type=_Turn)
+    at = rfc3339(now)
+    envelope = Envelope(
+        id=f"dropped:{letter.place}",
+        source=SOURCE,
+        type="turn.dropped",
+        time=at,
+        subject=turn.session_id,
+    )
+    request = TurnDropped(
+        tenant_id=turn.tenant_id, session_id=turn.session_id, turn_id=turn.turn_id, at=at
+    )
+    return msgspec.json.encode(request), envelope.headers()
 
 
 def as_it_came(record: ConsumerRecord[Any, Any]) -> Headers:
     """The headers of the record before it died."""
-    ours = {*MARKS, CUT}
+    ours = {*MARKS, CUT, PARKED}
     return [(name, value) for name, value in record.headers if name not in ours]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from shared.moment import parse
-from shared.session.inputs import Request, ToolAnswered, TurnRequested, read_request
+from shared.session.inputs import REQUESTS, Request, ToolAnswered, TurnRequested
 
 # No content block of the provider is half as deep; the JSON decoder itself gives up below a thousand, earlier
 # the deeper its caller stands.
@@ -22,7 +22,7 @@ def admit(kind: str, value: bytes) -> Request:
     msgspec.DecodeError or UnicodeDecodeError for what is no JSON.
     """
     try:
-        request = read_request(kind, value)
+        request = msgspec.json.decode(value, type=REQUESTS[kind])
     except RecursionError:
         raise msgspec.ValidationError("the value is nested too deeply") from None
     try:

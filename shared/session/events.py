@@ -23,6 +23,8 @@ OWN_TYPES = frozenset(
         "session.idled",
         "session.archived",
         "session.erased",
+        "session.parked",
+        "session.unparked",
         "turn.accepted",
         "turn.started",
         "turn.retrying",
@@ -180,11 +182,25 @@ class SessionRotated(Struct, frozen=True, kw_only=True):
 
 
 class SessionIdled(Struct, frozen=True, kw_only=True):
-    """`session.idled`: nothing runs and nothing waits; totals of the session so far."""
+    """`session.idled`: nothing runs, and nothing waits but for a parked turn; totals of the session so far."""
 
     last_turn_id: str
     usage: Usage
     cost_usd: float
+
+
+class SessionParked(Struct, frozen=True, kw_only=True):
+    """`session.parked`: this turn is a dead letter (`reason`), and turns that come later wait until it was redriven
+    (`turn.accepted`) or dropped (`session.unparked`). Only where TURNSTILE_PARK_SESSIONS is set."""
+
+    turn_id: str
+    reason: str
+
+
+class SessionUnparked(Struct, frozen=True, kw_only=True):
+    """`session.unparked`: the dead letter of this turn was dropped; nothing waits for it any more."""
+
+    turn_id: str
 
 
 class SessionClosed(Struct, frozen=True, kw_only=True):
@@ -199,6 +215,8 @@ DATA: dict[str, type[Struct]] = {
     "session.idled": SessionIdled,
     "session.archived": SessionClosed,
     "session.erased": SessionClosed,
+    "session.parked": SessionParked,
+    "session.unparked": SessionUnparked,
     "turn.accepted": TurnAccepted,
     "turn.started": TurnStarted,
     "turn.retrying": TurnRetrying,

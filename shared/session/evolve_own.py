@@ -12,7 +12,9 @@ from shared.session.events import (
     TURN_ENDS,
     Event,
     SessionOpened,
+    SessionParked,
     SessionRotated,
+    SessionUnparked,
     Turn,
     TurnAccepted,
     TurnRequiresAction,
@@ -92,11 +94,14 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
         coalesce=coalesce,
         prompt=fingerprint(data.content),
     )
-    if state.turn is None:
+    if state.parks(data.turn_id):  # redriven: it goes where it would have gone
+        same = (queued if q.turn.turn_id == data.turn_id else q for q in state.queue)
+        return _go_on(replace(state, queue=tuple(same)))
+    if state.turn is None and not state.queue:
         return _take_up(state, queued, gathers_until=data.gathers_until)
     if coalesce and state.gathering:
         return _with_riders(state, (*state.riders, queued))
-    if data.on_busy == "interrupt":
+    if data.on_busy == "interrupt" and state.turn is not None:
         return replace(state, queue=(queued, *state.queue))
     return replace(state, queue=(*state.queue, queued))
 
@@ -234,9 +239,28 @@ def _ended(state: SessionState, event: Event) -> SessionState:
         return _with_riders(left, riders) if riders != state.riders else left
     status = state.status if state.status in ("archived", "erased") else "idle"
     ended = replace(state, turn=None, progress=None, pending=(), rotated_from=None, status=status)
-    if not state.queue:
-        return ended
-    return _take_up(replace(ended, queue=state.queue[1:]), state.queue[0])
+    return _go_on(ended)
+
+
+def _go_on(state: SessionState) -> SessionState:
+    """With nothing open, open the turn that is next, unless it is a dead letter."""
+    if state.turn is not None or not state.queue or state.queue[0].parked:
+        return state
+    return _take_up(replace(state, queue=state.queue[1:]), state.queue[0])
+
+
+def _parked(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=SessionParked)
+    turn = Turn(
+        turn_id=data.turn_id, user_id=event.user_id, status="accepted", submitted_at=event.at
+    )
+    return replace(state, queue=(*state.queue, Queued(turn=turn, input_id="", parked=True)))
+
+
+def _unparked(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=SessionUnparked)
+    left = (q for q in state.queue if not (q.parked and q.turn.turn_id == data.turn_id))
+    return _go_on(replace(state, queue=tuple(left)))
 
 
 OWN: dict[str, Evolver] = {
@@ -245,6 +269,8 @@ OWN: dict[str, Evolver] = {
     "session.idled": _idled,
     "session.archived": _archived,
     "session.erased": _erased,
+    "session.parked": _parked,
+    "session.unparked": _unparked,
     "turn.accepted": _accepted,
     "turn.started": _started,
     "turn.retrying": _retrying,

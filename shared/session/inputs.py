@@ -91,6 +91,21 @@ class EraseRequested(Request, frozen=True, kw_only=True):
     """Forget the session, at the provider too."""
 
 
+class TurnDropped(Request, frozen=True, kw_only=True):
+    """The dead letter of this turn was dropped: what waits for it need not."""
+
+    turn_id: Id
+
+
+class TurnParked(Request, frozen=True, kw_only=True):
+    """A turn that nobody can use became a dead letter, and its session is to wait for it. Filed by the worker
+    itself; nobody publishes it."""
+
+    turn_id: Id
+    user_id: str
+    reason: str
+
+
 REQUESTS: dict[str, type[Request]] = {
     "session.requested": SessionRequested,
     "turn.requested": TurnRequested,
@@ -99,7 +114,9 @@ REQUESTS: dict[str, type[Request]] = {
     "tool.answered": ToolAnswered,
     "session.archive_requested": ArchiveRequested,
     "session.erase_requested": EraseRequested,
+    "turn.dropped": TurnDropped,
 }
+PARKED = "turn.parked"
 
 
 class Filed(Struct, frozen=True, kw_only=True):
@@ -180,6 +197,7 @@ Input = Filed | Seen | Bound | Failed | DeadlineElapsed | Silent
 
 
 def read_request(kind: str, value: bytes) -> Request:
-    """The request in a record's value. Raises KeyError for an unknown kind, msgspec.ValidationError or
+    """The request in a row of the inbox. Raises KeyError for an unknown kind, msgspec.ValidationError or
     msgspec.DecodeError (naming the field) for a wrong value."""
-    return msgspec.json.decode(value, type=REQUESTS[kind])
+    shape = TurnParked if kind == PARKED else REQUESTS[kind]
+    return msgspec.json.decode(value, type=shape)

@@ -12,7 +12,15 @@ from shared.moment import normal, parse, rfc3339
 from shared.session.attempts import CLOSED, begin, interrupt
 from shared.session.commands import Answer, Close, DeadLetter
 from shared.session.decision import Draft
-from shared.session.events import SessionClosed, SessionOpened, Turn, TurnAccepted, TurnError
+from shared.session.events import (
+    SessionClosed,
+    SessionOpened,
+    SessionParked,
+    SessionUnparked,
+    Turn,
+    TurnAccepted,
+    TurnError,
+)
 from shared.session.inputs import (
     ArchiveRequested,
     EraseRequested,
@@ -22,6 +30,8 @@ from shared.session.inputs import (
     SessionRequested,
     ToolAnswered,
     ToolConfirmed,
+    TurnDropped,
+    TurnParked,
     TurnRequested,
 )
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
@@ -72,7 +82,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
     )
     if busy and request.on_busy == "interrupt":
         interrupt(draft, at=request.at)
-    elif not busy and accepted.gathers_until is None:
+    elif not busy and draft.state.turn is not None and accepted.gathers_until is None:
         begin(draft, at=max(request.at, filed.taken_at))  # it may have waited for a worker
 
 
@@ -80,7 +90,8 @@ def _gathers_until(
     state: SessionState, filed: Filed, request: TurnRequested, policy: Policy
 ) -> str | None:
     """A turn that may be coalesced and finds nothing running waits a moment for others like it."""
-    if state.turn is not None or request.on_busy != "coalesce" or policy.coalesce_for <= 0:
+    busy = state.turn is not None or bool(state.queue)
+    if busy or request.on_busy != "coalesce" or policy.coalesce_for <= 0:
         return None
     taken = parse(filed.taken_at or request.at)
     return rfc3339(taken + timedelta(seconds=policy.coalesce_for))
@@ -89,8 +100,13 @@ def _gathers_until(
 def _refusal(state: SessionState, request: TurnRequested) -> TurnError | None:
     if state.status in CLOSED:
         return TurnError(type=f"session_{state.status}", message=f"the session is {state.status}")
+    if state.parks(request.turn_id):
+        return None
     if state.turn is not None and request.on_busy == "reject":
         return TurnError(type="session_busy", message=f"turn {state.open_turn} is running")
+    if state.queue and request.on_busy == "reject":
+        first = state.queue[0].turn.turn_id
+        return TurnError(type="session_busy", message=f"turn {first} is parked: a dead letter")
     if len(state.queue) >= MAX_QUEUED_TURNS:
         return TurnError(type="queue_full", message=f"{MAX_QUEUED_TURNS} turns are waiting already")
     return None
@@ -137,6 +153,27 @@ def _answer(draft: Draft, filed: Filed, tool_use_id: str, *, kind: str) -> None:
     draft.ask(DeadLetter(input_id=filed.input_id, reason="unknown_action", detail=detail))
 
 
+def _turn_parked(draft: Draft, filed: Filed, request: TurnParked, policy: Policy) -> None:
+    """Later turns wait for one that is a dead letter; those that came before it do not."""
+    if draft.state.status in CLOSED or len(draft.state.queue) >= MAX_QUEUED_TURNS:
+        return
+    if draft.state.parks(request.turn_id):  # redriven, and dead again
+        return
+    if draft.state.status == "new":
+        draft.own("session.opened", SessionOpened(user_id=request.user_id), at=request.at)
+    data = SessionParked(turn_id=request.turn_id, reason=request.reason)
+    draft.own("session.parked", data, at=request.at)
+
+
+def _turn_dropped(draft: Draft, filed: Filed, request: TurnDropped, policy: Policy) -> None:
+    if not draft.state.parks(request.turn_id):
+        return
+    busy = draft.state.turn is not None
+    draft.own("session.unparked", SessionUnparked(turn_id=request.turn_id), at=request.at)
+    if not busy and draft.state.turn is not None:
+        begin(draft, at=max(request.at, filed.taken_at))
+
+
 def _archive_requested(
     draft: Draft, filed: Filed, request: ArchiveRequested, policy: Policy
 ) -> None:
@@ -155,6 +192,8 @@ def _close(draft: Draft, kind: str, *, at: str, erase: bool) -> None:
         draft.own("session.opened", SessionOpened(user_id=""), at=at)
     word = kind.removeprefix("session.")
     for queued in draft.state.queue:
+        if queued.parked:
+            continue  # the session never took it: what becomes of it is said when it is redriven
         error = TurnError(type=f"session_{word}", message=f"the session was {word} first")
         dropped = _ended(queued.turn, error, at=at)
         draft.own("turn.refused", dropped, at=at, turn_id=queued.turn.turn_id)
@@ -183,4 +222,6 @@ REQUESTED: dict[type[Request], Callable[[Draft, Filed, Any, Policy], None]] = {
     ToolAnswered: _tool_answered,
     ArchiveRequested: _archive_requested,
     EraseRequested: _erase_requested,
+    TurnParked: _turn_parked,
+    TurnDropped: _turn_dropped,
 }

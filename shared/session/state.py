@@ -28,13 +28,14 @@ GIVEN_UP = 16
 
 class Queued(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn that waits for the one before it, or (`coalesce`) goes out in one message with its neighbours.
-    `prompt` is the fingerprint of its content."""
+    `prompt` is the fingerprint of its content. `parked`: the turn is a dead letter, and keeps this place."""
 
     turn: Turn
     input_id: str
     traceparent: str = ""
     coalesce: bool = False
     prompt: str = ""
+    parked: bool = False
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -125,6 +126,10 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def riders(self) -> tuple[Queued, ...]:
         """Turns that go out in one message with the open one."""
         return self.progress.riders if self.progress else ()
+
+    def parks(self, turn_id: str) -> bool:
+        """Whether this turn is a dead letter that later turns wait for."""
+        return any(queued.parked and queued.turn.turn_id == turn_id for queued in self.queue)
 
     @property
     def awaits_people(self) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from services.agent_worker.brake import Braked
 from services.agent_worker.fakes.inputs import MemoryInputs
 from services.agent_worker.fakes.store import MemoryStore
-from services.agent_worker.intake import Intake
+from services.agent_worker.intake import Intake, Parks
 from services.agent_worker.poison import GATEWAY, Poison
 from services.agent_worker.ports import Key, NewInput
 from services.agent_worker.validate import Record
@@ -50,6 +50,7 @@ class Room:
     topic: MemoryInputs = field(default_factory=MemoryInputs)
     buried: list[tuple[Record, str, str]] = field(default_factory=list)
     news: list[set[Key]] = field(default_factory=list)
+    parks: Parks | None = None
 
     def __post_init__(self) -> None:
         self.store = AwayStore(self.topic)
@@ -68,6 +69,7 @@ class Room:
             knows=lambda tenant: tenant == TENANT,
             news=self.news.append,
             poison=self.poison,
+            parks=self.parks,
         )
         self.intake = intake
         running = asyncio.create_task(intake.run())

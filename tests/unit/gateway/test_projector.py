@@ -104,6 +104,30 @@ async def test_waiting_turns_are_taken_up_in_order() -> None:
     assert (session(model).open_turn, session(model).status) == (None, "idle")
 
 
+async def test_turns_behind_a_dead_letter_wait_until_it_was_redriven_or_dropped() -> None:
+    parked = {"turn_id": "bad", "reason": "invalid_field"}
+    model = await project(
+        recorded(1, "session.parked", parked, None),
+        accepted(2, "turn_2"),
+        accepted(3, "turn_3", "interrupt"),
+    )
+    assert (session(model).open_turn, session(model).status) == (None, "idle")
+    again = await project(accepted(4, "bad"), model=model)
+    assert (session(again).open_turn, session(again).status) == ("bad", "running")
+    await project(turn(5, "completed", "completed", turn_id="bad"), model=model)
+    assert session(model).open_turn == "turn_2"
+
+    other = await project(
+        accepted(1, "turn_1"),
+        recorded(2, "session.parked", parked, None),
+        accepted(3, "turn_2"),
+        turn(4, "completed", "completed"),
+    )
+    assert (session(other).open_turn, view(other, "turn_2").status) == (None, "accepted")
+    await project(recorded(5, "session.unparked", {"turn_id": "bad"}, None), model=other)
+    assert session(other).open_turn == "turn_2"
+
+
 async def test_pending_actions_come_and_go() -> None:
     model = await project(
         accepted(1, "turn_1"),

@@ -53,6 +53,7 @@ GaugeName = Literal[
     "turnstile_intake_braked",
     "turnstile_recorder_paused",
     "turnstile_recorder_in_hand",
+    "turnstile_erasures_open",
     "turnstile_spans_queued",
     "turnstile_audit_findings",
     "turnstile_audit_looked_at",
@@ -172,6 +173,9 @@ GAUGES: dict[GaugeName, About] = {
         "1 once so many inputs were unusable that none is taken in any more, else 0"
     ),
     "turnstile_recorder_paused": About("1 while the recorder waits for ClickHouse, else 0"),
+    "turnstile_erasures_open": About(
+        "Erased sessions of which ClickHouse may still have rows, or parts on the disk"
+    ),
     "turnstile_recorder_in_hand": About(
         "Records read by the recorder whose insert has yet to begin"
     ),

@@ -12,6 +12,8 @@ def patience(
 ) -> float:
     """Seconds for which a session that asks nothing of anybody stays claimed: as long as an agent may be silent
     while it works, until a moment that is near, and not at all for one that is far: the row wakes somebody then."""
+    if state.status == "erased" and state.turn is None:
+        return 0.0  # what is kept of it is forgotten when it is let go of
     if _works(state):
         return max(0.0, silence - _seconds(heard_at, now))
     due = state.due_at

@@ -30,6 +30,8 @@ from shared.session.state import SessionState
 TRIES = 6
 # How long an interrupt waits for the turn's message to be taken up: an interrupt that overtakes it stops nothing.
 TAKE_UP_SECONDS = 2.0
+# How long an erasure waits for the open turn to end by its interrupt before it deletes what the turn runs in.
+ERASE_SECONDS = 15.0
 
 
 class Driven(Protocol):
@@ -154,18 +156,31 @@ async def _give(
 
 
 async def _close(command: Close, driven: Driven, resumed: bool) -> Input | None:
-    await driven.until(lambda state: state.turn is None, None)
+    await driven.until(lambda state: state.turn is None, ERASE_SECONDS if command.erase else None)
     if driven.state.provider_session_id == command.provider_session_id:
         # The provider tells the end on the stream and does not list it: listen first.
         with contextlib.suppress(ProviderFailure):
             await (await driven.feed()).opened()
     with telemetry.span("provider.close"):
-        await _insist(
-            lambda: driven.provider.close(command.provider_session_id, erase=command.erase),
-            driven,
-            until=lambda state: False,
-        )
-    return None
+        try:
+            await _insist(
+                lambda: driven.provider.close(command.provider_session_id, erase=command.erase),
+                driven,
+                until=lambda state: False,
+            )
+        except Transient:
+            known = driven.state.provider_session_id == command.provider_session_id
+            if not (command.erase and known):
+                raise  # else what is ours is forgotten meanwhile, and the row goes on asking (see `parting`)
+    return _cut_short(driven) if command.erase else None
+
+
+def _cut_short(driven: Driven) -> Input | None:
+    """The end of a turn that the provider did not end in time."""
+    if driven.state.open_turn is None:
+        return None
+    gone = ProviderFailure("session_erased", "the session was erased", final=True)
+    return failed(driven.state.open_turn, gone, driven)
 
 
 async def _dead_letter(command: DeadLetter, driven: Driven, resumed: bool) -> Input | None:

@@ -95,6 +95,10 @@ class Store(Protocol):
         once when inputs came meanwhile. Raises Fenced."""
         ...
 
+    async def erase(self, head: Head, due_at: str | None) -> None:
+        """Release, and forget every input that `head` has taken in, in one transaction. Raises Fenced."""
+        ...
+
 
 class Publisher(Protocol):
     """Says what happened. Returns only once the log has it (acks=all); waits while the log is away."""

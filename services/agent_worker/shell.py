@@ -17,6 +17,7 @@ from services.agent_worker import measure
 from services.agent_worker.doing import Doing
 from services.agent_worker.errands import Errands
 from services.agent_worker.leases import Leases
+from services.agent_worker.parting import again_at, forgotten, is_over, left_elsewhere
 from services.agent_worker.patience import patience, waited_out
 from services.agent_worker.ports import Feed, Head, Provider, Publisher
 from services.agent_worker.trace import Claim, TurnTrace
@@ -69,8 +70,13 @@ class Shell:
                 await self._advance(inputs)
             await self._cease()
             head = replace(self.head, unsaid=(), todo=self._doing.commands)
-            self.released = True
-            await self._world.store.release(head, self._due_at())
+            if is_over(head):
+                head = forgotten(head, await left_elsewhere(self))
+                self.released = True
+                await self._world.store.erase(head, again_at(head, self._world.clock()))
+            else:
+                self.released = True
+                await self._world.store.release(head, self._due_at())
         finally:
             self._trace.leave(self.state, self._world.clock())
             await self._cease()

@@ -123,9 +123,15 @@ class Ring:
         """The highest seq kept; 0 when none is."""
         return max((entry.seq for entry in self._sessions.get(key, ())), default=0)
 
+    def forget(self, key: SessionKey) -> None:
+        """Keep nothing of this session."""
+        self._bytes -= sum(len(entry.value) for entry in self._sessions.pop(key, ()))
+
     def _drop_oldest(self) -> None:
         key = self._order.popleft()
-        entries = self._sessions[key]
+        entries = self._sessions.get(key)
+        if not entries:
+            return  # forgotten meanwhile
         self._bytes -= len(entries.popleft().value)
         if not entries:
             del self._sessions[key]
@@ -168,6 +174,8 @@ class Live:
         key = (heading.tenant_id, heading.session_id)
         entry = Entry(heading.seq, heading.type, heading.at, value)
         self.ring.add(key, entry)
+        if heading.type == "session.erased":
+            self.ring.forget(key)
         for reader in self._readers.get(key, ()):
             reader.offer(entry)
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from services.gateway.beginnings import accepted_turn, opened
+from services.gateway.erased import erased, is_late, is_told
 from services.gateway.ports import Changes, SessionKey, StoredTurn, TurnKey
 from services.gateway.views import SessionPage, SessionView, TurnView
 from shared.moment import normal
@@ -60,6 +61,8 @@ class Projection:
         """Apply an input. The worker decides what becomes of it; here it only becomes visible."""
         key = (request.tenant_id, request.session_id)
         request = replace(request, at=normal(request.at))
+        if is_late(self._sessions.get(key), request):
+            return
         if isinstance(request, SessionRequested):
             self._open(key, opened(request))
         elif isinstance(request, TurnRequested):
@@ -78,12 +81,14 @@ class Projection:
         if event.seq <= page.view.last_seq:
             return
         page = replace(page, view=replace(page.view, last_seq=event.seq))
+        gone = page.view.status == "erased"
         if event.type.startswith("turn."):
             turn = msgspec.json.decode(event.data, type=Turn)
-            # What ends after the erasure is not kept either, but a turn that came too late is told so.
-            if page.view.status != "erased" or turn.status == "refused":
+            if not gone or is_told(page, turn):
                 self._put_turn((*key, turn.turn_id), StoredTurn(_turn_view(event, turn), event.seq))
-            page = _with_turn(page, event, turn)
+            page = _with_turn(page, event, turn) if not gone else page
+        elif gone:
+            pass  # only its number is kept
         elif event.type.startswith("session."):
             page = self._session_event(key, page, event)
         elif event.type in _ANSWERS:
@@ -106,7 +111,7 @@ class Projection:
             return replace(page, view=replace(view, status="archived"), waiting=(), parked=())
         if event.type == "session.erased":
             self._forget(key)
-            return replace(page, view=_erased(view), waiting=(), parked=(), closing="erase")
+            return erased(replace(page, parked=()), event.at)
         if event.type == "session.status_running" and view.status == "requires_action":
             return self._resumed(key, page, event)
         return page
@@ -186,12 +191,6 @@ def _opened_view(view: SessionView, event: Event) -> SessionView:
         mode=data.mode,
         budget_usd=data.budget_usd,
         vault_ids=data.vault_ids,
-    )
-
-
-def _erased(view: SessionView) -> SessionView:
-    return replace(
-        view, status="erased", title=None, metadata=None, pending_actions=(), open_turn=None
     )
 
 

@@ -45,6 +45,8 @@ class SessionPage(Struct, frozen=True, kw_only=True):
     waiting: tuple[str, ...] = ()
     parked: tuple[str, ...] = ()
     closing: Closing | None = None
+    # When it was erased, as `session.erased` says.
+    erased_at: str | None = None
 
 
 class TurnView(Struct, frozen=True, kw_only=True):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from aiokafka.structs import ConsumerRecord
+from msgspec import Struct
 
 MARKS = ("dead_reason", "dead_detail", "dead_attempts", "dead_at", "dead_source")
 # Its record was too large with its marks and lies in the letter without its value (see the recorder).
@@ -15,14 +17,25 @@ CUT = "dead_value_bytes"
 # A record with these headers and no value is no letter but says what became of one in its own partition: it lives
 # as long as the letter does, and needs no table.
 SETTLED, SETTLED_OFFSET = "dead_settled", "dead_settled_offset"
+# One with this header says so of all letters of the session that is its key and of the tenant it names: the session
+# was erased (the recorder writes it).
+SETTLED_TENANT = "dead_settled_tenant"
 # Its session waits for it (the worker's TURNSTILE_PARK_SESSIONS).
 PARKED = "dead_parked"
 DETAIL_WIDTH = 70
 
 
+class _Whose(Struct):
+    tenant_id: str = ""
+
+
+_whose = msgspec.json.Decoder(_Whose)
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record nobody could use. `value` is None when it was not asked for; `timestamp` is Kafka's, in ms."""
+    """A record nobody could use. `value` is None when it was not asked for; `timestamp` is Kafka's, in ms; `tenant`
+    is "" where the value does not tell."""
 
     partition: int
     offset: int
@@ -31,6 +44,7 @@ class DeadLetter:
     headers: tuple[tuple[str, str], ...]
     size: int
     value: bytes | None = None
+    tenant: str = ""
 
     def header(self, name: str) -> str:
         """The last header of that name, or nothing."""
@@ -56,6 +70,18 @@ class DeadLetter:
         """The offset of the letter this record settles; None for a letter."""
         offset = self.header(SETTLED_OFFSET)
         return int(offset) if self.header(SETTLED) and offset.isdecimal() else None
+
+    @property
+    def erases(self) -> tuple[str, str] | None:
+        """Tenant and session whose letters this record settles, all of them; None for a letter."""
+        tenant = self.header(SETTLED_TENANT)
+        return (tenant, self.key) if self.header(SETTLED) and tenant else None
+
+    def is_of(self, sessions: Collection[tuple[str, str]]) -> bool:
+        """Whether it is, or may be, a letter of one of these sessions (tenant and id)."""
+        if self.tenant:
+            return (self.tenant, self.key) in sessions
+        return any(session == self.key for _, session in sessions)
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for other programs; a value that is no UTF-8 is written with replacements."""
@@ -87,7 +113,15 @@ def dead_letter_of(record: ConsumerRecord[Any, Any], *, with_value: bool) -> Dea
         headers=tuple((name, _text(data)) for name, data in record.headers),
         size=len(value),
         value=value if with_value else None,
+        tenant=_tenant(value),
     )
+
+
+def _tenant(value: bytes) -> str:
+    try:
+        return _whose.decode(value).tenant_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
 
 
 def table(letters: Sequence[DeadLetter]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,6 +18,8 @@ from shared.bus.topics import DEAD
 
 TIMEOUT_S = 30.0
 SCAN_TIMEOUT_S = 300.0
+# Records of a partition that are read for the marks in it.
+MOST = 10_000_000
 
 # aiokafka's consumer has no types; named here once, so that the rest of the file is checked.
 Consumer = Any
@@ -68,14 +70,16 @@ async def _first(
     *,
     newest: bool,
 ) -> list[DeadLetter]:
-    done = set() if settled else await _settled(consumer, scan)
+    done, erased = await _settled(consumer, scan)
+    if settled:
+        done = set()
     sign = 1 if newest else -1
     # Producers' clocks differ: in a partition no letter counts as older than the one before it.
     times: dict[int, int] = {}
     found: list[tuple[int, int, int, DeadLetter]] = []
     async for record in _tail(consumer, scan):
         letter = dead_letter_of(record, with_value=False)
-        if letter.settles is not None:
+        if letter.settles is not None or letter.erases is not None or letter.is_of(erased):
             continue
         at = times[letter.partition] = max(times.get(letter.partition, 0), letter.timestamp)
         if (letter.partition, letter.offset) not in done and wanted(letter):
@@ -86,22 +90,51 @@ async def _first(
     return [letter for *_, letter in sorted(found, reverse=not newest)]
 
 
-async def _settled(consumer: Consumer, scan: int) -> set[tuple[int, int]]:
-    """Places of the letters that were redriven or dropped; their marks come after them, in the same partition."""
-    done = set()
-    async for record in _tail(consumer, scan):
+async def _settled(
+    consumer: Consumer, scan: int, places: Collection[TopicPartition] = ()
+) -> tuple[set[tuple[int, int]], set[tuple[str, str]]]:
+    """Places of the letters that were redriven or dropped, their marks come after them in the same partition; and
+    the sessions (tenant, id) that were erased: their letters are nobody's to read."""
+    done, erased = set[tuple[int, int]](), set[tuple[str, str]]()
+    async for record in _tail(consumer, scan, places):
         mark = dead_letter_of(record, with_value=False)
         if mark.settles is not None:
             done.add((mark.partition, mark.settles))
-    return done
+        elif mark.erases is not None:
+            erased.add(mark.erases)
+    return done, erased
 
 
 async def one(
     bootstrap: str, options: Mapping[str, Any], partition: int, offset: int
 ) -> DeadLetter:
-    """The letter at that place, with its value. Raises Impossible when there is none (any more)."""
-    async with records(bootstrap, options) as read:
-        return dead_letter_of(await read(partition, offset), with_value=True)
+    """The letter at that place, with its value. Raises Impossible when there is none (any more), or when its
+    session was erased; to know that, its partition is read."""
+    async with _consumer(bootstrap, options) as consumer:
+        place = TopicPartition(DEAD.name, partition)
+        async with asyncio.timeout(TIMEOUT_S):
+            letter = dead_letter_of(await _at(consumer, place, offset), with_value=True)
+        async with asyncio.timeout(SCAN_TIMEOUT_S):
+            _, erased = await _settled(consumer, MOST, [place])
+    if letter.is_of(erased) or letter.erases is not None:
+        raise Impossible(f"{letter.place} is of a session that was erased: it is not shown")
+    return letter
+
+
+async def of_sessions(
+    bootstrap: str, options: Mapping[str, Any], sessions: Collection[tuple[str, str]]
+) -> tuple[list[DeadLetter], set[tuple[str, str]]]:
+    """All letters of these sessions (tenant, id) that lie there, settled or not, and which of the sessions are
+    marked as erased. Reads the whole topic; raises as `newest` does."""
+    letters, erased = list[DeadLetter](), set[tuple[str, str]]()
+    async with _consumer(bootstrap, options) as consumer, asyncio.timeout(SCAN_TIMEOUT_S):
+        async for record in _tail(consumer, MOST):
+            letter = dead_letter_of(record, with_value=False)
+            if letter.erases is not None:
+                erased.add(letter.erases)
+            elif letter.settles is None and letter.is_of(sessions):
+                letters.append(letter)
+    return letters, erased & set(sessions)
 
 
 Read = Callable[[int, int], Awaitable[ConsumerRecord[Any, Any]]]
@@ -135,9 +168,12 @@ async def _at(consumer: Consumer, place: TopicPartition, offset: int) -> Consume
         raise Impossible(f"{place.partition}/{offset} was just deleted by its retention") from None
 
 
-async def _tail(consumer: Consumer, scan: int) -> AsyncIterator[ConsumerRecord[Any, Any]]:
-    """The last `scan` records of each partition, up to where it ended when this began."""
-    places = list(consumer.assignment())
+async def _tail(
+    consumer: Consumer, scan: int, of: Collection[TopicPartition] = ()
+) -> AsyncIterator[ConsumerRecord[Any, Any]]:
+    """The last `scan` records of each partition (of these, if any are named), up to where it ended when this
+    began."""
+    places = list(of or consumer.assignment())
     first = await consumer.beginning_offsets(places)
     ends = await consumer.end_offsets(places)
     for place in places:

@@ -123,3 +123,13 @@ def dead_letter(
     }
     kept = [(name, value) for name, value in headers if name not in marks]
     return kept + [(name, value.encode()) for name, value in marks.items()]
+
+
+def erasure_mark(tenant_id: str, at: str) -> Headers:
+    """The headers of a record on the dead letters' topic that is no letter: all letters of the session that is its
+    key, of this tenant, are nobody's to read or redrive, whether they came before it or come after."""
+    return [
+        ("dead_settled", b"erased"),
+        ("dead_settled_tenant", tenant_id.encode()),
+        ("dead_at", at.encode()),
+    ]

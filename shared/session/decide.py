@@ -21,7 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shared.session.attempts import begin, give_up, retry, rotate, start
+from shared.session.attempts import CLOSED, begin, give_up, retry, rotate, start
+from shared.session.commands import Close
 from shared.session.decision import Decision, Draft
 from shared.session.events import TurnError
 from shared.session.inputs import Bound, DeadlineElapsed, Failed, Filed, Input, Seen, Silent
@@ -48,7 +49,13 @@ def _seen(draft: Draft, seen: Seen, policy: Policy) -> None:
 
 
 def _bound(draft: Draft, bound: Bound, policy: Policy) -> None:
-    if draft.state.turn is not None and draft.state.provider_session_id is None:
+    if draft.state.status in CLOSED:
+        # It was closed while its provider session was being made: nothing was sent, and nobody else knows of it.
+        erase = draft.state.status == "erased"
+        draft.ask(Close(provider_session_id=bound.provider_session_id, erase=erase))
+        if draft.state.turn is not None:
+            draft.end("turn.interrupted", at=bound.at)
+    elif draft.state.turn is not None and draft.state.provider_session_id is None:
         start(draft, bound.provider_session_id, bound.agent, bound.model, bound.at)
 
 

@@ -145,6 +145,8 @@ def _tool_answered(draft: Draft, filed: Filed, request: ToolAnswered, policy: Po
 
 
 def _answer(draft: Draft, filed: Filed, tool_use_id: str, *, kind: str) -> None:
+    if draft.state.status == "erased":
+        return  # a dead letter would keep what was answered
     for action in draft.state.pending:
         if action.tool_use_id == tool_use_id and action.kind == kind:
             draft.ask(Answer(tool_use_id=tool_use_id, input_id=filed.input_id))

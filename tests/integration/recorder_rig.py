@@ -24,8 +24,11 @@ from services.agent_worker.recorder import kafka
 from services.agent_worker.recorder.archive import Archive
 from services.agent_worker.recorder.consume import Recorder
 from services.agent_worker.recorder.dead import DeadLetters
+from services.agent_worker.recorder.eraser import Eraser
+from services.agent_worker.recorder.erasing import Erasing
 from services.agent_worker.recorder.ports import Writer
 from services.agent_worker.recorder.settings import RecorderSettings
+from services.agent_worker.recorder.tombstones import Tombstones
 from services.agent_worker.recorder.writer import ClickHouseWriter
 from shared.bus.topics import DAY_MS, Topic
 from shared.clock import utcnow
@@ -84,13 +87,22 @@ class Rig:
             clock=time.perf_counter,
         )
         dead = DeadLetters(producer, utcnow)
-        recorder = Recorder(consumer, archive, dead, brake, limits, utcnow, self.topic)
+        noted = [Tombstones(self.url, timeout=10) for _ in range(2)]
+        eraser = Eraser(noted[0], utcnow)
+        erasing = Erasing(
+            archive, noted[1], producer, clock=utcnow, now=time.monotonic, news=eraser.poke
+        )
+        recorder = Recorder(consumer, erasing, dead, brake, limits, utcnow, self.topic)
         running = asyncio.create_task(recorder.run())
+        rubbing = asyncio.create_task(eraser.run())
         try:
             yield running
         finally:
             recorder.stop()
-            await asyncio.wait({running}, timeout=DEADLINE_S)
+            rubbing.cancel()
+            await asyncio.wait({running, rubbing}, timeout=DEADLINE_S)
+            for connection in noted:
+                connection.close()
             await stopped(consumer)
             await stopped(producer)
 

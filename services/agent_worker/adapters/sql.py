@@ -17,10 +17,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.agent_worker.adapters.rows import head_of
+from services.agent_worker.adapters.rows import columns_of, head_of
 from services.agent_worker.ports import Head, Key, NewInput
 from shared import metrics
 from shared.errors import Fenced, Transient
+from shared.moment import parse
 from shared.session.inputs import Filed, read_request
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
@@ -58,6 +59,16 @@ SELECT tenant_id, session_id FROM worker_heads WHERE lease_owner = :owner AND fi
 DUE = """
 SELECT count(*) FROM worker_heads WHERE wake_at <= {now}
 """
+ERASE_HEAD = """
+UPDATE worker_heads SET state = :state, unsaid = :unsaid, todo = :todo, taken = :taken,
+    position = :position, version = version + 1, lease_owner = NULL,
+    wake_at = CASE WHEN filed > :taken THEN {now} ELSE CAST(:due_at AS double precision) END
+WHERE tenant_id = :tenant_id AND session_id = :session_id AND epoch = :epoch AND version = :version
+"""
+ERASE_INBOX = """
+DELETE FROM worker_inbox
+WHERE tenant_id = :tenant_id AND session_id = :session_id AND position <= :position
+"""
 READ = """
 SELECT input_id, kind, body, traceparent FROM worker_inbox
 WHERE tenant_id = :tenant_id AND session_id = :session_id AND input_id = :input_id
@@ -84,6 +95,7 @@ class SqlLeases:
         self._claim, self._read = sql(CLAIM), sql(READ)
         self._extend, self._with_news = sql(EXTEND), sql(WITH_NEWS)
         self._let_go, self._due = sql(LET_GO), sql(DUE)
+        self._erase_head, self._erase_inbox = sql(ERASE_HEAD), sql(ERASE_INBOX)
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
         """See Store.claim."""
@@ -117,6 +129,15 @@ class SqlLeases:
         if not rows:
             raise KeyError(input_id)
         return filed_of(rows[0])
+
+    async def erase(self, head: Head, due_at: str | None) -> None:
+        """See Store.erase."""
+        values = {**columns_of(head), "due_at": parse(due_at).timestamp() if due_at else None}
+        inbox = {**key_columns(head.key), "position": head.position}
+        async with self._connection(self._engine) as connection, connection.begin():
+            if (await connection.execute(self._erase_head, values)).rowcount != 1:
+                raise fenced(head)
+            await connection.execute(self._erase_inbox, inbox)
 
     async def _rows(self, statement: TextClause, values: dict[str, Any]) -> Sequence[Any]:
         async with self._connection(self._single) as connection:

@@ -35,7 +35,7 @@ class MemoryStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.rows: dict[Key, Row] = {}
-        self._inbox: dict[Key, list[NewInput]] = {}
+        self.inbox: dict[Key, dict[int, NewInput]] = {}
 
     @property
     def next_wake(self) -> float | None:
@@ -46,12 +46,12 @@ class MemoryStore:
         """See Store.file."""
         news = set[Key]()
         for new in inputs:
-            inbox = self._inbox.setdefault(new.key, [])
-            if any(known.input_id == new.input_id for known in inbox):
+            inbox = self.inbox.setdefault(new.key, {})
+            if any(known.input_id == new.input_id for known in inbox.values()):
                 continue
-            inbox.append(new)
             row = self.rows.setdefault(new.key, Row(_new(new.key)))
             row.filed += 1
+            inbox[row.filed] = new
             if row.owner is None:
                 row.wake_at = self._now()
             news.add(new.key)
@@ -87,12 +87,12 @@ class MemoryStore:
 
     async def unread(self, key: Key, after: int) -> list[Unread]:
         """See Store.unread; at most 1,000 at a time."""
-        inbox = self._inbox.get(key, [])[after : after + MAX_UNREAD]
-        return [Unread(after + n, _filed(new)) for n, new in enumerate(inbox, start=1)]
+        later = [place for place in self.inbox.get(key, {}) if place > after]
+        return [Unread(n, _filed(self.inbox[key][n])) for n in later[:MAX_UNREAD]]
 
     async def read(self, key: Key, input_id: str) -> Filed:
         """See Store.read."""
-        for new in self._inbox.get(key, []):
+        for new in self.inbox.get(key, {}).values():
             if new.input_id == input_id:
                 return _filed(new)
         raise KeyError(input_id)
@@ -109,6 +109,13 @@ class MemoryStore:
         row.head = replace(_through_bytes(head), version=head.version + 1)
         due = parse(due_at).timestamp() if due_at else None
         row.owner, row.wake_at = None, self._now() if row.filed > head.taken else due
+
+    async def erase(self, head: Head, due_at: str | None) -> None:
+        """See Store.erase."""
+        await self.release(head, due_at)
+        inbox = self.inbox.get(head.key, {})
+        for place in [place for place in inbox if place <= head.position]:
+            del inbox[place]
 
     def _guarded(self, head: Head) -> Row:
         row = self.rows.get(head.key)

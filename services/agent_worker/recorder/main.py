@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -23,8 +24,11 @@ from services.agent_worker.recorder import kafka
 from services.agent_worker.recorder.archive import Archive, in_thread
 from services.agent_worker.recorder.consume import Recorder
 from services.agent_worker.recorder.dead import DeadLetters
+from services.agent_worker.recorder.eraser import Eraser
+from services.agent_worker.recorder.erasing import Erasing
 from services.agent_worker.recorder.ports import Log, Out
 from services.agent_worker.recorder.settings import RecorderSettings
+from services.agent_worker.recorder.tombstones import Tombstones
 from services.agent_worker.recorder.writer import ClickHouseWriter
 from shared import logs, telemetry
 from shared.clock import utcnow
@@ -69,6 +73,10 @@ class Parts:
         self._writer = ClickHouseWriter(settings.clickhouse_url, timeout=seconds)
         # A client of its own: a health check must not wait behind an insert.
         self._probe = ClickHouseWriter(settings.clickhouse_url, timeout=2.0)
+        # One for the rows that come, one for the eraser: a deletion may take long.
+        self._noted = Tombstones(settings.clickhouse_url, timeout=seconds)
+        self._open = Tombstones(settings.clickhouse_url, timeout=seconds)
+        self.eraser = Eraser(self._open, utcnow)
         self._consumer: Log | None = None
         self._producer: Out | None = None
         self.checks: dict[str, Check] = {
@@ -87,15 +95,23 @@ class Parts:
         )
         archive = Archive(self._writer, brake, chance=random.random, clock=time.perf_counter)
         dead = DeadLetters(self._producer, utcnow)
-        return Recorder(self._consumer, archive, dead, brake, limits, utcnow)
+        erasing = Erasing(
+            archive,
+            self._noted,
+            self._producer,
+            clock=utcnow,
+            now=time.monotonic,
+            news=self.eraser.poke,
+        )
+        return Recorder(self._consumer, erasing, dead, brake, limits, utcnow)
 
     async def close(self) -> None:
         """Leave the group and close every connection."""
         for client in (self._consumer, self._producer):
             if client is not None:
                 await stopped(client)
-        self._writer.close()
-        self._probe.close()
+        for connection in (self._writer, self._probe, self._noted, self._open):
+            connection.close()
 
     async def _kafka_answers(self) -> None:
         if self._consumer is None:
@@ -126,6 +142,8 @@ async def _until(stop: asyncio.Event, parts: Parts) -> int:
         return STOPPED
     recorder = starting.result()
     stopping.add_done_callback(lambda _: recorder.stop())
+    erasing = asyncio.create_task(parts.eraser.run(), name="recorder-erase")
+    erasing.add_done_callback(lambda _: recorder.stop())
     try:
         log.info("recording")
         await recorder.run()
@@ -134,6 +152,9 @@ async def _until(stop: asyncio.Event, parts: Parts) -> int:
         return BRAKED
     finally:
         stopping.cancel()
+        erasing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await erasing  # what broke it breaks the process
     log.info("stopped")
     return STOPPED
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from services.gateway.follow import Follower, Item
 from services.gateway.history import History
 from services.gateway.http.problems import JSON
-from services.gateway.http.sessions import require_session, session_key
+from services.gateway.http.sessions import require_kept, require_session, session_key
 from services.gateway.http.sse import COMMENT, Stream, message
 from services.gateway.live import Live, Preview
 from services.gateway.ports import Entry, ReadModel, SessionKey
@@ -42,7 +42,7 @@ def events_endpoint(
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         key = session_key(request)
-        await require_session(read_model, key)
+        require_kept(await require_session(read_model, key))
         last = _last_seen(last_event_id, after)
         if _wants_json(request.headers.get("accept", "")):
             return await _page(history, key, last, limit)

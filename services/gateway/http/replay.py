@@ -13,7 +13,7 @@ from starlette.responses import Response
 from services.gateway.follow import HEARTBEAT_SECONDS
 from services.gateway.history import History
 from services.gateway.http.events import MAX_SEQ
-from services.gateway.http.sessions import require_session, session_key
+from services.gateway.http.sessions import require_kept, require_session, session_key
 from services.gateway.http.sse import COMMENT, Stream, message
 from services.gateway.ports import Entry, ReadModel, SessionKey
 from shared.errors import Rejected
@@ -36,7 +36,7 @@ def replay_endpoint(
         request: Request, from_seq: From = 1, to_seq: To = None, speed: Speed = 1.0
     ) -> Response:
         key = session_key(request)
-        await require_session(read_model, key)
+        require_kept(await require_session(read_model, key))
         newest = await history.newest(key)
         last = newest if to_seq is None else to_seq
         if last > newest:

@@ -84,6 +84,7 @@ def session_reader(read_model: ReadModel, history: History) -> Callable[..., Awa
         page = await require_session(read_model, key)
         if at_seq is None:
             return as_json(page.view)
+        require_kept(page)
         return as_json(await state_at(history, page.view, at_seq))
 
     return get_session
@@ -98,6 +99,15 @@ async def require_session(read_model: ReadModel, key: SessionKey) -> SessionPage
     if page is None:
         raise Rejected("unknown_session", f"there is no session {key[1]}")
     return page
+
+
+def require_kept(page: SessionPage) -> None:
+    """Raises Rejected (`session_erased`) when there is nothing to read of it any more."""
+    if page.view.status == "erased":
+        when = f" ({page.erased_at})" if page.erased_at else ""
+        raise Rejected(
+            "session_erased", f"session {page.view.session_id} was erased{when}: none of it is kept"
+        )
 
 
 def _cursor(view: SessionView) -> str:

@@ -72,6 +72,9 @@ class CountedStore:
     async def release(self, head: Head, due_at: str | None) -> None:
         await self._effects.do("release", self._far, lambda: self._inner.release(head, due_at))
 
+    async def erase(self, head: Head, due_at: str | None) -> None:
+        await self._effects.do("erase", self._far, lambda: self._inner.erase(head, due_at))
+
 
 class CountedPublisher:
     """Publisher. Each record is an effect of its own: a crash may come between two of one call."""

@@ -19,6 +19,7 @@ from tests.unit.gateway.desk import KEY, an_event
 pytestmark = pytest.mark.unit
 AT = "2026-11-21T12:00:00.000000Z"
 TURN = {"turn_id": "turn_1", "user_id": "u1", "status": "accepted", "submitted_at": AT}
+LATER = "2026-11-21T13:00:00.000000Z"
 EARLY = "0001-01-01T00:00:00+23:00"  # in UTC it would be in the year 0
 DEEP = msgspec.Raw(b"[" * 100 + b"]" * 100)
 BOTTOMLESS = b'{"session_id": "ses_1", "z": %b}' % (b"[" * 100_000 + b"]" * 100_000)
@@ -215,7 +216,26 @@ async def test_a_turn_that_ends_after_the_erasure_is_not_kept() -> None:
         accepted(1, "turn_1"),
         recorded(2, "session.erased", {"reason": "asked"}, None),
         turn(3, "interrupted", "interrupted", reply="half an answer"),
-        turn(4, "refused", "refused", turn_id="turn_2"),
+        turn(4, "refused", "refused", turn_id="turn_2", submitted_at=LATER),
+        turn(5, "requires_action", "requires_action", pending_actions=[ACTION]),
     )
     assert [key[2] for key in model.turns] == ["turn_2"]
     assert (session(model).status, session(model).open_turn) == ("erased", None)
+    assert (session(model).last_seq, session(model).pending_actions) == (5, ())
+
+
+async def test_what_comes_again_for_an_erased_session_changes_nothing() -> None:
+    """Offsets were rewound: what was asked before the erasure is read, and refused by the worker, once more."""
+    asked = an_input("turn.requested", user_id="u1", turn_id="turn_1", content="hi")
+    late = an_input("turn.requested", user_id="u1", turn_id="turn_2", content="hi", at=LATER)
+    model = await project(
+        accepted(1, "turn_1"),
+        recorded(2, "session.erased", {"reason": "asked"}, None),
+        asked,
+        an_input("session.requested", user_id="u1", title="T", metadata={"a": "b"}),
+        an_input("session.archive_requested"),
+        turn(3, "refused", "refused"),
+        late,
+    )
+    assert [key[2] for key in model.turns] == ["turn_2"]
+    assert (model.pages[KEY].closing, session(model).title) == ("erase", None)

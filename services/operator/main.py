@@ -11,6 +11,7 @@ from services.operator.export import export
 from services.operator.migrate import migrate
 from services.operator.orphans import orphans_command
 from services.operator.replay import replay
+from services.operator.rerun import rerun
 from services.operator.state import state
 
 ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, replays of sessions, audits.
@@ -20,7 +21,8 @@ TURNSTILE_DATABASE_URL (PostgreSQL on 127.0.0.1:5433) and TURNSTILE_CLICKHOUSE_U
 (http://127.0.0.1:8123/turnstile). `make up` uses the same defaults. Audits also ask the provider:
 ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
 
-Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage; `audit` and `diff` have their own.
+Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage; `audit`, `diff` and `rerun`
+have their own.
 """
 
 
@@ -38,6 +40,7 @@ def build() -> typer.Typer:
     cli.command()(replay)
     cli.command()(state)
     cli.command()(diff)
+    cli.command()(rerun)
     cli.command()(export)
     cli.command()(audit)
     cli.command("orphans")(orphans_command)

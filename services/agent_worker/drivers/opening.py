@@ -58,7 +58,7 @@ class Openings:
         raw = self._client.with_options(max_retries=0).beta.sessions
         try:
             made = await raw.create(
-                agent=agent,
+                agent=_pinned(agent),
                 environment_id=environment,
                 metadata=_metadata(state),
                 title=state.title or omit,
@@ -128,6 +128,14 @@ async def _archive(client: AsyncAnthropic, session: str) -> None:
 
 def _bound(session: Any) -> ProviderSession:
     return ProviderSession(id=session.id, agent=session.agent.id, model=session.agent.model.id)
+
+
+def _pinned(agent: str) -> Any:
+    """`ID` is the agent's newest version, `ID@7` its seventh."""
+    id, at, version = agent.rpartition("@")
+    if not at or not version.isdecimal():
+        return agent
+    return {"type": "agent", "id": id, "version": int(version)}
 
 
 def _metadata(state: SessionState) -> dict[str, str]:

@@ -20,6 +20,7 @@ from services.agent_worker.leases import Leases
 from services.agent_worker.parting import again_at, forgotten, is_over, left_elsewhere
 from services.agent_worker.patience import patience, waited_out
 from services.agent_worker.ports import Feed, Head, Provider, Publisher
+from services.agent_worker.recent import MOST, Recent
 from services.agent_worker.trace import Claim, TurnTrace
 from services.agent_worker.watch import Watch
 from services.agent_worker.world import World
@@ -44,7 +45,7 @@ class Shell:
         self._world = world
         claim = Claim.lately(head.epoch, leases.monotonic() - claimed_at, world.clock())
         self._trace = TurnTrace(world.attempts, claim)
-        self._inputs: dict[str, Filed] = {}
+        self._recent = Recent()
         self._signals: list[Input] = [DeadlineElapsed(at=self.now())]
         self._doing = Doing(self, self._signal, self._did, self._leased)
         self._watch: Watch | None = None
@@ -146,7 +147,8 @@ class Shell:
         unread = await self._world.store.unread(self.head.key, self.head.position)
         if not unread:
             return []
-        self._inputs |= {new.filed.input_id: new.filed for new in unread}
+        for new in unread[-MOST:]:
+            self._recent.add(new.filed)
         taken = self.head.taken + len(unread)
         self.head = replace(self.head, position=unread[-1].position, taken=taken)
         self._poked = len(unread) >= 1000  # the store's bound on one answer: there may be more
@@ -256,7 +258,7 @@ class Shell:
 
     async def filed(self, input_id: str) -> Filed:
         """An input of this session, taken in by this process or an earlier one."""
-        known = self._inputs.get(input_id)
+        known = self._recent.get(input_id)
         return known or await self._world.store.read(self.head.key, input_id)
 
     async def feed(self) -> Feed:

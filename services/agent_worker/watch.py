@@ -10,8 +10,10 @@ from services.agent_worker.ports import Feed, ProviderFailure
 from shared import telemetry
 from shared.session.inputs import Input, Seen
 
-# Events that may wait for one session's shell; beyond it the stream is not read on, and TCP holds the provider.
+# Events that may wait for one session's shell, and their bytes; beyond either the stream is not read on, and TCP
+# holds the provider.
 MAX_WAITING = 2_000
+MAX_BYTES = 64 * 1024
 
 
 class Watch:
@@ -28,7 +30,7 @@ class Watch:
         self._driven = driven
         self._opening = opening
         self._signal = signal
-        self._waiting = 0
+        self._waiting = self._bytes = 0
         self._untold: ProviderFailure | None = None
         self._room = asyncio.Event()
         self._feed: asyncio.Future[Feed] = asyncio.get_running_loop().create_future()
@@ -51,7 +53,7 @@ class Watch:
 
     def taken(self) -> None:
         """All that was signalled has been decided on."""
-        self._waiting = 0
+        self._waiting = self._bytes = 0
         self._room.set()
 
     def cancel(self) -> asyncio.Task[None]:
@@ -78,9 +80,10 @@ class Watch:
         events = await feed.next()
         driven = self._driven
         self._waiting += len(events)
+        self._bytes += sum(len(event.raw) for event in events)
         self._room.clear()
         self._signal(Seen(events=events, at=driven.now(), chance=driven.chance()))
-        if self._waiting >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING or self._bytes >= MAX_BYTES:
             await self._room.wait()
 
     def _preview(self, raw: bytes) -> None:

@@ -21,6 +21,7 @@ from services.agent_worker.drivers.client import CountingClient
 from services.agent_worker.drivers.feed import SessionFeed
 from services.agent_worker.drivers.leftovers import ProviderLeftovers
 from services.agent_worker.drivers.opening import Openings, close_session
+from services.agent_worker.drivers.room import Room
 from services.agent_worker.drivers.send import send_message
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.plan import BACKGROUND, URGENT
@@ -67,6 +68,7 @@ class AnthropicProvider:
         self._openings = openings
         self._clock = clock
         self._chance = chance
+        self._room = Room()
         self._answering: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
@@ -107,6 +109,7 @@ class AnthropicProvider:
             now=lambda: rfc3339(self._clock()),
             chance=self._chance,
             on_preview=on_preview,
+            room=self._room,
         )
         try:
             yield feed

@@ -15,6 +15,7 @@ from anthropic import AsyncAnthropic
 
 from services.agent_worker.drivers import stream
 from services.agent_worker.drivers.listing import newest_first, of_thread
+from services.agent_worker.drivers.room import Line, Room
 from services.agent_worker.drivers.sieve import Sieve, in_order
 from services.agent_worker.ports import ProviderFailure
 from shared import metrics, telemetry
@@ -51,6 +52,7 @@ class SessionFeed:
         now: Callable[[], str],
         chance: Callable[[], float],
         on_preview: Callable[[bytes], None],
+        room: Room,
     ) -> None:
         self._client = client
         self._session = state.provider_session_id or ""
@@ -67,7 +69,7 @@ class SessionFeed:
         # Children whose list may hold what we have not: those that ran since it was read.
         self._behind = set(state.threads)
         self._flushed = False
-        self._queue: asyncio.Queue[ProviderEvent] = asyncio.Queue(MAX_QUEUED)
+        self._queue = Line(room)
         self._opened = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
@@ -77,7 +79,8 @@ class SessionFeed:
         await self._unless_failed(self._opened.wait())
 
     async def next(self) -> tuple[ProviderEvent, ...]:
-        """See Feed.next."""
+        """See Feed.next. Who asks has done with the batch before."""
+        self._queue.done()
         if self._queue.empty():
             batch = [await self._unless_failed(self._queue.get())]
         else:
@@ -94,6 +97,7 @@ class SessionFeed:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._queue.close()
 
     async def _unless_failed(self, waiting: Awaitable[T]) -> T:
         """What `waiting` gives. Raises ProviderFailure once the stream is lost for good."""

@@ -18,7 +18,7 @@ from shared.session.state import TAIL
 
 # Ids remembered of each thread: a repeat comes within a reconnect, not thousands of events later. Of each, so that
 # a busy thread does not wash away where the others stand.
-MAX_KNOWN = 8_192
+MAX_KNOWN = 2_048
 ANSWERS = frozenset({"user.tool_confirmation", "user.custom_tool_result", "user.tool_result"})
 
 

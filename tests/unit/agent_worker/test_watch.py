@@ -10,9 +10,10 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
+from services.agent_worker import watch
 from services.agent_worker.perform import Driven
 from services.agent_worker.ports import Feed, ProviderFailure
-from services.agent_worker.watch import MAX_WAITING, Watch
+from services.agent_worker.watch import MAX_BYTES, MAX_WAITING, Watch
 from shared.session.inputs import Failed, Input, ProviderEvent, Seen
 from shared.session.state import SessionState
 from tests.builders import Wire, at, bound, turn
@@ -100,7 +101,10 @@ async def test_batches_become_signals() -> None:
 
 
 @virtual
-async def test_it_reads_no_further_than_the_shell_has_taken() -> None:
+async def test_it_reads_no_further_than_the_shell_has_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "MAX_BYTES", 1_000_000)
     session, wire = Session(), Wire()
     batch = tuple(wire.running() for _ in range(MAX_WAITING // 4))
     for _ in range(8):
@@ -110,6 +114,19 @@ async def test_it_reads_no_further_than_the_shell_has_taken() -> None:
     session.watch_.taken()
     await moments()
     assert session.tells.given == 8
+
+
+@virtual
+async def test_nor_more_bytes_than_it_may_hold() -> None:
+    session, wire = Session(), Wire()
+    large = wire.message("x" * (MAX_BYTES // 2))
+    for _ in range(6):
+        session.tells.says.put_nowait((large,))
+    await moments()
+    assert session.tells.given == 2
+    session.watch_.taken()
+    await moments()
+    assert session.tells.given == 4
 
 
 @virtual

@@ -14,6 +14,9 @@ from typing import Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.retention import Rule
+from shared.retention import read as read_retention
+
 
 class Block(BaseSettings):
     """A group of settings read from `TURNSTILE_*` variables."""
@@ -79,10 +82,24 @@ class DatabaseSettings(Block):
 
 
 class ArchiveSettings(Block):
-    """`http://user:password@host:8123/turnstile`; TTL in days, 0 keeps rows for ever."""
+    """`http://user:password@host:8123/turnstile`; `retention` as `shared.retention` reads it, empty: for ever."""
 
     clickhouse_url: SecretStr = SecretStr("http://default:@127.0.0.1:8123/turnstile")
-    archive_ttl_days: int = Field(default=0, ge=0)
+    retention: str = ""
+
+    @field_validator("retention")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        try:
+            read_retention(value)
+        except ValueError as error:
+            raise ValueError(f"TURNSTILE_RETENTION, {error}") from None
+        return value
+
+    @property
+    def kept(self) -> tuple[Rule, ...]:
+        """The rules, the one that holds first."""
+        return read_retention(self.retention)
 
 
 class TenantSettings(Block):

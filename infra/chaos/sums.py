@@ -46,7 +46,7 @@ SELECT sum(arraySum(
 FROM
 (
     SELECT arraySort(groupArray((
-        seq, type, toDecimal64(JSONExtractFloat(data, 'usage', 'active_seconds'), 3)
+        seq, type, toDecimal64(toString(JSONExtractFloat(data, 'usage', 'active_seconds')), 3)
     ))) AS all
     FROM ({_ONCE})
     WHERE type = 'session.rotated'

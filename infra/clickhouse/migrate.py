@@ -13,31 +13,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 
+from infra.clickhouse import retention
 from infra.clickhouse.backfill import fill
+from infra.clickhouse.connection import BadAddress, connect
+from shared.retention import Rule
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-# Column that says how old a row is, for each table with a retention.
-TTL_COLUMNS = {
-    "session_events": "at",
-    "turns": "updated_at",
-    "tool_calls": "at",
-    "model_requests": "at",
-    "agent_outputs": "at",
-    "session_days": "at",
-    "session_usage": "at",
-    "otel_traces": "Timestamp",
-    "otel_traces_trace_id_ts": "Start",
-}
-
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _VIEW = re.compile(r"CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+)")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RECORD_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations
 (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
@@ -60,31 +47,34 @@ def migrate(
     url: str,
     *,
     dry_run: bool = False,
-    ttl_days: int = 0,
+    rules: Sequence[Rule] = (),
     say: Callable[[str], None] = print,
     directory: Path = MIGRATIONS,
 ) -> list[str]:
     """Apply what is missing in the database of `url` and set the retention; return what was done.
 
     `url`: `http(s)://user:password@host:port/database`; the database is created if absent.
-    `ttl_days`: rows older than this are dropped; 0 keeps them for ever. `say` gets each step, and
-    with `dry_run` its SQL, and then nothing is changed. Nothing to do gives an empty list.
+    `rules`: how long rows are kept (`shared.retention`), for ever without any. `say` gets each step, and with
+    `dry_run` its SQL, and then nothing is changed. Nothing to do gives an empty list.
 
     Raises MigrationError for files that are out of order, changed after they were applied, or
     older than the schema; clickhouse-connect's errors when the server does not answer.
     """
-    if ttl_days < 0:
-        raise MigrationError(f"ttl_days is {ttl_days}: give a number of days, or 0 for no limit")
     files = read_migrations(directory)
-    server, database = _connect(url)
+    try:
+        server, database = connect(url)
+    except BadAddress as error:
+        raise MigrationError(str(error)) from None
     try:
         if not _exists(server, database):
             if dry_run:
-                return [_step(say, m, dry_run) for m in files] + _ttl_words(say, ttl_days)
+                steps = [_step(say, m, dry_run) for m in files]
+                held = [one for one in retention.TABLES if retention.ttl(one, rules)]
+                return steps + [_retention_step(say, one, rules, dry_run) for one in held]
             server.command(f"CREATE DATABASE IF NOT EXISTS {database}")
         server.database = database
         done = [_apply(server, m, dry_run, say) for m in missing(files, _applied(server))]
-        return done + _set_ttl(server, database, ttl_days, dry_run, say)
+        return done + _set_retention(server, rules, dry_run, say)
     finally:
         server.close()
 
@@ -130,27 +120,6 @@ def missing(files: Sequence[Migration], applied: dict[int, tuple[str, str]]) -> 
     return list(files[latest:])
 
 
-def _connect(url: str) -> tuple[Client, str]:
-    parts = urlsplit(url)
-    database = parts.path.strip("/") or "turnstile"
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise MigrationError("the URL must be http://user:password@host:port/database")
-    if not _NAME.fullmatch(database):
-        raise MigrationError(f"{database}: not a database name: letters, digits and _ only")
-    client = clickhouse_connect.get_client(
-        host=parts.hostname,
-        port=parts.port or (8443 if parts.scheme == "https" else 8123),
-        username=unquote(parts.username or "default"),
-        password=unquote(parts.password or ""),
-        secure=parts.scheme == "https",
-        database="default",
-        connect_timeout=10,
-        send_receive_timeout=300,
-        autogenerate_session_id=False,
-    )
-    return client, database
-
-
 def _exists(server: Client, database: str) -> bool:
     return bool(server.command(f"EXISTS DATABASE {database}"))
 
@@ -186,40 +155,19 @@ def _step(say: Callable[[str], None], migration: Migration, dry_run: bool) -> st
     return step
 
 
-def _set_ttl(
-    server: Client, database: str, ttl_days: int, dry_run: bool, say: Callable[[str], None]
+def _set_retention(
+    server: Client, rules: Sequence[Rule], dry_run: bool, say: Callable[[str], None]
 ) -> list[str]:
-    found = server.query(
-        "SELECT name, create_table_query FROM system.tables WHERE database = {database:String}",
-        parameters={"database": database},
-    ).result_rows
-    now = {name: _ttl_of(text) for name, text in found}
-    done = []
-    for table, column in TTL_COLUMNS.items():
-        if now.get(table, 0) == ttl_days:
-            continue
-        done.append(_ttl_step(say, table, ttl_days, dry_run))
-        if not dry_run:
-            server.command(_ttl_sql(table, column, ttl_days))
-    return done
+    return [
+        _retention_step(say, table, rules, dry_run)
+        for table in retention.TABLES
+        if retention.set_retention(server, table, rules, dry_run=dry_run)
+    ]
 
 
-def _ttl_of(create: str) -> int:
-    found = re.search(r"TTL .*?toIntervalDay\((\d+)\)", create)
-    return int(found.group(1)) if found else 0
-
-
-def _ttl_sql(table: str, column: str, days: int) -> str:
-    if not days:
-        return f"ALTER TABLE {table} REMOVE TTL"
-    return f"ALTER TABLE {table} MODIFY TTL toDateTime({column}) + toIntervalDay({days})"
-
-
-def _ttl_step(say: Callable[[str], None], table: str, days: int, dry_run: bool) -> str:
-    step = f"{'would keep' if dry_run else 'keep'} {table} {f'{days} days' if days else 'for ever'}"
+def _retention_step(
+    say: Callable[[str], None], table: str, rules: Sequence[Rule], dry_run: bool
+) -> str:
+    step = f"{'would keep' if dry_run else 'keep'} {table} {retention.words(table, rules)}"
     say(step)
     return step
-
-
-def _ttl_words(say: Callable[[str], None], days: int) -> list[str]:
-    return [_ttl_step(say, table, days, True) for table in TTL_COLUMNS if days]

@@ -10,6 +10,7 @@ from services.operator.diff import diff
 from services.operator.export import export
 from services.operator.migrate import migrate
 from services.operator.orphans import orphans_command
+from services.operator.rebuild import rebuild
 from services.operator.replay import replay
 from services.operator.rerun import rerun
 from services.operator.state import state
@@ -45,6 +46,7 @@ def build() -> typer.Typer:
     cli.command()(audit)
     cli.command("orphans")(orphans_command)
     cli.add_typer(dead(), name="dead")
+    cli.add_typer(rebuild(), name="rebuild")
     return cli
 
 

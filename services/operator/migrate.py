@@ -57,9 +57,9 @@ def _clickhouse(dry_run: bool) -> None:
     with failing_clearly(f"migrating {where.shown}", where.secrets):
         from infra.clickhouse.migrate import migrate as migrate_clickhouse
 
-        days = ArchiveSettings().archive_ttl_days
+        rules = ArchiveSettings().kept
         said: list[str] = []
-        migrate_clickhouse(where.url, dry_run=dry_run, ttl_days=days, say=said.append)
+        migrate_clickhouse(where.url, dry_run=dry_run, rules=rules, say=said.append)
         _tell("clickhouse", where.shown, said)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra.clickhouse.migrate import MIGRATIONS, MigrationError, migrate
+from shared.retention import read
 from tests.clickhouse_rows import SETTINGS, event
 from tests.clickhouse_server import ask, fresh_database, shared_clickhouse
 
@@ -57,9 +58,9 @@ def test_a_fresh_database_then_nothing(url: str) -> None:
 
 def test_a_dry_run_shows_the_sql_and_changes_nothing(url: str) -> None:
     said: list[str] = []
-    steps = migrate(url, dry_run=True, ttl_days=3, say=said.append)
+    steps = migrate(url, dry_run=True, rules=read("*=3d"), say=said.append)
     assert steps[: len(NAMES)] == [f"would apply {name}" for name in NAMES]
-    assert "would keep session_events 3 days" in steps
+    assert "would keep session_events *=3d" in steps
     assert "CREATE TABLE IF NOT EXISTS session_events" in said[0]
     assert tables(url) == ""
     migrate(url, say=quiet)
@@ -68,10 +69,10 @@ def test_a_dry_run_shows_the_sql_and_changes_nothing(url: str) -> None:
 
 def test_two_processes_at_once(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        for done in [pool.submit(migrate, url, ttl_days=7, say=quiet) for _ in range(4)]:
+        for done in [pool.submit(migrate, url, rules=read("*=7d"), say=quiet) for _ in range(4)]:
             done.result()
     assert tables(url) == TABLES
-    assert migrate(url, ttl_days=7, say=quiet) == []
+    assert migrate(url, rules=read("*=7d"), say=quiet) == []
 
 
 def test_one_that_was_cut_off_goes_on(url: str, tmp_path: Path) -> None:
@@ -96,16 +97,16 @@ def test_a_file_changed_after_it_was_applied_is_named(url: str, tmp_path: Path) 
 
 
 def test_retention_follows_the_setting(url: str) -> None:
-    migrate(url, ttl_days=30, say=quiet)
-    assert "TTL toDateTime(at) + toIntervalDay(30)" in create_query(url, "session_events")
-    assert "keep turns 7 days" in migrate(url, ttl_days=7, say=quiet)
+    migrate(url, rules=read("*=30d"), say=quiet)
+    assert "TTL toDateTime(at) + toIntervalHour(720)" in create_query(url, "session_events")
+    assert "keep turns *=7d" in migrate(url, rules=read("*=7d"), say=quiet)
     assert "keep turns for ever" in migrate(url, say=quiet)
     assert "TTL" not in create_query(url, "session_events")
 
 
 def test_old_rows_go(url: str) -> None:
     base, database = shared_clickhouse().base, url.rsplit("/", 1)[1]
-    migrate(url, ttl_days=30, say=quiet)
+    migrate(url, rules=read("*=30d"), say=quiet)
     sql = f"INSERT INTO {database}.session_events (session_id, seq, at) VALUES"
     rows = "('s', 1, now() - INTERVAL 31 DAY), ('s', 2, now())"
     assert ask(base, f"{sql} {rows}").status == 200

@@ -75,8 +75,3 @@ def test_every_statement_can_be_run_twice() -> None:
 def test_a_bad_url_is_refused_before_anything_runs(url: str) -> None:
     with pytest.raises(MigrationError):
         migrate(url)
-
-
-def test_a_negative_retention_is_refused() -> None:
-    with pytest.raises(MigrationError, match="ttl_days is -1"):
-        migrate("http://h/d", ttl_days=-1)

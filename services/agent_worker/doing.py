@@ -29,7 +29,7 @@ class Doing:
         self._signal = signal
         self._ended = ended
         self._lasts = lasts
-        self._tasks: dict[asyncio.Task[None], AnyCommand] = {}
+        self._tasks: dict[asyncio.Task[Input | None], AnyCommand] = {}
 
     @property
     def commands(self) -> tuple[AnyCommand, ...]:
@@ -60,24 +60,25 @@ class Doing:
         self._tasks[task] = command
         task.add_done_callback(self._done)
 
-    def cancel(self) -> list[asyncio.Task[None]]:
+    def cancel(self) -> list[asyncio.Task[Input | None]]:
         """End those under way; answers the tasks that end with it."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         return tasks
 
-    async def _do(self, command: AnyCommand, *, resumed: bool) -> None:
+    async def _do(self, command: AnyCommand, *, resumed: bool) -> Input | None:
         with under_lease(self._lasts):
-            result = await perform(command, self._driven, resumed=resumed)
-        if result is not None:
-            self._signal(result)
+            return await perform(command, self._driven, resumed=resumed)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[Input | None]) -> None:
         if task.cancelled():
             return
         if (error := task.exception()) is not None:
             self._driven.fail(error)
             return
+        # Both at once: what comes of a command may be that it is given again.
         del self._tasks[task]
+        if (result := task.result()) is not None:
+            self._signal(result)
         self._ended()

@@ -23,7 +23,15 @@ from shared.session.commands import (
     Open,
     Send,
 )
-from shared.session.inputs import Bound, Failed, Filed, Input, ToolAnswered, ToolConfirmed
+from shared.session.inputs import (
+    Bound,
+    Failed,
+    Filed,
+    Input,
+    NothingRan,
+    ToolAnswered,
+    ToolConfirmed,
+)
 from shared.session.state import SessionState
 
 # How often one driver puts an interrupt or an answer to the provider; waits double from half a second.
@@ -118,8 +126,19 @@ async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input
         sent = state.provider_session_id is not None and not driven.sending(command.turn_id)
         return gone(state) or (sent and (state.progress is None or state.progress.prompted))
 
-    await driven.until(lambda state: gone(state) or not driven.sending(command.turn_id), None)
-    await driven.until(taken_up, TAKE_UP_SECONDS)
+    def waits(state: SessionState) -> bool:
+        """Its last attempt came to nothing; one that was interrupted for its silence is to go on."""
+        progress = state.progress
+        waits = progress is not None and progress.retry_at is not None and not progress.nudged
+        return waits and not gone(state) and not driven.sending(command.turn_id)
+
+    while True:
+        await driven.until(lambda state: gone(state) or not driven.sending(command.turn_id), None)
+        ready = await driven.until(lambda state: taken_up(state) or waits(state), TAKE_UP_SECONDS)
+        if ready or not driven.sending(command.turn_id):
+            break
+    if waits(driven.state):
+        return NothingRan(turn_id=command.turn_id, at=driven.now())
     if not gone(driven.state) and driven.state.provider_session_id is not None:
         with telemetry.span("provider.interrupt", parent=driven.traceparent()):
             await _insist(lambda: driven.provider.interrupt(driven.state), driven, until=gone)

@@ -21,11 +21,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shared.session.attempts import CLOSED, begin, give_up, retry, rotate, start
+from shared.session.attempts import CLOSED, begin, give_up, interrupt, retry, rotate, start
 from shared.session.commands import Close
 from shared.session.decision import Decision, Draft
 from shared.session.events import TurnError
-from shared.session.inputs import Bound, DeadlineElapsed, Failed, Filed, Input, Seen, Silent
+from shared.session.inputs import (
+    Bound,
+    DeadlineElapsed,
+    Failed,
+    Filed,
+    Input,
+    NothingRan,
+    Seen,
+    Silent,
+)
 from shared.session.policy import DEFAULT, Policy
 from shared.session.reactions import seen_events
 from shared.session.requests import requested
@@ -88,6 +97,11 @@ def _silent(draft: Draft, silent: Silent, policy: Policy) -> None:
     stall(draft, policy, since=silent.since, at=silent.at, chance=silent.chance)
 
 
+def _nothing_ran(draft: Draft, found: NothingRan, policy: Policy) -> None:
+    if found.turn_id == draft.state.open_turn and not draft.progress.nudged:
+        interrupt(draft, at=found.at)
+
+
 DECIDERS: dict[type, Callable[[Draft, Any, Policy], None]] = {
     Filed: _filed,
     Seen: _seen,
@@ -95,4 +109,5 @@ DECIDERS: dict[type, Callable[[Draft, Any, Policy], None]] = {
     Failed: _failed,
     DeadlineElapsed: _deadline_elapsed,
     Silent: _silent,
+    NothingRan: _nothing_ran,
 }

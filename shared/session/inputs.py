@@ -193,7 +193,14 @@ class Silent(Struct, frozen=True, kw_only=True):
     chance: float = 0.0
 
 
-Input = Filed | Seen | Bound | Failed | DeadlineElapsed | Silent
+class NothingRan(Struct, frozen=True, kw_only=True):
+    """An interrupt of the turn found nothing to stop: the turn waits for its next attempt."""
+
+    turn_id: str
+    at: str
+
+
+Input = Filed | Seen | Bound | Failed | DeadlineElapsed | Silent | NothingRan
 
 
 def read_request(kind: str, value: bytes) -> Request:

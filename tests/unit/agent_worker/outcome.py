@@ -5,8 +5,9 @@ A run with a crash may differ from the quiet one in this, and in nothing else:
 - how often an attempt is noted as failed: a refusal that was heard only by the dead process is not known, so there
   may be fewer `turn.retrying`, fewer further `turn.started` and a smaller `attempts`;
 - repeats of `user.interrupt`: whether one landed cannot be asked, and one more stops nothing else;
-- the `session.status_terminated` that follows on closing: the provider streams it once and never lists it, so it is
-  missing when the process that closed died before it was recorded (`ends` counts it);
+- the end of a provider session, `session.status_terminated` or `session.deleted`: streamed once and never listed,
+  so it is missing when nobody listened (`ends` counts it), and then the rotation that follows gives another reason;
+- what happened in a provider session that was deleted behind our back and nobody had read: it is gone;
 - repeats of dead letters.
 """
 
@@ -18,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from services.agent_worker.fakes.conversation import Conversation
 from shared.bus import topics
 from shared.session import Event, SessionState, fold
 from shared.session.events import OWN_TYPES, read_event
@@ -34,6 +36,7 @@ VOLATILE = frozenset(
         "answer_by",
         "gathers_until",
         "since",
+        "silent_since",
         "processed_at",
         "attempts",
         "seq",
@@ -41,7 +44,7 @@ VOLATILE = frozenset(
     }
 )
 MOVING = ("turn.accepted", "session.archived")
-THE_END = "session.status_terminated"
+THE_END = ("session.status_terminated", "session.deleted")
 Fact = tuple[str, str | None, str | None, str, Any]
 
 
@@ -64,14 +67,15 @@ def outcome(outside: Outside) -> Outcome:
     (row,) = outside.store.rows.values()
     assert row.head.state == fold(log), "the row and the log differ"
     assert (row.head.unsaid, row.head.todo) == ((), ()), "something was left unsaid or undone"
-    varying = {event.event_id for event in log if _varies(event, log)}
+    vanished = {e.id for s in outside.provider.sessions.values() if s.vanished for e in s.log}
+    varying = vanished | {event.event_id for event in log if _varies(event, log)}
     facts = [_fact(event) for event in log if event.event_id not in varying]
     return Outcome(
         facts=[fact for fact in facts if fact[0] not in MOVING],
         requests=[fact for fact in facts if fact[0] in MOVING],
         state=_stable_state(row.head.state, varying),
         dead=_dead_letters(outside),
-        ends=sum(event.type == THE_END for event in log),
+        ends=sum(event.type in THE_END for event in log),
     )
 
 
@@ -88,15 +92,28 @@ def the_log(outside: Outside) -> list[Event]:
 
 
 def _every_provider_event_once(outside: Outside, log: list[Event]) -> None:
-    recorded = [event.event_id for event in log if event.type not in OWN_TYPES]
-    assert len(outside.provider.sessions) == 1, "a provider session was left behind"
-    happened = [event for session in outside.provider.sessions.values() for event in session.log]
-    if happened[-1].type == THE_END and happened[-1].id not in recorded:
-        happened = happened[:-1]
-    expected = [event.id for event in happened]
-    assert recorded == expected, f"recorded {recorded}, but the provider did {expected}"
-    raw = {event.id: event.raw for event in happened}
-    changed = [e.event_id for e in log if e.event_id in raw and bytes(e.data) != raw[e.event_id]]
+    sessions = outside.provider.sessions
+    assert len(sessions) == 1 + outside.rotations, "a provider session was left behind"
+    recorded = [event for event in log if event.type not in OWN_TYPES]
+    for session in sessions.values():
+        _recorded_once(
+            session, [e for e in recorded if e.event_id.startswith(f"sevt_{session.id}_")]
+        )
+    happened = {event.id for session in sessions.values() for event in session.log}
+    assert happened >= {event.event_id for event in recorded}, "recorded what never happened"
+
+
+def _recorded_once(session: Conversation, recorded: list[Event]) -> None:
+    """All that happened, once, in its order; but for its end, and what nobody can read any more."""
+    found = [event.event_id for event in recorded]
+    expected = [event.id for event in session.log]
+    if session.vanished:
+        expected = expected[: len(found)]
+    elif session.log and session.log[-1].type in THE_END and session.log[-1].id not in found:
+        expected = expected[:-1]
+    assert found == expected, f"recorded {found}, but the provider did {expected}"
+    raw = {event.id: event.raw for event in session.log}
+    changed = [e.event_id for e in recorded if bytes(e.data) != raw[e.event_id]]
     assert not changed, f"not verbatim: {changed}"
 
 
@@ -106,12 +123,14 @@ def _varies(event: Event, log: list[Event]) -> bool:
         return any((e.type, e.turn_id) == (event.type, event.turn_id) for e in before)
     if event.type == "user.interrupt":
         return any(e.type == event.type for e in before)
-    return event.type in ("turn.retrying", THE_END)
+    return event.type == "turn.retrying" or event.type in THE_END
 
 
 def _fact(event: Event) -> Fact:
     id = "" if event.type in OWN_TYPES else event.event_id
     data = _stable(msgspec.json.decode(event.data))
+    if event.type == "session.rotated":
+        del data["reason"]
     return event.type, event.turn_id, event.thread_id, id, data
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import msgspec
@@ -18,14 +19,38 @@ from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
 from tests.builders import BEGINNING, TRACEPARENT
 
-# How often a client looks and how long it waits in between, in virtual time.
-LOOKS, LOOK_SECONDS = 1_200, 0.1
+# How often a client looks before it gives up.
+LOOKS = 3_000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds, in virtual time: how long leases last, how often workers and clients look, when what nobody answers
+    is denied. Every look costs real time, so what takes long is looked at less often."""
+
+    lease: float
+    poll: float
+    look: float
+    answer_within: float = 24 * 3600.0
+
+
+BRISK = Pace(lease=1.2, poll=0.3, look=0.1)
+STEADY = Pace(lease=15.0, poll=5.0, look=1.0)
+A_DAY = Pace(lease=60.0, poll=600.0, look=60.0)
+TWO_HOURS = replace(A_DAY, answer_within=2 * 3600.0)
 
 
 class Outside:
-    """One world. To be made inside a running loop, whose time is its clock."""
+    """One world. To be made inside a running loop, whose time is its clock.
 
-    def __init__(self) -> None:
+    A play says in `sent` what the provider should get in the end, text by text, where that is not one message for
+    each turn; in `rotations` how many provider sessions should be given up.
+    """
+
+    def __init__(self, pace: Pace = BRISK) -> None:
+        self.pace = pace
+        self.sent: list[str] | None = None
+        self.rotations = 0
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self.topic = MemoryInputs()
@@ -64,7 +89,7 @@ class Outside:
         for _ in range(LOOKS):
             if holds():
                 return
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(self.pace.look)
         types = [event.type for event in self.publisher.events]
         raise AssertionError(f"never came: {what}; said so far: {types}")
 
@@ -88,7 +113,9 @@ class Outside:
 
     @property
     def meant(self) -> list[str]:
-        """The texts of the turns that were asked for, in order."""
+        """The texts that the provider should get, in order: those of the turns unless the play says otherwise."""
+        if self.sent is not None:
+            return self.sent
         requests = [filed.request for filed in self.asked]
         return [str(r.content) for r in requests if isinstance(r, TurnRequested)]
 

@@ -11,7 +11,7 @@ from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo
 from tests.unit.agent_worker.outcome import Outcome, outcome
 from tests.unit.agent_worker.outside import Outside
-from tests.unit.agent_worker.plays import PLAYS
+from tests.unit.agent_worker.plays import PLAYS, pace
 from tests.unit.agent_worker.worker import EVEN, Worker, know_tasks
 
 # Longer than leases, lingering and retries last.
@@ -33,7 +33,7 @@ def crashed(
 
     async def main() -> tuple[Outcome, tuple[str, ...]]:
         know_tasks()
-        outside = Outside()
+        outside = Outside(pace(play))
         workers = await played(outside, play, halts, tempo)
         return outcome(outside), tuple(workers[-1].effects.done)
 
@@ -87,7 +87,7 @@ def zombied(play: str, halt: Halt, tempo: Tempo = EVEN) -> Thawed:
 
     async def main() -> Thawed:
         know_tasks()
-        outside = Outside()
+        outside = Outside(pace(play))
         client = asyncio.create_task(_to_the_end(outside, play))
         first = Worker(outside, "zombie", halt=replace(halt, how="freeze"), tempo=tempo)
         first.start()

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from services.agent_worker.fakes.provider import past_of
 from services.agent_worker.ports import Key, ProviderFailure
 from tests.builders import SESSION, TENANT, archiving, confirming, interrupting, turn
 from tests.unit.agent_worker.outcome import the_log
@@ -133,7 +134,7 @@ async def test_a_lost_provider_session_is_replaced() -> None:
     await settled(outside)
     assert [session.messages for session in outside.provider.sessions.values()] == [
         [[{"type": "text", "text": "one"}]],
-        [[{"type": "text", "text": "two"}]],
+        [[{"type": "text", "text": past_of("sesn_1")}, {"type": "text", "text": "two"}]],
     ]
     assert types(outside).count("session.rotated") == 1
 

@@ -15,6 +15,7 @@ from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.tools import Function, Toolbox
 from services.agent_worker.validate import Record
 from services.agent_worker.world import World
+from shared.session.policy import Policy
 from tests.unit.agent_worker.counted import (
     CountedInputs,
     CountedProvider,
@@ -22,11 +23,21 @@ from tests.unit.agent_worker.counted import (
     CountedStore,
 )
 from tests.unit.agent_worker.effects import Effects, Halt, Tempo
-from tests.unit.agent_worker.outside import Outside
+from tests.unit.agent_worker.outside import BRISK, Outside, Pace
 
-SETTINGS = WorkerSettings(
-    lease_seconds=1.2, poll_seconds=0.3, linger_seconds=0.5, drain_seconds=5.0, concurrency=10
-)
+
+def _settings(pace: Pace) -> WorkerSettings:
+    """Unchecked: a patient pace looks less often than any deployment may."""
+    return WorkerSettings.model_construct(
+        lease_seconds=pace.lease,
+        poll_seconds=pace.poll,
+        linger_seconds=0.5,
+        drain_seconds=5.0,
+        concurrency=10,
+    )
+
+
+SETTINGS = _settings(BRISK)
 EVEN = Tempo("even", store=0.002, publisher=0.005, provider=0.02)
 # The other way round: what is asked of the provider is there before the database has said what was asked.
 SLOW_STORE = Tempo("slow_store", store=0.07, publisher=0.03, provider=0.001)
@@ -86,13 +97,14 @@ class Worker:
             provider=CountedProvider(outside.provider, self.effects, tempo),
             clock=outside.clock,
             chance=lambda: 0.5,
+            policy=Policy(answer_within=outside.pace.answer_within),
             linger=SETTINGS.linger_seconds,
             silence=30.0,
             tools=Toolbox([clock(outside)], seconds=TOOL_SECONDS),
         )
         loop = asyncio.get_running_loop()
-        self.leases = Leases(owner, SETTINGS.lease_seconds, loop.time)
-        self.drive = Drive(self.leases, world, SETTINGS)
+        self.leases = Leases(owner, outside.pace.lease, loop.time)
+        self.drive = Drive(self.leases, world, _settings(outside.pace))
         inputs = CountedInputs(outside.topic.member(), self.effects, tempo)
         self.intake = Intake(
             inputs,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from shared.session.commands import Open, Send
-from shared.session.inputs import Input
+from shared.session.commands import Interrupt, Open, Send
+from shared.session.inputs import Input, NothingRan
 from shared.session.policy import Policy
 from tests.builders import Wire, at, bound, elapsed, failed, interrupting, seen, turn
 from tests.unit.session.specification import after
@@ -127,6 +127,18 @@ def test_each_turn_has_attempts_of_its_own() -> None:
 def test_an_interrupted_wait_forgets_its_deadline() -> None:
     state = after(*RUNNING, failed(chance=0.5), interrupting()).state
     assert state.due_at is None
+
+
+def test_an_interrupt_that_found_nothing_to_stop_ends_the_wait() -> None:
+    """It was asked for while an attempt ran, and that came to nothing."""
+    waiting = after(*RUNNING, interrupting(), failed(chance=0.5))
+    waiting.when(NothingRan(turn_id="t1", at=at(1))).then("turn.interrupted", "session.idled")
+    waiting.when(NothingRan(turn_id="another", at=at(1))).then()
+
+
+def test_one_that_found_nothing_meets_the_next_attempt() -> None:
+    again = after(*RUNNING, interrupting(), failed(chance=0.5), elapsed(60))
+    again.when(NothingRan(turn_id="t1", at=at(60))).then(commands=(Interrupt(turn_id="t1"),))
 
 
 def test_a_message_that_got_in_after_all_ends_the_wait() -> None:

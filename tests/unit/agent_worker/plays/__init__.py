@@ -1,0 +1,27 @@
+"""What do clients and the provider do in the crash tests? A play asks, waits for what the log says, and asks again.
+
+Every play ends the same whatever dies meanwhile, so it may hang on nothing that only a dead process knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from tests.unit.agent_worker.outside import BRISK, STEADY, TWO_HOURS, Outside, Pace
+from tests.unit.agent_worker.plays import closing, conversations, people, retries, rotation, texting
+
+Play = Callable[[Outside], Awaitable[None]]
+PLAYS: dict[str, Play] = {
+    play.__name__: play
+    for part in (conversations, people, retries, rotation, texting, closing)
+    for play in part.PLAYS
+}
+PACES: dict[Play, Pace] = {
+    **dict.fromkeys(people.UNANSWERED, TWO_HOURS),
+    **dict.fromkeys((retries.given_up, retries.stalled, rotation.silent_for_good), STEADY),
+}
+
+
+def pace(play: str) -> Pace:
+    """How fast leases run out and how often is looked in it."""
+    return PACES.get(PLAYS[play], BRISK)

@@ -35,10 +35,12 @@ class Marked(Struct, frozen=True):
 
 
 class Bound(Struct, frozen=True):
-    """What a head row says: the provider session it is bound to ("": none), and whether a turn is open."""
+    """What a head row says: the provider session it is bound to ("": none), whether a turn is open, and whether
+    the session was erased."""
 
     to: str
     working: bool
+    erased: bool = False
 
 
 class Leftovers(Protocol):
@@ -48,8 +50,8 @@ class Leftovers(Protocol):
         """Pages of what was made since then, newest first."""
         ...
 
-    async def archive(self, provider_session_id: str) -> None:
-        """Archive a session; one that is gone counts as archived."""
+    async def archive(self, provider_session_id: str, *, erase: bool) -> None:
+        """Archive a session, and delete it when `erase`; one that is gone counts as archived."""
         ...
 
 
@@ -110,7 +112,7 @@ class Sweeper:
             bound = await self._bindings.of({marked.key for marked in page})
             for marked in page:
                 if self._is_orphan(marked, bound.get(marked.key), now):
-                    await self._archive(marked)
+                    await self._archive(marked, erase=bound[marked.key].erased)
                     archived += 1
                 elif marked.key in bound and bound[marked.key].to != marked.id:
                     undecided = min(undecided, _moment(marked.created_at, now))
@@ -127,8 +129,8 @@ class Sweeper:
             at_least=self._age,
         )
 
-    async def _archive(self, marked: Marked) -> None:
-        await self._leftovers.archive(marked.id)
+    async def _archive(self, marked: Marked, *, erase: bool) -> None:
+        await self._leftovers.archive(marked.id, erase=erase)
         metrics.inc("turnstile_orphans_archived_total")
         tenant, session = marked.key
         log.warning(

@@ -39,6 +39,7 @@ class SqlBindings:
                     found[key] = Bound(
                         to=known.provider_session_id or "",
                         working=known.turn is not None or row.filed > row.taken,
+                        erased=known.status == "erased",
                     )
         return found
 

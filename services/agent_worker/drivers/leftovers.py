@@ -48,10 +48,10 @@ class ProviderLeftovers:
                 raise failure(error) from error
             yield [marked for raw in page if (marked := _marked(raw)) is not None]
 
-    async def archive(self, provider_session_id: str) -> None:
+    async def archive(self, provider_session_id: str, *, erase: bool) -> None:
         """See Leftovers.archive."""
         with whose.in_lane(BACKGROUND):
-            await close_session(self._client, provider_session_id, erase=False)
+            await close_session(self._client, provider_session_id, erase=erase)
 
 
 def _marked(raw: bytes) -> Marked | None:

@@ -26,6 +26,7 @@ class Account:
     def __init__(self, *sessions: Marked) -> None:
         self.sessions = list(sessions)
         self.archived: list[str] = []
+        self.erased: list[str] = []
         self.asked: list[datetime] = []
         self.failing = 0
 
@@ -37,8 +38,8 @@ class Account:
         yield self.sessions[:1]
         yield self.sessions[1:]
 
-    async def archive(self, provider_session_id: str) -> None:
-        self.archived.append(provider_session_id)
+    async def archive(self, provider_session_id: str, *, erase: bool) -> None:
+        (self.erased if erase else self.archived).append(provider_session_id)
 
 
 class Rows:
@@ -66,6 +67,13 @@ async def test_what_nobody_is_bound_to_is_archived() -> None:
     account = Account(made("bound"), made("left"))
     assert await sweeper(account, Rows({KEY: Bound("bound", working=True)})).sweep() == 1
     assert account.archived == ["left"]
+
+
+async def test_what_is_left_of_an_erased_session_is_deleted() -> None:
+    account = Account(made("left"))
+    rows = Rows({KEY: Bound("", working=False, erased=True)})
+    assert await sweeper(account, rows).sweep() == 1
+    assert (account.archived, account.erased) == ([], ["left"])
 
 
 @pytest.mark.parametrize(

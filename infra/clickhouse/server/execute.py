@@ -19,8 +19,9 @@ from infra.clickhouse.server.errors import (
     from_engine,
     refuse,
 )
-from infra.clickhouse.server.guard import check_default, check_locked, check_read_only
+from infra.clickhouse.server.guard import check_bound, check_default, check_locked, check_read_only
 from infra.clickhouse.server.request import Asked
+from infra.clickhouse.server.rows import bind
 from infra.clickhouse.server.sessions import Lease, apply_settings, set_all
 from infra.clickhouse.server.statement import (
     MAX_STATEMENT,
@@ -110,6 +111,8 @@ def _check(
             table_functions=engine.table_functions,
             params=asked.params,
         )
+        if user.tenants:
+            check_bound(statement)
         if user.readonly == 2:
             check_default(statement, asked.database or user.database, asked.params)
             check_locked(statement, {*user.settings, "readonly"})
@@ -136,6 +139,8 @@ def _prepare(lease: Lease, user: User, asked: Asked, word: str) -> None:
         handle.query(f"USE {_name(asked.database or user.database)}", "Null")
     if lease.fresh:
         set_all(handle, user.settings)
+        if user.tenants:
+            bind(handle, user.tenants)
         if user.readonly:
             set_all(handle, {"readonly": str(user.readonly)})
         lease.fresh = False

@@ -41,6 +41,7 @@ _SESSION_WORDS = ("USE", "SET")
 _AMBIGUOUS = re.compile("--|//|/\\*|[$#\u2018\u2019\u201c\u201d]")
 _LITERAL = re.compile(r"'(?:[^'\\]|\\.|'')*'", re.DOTALL)
 _DEFAULT_TABLE = re.compile(r"\bdefault\b[\s`\"]*\.")
+_PREWHERE = re.compile(rb"\bprewhere\b", re.IGNORECASE)
 _DEFAULT = re.compile(r"\bdefault\b")
 _IDENTIFIER_PARAM = re.compile(r":\s*Identifier\s*\}", re.IGNORECASE)
 
@@ -75,6 +76,12 @@ def check_locked(statement: bytes, locked: Collection[str]) -> None:
     for name in locked:
         if re.search(rf"\b{re.escape(name.lower())}\b", text):
             raise refuse(SETTING_CONSTRAINT, f"Setting {name} should not be changed")
+
+
+def check_bound(statement: bytes) -> None:
+    """Raise ClickHouseError 164 for what a user bound to tenants may not say (see rows.py)."""
+    if _PREWHERE.search(statement):
+        raise refuse(READONLY, "PREWHERE is not allowed for a user bound to tenants: use WHERE")
 
 
 def check_default(statement: bytes, database: str, params: Mapping[str, str]) -> None:

@@ -52,8 +52,10 @@ class Sessions:
 
         Raises ClickHouseError 373 while another request of the session runs, 372 for an unknown
         session that the client expects to exist (`session_check=1`).
+
+        A user bound to tenants has no sessions: what shows which rows is set on a fresh handle only.
         """
-        if not asked.session_id:
+        if not asked.session_id or user.tenants:
             return Lease(self._engine.handle(), fresh=True)
         key = (user.name, asked.session_id)
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from typing import Any
 from infra.clickhouse.server.errors import AUTHENTICATION_FAILED, REQUIRED_PASSWORD, refuse
 
 BUNDLED = Path(__file__).with_name("users.toml")
-_KEYS = {"password", "password_sha256", "readonly", "database", "settings"}
+_KEYS = {"password", "password_sha256", "readonly", "database", "settings", "tenants"}
+_TENANT = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class UsersFileError(Exception):
@@ -24,7 +26,8 @@ class UsersFileError(Exception):
 class User:
     """`readonly` as in ClickHouse: 0 all, 1 reads only, 2 reads and own settings.
 
-    `settings` are set for every query and, for readonly users, cannot be changed.
+    `settings` are set for every query and, for readonly users, cannot be changed. With `tenants` only rows of
+    these are seen; such a user is read-only.
     """
 
     name: str
@@ -32,6 +35,7 @@ class User:
     readonly: int = 0
     database: str = "default"
     settings: Mapping[str, str] = field(default_factory=dict)
+    tenants: tuple[str, ...] = ()
 
 
 class Users:
@@ -84,14 +88,35 @@ def _user(path: Path, name: str, table: dict[str, Any]) -> User:
     readonly = table.get("readonly", 0)
     if readonly not in (0, 1, 2):
         raise UsersFileError(f"{path}: users.{name}.readonly: must be 0, 1 or 2")
+    tenants = _tenants(path, name, table)
+    if tenants and readonly != 1:
+        raise UsersFileError(f"{path}: users.{name}.readonly: must be 1 for a user with tenants")
     return User(
         name=name,
+        tenants=tenants,
         password_sha256=_password(path, name, table),
         readonly=readonly,
         # With readonly 2, `default` is closed (see guard.py); `system` is open to everyone.
         database=str(table.get("database", "system" if readonly == 2 else "default")),
         settings={key: _literal(value) for key, value in table.get("settings", {}).items()},
     )
+
+
+def _tenants(path: Path, name: str, table: dict[str, Any]) -> tuple[str, ...]:
+    """None given: every tenant's rows. An empty list is a mistake, not everything."""
+    if "tenants" not in table:
+        return ()
+    given = table["tenants"]
+    fits = isinstance(given, list) and all(
+        isinstance(t, str) and _TENANT.fullmatch(t) for t in given
+    )
+    if not given or not fits:
+        raise UsersFileError(f'{path}: users.{name}.tenants: a list of tenants, such as ["acme"]')
+    if "additional_table_filters" in table.get("settings", {}):
+        raise UsersFileError(
+            f"{path}: users.{name}.settings.additional_table_filters: is made from tenants, leave it out"
+        )
+    return tuple(given)
 
 
 def _password(path: Path, name: str, table: dict[str, Any]) -> str | None:

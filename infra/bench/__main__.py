@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from infra.bench import accept, overhead, record, sessions
+from infra.bench import accept, overhead, record, replay, sessions
 from infra.bench.child import ChildError
 from infra.bench.options import Options
 from infra.bench.profile import PROGRAM, Profiler
@@ -24,6 +24,7 @@ LEGS: dict[str, Callable[[Options], Awaitable[Result]]] = {
     "accept": accept.measure,
     "overhead": overhead.measure,
     "record": record.measure,
+    "replay": replay.measure,
     "sessions": sessions.measure,
 }
 

@@ -27,11 +27,13 @@ _TRACE = "00-{}-00f067aa0ba902b7-01"
 _encode = msgspec.json.Encoder().encode
 
 
-def records(count: int, tenant: str, began: datetime, chance: random.Random) -> Iterator[Record]:
-    """`count` records for turnstile.events.v1: sessions of TURNS turns of EVENTS events each."""
+def records(
+    count: int, tenant: str, began: datetime, chance: random.Random, turns: int = TURNS
+) -> Iterator[Record]:
+    """`count` records for turnstile.events.v1: sessions of `turns` turns of EVENTS events each."""
     made = 0
-    for number in range(-(-count // (TURNS * EVENTS))):
-        for event in _session(f"ses_{tenant}_{number:06d}", tenant, began, chance):
+    for number in range(-(-count // (turns * EVENTS))):
+        for event in _session(f"ses_{tenant}_{number:06d}", tenant, began, chance, turns):
             if made == count:
                 return
             made += 1
@@ -49,8 +51,10 @@ def renamed(some: Iterable[Record], old: str, new: str) -> Iterator[Record]:
         yield key.replace(was, now), value.replace(was, now), changed
 
 
-def _session(session_id: str, tenant: str, at: datetime, chance: random.Random) -> Iterator[Event]:
-    for turn in range(TURNS):
+def _session(
+    session_id: str, tenant: str, at: datetime, chance: random.Random, turns: int
+) -> Iterator[Event]:
+    for turn in range(turns):
         turn_id, trace = f"turn_{chance.getrandbits(96):024x}", f"{chance.getrandbits(128):032x}"
         for place, (kind, data) in enumerate(_turn(turn_id, at, trace, chance)):
             seq = turn * EVENTS + place + 1

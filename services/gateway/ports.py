@@ -112,7 +112,8 @@ class Archive(Protocol):
     """The view `events` in ClickHouse."""
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
-        """Events with seq > `after`, in order of seq, at most `limit`; holes are possible while rows arrive."""
+        """Events `after` + 1 to `after` + `limit` in order of seq, fewer when they are large; holes are possible
+        while rows arrive."""
 
     async def check(self) -> None:
         """Raise Transient when ClickHouse does not answer."""

@@ -20,6 +20,11 @@ PAGE, PAGE_BYTES = 1_000, 8 * 1024 * 1024
 TIMEOUT_S = 60
 CHUNK = 1 << 20
 QUERIES = Path(__file__).parents[2] / "infra" / "clickhouse" / "queries"
+# 0 when there is none.
+BEHIND = """
+SELECT min(seq) FROM events
+WHERE tenant_id = {tenant:String} AND session_id = {session:String} AND seq > {after:UInt64}
+"""
 # 1: reads only, and no setting may be changed by the statement itself.
 READ_ONLY = {"readonly": 1}
 
@@ -69,12 +74,13 @@ class Archive:
             limit = PAGE if last is None else min(PAGE, last - after)
             page = self._page(tenant, session, after, limit)
             for row in page:
-                if last is not None and row.seq > last:
-                    return
                 yield _event(tenant, session, row)
-            if not page:
+            if page:
+                after = page[-1].seq
+            elif (found := self._behind(tenant, session, after)) is not None:
+                after = found - 1
+            else:
                 return
-            after = page[-1].seq
 
     def query(self, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Rows of a statement with `{name:Type}` parameters. Raises what clickhouse-connect raises."""
@@ -101,6 +107,12 @@ class Archive:
         """Rows of a statement that somebody else wrote: it may read, and nothing else."""
         found = self._client.query(statement, parameters=parameters, settings=READ_ONLY)
         return found.result_rows
+
+    def _behind(self, tenant: str, session: str, after: int) -> int | None:
+        """The first seq behind a gap; None: there is nothing more."""
+        names = {"tenant": tenant, "session": session, "after": after}
+        found = self.query(BEHIND, **names)[0][0]
+        return int(found) if found else None
 
     def _page(self, tenant: str, session: str, after: int, limit: int) -> list[_Row]:
         parameters = {

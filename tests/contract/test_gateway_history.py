@@ -145,7 +145,8 @@ async def test_rows_that_come_late_and_twice_are_in_order_and_once(
 ) -> None:
     events = events_of(key)
     await shelf.put(events[5:])
-    assert [e.seq for e in await shelf.archive.page(key, 0, 2)] == [6, 7]
+    assert list(await shelf.archive.page(key, 0, 2)) == []
+    assert [e.seq for e in await shelf.archive.page(key, 0, 7)] == [6, 7]
     await shelf.put(events[:7])
     assert list(await shelf.archive.page(key, 0, 1_000)) == entries_of(events)
 

@@ -9,6 +9,7 @@ import clickhouse_connect
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from clickhouse_connect.driver.exceptions import DatabaseError
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
@@ -17,6 +18,7 @@ from services.operator.dead_letter import DeadLetter
 from services.operator.dead_letters import newest, one
 from services.operator.failures import Impossible
 from services.operator.main import build
+from services.operator.rerun_choice import agents_of, chosen
 from shared.bus.envelope import Envelope, dead_letter
 from shared.bus.topics import DEAD
 from shared.session import Event, fold
@@ -109,6 +111,17 @@ def test_migrate_and_replay(archive_url: str, monkeypatch: pytest.MonkeyPatch) -
     assert run("replay", "ses_unknown").exit_code == 1
 
 
+def test_a_replay_goes_on_behind_a_gap(archive_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However wide: the archive may have lost events, or let old ones go."""
+    monkeypatch.setenv("TURNSTILE_CLICKHOUSE_URL", archive_url)
+    assert run("migrate", "--only", "clickhouse").exit_code == 0
+    events = conversation()
+    late = [replace(event, seq=event.seq + 9_000) for event in events[5:]]
+    archive_events(archive_url, "ses_gap", [*events[2:5], *late])
+    told = run("replay", "ses_gap", "--tenant", "acme", "--every").output.splitlines()
+    assert [int(line.split()[0]) for line in told] == [3, 4, 5, *(event.seq for event in late)]
+
+
 def test_replay_state_and_diff_of_recorded_sessions(
     archive_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +157,44 @@ def test_replay_state_and_diff_of_recorded_sessions(
     assert run("diff", "ses_a", "ses_unknown").exit_code == 2
     assert run("diff", "ses_a").exit_code == 2
     assert run("diff", "ses_a", "ses_b", "--from-seq", "1", "--to-seq", "2").exit_code == 2
+
+
+def test_a_condition_for_a_rerun_chooses_sessions_and_can_do_nothing_else(
+    archive_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNSTILE_CLICKHOUSE_URL", archive_url)
+    assert run("migrate", "--only", "clickhouse").exit_code == 0
+    for name in ("ses_x", "ses_y", "rerun:r1:ses_x"):
+        archive_events(
+            archive_url, name, conversation(answer="deny" if name == "ses_y" else "allow")
+        )
+    archive = Archive(archive_url)
+    both = ["ses_x", "ses_y"]
+
+    def wanted(where: str, where_session: str = "", limit: int = 10) -> list[str]:
+        return chosen(
+            archive,
+            "acme",
+            f"substring(session_id, -5) IN ('ses_x', 'ses_y') AND {where}",
+            where_session,
+            limit,
+        )
+
+    assert wanted("tool_calls > 0") == both
+    assert wanted("tool_calls > 0 -- a remark") == both
+    assert wanted("cost_usd > 1000") == []
+    assert wanted("true", "session_id = 'ses_y' AND turns = 2") == ["ses_y"]
+    assert wanted("true", limit=1) == ["ses_x"]
+    assert wanted("true) OR (tenant_id = 'other'") == both  # whose sessions is not for it to say
+    assert agents_of(archive, "acme", "r1") == {""}
+    for statement in (
+        "INSERT INTO turns (tenant_id) VALUES ('x')",
+        "DROP TABLE turns",
+        "SELECT 1 SETTINGS readonly = 0",
+        "SELECT * FROM file('/etc/passwd', LineAsString)",
+    ):
+        with pytest.raises(DatabaseError):
+            archive.chosen(statement)
 
 
 def archive_events(url: str, session: str, events: list[Event]) -> None:

@@ -101,7 +101,8 @@ class MemoryArchive:
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
         await self.check()
-        return [entry for entry in self.entries.get(key, []) if entry.seq > after][:limit]
+        kept = self.entries.get(key, [])
+        return [entry for entry in kept if after < entry.seq <= after + limit]
 
     async def check(self) -> None:
         if self.down:

@@ -10,8 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from services.gateway import live as live_module
-from services.gateway.http.replay import replay
-from services.gateway.http.sse import message
+from services.gateway.history import Hole
+from services.gateway.http.replay import CHUNK, replay
+from services.gateway.http.sse import COMMENT, message
 from services.gateway.live import Live, read_heading
 from services.gateway.ports import Entry
 from tests.unit.gateway.desk import KEY, NOON, Desk, an_entry, an_event
@@ -207,7 +208,32 @@ async def test_replay_keeps_the_recorded_pauses() -> None:
 
     chunks = [chunk async for chunk in replay(entries(), 2.0, sleep)]
     assert pauses == [2.0, 1.0, 15.0, 5.0]
-    assert sum(chunk.startswith(b"id:") for chunk in chunks) == 5
+    assert [chunk.count(b"id:") for chunk in chunks] == [1, 2, 1, 0, 1]
+    assert chunks[3] == COMMENT
+
+
+async def test_a_replay_without_pauses_goes_out_in_large_pieces_and_whole() -> None:
+    async def entries() -> AsyncIterator[Entry]:
+        for seq in range(1, 2_001):
+            yield an_entry(seq, at=NOON + timedelta(seconds=seq))
+
+    chunks = [chunk async for chunk in replay(entries(), 0.0, asyncio.sleep)]
+    size = len(b"".join(chunks)) // CHUNK
+    assert size <= len(chunks) <= size + 2
+    ids = [line for line in b"".join(chunks).splitlines() if line.startswith(b"id: ")]
+    assert ids == [b"id: %d" % seq for seq in range(1, 2_001)]
+
+
+async def test_a_replay_that_breaks_off_tells_what_was_read() -> None:
+    async def entries() -> AsyncIterator[Entry]:
+        for seq in (1, 2):
+            yield an_entry(seq, at=NOON)
+        raise Hole(KEY, 2, "it is away")
+
+    chunks = replay(entries(), 0.0, asyncio.sleep)
+    assert (await anext(chunks)).count(b"id: ") == 2
+    with pytest.raises(Hole):
+        await anext(chunks)
 
 
 def test_line_breaks_of_pretty_json_do_not_break_the_record() -> None:

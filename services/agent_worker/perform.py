@@ -36,6 +36,9 @@ from shared.session.state import SessionState
 
 # How often one driver puts an interrupt or an answer to the provider; waits double from half a second.
 TRIES = 6
+# How long an answer that was taken waits to be seen among the events; then the next driver gives it again. Until it
+# is seen the session counts as one that waits for people: let go of, it would hear the agent a day later.
+SEEN_SECONDS = 60.0
 # How long an interrupt waits for the turn's message to be taken up: an interrupt that overtakes it stops nothing.
 TAKE_UP_SECONDS = 2.0
 # How long an erasure waits for the open turn to end by its interrupt before it deletes what the turn runs in.
@@ -168,9 +171,12 @@ async def _give(
         await (await driven.feed()).opened()
         call = {"turnstile.tool_use_id": tool_use_id}
         with telemetry.span("provider.answer", parent=driven.traceparent(), attributes=call):
-            await _insist(
+            taken = await _insist(
                 lambda: driven.provider.answer(driven.state, request), driven, until=answered
             )
+        if taken and not await driven.until(answered, SEEN_SECONDS):
+            detail = f"the answer to {tool_use_id} was not seen within {SEEN_SECONDS:.0f} s"
+            raise Transient("answer_not_seen", detail)
     return None
 
 
@@ -211,9 +217,10 @@ async def _dead_letter(command: DeadLetter, driven: Driven, resumed: bool) -> In
 
 async def _insist(
     call: Callable[[], Awaitable[None]], driven: Driven, *, until: Callable[[SessionState], bool]
-) -> None:
+) -> bool:
     """Call until it works, or trying again is useless: an answered call, a session that is gone, a state such that
     `until` holds. That is asked before every further try: what was meant for one turn must not hit the next.
+    Answers whether it worked.
 
     Raises Transient when the last try failed: the session is dropped with the command in its row, and the next
     driver goes on with it, as long as the provider is away.
@@ -221,15 +228,16 @@ async def _insist(
     for attempt in range(TRIES):
         try:
             await call()
-            return
+            return True
         except ProviderFailure as failure:
             if failure.final or failure.lost:
-                return
+                return False
             if attempt == TRIES - 1:
                 raise Transient(failure.reason, failure.detail) from failure
             wait = min(failure.retry_after or 0.5 * 2**attempt, 30.0)
         if await driven.until(until, wait):
-            return
+            return False
+    raise AssertionError("the last try returns or raises")
 
 
 def failed(turn_id: str, failure: ProviderFailure, driven: Driven) -> Failed:

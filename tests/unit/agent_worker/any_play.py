@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 from hypothesis import strategies as st
 
+from services.agent_worker.fakes.provider import past_of
 from services.agent_worker.ports import ProviderFailure
 from shared.errors import Transient
 from shared.session.events import Event, TurnRequiresAction
@@ -20,9 +21,16 @@ from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.runs import relay
 from tests.unit.agent_worker.worker import EVEN, SLOW_STORE, Worker, know_tasks
 
-SCRIPTS = ("plain", "tools", "threads", "refusal", "confirm", "custom_tool", "hold")
+SCRIPTS = ("plain", "tools", "threads", "refusal", "own_tool")
+ASKING = ("confirm", "denied", "confirm_two", "custom_tool", "answered_twice")
+# Turns that are held until something else happens to them, and two turns in one message.
+MEETING = ("hold", "overtaken", "rejecting", "coalesced")
+# What befalls the work on a message, and whether the message goes out again.
+FATED = {"exhausted": True, "retries_exhausted": True, "terminal": True, "budget": False}
 OF_PROVIDER = ("open", "send", "answer", "interrupt")
 OF_STORE = ("file", "claim", "write", "release", "extend", "let_go")
+OF_FEED = ("watch", "next")
+ENDS = ("turn.completed", "turn.interrupted", "turn.refused", "turn.failed")
 
 
 @dataclass(frozen=True)
@@ -37,32 +45,50 @@ class Conversation:
 @dataclass(frozen=True)
 class Troubles:
     """What befalls: where the first workers die, which effects of each worker fail before they happen (names may
-    come twice), how much longer an effect takes, how many sends land without an answer that tells."""
+    come twice), how much longer an effect takes, how many sends land without an answer that tells, how many batches
+    of a feed come with the one before them once more."""
 
     halts: tuple[Halt, ...] = ()
     fails: tuple[str, ...] = ()
     slow: tuple[tuple[str, float], ...] = ()
     unanswered: int = 0
+    repeats: int = 0
     tempo: Tempo = EVEN
 
 
+def _conversation(scripts: list[str], gap: float | None) -> Conversation:
+    """Neighbours that may be coalesced would go out together or not, by who is faster: there are none, but for
+    turns that are asked for one by one."""
+    told: list[str] = []
+    for script in scripts:
+        joins = gap is not None and script == "coalesced" and "coalesced" in told[-1:]
+        told.append("plain" if joins else script)
+    return Conversation(tuple(told), gap)
+
+
 conversations = st.builds(
-    Conversation,
-    scripts=st.lists(st.sampled_from(SCRIPTS), min_size=1, max_size=3).map(tuple),
+    _conversation,
+    scripts=st.lists(
+        st.sampled_from((*SCRIPTS, *ASKING, *MEETING, *FATED)), min_size=1, max_size=3
+    ),
     gap=st.none() | st.sampled_from([n / 50 for n in range(25)]),
 )
 troubles = st.builds(
     Troubles,
     halts=st.lists(
-        st.builds(Halt, k=st.integers(1, 45), when=st.sampled_from(("before", "after"))), max_size=3
+        st.builds(Halt, k=st.integers(1, 60), when=st.sampled_from(("before", "after"))), max_size=3
     ).map(tuple),
-    fails=st.lists(st.sampled_from((*OF_PROVIDER, *OF_STORE)), max_size=4).map(tuple),
+    fails=st.lists(st.sampled_from((*OF_PROVIDER, *OF_STORE, *OF_FEED)), max_size=4).map(tuple),
     slow=st.lists(
-        st.tuples(st.sampled_from(("open", "send", "say", "write")), st.sampled_from((0.1, 0.7))),
+        st.tuples(
+            st.sampled_from(("open", "send", "say", "write", "watch", "next")),
+            st.sampled_from((0.1, 0.7)),
+        ),
         max_size=2,
         unique_by=lambda one: one[0],
     ).map(tuple),
     unanswered=st.integers(0, 2),
+    repeats=st.integers(0, 4),
     tempo=st.sampled_from((EVEN, SLOW_STORE)),
 )
 
@@ -75,6 +101,7 @@ def played(conversation: Conversation, troubles: Troubles) -> Outcome:
         outside = Outside()
         lost = ProviderFailure("timeout", "no answer, and no list")
         outside.provider.lost_answers.extend([lost] * troubles.unanswered)
+        _foretell(outside, conversation)
         client = asyncio.create_task(_to_the_end(outside, conversation))
         halts = enumerate((*troubles.halts, None))
         await relay(client, [partial(_worker, outside, n, halt, troubles) for n, halt in halts])
@@ -93,6 +120,7 @@ def _timeless(found: Outcome, conversation: Conversation) -> Outcome:
 def _worker(outside: Outside, n: int, halt: Halt | None, troubles: Troubles) -> Worker:
     worker = Worker(outside, f"worker-{n}", halt=halt, tempo=troubles.tempo)
     worker.effects.slow.update(troubles.slow)
+    worker.effects.repeats = troubles.repeats
     for name in troubles.fails:
         refused = ProviderFailure("overloaded_error", "529: busy")
         away = Transient("database_away", "no connection")
@@ -101,13 +129,32 @@ def _worker(outside: Outside, n: int, halt: Halt | None, troubles: Troubles) -> 
     return worker
 
 
+def _foretell(outside: Outside, conversation: Conversation) -> None:
+    """Set what befalls each message, and what the provider should have got in the end."""
+    sent, session = list[str](), 1
+    for n, script in enumerate(conversation.scripts, start=1):
+        again = FATED.get(script, False)
+        outside.provider.fates.extend([script if script in FATED else "", *([""] * again)])
+        sent.append(_text(n, script))
+        if script == "terminal":
+            sent.append(past_of(f"sesn_{session}"))
+            session += 1
+        if again:
+            sent.append(_text(n, script))
+        if script in ("overtaken", "coalesced"):
+            sent.append(f"beside {n}")
+        if script == "overtaken":
+            outside.provider.fates.append("")
+    outside.sent, outside.rotations = sent, session - 1
+
+
 async def _to_the_end(outside: Outside, conversation: Conversation) -> None:
     scripts, gap = conversation.scripts, conversation.gap
     asking = asyncio.create_task(_ask_all(outside, scripts, gap)) if gap is not None else None
     for n, script in enumerate(scripts, start=1):
         if asking is None:
             _ask(outside, n, script)
-        await _see_through(outside, n, script, scripts[: n - 1])
+        await _see_through(outside, n, script)
     await outside.until(lambda: outside.settled, "the end")
 
 
@@ -117,29 +164,64 @@ async def _ask_all(outside: Outside, scripts: tuple[str, ...], gap: float) -> No
         await asyncio.sleep(gap)
 
 
+def _text(n: int, script: str) -> str:
+    held = " on" if script in ("hold", "overtaken", "rejecting") else ""
+    word = {"denied": "confirm", "answered_twice": "custom_tool"}.get(script, script)
+    return f"number {n} {'hold' if held else script}{held} [[script: {word}]]"
+
+
 def _ask(outside: Outside, n: int, script: str) -> None:
-    outside.ask(turn(f"t{n}", f"number {n} {script} [[script: {script}]]", float(n)))
+    if script == "coalesced":
+        texts = {f"t{n}": _text(n, script), f"t{n}b": f"beside {n}"}
+        outside.ask(*(turn(id, text, float(n), on_busy="coalesce") for id, text in texts.items()))
+    else:
+        outside.ask(turn(f"t{n}", _text(n, script), float(n)))
 
 
-async def _see_through(outside: Outside, n: int, script: str, before: tuple[str, ...]) -> None:
+async def _see_through(outside: Outside, n: int, script: str) -> None:
     """What a client does during the `n`-th turn, until it has ended."""
-    if script in ("confirm", "custom_tool"):
-        waits = sum(one in ("confirm", "custom_tool") for one in before)
-        call = _call(await outside.said("turn.requires_action", count=waits + 1))
-        reply = confirming if script == "confirm" else answering
-        outside.ask(reply(call, 10.0 + n))
+    if script in ASKING:
+        await _answer(outside, n, script)
+    elif script in MEETING and script != "coalesced":
+        await _meet(outside, n, script)
+    beside = ("overtaken", "coalesced", "rejecting")
+    for id in (f"t{n}", f"t{n}b") if script in beside else (f"t{n}",):
+        await _said_of(outside, id, *ENDS)
+
+
+async def _answer(outside: Outside, n: int, script: str) -> None:
+    asked = await _said_of(outside, f"t{n}", "turn.requires_action")
+    found = msgspec.json.decode(asked.data, type=TurnRequiresAction).pending_actions
+    ids = [action.tool_use_id for action in found]
+    if script == "custom_tool":
+        outside.ask(answering(ids[0], 10.0 + n))
+    elif script == "answered_twice":
+        outside.ask(answering(ids[0], 10.0 + n), answering(ids[0], 40.0 + n, "43"))
+    else:
+        for call in reversed(ids):
+            outside.ask(confirming(call, 10.0 + n, "deny" if script == "denied" else "allow"))
+            await _said_of(outside, f"t{n}", "user.tool_confirmation")
+
+
+async def _meet(outside: Outside, n: int, script: str) -> None:
+    """The turn is held: interrupt it, overtake it, or be rejected by it."""
+    await _said_of(outside, f"t{n}", "user.message")
     if script == "hold":
-        await outside.said("user.message", count=n)
         outside.ask(interrupting(20.0 + n))
-    ends = ("turn.completed", "turn.interrupted", "turn.refused")
-    await outside.until(
-        lambda: any(
-            event.type in ends and event.turn_id == f"t{n}" for event in outside.publisher.events
-        ),
-        f"the end of turn {n}",
-    )
+    elif script == "overtaken":
+        outside.ask(turn(f"t{n}b", f"beside {n}", 20.0 + n, on_busy="interrupt"))
+    else:
+        outside.ask(turn(f"t{n}b", f"beside {n}", 20.0 + n, on_busy="reject"))
+        await _said_of(outside, f"t{n}b", "turn.refused")
+        list(outside.provider.sessions.values())[-1].release()
 
 
-def _call(asked: Event) -> str:
-    """The tool call that waits."""
-    return msgspec.json.decode(asked.data, type=TurnRequiresAction).pending_actions[0].tool_use_id
+async def _said_of(outside: Outside, turn_id: str, *kinds: str) -> Event:
+    """The first event of these types that is the turn's, once it is on the log."""
+
+    def found() -> list[Event]:
+        events = outside.publisher.events
+        return [event for event in events if event.turn_id == turn_id and event.type in kinds]
+
+    await outside.until(lambda: bool(found()), f"{' or '.join(kinds)} of {turn_id}")
+    return found()[0]

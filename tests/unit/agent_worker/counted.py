@@ -135,7 +135,8 @@ class CountedProvider:
     async def watch(
         self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
     ) -> AsyncIterator[Feed]:
-        await self._effects.alive(self._far)
+        await self._effects.alive(self._far + self._effects.slow.get("watch", 0.0))
+        self._effects.fail("watch")
         async with self._inner.watch(state, fresh=fresh, on_preview=on_preview) as feed:
             yield CountedFeed(feed, self._effects, self._far)
 
@@ -147,6 +148,7 @@ class CountedFeed:
         self._inner = inner
         self._effects = effects
         self._far = far
+        self._before: tuple[ProviderEvent, ...] = ()
 
     async def opened(self) -> None:
         await self._effects.alive(self._far)
@@ -154,7 +156,12 @@ class CountedFeed:
 
     async def next(self) -> tuple[ProviderEvent, ...]:
         events = await self._inner.next()
-        await self._effects.alive(self._far)
+        await self._effects.alive(self._far + self._effects.slow.get("next", 0.0))
+        self._effects.fail("next")
+        before, self._before = self._before, events
+        if self._effects.repeats and before:
+            self._effects.repeats -= 1
+            return *before, *events
         return events
 
 

@@ -43,12 +43,14 @@ class Tempo:
 @dataclass
 class Effects:
     """One process's effects; `done` names those that were begun, in order. `fails` has what the next ones of a name
-    raise instead of happening, `slow` how many seconds more those of a name take on their way."""
+    raise instead of happening, `slow` how many seconds more those of a name take on their way. Of a feed, "watch"
+    and "next" may fail or be slow; the first `repeats` batches of it bring the batch before them along."""
 
     halt: Halt | None = None
     done: list[str] = field(default_factory=list)
     fails: dict[str, list[Exception]] = field(default_factory=dict)
     slow: dict[str, float] = field(default_factory=dict)
+    repeats: int = 0
     dead: bool = False
     halted: asyncio.Event = field(default_factory=asyncio.Event)
     going: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,13 +65,17 @@ class Effects:
         k = len(self.done)
         await self.alive(self.slow.get(name, 0.0))
         await self._halt(k, "before")
-        if failures := self.fails.get(name):
-            raise failures.pop(0)
+        self.fail(name)
         try:
             return await act()
         finally:
             await self._halt(k, "after")
             await self.alive(seconds)
+
+    def fail(self, name: str) -> None:
+        """Raises what the next one of that name is to raise, if anything."""
+        if failures := self.fails.get(name):
+            raise failures.pop(0)
 
     async def alive(self, seconds: float = 0.0) -> None:
         """Let `seconds` pass; waits while frozen. Raises Crash in a dead process."""

@@ -1,10 +1,12 @@
-"""Any conversation, any crashes, any failures of provider and database: the log is that of the quiet run, up to
-what the troubles themselves added (`outcome.py` names it)."""
+"""Any conversation, any crashes, any failures of provider, feed and database: the log is that of the quiet run, up
+to what the troubles themselves added (`outcome.py` names it). And a worker that is broken is found out."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.unit.agent_worker.any_play import (
     Conversation,
@@ -13,17 +15,37 @@ from tests.unit.agent_worker.any_play import (
     played,
     troubles,
 )
+from tests.unit.agent_worker.mutants import MUTANTS, broken
 
 pytestmark = pytest.mark.unit
+EXAMPLES = 250
 
 
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-@given(conversation=conversations, befalls=troubles)
-def test_trouble_leaves_no_trace(conversation: Conversation, befalls: Troubles) -> None:
+def holds(conversation: Conversation, befalls: Troubles) -> None:
+    """The law."""
     quiet = Troubles(tempo=befalls.tempo)
     assert played(conversation, befalls) == played(conversation, quiet)
+
+
+def tried(*phases: Phase) -> Callable[[], None]:
+    """The law, tried on conversations and troubles by chance, the same ones every time."""
+    trying = settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=phases,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    return trying(given(conversation=conversations, befalls=troubles)(holds))
+
+
+def test_trouble_leaves_no_trace() -> None:
+    tried(Phase.generate, Phase.shrink)()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_a_broken_worker_leaves_one(mutant: str) -> None:
+    with broken(mutant), pytest.raises(AssertionError):
+        tried(Phase.generate)()

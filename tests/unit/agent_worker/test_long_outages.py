@@ -9,6 +9,7 @@ from services.agent_worker.ports import ProviderFailure
 from tests.builders import archiving, confirming, interrupting, turn
 from tests.unit.agent_worker.test_shell import KEY, given, settled, types
 from tests.unit.agent_worker.virtual_time import virtual
+from tests.unit.agent_worker.worker import SETTINGS
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +28,19 @@ async def test_an_approval_is_given_when_the_provider_is_back() -> None:
     outside.ask(confirming(action.tool_use_id))
     await settled(outside)
     assert types(outside).count("turn.completed") == 1
+    assert types(outside).count("user.tool_confirmation") == 1
+
+
+@virtual
+async def test_an_approval_is_waited_for_until_it_is_seen() -> None:
+    """The stream is behind by more than an idle session stays claimed: let go of, it would go on a day later."""
+    outside, worker = given()
+    worker.effects.slow["next"] = 4 * SETTINGS.linger_seconds
+    outside.ask(turn("t1", "may I? [[script: confirm]]"))
+    await outside.said("turn.requires_action")
+    (action,) = outside.store.rows[KEY].head.state.pending
+    outside.ask(confirming(action.tool_use_id))
+    await outside.said("turn.completed")
     assert types(outside).count("user.tool_confirmation") == 1
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.ports import Key
@@ -34,6 +34,13 @@ log = logs.get(__name__)
 
 class BrokenProducer(RuntimeError):
     """The process must be started again."""
+
+
+class NoRoom(KafkaError):
+    """The producer's buffer of a partition stayed full for as long as a request may take: nothing was taken of it,
+    so it may be said again."""
+
+    retriable = True
 
 
 class KafkaPublisher:
@@ -97,6 +104,8 @@ class KafkaPublisher:
                         headers=headers,
                     )
                     sent.append((place, future))
+        except KafkaTimeoutError:
+            return await self._acknowledged(sent) or (place, NoRoom())
         except KafkaError as error:
             return await self._acknowledged(sent) or (place, error)
         return await self._acknowledged(sent) or (len(events), None)

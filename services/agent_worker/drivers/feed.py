@@ -14,7 +14,7 @@ from typing import TypeVar
 from anthropic import AsyncAnthropic
 
 from services.agent_worker.drivers import stream
-from services.agent_worker.drivers.listing import newest_first, of_thread
+from services.agent_worker.drivers.listing import GLANCE, PAGE, newest_first, of_thread
 from services.agent_worker.drivers.room import Line, Room
 from services.agent_worker.drivers.sieve import Sieve, in_order
 from services.agent_worker.ports import ProviderFailure
@@ -24,7 +24,7 @@ from shared.session.inputs import ProviderEvent
 from shared.session.state import SessionState
 
 # A walk down the list ends at this many known events in a row: list and stream were seen to differ in order by a
-# few places only. Less than the tail of ids that a state keeps.
+# few places only. Less than the tail of ids that a state keeps, and than a glance.
 KNOWN_RUN = 32
 # After these the provider's queue is empty, whatever was in it (docstring of session.error: "flushed").
 FLUSHES = frozenset({"retries_exhausted", "budget_reached"})
@@ -35,7 +35,6 @@ ENDS = frozenset({"session.status_terminated", "session.deleted"})
 # A batch is held this long, so that neighbours the stream swapped are recorded in the list's order (seen up to
 # 74 ms apart in time, but side by side on the wire), and a burst costs one write instead of many.
 SETTLE_SECONDS = 0.02
-MAX_QUEUED = 1_024
 MAX_BATCH = 512
 T = TypeVar("T")
 
@@ -80,16 +79,12 @@ class SessionFeed:
 
     async def next(self) -> tuple[ProviderEvent, ...]:
         """See Feed.next. Who asks has done with the batch before."""
-        self._queue.done()
-        if self._queue.empty():
-            batch = [await self._unless_failed(self._queue.get())]
-        else:
-            batch = [self._queue.get_nowait()]
-        if batch[0].type != "session.status_idle":
+        queue = self._queue
+        queue.done()
+        first = await self._unless_failed(queue.get()) if queue.empty() else queue.get_nowait()
+        if first.type != "session.status_idle":
             await asyncio.sleep(SETTLE_SECONDS)
-        while len(batch) < MAX_BATCH and not self._queue.empty():
-            batch.append(self._queue.get_nowait())
-        return in_order(batch)
+        return in_order([first, *queue.more(MAX_BATCH - 1)])
 
     async def close(self) -> None:
         """Stop listening."""
@@ -210,9 +205,15 @@ class SessionFeed:
 
         What lies behind a run of known events was recorded, whether its ids are still known or not.
         """
-        missed: list[bytes] = []
-        run = 0
-        async for page in newest_first(self._client, self._session):
+        missed = await self._walked(GLANCE)
+        if missed is None:
+            missed = await self._walked(PAGE)
+        return (missed or [])[::-1]
+
+    async def _walked(self, limit: int) -> list[bytes] | None:
+        """What was missed, newest first; None when a glance, one page, does not show all of it."""
+        missed, run = list[bytes](), 0
+        async for page in newest_first(self._client, self._session, limit=limit):
             for raw in page:
                 head = provider.head(raw)
                 if head.processed_at is None and head.type.startswith("user."):
@@ -221,8 +222,10 @@ class SessionFeed:
                     missed.append(raw)
                     run = 0
                 elif (run := run + 1) >= KNOWN_RUN:
-                    return missed[::-1]
-        return missed[::-1]
+                    return missed
+            if limit == GLANCE == len(page):
+                return None
+        return missed
 
     async def _before_idle(self, idle: bytes, until: str) -> None:
         """Give on what an idle closes over. While answers are awaited nothing is closed.

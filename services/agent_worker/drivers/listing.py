@@ -10,6 +10,9 @@ import msgspec
 from anthropic import AsyncAnthropic
 from msgspec import Raw, Struct
 
+# Events of a page. Mostly nothing or little was missed, and a glance shows it, however long the list is.
+GLANCE, PAGE = 48, 200
+
 
 class Page(Struct):
     """One page of a list; `next_page` is opaque, None on the last."""
@@ -39,7 +42,7 @@ def sessions_since(client: AsyncAnthropic, since: datetime) -> AsyncIterator[lis
 
 
 def newest_first(
-    client: AsyncAnthropic, session: str, *, types: list[str] | None = None, limit: int = 200
+    client: AsyncAnthropic, session: str, *, types: list[str] | None = None, limit: int = PAGE
 ) -> AsyncIterator[list[bytes]]:
     """Pages of a session's primary events, newest first; events still queued come before all others."""
     arguments: dict[str, Any] = {"session_id": session, "order": "desc", "limit": limit}

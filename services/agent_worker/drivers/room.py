@@ -85,6 +85,10 @@ class Line:
         """The next event of those that are there."""
         return self._out(self._queue.get_nowait())
 
+    def more(self, most: int) -> list[ProviderEvent]:
+        """Up to so many events of those that are there."""
+        return [self.get_nowait() for _ in range(min(most, self._queue.qsize()))]
+
     def done(self) -> None:
         """What was given on waits no more."""
         given, self._given = self._given, 0

@@ -24,6 +24,7 @@ from infra.synthetic.reading import READS, spelled
 
 ROUNDS = 5
 START_S = 60.0
+LONG_S = 3.0
 _NATIVE = "SELECT * FROM session_events FORMAT Native"
 _BARE = (
     "CREATE TABLE bare AS session_events ENGINE = MergeTree ORDER BY (tenant_id, session_id, seq)"
@@ -121,18 +122,24 @@ def reading(client: Any, rounds: int) -> Iterator[str]:
 def answering(client: Any, rounds: int) -> Iterator[str]:
     """The questions of docs/analysts.md."""
     last = client.command("SELECT toString(max(at)) FROM session_events")
-    yield f"\nload {_load()}\n\n| question | rows | median | slowest |\n| --- | --- | --- | --- |"
+    session = client.command("SELECT any(session_id) FROM session_events WHERE tenant_id = 'acme'")
+    yield f"\nload {_load()}\n\n| question | rows | fastest | median | slowest |\n| --- | --- | --- | --- | --- |"
     for words, sql in questions():
-        sql = sql.replace("now()", f"toDateTime('{last[:19]}', 'UTC')")
+        sql = sql.replace("now()", f"toDateTime('{last[:19]}', 'UTC')").replace("ses_1", session)
         took = []
         for _ in range(rounds):
             began = time.perf_counter()
             rows = len(client.query(sql).result_rows)
             took.append(time.perf_counter() - began)
-        yield f"| {words} | {rows:,} | {median(took) * 1e3:,.0f} ms | {max(took) * 1e3:,.0f} ms |"
+        times = " | ".join(f"{of(took) * 1e3:,.0f} ms" for of in (min, median, max))
+        yield f"| {words} | {rows:,} | {times} |"
 
 
 def _timed(client: Any, sql: str, rounds: int) -> float:
+    """The median; of what takes long, the only one."""
+    first = _seconds(lambda: client.query(sql))
+    if first > LONG_S:
+        return first
     return median(_seconds(lambda: client.query(sql)) for _ in range(rounds))
 
 

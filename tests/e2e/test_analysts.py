@@ -77,7 +77,7 @@ async def _posted(stack: LocalStack, sql: str) -> list[Json]:
 
 
 def test_the_document_has_its_queries() -> None:
-    assert len(QUERIES) >= 8
+    assert len(QUERIES) == 20
 
 
 @pytest.mark.parametrize("sql", QUERIES, ids=[f"{n}" for n in range(len(QUERIES))])
@@ -85,8 +85,8 @@ async def test_a_query_of_the_document_is_answered_both_ways(
     local_stack: LocalStack, pages: list[Json], sql: str
 ) -> None:
     by_client, by_http = await _asked(local_stack, sql), await _posted(local_stack, sql)
-    # The only query that should find nothing asks for gaps.
-    found = "missing" not in sql
+    # Nothing went missing in this session, was tried again, or got no result.
+    found = not any(words in sql for words in ("missing", "turn.retrying", "NOT answered"))
     assert (bool(by_client), bool(by_http)) == (found, found)
     assert [list(row) for row in by_client[:1]] == [list(row) for row in by_http[:1]]
 

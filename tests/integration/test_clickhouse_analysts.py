@@ -1,101 +1,184 @@
-"""Every query of docs/analysts.md runs, as the analyst, on rows of a turn."""
+"""Every query of docs/analysts.md, as the analyst, answers what a plain program computes from the same events."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import clickhouse_connect
 import pytest
 
 from infra.clickhouse.migrate import migrate
-from tests.clickhouse_rows import SETTINGS, event, turn
+from infra.synthetic.copies import Plan, sessions
+from infra.synthetic.loading import load
+from infra.synthetic.questions import questions
+from tests.clickhouse_rows import SETTINGS, event
 from tests.clickhouse_server import Running, ask, start_clickhouse, stop_clickhouse
+from tests.integration.analyst_truths import TRUTHS, Log, Rows
 
 pytestmark = pytest.mark.integration
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text()
-QUERIES = re.findall(r"^(\S[^\n]*):\n\n```sql\n(.*?)```", DOCUMENT, re.DOTALL | re.MULTILINE)
-TRACE = "a" * 32
-USAGE = '{"id": "sevt_3", "model_usage": {"input_tokens": 10, "cache_read_input_tokens": 30}}'
-ENDED = {
-    "submitted_at": "2026-11-21T10:00:00Z",
-    "first_token_at": "2026-11-21T10:00:01Z",
-    "ended_at": "2026-11-21T10:00:02Z",
-}
-ROWS = [
-    event(1, "user.message", '{"id": "sevt_1", "content": [{"type": "text", "text": "Hello?"}]}'),
-    event(2, "agent.tool_use", '{"id": "sevt_2", "name": "search"}'),
-    event(3, "agent.tool_result", '{"id": "sevt_5", "tool_use_id": "sevt_2", "is_error": true}'),
-    event(4, "span.model_request_end", USAGE, model="claude"),
-    event(5, "agent.message", '{"id": "sevt_4", "content": [{"type": "text", "text": "Yes."}]}'),
-    event(6, "turn.completed", turn("completed", 0.25, **ENDED), trace_id=TRACE),
-    event(7, "turn.failed", turn("failed", 0.5, error={"type": "lost"}), turn_id="t2"),
-    event(9, "session.idled", at="2026-11-22T10:00:00Z"),
-]
-EXPECTED = {
-    "Turns of the last week": b"completed\t1\t0.25",
-    "How long users wait": b"[1,1,1]\t[2,2,2]\t0.25",
-    "Users who cost most": b"u1\t2\t0.75",
-    "Tools": b"search\t1\t1",
-    "How much of the input": b"claude\t10\t30\t0.75",
-    "What went wrong": b"failed\tlost\t\t1\t1",
-    "One conversation": b"Hello?",
-    "Where the time": b"gateway\tPOST",
-    "Sessions with a gap": b"acme\tses_1\t1",
-}
+PLAN = Plan(events=25_000, patterns=200, days=20, until=date(2026, 11, 10), tenants=3, users=40)
+NOW = datetime(2026, 11, 11)
+QUESTIONS = questions()
+# Tables and views, each with the heading or the line that describes it.
+OBJECTS = (
+    "SELECT name FROM system.tables WHERE database = 'turnstile' AND engine != 'MaterializedView'"
+)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """A server whose database has the name of the document."""
+def lines() -> list[bytes]:
+    return [line for text, _ in sessions(PLAN) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def log(lines: list[bytes]) -> Log:
+    return Log((line for line in lines if line.startswith(b'{"tenant_id":"acme"')), NOW)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Iterator[Running]:
+    """A server whose database has the name of the document; a tenth of the events came in twice."""
     running = start_clickhouse(tmp_path_factory.mktemp("analysts"))
     migrate(running.url, say=lambda step: None)
+    load(running.url, PLAN, 5_000, lambda words: None)
+    again = b"\n".join(json.dumps(e).encode() for e in log.events[::10])
     insert = {"query": "INSERT INTO turnstile.session_events FORMAT JSONEachRow"}
-    assert ask(running.base, b"".join(ROWS), insert | SETTINGS).status == 200
+    assert ask(running.base, again, insert | SETTINGS).status == 200
     span = "INSERT INTO turnstile.otel_traces (Timestamp, TraceId, SpanName, ServiceName, Duration)"
-    values = f" VALUES (now(), '{TRACE}', 'POST', 'gateway', 1500000)"
-    assert ask(running.base, span + values).status == 200
+    for name, duration in (("POST", 1_500_000), ("invoke_agent", 9_000_000)):
+        values = f" VALUES (now(), '{_first(log)['trace_id']}', '{name}', 'gateway', {duration})"
+        assert ask(running.base, span + values).status == 200
     yield running
     stop_clickhouse(running)
 
 
-def test_the_document_has_queries() -> None:
-    assert len(QUERIES) >= 8
-    for title in EXPECTED:
-        assert sum(words.startswith(title) for words, _ in QUERIES) == 1, title
+def _first(log: Log) -> dict[str, Any]:
+    """The event that accepts the first turn of a session with one turn only."""
+    turns = [turn["session_id"] for turn in log.turns]
+    return next(
+        e for e in log.events if e["type"] == "turn.accepted" and turns.count(e["session_id"]) == 1
+    )
 
 
-@pytest.mark.parametrize(("words", "sql"), QUERIES, ids=[words[:30] for words, _ in QUERIES])
-def test_a_query_of_the_document_runs(server: Running, words: str, sql: str) -> None:
-    # The rows are of a fixed day: "the last week" is counted from the day after it.
-    sql = sql.replace("now()", "toDateTime('2026-11-22 00:00:00')")
-    answer = ask(server.base, sql, user="analyst")
+def _answer(server: Running, log: Log, sql: str) -> Rows:
+    sql = sql.replace("now()", f"toDateTime('{NOW}', 'UTC')")
+    sql = sql.replace("ses_1", _first(log)["session_id"])
+    answer = ask(server.base, sql, user="analyst", default_format="JSONCompactEachRow")
     assert answer.status == 200, answer.body
-    expected = next(value for title, value in EXPECTED.items() if words.startswith(title))
-    assert expected in answer.body
+    return [json.loads(line) for line in answer.body.splitlines()]
 
 
-def test_the_python_of_the_document_runs(server: Running) -> None:
+def _near(found: Any, expected: Any) -> bool:
+    """Equal but for the last digits of what was divided: the fee of a day is cut off behind the fifth."""
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_near, found, expected))
+    if isinstance(expected, float):
+        return bool(found == pytest.approx(expected, rel=1e-6, abs=1.1e-5))
+    return bool(found == expected)
+
+
+def test_there_are_twenty_and_each_has_its_truth() -> None:
+    assert len(QUESTIONS) == 20
+    shown = {
+        "One conversation, read back",
+        "Where the time of one turn went (spans of its trace, longest first)",
+    }
+    for words, _ in QUESTIONS:
+        assert words in shown or sum(words.startswith(start) for start in TRUTHS) == 1, words
+
+
+@pytest.mark.parametrize(("words", "sql"), QUESTIONS, ids=[words[:30] for words, _ in QUESTIONS])
+def test_a_question_has_its_answer(server: Running, log: Log, words: str, sql: str) -> None:
+    found = _answer(server, log, sql)
+    for start, truth in TRUTHS.items():
+        if words.startswith(start):
+            expected = truth(log)
+            assert expected or "gap" in words
+            wrong = [
+                pair for pair in zip(found, expected, strict=False) if not _near(*map(list, pair))
+            ]
+            assert not wrong, json.dumps(wrong[:3])
+            assert len(found) == len(expected)
+
+
+def test_a_conversation_reads_back(server: Running, log: Log) -> None:
+    [sql] = [sql for words, sql in QUESTIONS if words.startswith("One conversation")]
+    session = _first(log)["session_id"]
+    expected = [
+        [e["seq"], e["type"], "\n".join(block["text"] for block in e["data"]["content"])]
+        for e in log.events
+        if e["session_id"] == session and e["type"] in ("user.message", "agent.message")
+    ]
+    found = _answer(server, log, sql)
+    assert [[seq, kind, text] for seq, _, kind, text in found] == expected != []
+
+
+def test_the_spans_of_a_turn_are_found(server: Running, log: Log) -> None:
+    [sql] = [sql for words, sql in QUESTIONS if words.startswith("Where the time")]
+    found = [(name, took) for _, name, _, took, _ in _answer(server, log, sql)]
+    assert found == [("invoke_agent", 9), ("POST", 1.5)]
+
+
+def test_a_gap_is_found(server: Running, log: Log) -> None:
+    """The rows stay; the other tests ask for what is acme's, or for all days but these."""
+    sql = QUESTIONS[-1][1].replace("'acme'", "'gappy'")
+    insert = {"query": "INSERT INTO turnstile.session_events FORMAT JSONEachRow"}
+    rows = [event(n, "session.usage", tenant_id="gappy", session_id="ses_g") for n in (1, 2, 4, 7)]
+    assert ask(server.base, b"".join(rows), insert | SETTINGS).status == 200
+    assert _answer(server, log, sql) == [["gappy", "ses_g", 3]]
+
+
+def test_the_python_of_the_document_runs(server: Running, log: Log) -> None:
     code = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)[0]
     code = code.replace("8123", str(server.port)).split("frame =")[0]
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(code, names)
-    assert sorted(names["rows"]) == [("completed", 1), ("failed", 1)]  # type: ignore[call-overload]
+    expected: dict[str, int] = {}
+    for turn in log.turns:
+        expected[turn["status"]] = expected.get(turn["status"], 0) + 1
+    assert dict(names["rows"]) == expected
+
+
+def test_every_column_of_every_table_is_in_the_document(server: Running) -> None:
     client = clickhouse_connect.get_client(
         host=server.host, port=server.port, username="analyst", database="turnstile"
     )
-    assert client.command("SELECT count() FROM events") == len(ROWS)
+    for (name,) in client.query(OBJECTS).result_rows:
+        columns = [row[:2] for row in client.query(f"DESCRIBE {name}").result_rows]
+        described = _described(name)
+        for column, kind in columns:
+            assert f"`{column}`" in described, f"{name}.{column}"
+            if f"### `{name}`" in DOCUMENT:
+                [line] = [
+                    row for row in described.splitlines() if f"`{column}`" in row.split("|")[1]
+                ]
+                assert line.split("|")[2].strip() in (_plain(kind), "arrays"), (
+                    f"{name}.{column}: {kind}"
+                )
     client.close()
 
 
-def test_every_column_is_in_the_document(server: Running) -> None:
-    for view in ("events", "turn_facts"):
-        columns = ask(server.base, f"DESCRIBE turnstile.{view}", user="analyst").body.decode()
-        table = DOCUMENT.split(f"### `{view}`")[1].split("###")[0]
-        for line in columns.splitlines():
-            assert f"`{line.split()[0]}`" in table, line
+def _described(name: str) -> str:
+    """What the document says of a table: its chapter; its line, and the chapter of the view before it."""
+    if f"### `{name}`" in DOCUMENT:
+        chapter = DOCUMENT.split(f"### `{name}`")[1].split("\n#")[0]
+        return "\n".join(line for line in chapter.splitlines() if line.startswith("| `"))
+    behind = DOCUMENT.split("### Behind the views")[1].splitlines()
+    [line] = [line for line in behind if line.startswith(f"| `{name}` |")]
+    view = re.search(r"behind `(\w+)`", line)
+    return line + (_described(view.group(1)) if view else "")
+
+
+def _plain(kind: str) -> str:
+    kind = re.sub(r"LowCardinality\((\w+)\)", r"\1", kind)
+    return kind.replace(", 'UTC'", "")
 
 
 def test_the_limits_are_those_of_the_document(server: Running) -> None:
@@ -104,3 +187,9 @@ def test_the_limits_are_those_of_the_document(server: Running) -> None:
     many = ask(server.base, sql, user="analyst", wait_end_of_query=1)
     assert many.code == 396
     assert ask(server.base, "SELECT 1", user="analyst", max_threads=1).code == 164
+
+
+def test_the_plan_spans_more_than_a_week_and_a_month(log: Log) -> None:
+    days = {event["at"][:10] for event in log.events}
+    assert str((NOW - timedelta(days=8)).date()) > min(days)
+    assert len({day[:7] for day in days}) == 2

@@ -18,7 +18,8 @@ from infra.synthetic.loading import load
 from infra.synthetic.questions import questions
 from tests.clickhouse_rows import SETTINGS, event
 from tests.clickhouse_server import Running, ask, start_clickhouse, stop_clickhouse
-from tests.integration.analyst_truths import TRUTHS, Log, Rows
+from tests.integration.analyst_log import Log, Rows
+from tests.integration.analyst_truths import TRUTHS
 
 pytestmark = pytest.mark.integration
 

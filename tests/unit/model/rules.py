@@ -17,7 +17,7 @@ class Rules:
     offset after the inbox has the input. `says_unsaid`, `does_todo`: the next driver says and does again what the
     row holds. `looks_when_resumed`, `looks_when_retrying`: such a send first looks for its message.
     `looks_when_unknown`: a send without an answer looks before it counts as failed. `checks_lease`: the lease is
-    checked before a send; `checks_again`: also between its look and its request (the worker does not).
+    checked before a send; `checks_again`: once more when the request is about to leave, behind its look.
     `signals_go_along`: whatever is written, what came of commands that ended is decided on in the same write.
     `tells_apart`: a message at the provider counts for the turn whose words it has, not for whichever is open.
     """
@@ -31,7 +31,7 @@ class Rules:
     looks_when_retrying: bool = True
     looks_when_unknown: bool = True
     checks_lease: bool = True
-    checks_again: bool = False
+    checks_again: bool = True
     signals_go_along: bool = True
     tells_apart: bool = True
 

@@ -26,7 +26,9 @@ CRASH, FREEZE = World(turns=1, crashes=1), World(turns=1, freezes=1)
         pytest.param(World(crashes=1), {AIR}, id="two turns, a crash"),
         pytest.param(FREEZE, {AIR}, id="one turn, a freeze"),
         pytest.param(World(turns=1, crashes=1, losses=1), {AIR}, id="a crash, a loss"),
-        pytest.param(World(turns=1, freezes=1, losses=1), {AIR, LOOK}, id="a freeze, a loss"),
+        pytest.param(World(turns=1, freezes=1, losses=1), {AIR}, id="a freeze, a loss"),
+        pytest.param(World(turns=1, freezes=2), {AIR}, id="two freezes"),
+        pytest.param(World(turns=1, crashes=1, freezes=1), {AIR}, id="a crash, a freeze"),
         pytest.param(World(turns=1, late=1), {LATE}, id="a request beyond all patience"),
     ],
 )
@@ -38,9 +40,10 @@ def test_it_keeps_the_laws(world: World, doubled: set[tuple[str, ...]]) -> None:
     assert found.most <= 1 + world.crashes + world.freezes + world.late
 
 
-def test_a_second_look_at_the_lease_would_close_one_of_the_cases() -> None:
+def test_the_second_look_at_the_lease_closes_one_of_the_cases() -> None:
+    """Without it a worker that stood still behind its first look sends what its successor has sent already."""
     world = World(turns=1, freezes=1, losses=1)
-    assert set(explore(Rules(checks_again=True), world).doubled) == {AIR}
+    assert set(explore(Rules(checks_again=False), world).doubled) == {AIR, LOOK}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ _REQUEST = """if(
     JSONExtractString(data, 'model_request_start_id'),
     provider_event_id
 )"""
+_TOOLS = "'agent.tool_use', 'agent.mcp_tool_use', 'agent.custom_tool_use'"
 _ENDED = "status IN ('completed', 'interrupted', 'refused', 'failed')"
 _MINE = "WHERE tenant_id = {tenant:String}"
 
@@ -30,7 +31,7 @@ SELECT
     uniqExactIf((session_id, turn_id), type LIKE 'turn.%') AS turns,
     countIf(type = 'turn.completed') AS completed,
     countIf(type = 'turn.failed') AS failed,
-    countIf(type IN ('agent.tool_use', 'agent.mcp_tool_use', 'agent.custom_tool_use')) AS tool_calls,
+    countIf(type IN ({_TOOLS})) AS tool_calls,
     uniqExactIf((session_id, {_REQUEST}), type LIKE 'span.model_request_%') AS model_requests,
     {_SUMS}, sum(cost_usd) AS cost_usd
 FROM ({_ONCE})
@@ -54,13 +55,25 @@ FROM
     GROUP BY session_id
 )
 """
+_ANSWERED = " || ".join(
+    f"JSONExtractString(data, '{name}')"
+    for name in ("tool_use_id", "custom_tool_use_id", "mcp_tool_use_id")
+)
+ANSWERED = f"""
+SELECT count() AS answered
+FROM ({_ONCE})
+WHERE type IN ({_TOOLS}) AND (session_id, provider_event_id) IN (
+    SELECT session_id, {_ANSWERED} FROM session_events {_MINE} AND match(type, 'tool_result$')
+)
+"""
 VIEWS = {
     "events": f"SELECT count() AS events, {_SUMS}, sum(cost_usd) AS cost_usd FROM events {_MINE}",
     "turn_facts": f"""
         SELECT count() AS turns, countIf(status = 'completed') AS completed, countIf(status = 'failed') AS failed,
             sumIf(cost_usd, {_ENDED}) AS cost_usd
         FROM turn_facts {_MINE}""",
-    "tool_call_facts": f"SELECT count() AS tool_calls FROM tool_call_facts {_MINE}",
+    "tool_call_facts": f"""
+        SELECT count() AS tool_calls, countIf(answered) AS answered FROM tool_call_facts {_MINE}""",
     "model_request_facts": f"SELECT count() AS model_requests, {_SUMS} FROM model_request_facts {_MINE}",
     "session_facts": f"""
         SELECT sum(events) AS events, count() AS sessions, sum(turns) AS turns, sum(failed_turns) AS failed,
@@ -84,7 +97,7 @@ TENANT_DAYS = f"SELECT toString(day) AS day, {_DAY} FROM tenant_days {_MINE}"
 
 def wrong_sums(ask: Ask) -> list[str]:
     """Every figure of a view that is not what the events come to, in words."""
-    true = {**ask(EVENTS)[0], **ask(RUNNING)[0]}
+    true = {**ask(EVENTS)[0], **ask(RUNNING)[0], **ask(ANSWERED)[0]}
     found = [line for view, sql in VIEWS.items() for line in _differences(view, ask(sql)[0], true)]
     # A turn may have been submitted on a day that has no event: such days are no row of the events.
     shown = {row["day"]: row for row in ask(TENANT_DAYS)}

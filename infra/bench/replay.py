@@ -70,14 +70,14 @@ async def measure(options: Options) -> Result:
         async with parts.service("gateway") as gateway:
             await _announce(parts, session, rows[-1])
             ours, bare = list[Side](), list[Side]()
-            await _ours(parts, gateway, session)  # warms both
+            first = await _ours(parts, gateway, session)  # warms both
             for _ in range(options.rounds or ROUNDS):
                 await parts.rest()
                 async with parts.profiler.watching("replay", gateway):
                     ours.append(await _ours(parts, gateway, session))
                 await parts.rest()
                 bare.append(await _bare(parts, tenant, session))
-    return _result(ours, bare)
+    return _result(first, ours, bare)
 
 
 async def _ours(parts: Parts, gateway: int, session: str) -> Side:
@@ -184,14 +184,13 @@ def _headers(parts: Parts) -> dict[str, str]:
     return {"authorization": f"Bearer {parts.keys.first}", "content-type": "application/json"}
 
 
-def _result(ours: list[Side], bare: list[Side]) -> Result:
+def _result(warming: Side, ours: list[Side], bare: list[Side]) -> Result:
     rates = [side.rate for side in ours], [side.rate for side in bare]
-    low, high = min(side.memory[0] for side in ours), max(side.memory[1] for side in ours)
-    each = "; ".join(f"{a:.0f} to {b:.0f}" for a, b in (side.memory for side in ours))
+    each = "; ".join(f"{a:.1f} to {b:.1f}" for a, b in (side.memory for side in ours))
     first = median(side.first for side in ours), median(side.first for side in bare)
     memory = (
-        f"memory of the gateway while it replays {COUNT:,} events: {low:.0f} to {high:.0f} MB "
-        f"(by round: {each})"
+        f"resident memory of the gateway in MB while it replays {COUNT:,} events: the first time "
+        f"{warming.memory[0]:.1f} to {warming.memory[1]:.1f}, then by round {each}"
     )
     cost = (
         f"CPU an event: gateway {_cpu(ours, 0)}, archive under it {_cpu(ours, 1)}; bare: archive "

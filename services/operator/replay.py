@@ -64,13 +64,14 @@ def replay(
 
 
 def _play(events: Iterable[Event], told: Callable[[Event], str], speed: float, keys: Keys) -> int:
-    """Print each event after its pause; how many there were."""
+    """Print each event that says something, after its pause; how many events there were."""
     before, seen = "", 0
     for event in events:
-        keys.wait(pause(before, event.at, speed))
+        seen += 1
         if text := told(event):
+            keys.wait(pause(before, event.at, speed))
             typer.echo(text)
-        before, seen = max(before, event.at), seen + 1
+            before = max(before, event.at)
     return seen
 
 

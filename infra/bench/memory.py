@@ -22,6 +22,8 @@ from shared.bus.topics import INPUTS
 # Six tool results of 100 kB a session: more, over all, than may wait.
 BUSY = "[[script: tools rounds=6 calls=1 bytes=100000 hold=1 pace=0.05]]"
 IN_FLIGHT_S, FULL_S = 420.0, 60.0
+# On a machine with other work some leases run out again and again.
+NEARLY = 0.9
 
 
 async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any]:
@@ -38,9 +40,9 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
                 for place in range(sessions)
             )
             await publish(producer, INPUTS.name, waiting)
-        await until(parts, "turnstile_sessions_driven", sessions, IN_FLIGHT_S)
-        driven = resident(worker)
-        options.say(f"  {sessions} sessions driven: {driven // MIB} MiB; the log stops")
+        await until(parts, "turnstile_sessions_driven", NEARLY * sessions, IN_FLIGHT_S)
+        driven, in_flight = resident(worker), await metric(parts, "turnstile_sessions_driven")
+        options.say(f"  {in_flight:.0f} sessions driven: {driven // MIB} MiB; the log stops")
         kafka = parts.pid("kafka")
         os.kill(kafka, signal.SIGSTOP)
         try:
@@ -52,7 +54,8 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
             "sessions": sessions,
             "turns in line of each": queued,
             "idle MiB": idle // MIB,
-            "all driven MiB": driven // MIB,
+            "sessions driven": in_flight,
+            "driven MiB": driven // MIB,
             "log away MiB, every 5 s": series,
             "highest MiB": highest_resident(worker) // MIB,
             "sessions driven at the end": still_driven,

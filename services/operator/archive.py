@@ -25,6 +25,10 @@ BEHIND = """
 SELECT min(seq) FROM events
 WHERE tenant_id = {tenant:String} AND session_id = {session:String} AND seq > {after:UInt64}
 """
+ERASED = """
+SELECT formatDateTime(asked_at, '%Y-%m-%dT%H:%i:%SZ', 'UTC') FROM erasures FINAL
+WHERE tenant_id = {tenant:String} AND session_id = {session:String}
+"""
 # 1: reads only, and no setting may be changed by the statement itself.
 READ_ONLY = {"readonly": 1}
 
@@ -81,6 +85,15 @@ class Archive:
                 after = found - 1
             else:
                 return
+
+    def why_nothing(self, tenant: str, session: str) -> str:
+        """Words for a session of which there is no event."""
+        erased = self.query(ERASED, tenant=tenant, session=session)
+        if erased:
+            return (
+                f"session {session} was erased, as asked for at {erased[0][0]}: none of it is kept"
+            )
+        return f"tenant {tenant} has no such events of {session} there (the recorder may be behind)"
 
     def query(self, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:
         """Rows of a statement with `{name:Type}` parameters. Raises what clickhouse-connect raises."""

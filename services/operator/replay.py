@@ -44,7 +44,8 @@ def replay(
         listening() as keys,
     ):
         whose = owner(tenant)
-        events = Archive(where.url).events(whose, session, first, last)
+        archive = Archive(where.url)
+        events = archive.events(whose, session, first, last)
         told = as_json if json_lines else line if every else _story(whole)
         if speed and not json_lines:
             typer.echo(HINT, err=True)
@@ -58,9 +59,7 @@ def replay(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if not seen:
-            raise Impossible(
-                f"tenant {whose} has no such events there (the recorder may be behind)"
-            )
+            raise Impossible(archive.why_nothing(whose, session))
 
 
 def _play(events: Iterable[Event], told: Callable[[Event], str], speed: float, keys: Keys) -> int:

@@ -92,7 +92,7 @@ def _plans(archive: Archive, tenant: str, run: str, names: Sequence[str]) -> lis
     for session in names:
         told = past(archive.events(tenant, session))
         if told.state is None:
-            raise Impossible(f"tenant {tenant} has no session {session} in the archive")
+            raise Impossible(archive.why_nothing(tenant, session))
         if told.turns():
             plans.append(plan(run, told))
     if not plans:

@@ -44,9 +44,7 @@ def past_at(archive: Archive, tenant: str, session: str, seq: int | None) -> Pas
     """The session after event `seq` (None: the newest). Raises Impossible when it has no such event."""
     told = past(archive.events(tenant, session, 1, seq))
     if told.state is None:
-        raise Impossible(
-            f"tenant {tenant} has no session {session} there (the recorder may be behind)"
-        )
+        raise Impossible(archive.why_nothing(tenant, session))
     if seq is not None and told.state.last_seq != seq:
         raise Impossible(f"{session} has {told.state.last_seq} events there; there is no seq {seq}")
     return told

@@ -122,6 +122,29 @@ def test_a_replay_goes_on_behind_a_gap(archive_url: str, monkeypatch: pytest.Mon
     assert [int(line.split()[0]) for line in told] == [3, 4, 5, *(event.seq for event in late)]
 
 
+def test_a_session_that_was_erased_says_so(
+    archive_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TURNSTILE_CLICKHOUSE_URL", archive_url)
+    assert run("migrate", "--only", "clickhouse").exit_code == 0
+    note = {
+        "tenant_id": "acme",
+        "session_id": "ses_gone",
+        "asked_at": "2026-11-21 10:00:00",
+        "version": 1,
+    }
+    client = clickhouse_connect.get_client(dsn=archive_url)
+    client.raw_insert("erasures", insert_block=json.dumps(note).encode(), fmt="JSONEachRow")
+    client.close()
+    for command in ("replay", "state", "diff"):
+        told = run(
+            command, "ses_gone", *(["ses_gone"] if command == "diff" else []), "--tenant", "acme"
+        )
+        assert told.exit_code == (2 if command == "diff" else 1)
+        assert "ses_gone was erased, as asked for at 2026-11-21T10:00:00Z" in told.output
+    assert "no such events of ses_new" in run("replay", "ses_new", "--tenant", "acme").output
+
+
 def test_replay_state_and_diff_of_recorded_sessions(
     archive_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 from services.operator.audit import audit
 from services.operator.dead import dead
 from services.operator.diff import diff
+from services.operator.erase import erase
 from services.operator.export import export
 from services.operator.migrate import migrate
 from services.operator.orphans import orphans_command
@@ -41,8 +42,9 @@ def build() -> typer.Typer:
     cli.command()(replay)
     cli.command()(state)
     cli.command()(diff)
-    cli.command()(rerun)
+    cli.command()(erase)
     cli.command()(export)
+    cli.command()(rerun)
     cli.command()(audit)
     cli.command("orphans")(orphans_command)
     cli.add_typer(dead(), name="dead")

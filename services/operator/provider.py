@@ -83,11 +83,19 @@ class Provider:
             return ProviderLog(session, gone=True)
         return log
 
-    async def sessions(self, since: datetime) -> AsyncIterator[Session]:
-        """Sessions made since then, newest first, archived ones left out."""
+    async def sessions(self, since: datetime, *, archived: bool = False) -> AsyncIterator[Session]:
+        """Sessions made since then, newest first; `archived` ones too, when asked for."""
         ask = self._client.beta.sessions.with_raw_response.list
-        async for raw in self._items(ask, created_at_gte=since):
+        more = {"include_archived": True} if archived else {}
+        async for raw in self._items(ask, created_at_gte=since, **more):
             yield _session.decode(raw)
+
+    async def delete(self, session: str) -> None:
+        """Delete a session that is not running; one that runs, or is gone, is left as it is."""
+        try:
+            await self._client.beta.sessions.delete(session)
+        except (anthropic.NotFoundError, anthropic.BadRequestError):
+            return
 
     async def archive(self, session: str) -> None:
         """Archive a session; one that is gone counts as archived."""

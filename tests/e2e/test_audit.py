@@ -20,7 +20,7 @@ from tests.stack import PROJECT, LocalStack
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-async def turnstile(stack: LocalStack, *arguments: str) -> tuple[int, str]:
+async def turnstile(stack: LocalStack, *arguments: str, seconds: float = 120) -> tuple[int, str]:
     """The command in a process of its own: exit code and output."""
     environment = {
         **os.environ,
@@ -36,7 +36,7 @@ async def turnstile(stack: LocalStack, *arguments: str) -> tuple[int, str]:
         env=environment,
         stdout=asyncio.subprocess.PIPE,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 120)
+    out, _ = await asyncio.wait_for(process.communicate(), seconds)
     assert process.returncode is not None
     return process.returncode, out.decode()
 

@@ -86,9 +86,11 @@ async def test_it_leaves_every_table_and_the_disk(
         assert rows == before
         assert await rows_of(own, GONE, "other") == other
         assert (await rows_of(own, KEPT))["session_events"] == 10
-        await until(lambda: tombstones(own), lambda found: found[0][4] is not None, 120)
-    old = "NOT active AND rows > 0 AND database = currentDatabase()"
-    assert await own.query(f"SELECT name FROM system.parts WHERE {old}") == []
+        await until(lambda: tombstones(own), lambda found: found[0][4] is not None, 60)
+    held = ", ".join(f"'{table}'" for table in await tables(own))
+    old = f"NOT active AND rows > 0 AND database = currentDatabase() AND table IN ({held})"
+    older = f"remove_time <= toDateTime('{deleted:%Y-%m-%d %H:%M:%S}', 'UTC')"
+    assert await own.query(f"SELECT name FROM system.parts WHERE {old} AND {older}") == []
 
 
 async def test_nothing_brings_it_back(kafka_bootstrap: str, clickhouse_url: str) -> None:

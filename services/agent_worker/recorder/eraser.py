@@ -109,6 +109,9 @@ class Eraser:
             noted = [replace(tombstone, gone_at=now) for tombstone in gone]
             await threaded(lambda: self._tombstones.put(noted))
             log.info("erased sessions gone", sessions=len(gone))
+        if len(waiting) > len(gone) and oldest is not None:
+            age = self._clock().timestamp() - oldest
+            await threaded(lambda: self._tombstones.tidy(tables, age))
         return len(waiting) - len(gone)
 
 

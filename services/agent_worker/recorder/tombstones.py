@@ -6,9 +6,9 @@ database that has the columns `tenant_id` and `session_id` may hold rows of thei
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,9 +21,12 @@ from services.agent_worker.recorder.writer import CONNECT_TIMEOUT_S, Away
 
 Key = tuple[str, str]
 Rows = Mapping[str, int]
-# Parts that a mutation replaced are kept for so long: until the new ones are surely on the disk (Linux writes back
-# after 30 s), instead of ClickHouse's default of 480 s.
+# Parts that a mutation replaced are kept for so long at most: until the new ones are surely on the disk (Linux
+# writes back after 30 s), instead of ClickHouse's default of 480 s.
 OLD_PARTS_S = 60
+# Old parts go when ClickHouse comes by a table, which takes it minutes when the table is at rest. Dropping a
+# partition makes it do so at once; there is none of this name. It ends merges, so it waits until old parts may go.
+TIDY = "ALTER TABLE {table} DROP PARTITION ID 'nothing'"
 COLUMNS = (
     "tenant_id",
     "session_id",
@@ -41,7 +44,10 @@ WHERE noted_at >= fromUnixTimestamp64Milli({since:Int64}) GROUP BY tenant_id, se
 OPEN = "SELECT {columns} FROM erasures FINAL WHERE gone_at IS NULL ORDER BY noted_at LIMIT 1000"
 ONE = "SELECT {columns} FROM erasures FINAL WHERE (tenant_id, session_id) IN ({keys})"
 TABLES = """
-SELECT name, engine_full LIKE '%old_parts_lifetime%' FROM system.tables
+SELECT name, toUInt32OrZero(if(engine_full LIKE '%old_parts_lifetime%',
+    extract(engine_full, 'old_parts_lifetime = (\\d+)'),
+    (SELECT value FROM system.merge_tree_settings WHERE name = 'old_parts_lifetime'))) AS seconds
+FROM system.tables
 WHERE database = currentDatabase() AND engine LIKE '%MergeTree' AND name != 'erasures' AND name IN (
     SELECT table FROM system.columns WHERE database = currentDatabase() AND name IN ('tenant_id', 'session_id')
     GROUP BY table HAVING count() = 2)
@@ -77,6 +83,7 @@ class Tombstones:
         self._url = url
         self._timeout = timeout
         self._client: Client | None = None
+        self._lifetimes: dict[str, int] = {}
 
     def since(self, moment: float) -> tuple[set[Key], float]:
         """Sessions noted at `moment` (seconds since the epoch) or later, and the latest such moment."""
@@ -107,12 +114,13 @@ class Tombstones:
 
     def tables(self) -> list[str]:
         """The tables that may hold rows of sessions. Sees to it that what a mutation replaced there goes soon."""
-        found = self._query(TABLES)
-        for name, has_lifetime in found:
-            if not has_lifetime:
+        self._lifetimes = {str(name): int(seconds) for name, seconds in self._query(TABLES)}
+        for name, seconds in self._lifetimes.items():
+            if seconds > OLD_PARTS_S:
                 setting = f"old_parts_lifetime = {OLD_PARTS_S}"
                 self._command(f"ALTER TABLE {_name(name)} MODIFY SETTING {setting}")
-        return [str(name) for name, _ in found]
+                self._lifetimes[name] = OLD_PARTS_S
+        return list(self._lifetimes)
 
     def strays(self, tables: Sequence[str]) -> set[Key]:
         """Erased sessions of which there are rows."""
@@ -152,6 +160,14 @@ class Tombstones:
             return None
         ((parts, oldest),) = self._query(OLD_PARTS.format(tables=", ".join(map(quoted, tables))))
         return float(oldest) if parts else None
+
+    def tidy(self, tables: Sequence[str], age: float) -> None:
+        """Have ClickHouse remove the old parts of those tables in which they may go by `age` (seconds). Where the
+        user may not ask for it, they go when ClickHouse comes by."""
+        for table in tables:
+            if age > self._lifetimes.get(table, OLD_PARTS_S) + 1:
+                with contextlib.suppress(Away):
+                    self._command(TIDY.format(table=_name(table)))
 
     def close(self) -> None:
         """Give the connection back."""
@@ -202,7 +218,7 @@ def _tombstone(row: Sequence[Any]) -> Tombstone:
     return Tombstone((str(tenant), str(session)), *rest)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _away() -> Iterator[None]:
     try:
         yield

@@ -1,5 +1,5 @@
-"""A session is erased in whatever state it is, and a worker dies at every side effect of that: the next one goes on,
-and in the end nothing of it is left but ids.
+"""A session is erased in whatever state it is, and a worker dies at every side effect of that: the next one goes
+on, and in the end nothing of it is left but ids.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tests.unit.agent_worker.worker import Worker, know_tasks
 pytestmark = pytest.mark.unit
 
 SECRET = "the word nobody may find"
-# From the request to the end, in virtual seconds, deaths included: at most twice the wait for an interrupt and the tries to close, a lease and a poll.
+# From the request to the end, in virtual seconds, deaths included: at most twice the wait for an interrupt and the
+# tries to close, a lease and a poll.
 BOUND_SECONDS = 80.0
 
 

@@ -1,0 +1,97 @@
+"""What does an operator get to show that sessions were erased? Pure: one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from shared.moment import rfc3339
+
+NAME = "turnstile.erasure/1"
+# The broker looks for old segments every 5 minutes and deletes their files a minute later, by default.
+BROKER_LOOKS = timedelta(minutes=10)
+KEPT = (
+    "Kept as tombstones: tenant, session and user id, status, counts and cost, times; and spans, which hold ids "
+    "and times. What PostgreSQL's dead rows and write-ahead log hold goes with the next vacuum and checkpoint."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """How long a topic keeps records, as its broker says; `retention_ms` below 0: for ever."""
+
+    name: str
+    retention_ms: int
+    segment_ms: int
+
+    def until(self, last: datetime) -> datetime | None:
+        """When a record written at `last` is gone: segments are deleted whole, once their newest record is old
+        enough, and a segment may be written to for `segment_ms`. None: never."""
+        if self.retention_ms < 0:
+            return None
+        return last + timedelta(milliseconds=self.retention_ms + self.segment_ms) + BROKER_LOOKS
+
+
+@dataclass(slots=True)
+class Erased:
+    """One session. `rows` are those erased, by store and table; `left` says what is there still, in words."""
+
+    tenant: str
+    session: str
+    user: str = ""
+    asked_at: str = ""
+    sql_rows: dict[str, int] = field(default_factory=dict)
+    archive_rows: dict[str, int] = field(default_factory=dict)
+    archive_deleted_at: str = ""
+    archive_gone_at: str = ""
+    provider_sessions: list[str] = field(default_factory=list)
+    dead_letters: int = 0
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.tenant, self.session)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "tenant_id": self.tenant,
+            "session_id": self.session,
+            "user_id": self.user,
+            "asked_at": self.asked_at,
+            "provider": {"sessions_deleted": self.provider_sessions},
+            "sql": {"rows_erased": self.sql_rows},
+            "clickhouse": {
+                "rows_deleted": self.archive_rows,
+                "deleted_at": self.archive_deleted_at,
+                "gone_from_disk_at": self.archive_gone_at,
+            },
+            "dead_letters": {"made_unreadable": self.dead_letters},
+            "left": self.left,
+        }
+
+
+def certificate(
+    sessions: Sequence[Erased], topics: Sequence[Topic], asked: datetime, done: datetime
+) -> dict[str, Any]:
+    """The document. `complete` only when nothing is left anywhere but in Kafka, whose copies age out by then."""
+    return {
+        "certificate": NAME,
+        "complete": bool(sessions) and not any(session.left for session in sessions),
+        "asked_at": rfc3339(asked),
+        "looked_again_at": rfc3339(done),
+        "sessions": [session.as_json() for session in sessions],
+        "kafka": [_topic(topic, done) for topic in topics],
+        "kept": KEPT,
+    }
+
+
+def _topic(topic: Topic, last: datetime) -> dict[str, Any]:
+    until = topic.until(last)
+    return {
+        "topic": topic.name,
+        "retention_ms": topic.retention_ms,
+        "segment_ms": topic.segment_ms,
+        "copies_last_until": rfc3339(until) if until else "for ever",
+    }

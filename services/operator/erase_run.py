@@ -1,0 +1,83 @@
+"""Have sessions erased, wait until they are, and look again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from services.operator.certificate import Erased
+from services.operator.erase_archive import aside
+from services.operator.erase_looks import Stores
+from services.operator.inputs import asking
+from shared.bus.envelope import Envelope
+from shared.clock import utcnow
+from shared.moment import rfc3339
+from shared.session.inputs import EraseRequested
+
+SOURCE = "turnstile/operator"
+POLL_S = 1.0
+
+
+def request(about: Erased) -> tuple[Envelope, bytes]:
+    """The input that asks for it. Each has an id of its own: asked again, what failed is begun anew."""
+    about.asked_at = rfc3339(utcnow())
+    envelope = Envelope(
+        id=f"erase:{about.tenant}:{about.asked_at}",
+        source=SOURCE,
+        type="session.erase_requested",
+        time=about.asked_at,
+        subject=about.session,
+    )
+    asked = EraseRequested(tenant_id=about.tenant, session_id=about.session, at=about.asked_at)
+    return envelope, msgspec.json.encode(asked)
+
+
+async def ask(stores: Stores, sessions: Sequence[Erased]) -> None:
+    """Publish the requests; those of which nothing is left are not asked for again. Raises KafkaError."""
+    async with asking(stores.bootstrap, stores.options) as publish:
+        for about in sessions:
+            if about.left:
+                await publish(request(about))
+
+
+async def wait(
+    stores: Stores, sessions: Sequence[Erased], seconds: float, tell: Callable[[str], None]
+) -> None:
+    """Until nothing is left in SQL and ClickHouse, for `seconds` at most; `tell` hears how it goes. `left` of each
+    session says what there was at the last look."""
+    ends, said = time.monotonic() + seconds, ""
+    pending = list(sessions)
+    while pending:
+        for about in pending:
+            about.left = await stores.left(about)
+        pending = [about for about in pending if about.left]
+        news = f"{len(sessions) - len(pending)} of {len(sessions)} erased"
+        if pending:
+            news += f"; {pending[0].session} waits for {pending[0].left[0]}"
+        if news != said:
+            tell(news)
+            said = news
+        if time.monotonic() > ends or not pending:
+            return
+        await asyncio.sleep(POLL_S)
+
+
+async def look_again(stores: Stores, sessions: Sequence[Erased]) -> None:
+    """Look into every store once more and note in `left` what is there. Provider sessions that no row named, left
+    by a crash, are deleted here."""
+    for about in sessions:
+        about.left = await stores.left(about)
+    for _, session in await stores.living(sessions):
+        await stores.provider.delete(session)
+    for whose, session in await stores.living(sessions):
+        about = next(one for one in sessions if one.key == whose)
+        about.left.append(f"provider: {session} is there")
+    unmarked = await stores.unmarked([about.key for about in sessions])
+    set_aside = await asyncio.to_thread(aside, stores.archive)
+    for about in sessions:
+        if about.key in unmarked:
+            about.left.append("dead letters: they are not marked as erased")
+        about.left += set_aside

@@ -1,0 +1,123 @@
+"""What do the worker's and the gateway's tables hold of a session? Read only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from shared.session import state
+from shared.session.state import SessionState
+
+TIMEOUT_S = 30.0
+_WHOSE = "WHERE tenant_id = :tenant AND session_id = :session"
+HEAD = f"SELECT state, unsaid, todo FROM worker_heads {_WHOSE}"
+INBOX = f"SELECT count(*) AS rows FROM worker_inbox {_WHOSE}"
+PAGE = f"SELECT user_id, status FROM gateway_sessions {_WHOSE}"
+# A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
+TURNS = f"""
+SELECT count(*) AS rows, count(CASE WHEN status NOT IN ('accepted', 'refused') THEN 1 END) AS told
+FROM gateway_turns {_WHOSE}
+"""
+OWNERS = """
+SELECT tenant_id FROM worker_heads WHERE session_id = :session
+UNION SELECT tenant_id FROM gateway_sessions WHERE session_id = :session ORDER BY tenant_id
+"""
+OF_USER = """
+SELECT session_id FROM gateway_sessions WHERE tenant_id = :tenant AND user_id = :user ORDER BY session_id
+"""
+# What a forgotten session's state may say; see the worker's `parting.py`.
+IDS = ("tenant_id", "session_id", "user_id", "status", "last_seq", "opened_at", "given_up")
+
+
+@dataclass(frozen=True, slots=True)
+class SqlTraces:
+    """`rows` by table; `left`: what of it is more than a tombstone, in words; `provider`: ids the row names."""
+
+    user: str = ""
+    opened_at: str = ""
+    rows: dict[str, int] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
+    provider: tuple[str, ...] = ()
+
+
+class SqlStores:
+    """Reads through `engine`. Raises what SQLAlchemy raises."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def owners(self, session: str) -> list[str]:
+        """The tenants that have a session of this id."""
+        return [row.tenant_id for row in await self._rows(OWNERS, session=session)]
+
+    async def of_user(self, tenant: str, user: str) -> list[str]:
+        """The sessions that the read model shows for a user."""
+        return [row.session_id for row in await self._rows(OF_USER, tenant=tenant, user=user)]
+
+    async def traces(self, tenant: str, session: str) -> SqlTraces:
+        """What there is of a session now."""
+        about = {"tenant": tenant, "session": session}
+        heads, pages = await self._rows(HEAD, **about), await self._rows(PAGE, **about)
+        ((inputs,),) = await self._rows(INBOX, **about)
+        ((turns, told),) = await self._rows(TURNS, **about)
+        known = _state(heads[0].state) if heads else None
+        left = [
+            *(_left_of_head(heads[0], known) if heads else ()),
+            *([f"worker_inbox: {inputs} inputs"] if inputs else ()),
+            *(
+                f"gateway_sessions: status {page.status}"
+                for page in pages
+                if page.status != "erased"
+            ),
+            *([f"gateway_turns: {told} turns"] if told else ()),
+        ]
+        bound = (known.provider_session_id,) if known and known.provider_session_id else ()
+        return SqlTraces(
+            user=pages[0].user_id if pages else (known.user_id if known else ""),
+            opened_at=(known.opened_at or "") if known else "",
+            rows={
+                "worker_heads": len(heads),
+                "worker_inbox": inputs,
+                "gateway_sessions": len(pages),
+                "gateway_turns": turns,
+            },
+            left=tuple(left),
+            provider=(*(known.given_up if known else ()), *bound),
+        )
+
+    async def _rows(self, statement: str, **values: Any) -> Sequence[Any]:
+        async with self._engine.connect() as connection:
+            return (await connection.execute(text(statement), values)).all()
+
+
+@asynccontextmanager
+async def sql_stores(url: str) -> AsyncIterator[SqlStores]:
+    """The tables in the database at `url`."""
+    timeouts: dict[str, float] = {"timeout": TIMEOUT_S}
+    if not url.startswith("sqlite"):
+        timeouts["command_timeout"] = TIMEOUT_S
+    engine = create_async_engine(url, hide_parameters=True, connect_args=timeouts)
+    try:
+        yield SqlStores(engine)
+    finally:
+        await engine.dispose()
+
+
+def _state(data: bytes) -> SessionState | None:
+    return state.decode(bytes(data)) if data else None
+
+
+def _left_of_head(row: Any, known: SessionState | None) -> list[str]:
+    if known is None or known.status != "erased":
+        return ["worker_heads: the session is not erased yet"]
+    nothing = SessionState(tenant_id=known.tenant_id, session_id=known.session_id)
+    names = [n for n in known.__struct_fields__ if getattr(known, n) != getattr(nothing, n)]
+    more = [name for name in names if name not in IDS]
+    # An empty list of events is one byte.
+    more += [name for name in ("unsaid", "todo") if len(getattr(row, name)) > 1]
+    return [f"worker_heads: {', '.join(more)}"] if more else []

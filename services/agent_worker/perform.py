@@ -168,7 +168,12 @@ async def _give(
         return all(action.tool_use_id != tool_use_id for action in state.pending)
 
     if not answered(driven.state):
-        await (await driven.feed()).opened()
+        try:
+            await (await driven.feed()).opened()
+        except ProviderFailure as failure:
+            if failure.lost:
+                return None  # the watch tells of it, and the turn goes on elsewhere
+            raise Transient(failure.reason, failure.detail) from failure
         call = {"turnstile.tool_use_id": tool_use_id}
         with telemetry.span("provider.answer", parent=driven.traceparent(), attributes=call):
             taken = await _insist(

@@ -14,7 +14,7 @@ def main() -> int:
     """Explore; answers 0 when the laws hold, 1 when one breaks, 2 when there are too many states."""
     parser = argparse.ArgumentParser(prog="python -m tests.unit.model", description=__doc__)
     parser.add_argument("--turns", type=int, default=2)
-    for fault in ("crashes", "freezes", "losses", "late"):
+    for fault in ("crashes", "freezes", "losses", "late", "interrupts"):
         parser.add_argument(f"--{fault}", type=int, default=0, help="how many at most (default 0)")
     parser.add_argument("--most-states", type=int, default=3_000_000)
     given = vars(parser.parse_args())

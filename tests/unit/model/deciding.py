@@ -19,10 +19,15 @@ def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
         return Draft(book._replace(phase="trying", prompted=True))
     if message or not book.open or not book.prompted:
         return Draft(book)
-    ended = book.open
-    book = book._replace(ended=ended, phase="idle", prompted=False, attempt=0)
-    book = _record(book, ("completed", ended, epoch))
-    return _begin(book, epoch) if book.taken > book.ended else Draft(book)
+    return _end(book, "completed", epoch)
+
+
+def interrupt(book: Book, epoch: int) -> Draft:
+    """An interrupt was asked for: the provider stops what runs, a turn that waits ends by our own word."""
+    book = book._replace(heeded=book.heeded + 1)
+    if book.phase == "waiting":
+        return _end(book, "interrupted", epoch)
+    return Draft(book, sends=(Send(book.open, 0),)) if book.open else Draft(book)
 
 
 def signal(draft: Draft, kind: str, turn: int, epoch: int) -> Draft:
@@ -31,10 +36,22 @@ def signal(draft: Draft, kind: str, turn: int, epoch: int) -> Draft:
     if kind == "due" and book.phase == "waiting":
         begun = _begin(book, epoch)
         return Draft(begun.book, sends=(*draft.sends, *begun.sends))
+    if kind == "nothing ran" and turn == book.open and book.phase == "waiting":
+        begun = _end(book, "interrupted", epoch)
+        return Draft(begun.book, sends=(*draft.sends, *begun.sends))
+    if kind == "nothing ran" and turn == book.open:
+        return draft._replace(sends=(*draft.sends, Send(turn, 0)))
     if kind == "failed" and turn == book.open and book.phase == "trying" and not book.prompted:
         waiting = _record(book._replace(phase="waiting"), ("retrying", turn, epoch))
         return draft._replace(book=waiting)
     return draft
+
+
+def _end(book: Book, how: str, epoch: int) -> Draft:
+    ended = book.open
+    book = book._replace(ended=ended, phase="idle", prompted=False, attempt=0)
+    book = _record(book, (how, ended, epoch))
+    return _begin(book, epoch) if book.taken > book.ended else Draft(book)
 
 
 def _begin(book: Book, epoch: int) -> Draft:

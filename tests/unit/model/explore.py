@@ -66,7 +66,11 @@ class Search:
     def __init__(self, rules: Rules, world: World, most_states: int) -> None:
         self._rules, self._world, self._most_states = rules, world, most_states
         start = State(
-            crashes=world.crashes, freezes=world.freezes, losses=world.losses, late=world.late
+            crashes=world.crashes,
+            freezes=world.freezes,
+            losses=world.losses,
+            late=world.late,
+            interrupts=world.interrupts,
         )
         self._states = [start]
         self._numbers = {start: 0}

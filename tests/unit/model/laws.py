@@ -38,6 +38,19 @@ def lands(state: State, turn: int, excuse: str) -> State:
     return state._replace(excuses=excuses)
 
 
+def stops(state: State, turn: int, excuse: str) -> State:
+    """The state after an interrupt of `turn` landed. Raises Broken when it stops another turn and nothing excuses
+    that."""
+    running = state.messages[-1] if state.messages else 0
+    if not running:
+        return state
+    if excuse:
+        state = state._replace(excuses=tuple(sorted({*state.excuses, (running, excuse)})))
+    elif running != turn and not any(known == running for known, _ in state.excuses):
+        raise Broken(f"an interrupt of turn {turn} stopped turn {running}")
+    return state._replace(messages=(*state.messages, 0))
+
+
 def well_ended(state: State, world: World) -> None:
     """Raises Broken when a state in which nothing is left to happen is not the end of all turns."""
     row, book = state.row, state.row.book
@@ -49,11 +62,12 @@ def well_ended(state: State, world: World) -> None:
         raise Broken(f"events were lost: {len(book.history)} written, {state.log} said")
     if state.row.lease != NOBODY or row.unsaid or row.todo:
         raise Broken("the session was never let go of")
+    told = [body[:2] for body in book.history]
     for turn in range(1, world.turns + 1):
-        if turn not in state.messages:
+        if turn not in state.messages and ("interrupted", turn) not in told:
             raise Broken(f"turn {turn} ended without its message at the provider")
-        ends = [body for body in book.history if body[:2] == ("completed", turn)]
-        if len(ends) != 1:
-            raise Broken(f"turn {turn} ended {len(ends)} times")
+        ends = told.count(("completed", turn)) + told.count(("interrupted", turn))
+        if ends != 1:
+            raise Broken(f"turn {turn} ended {ends} times")
     if not state.excuses and book.heard != len(state.messages):
         raise Broken("an event of the provider was not recorded")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.unit.model.laws import lands, log_agrees
+from tests.unit.model.laws import lands, log_agrees, stops
 from tests.unit.model.rules import Rules, World
 from tests.unit.model.sending import AIR, LOOK, NO_LEASE
 from tests.unit.model.things import GONE, Request, State, Step
@@ -14,6 +14,9 @@ from tests.unit.model.things import GONE, Request, State, Step
 def outside_steps(state: State, rules: Rules, world: World) -> Iterator[Step]:
     """All that may happen next without a worker."""
     yield from _intake(state, rules, world)
+    if state.interrupts:
+        asked = state._replace(interrupts=state.interrupts - 1, asked=state.asked + 1)
+        yield Step("ask for an interrupt", asked, fault=True)
     for request in dict.fromkeys(state.requests):
         yield Step("land", _landed(state, request))
     if state.messages and state.messages[-1]:
@@ -60,8 +63,12 @@ def _landed(state: State, request: Request) -> State:
     excuse = request.excuse or (AIR if claimed else "")
     if excuse == NO_LEASE or (excuse == LOOK and not claimed):
         excuse = ""
-    state = lands(state, request.send.turn, excuse)
-    state = state._replace(requests=tuple(requests), messages=(*state.messages, request.send.turn))
+    if request.send.stops:
+        state = stops(state, request.send.turn, excuse)
+    else:
+        state = lands(state, request.send.turn, excuse)
+        state = state._replace(messages=(*state.messages, request.send.turn))
+    state = state._replace(requests=tuple(requests))
     for me, shells in enumerate(state.shells):
         for shell in shells:
             if shell.epoch == request.epoch:

@@ -19,7 +19,8 @@ class Rules:
     `looks_when_unknown`: a send without an answer looks before it counts as failed. `checks_lease`: the lease is
     checked before a send; `checks_again`: once more when the request is about to leave, behind its look.
     `signals_go_along`: whatever is written, what came of commands that ended is decided on in the same write.
-    `tells_apart`: a message at the provider counts for the turn whose words it has, not for whichever is open.
+    `interrupts_first`: a send waits for interrupts of other turns that are on their way. `tells_apart`: a message
+    at the provider counts for the turn whose words it has, not for whichever is open.
     """
 
     order: tuple[Stage, ...] = ("write", "say", "do")
@@ -33,6 +34,7 @@ class Rules:
     checks_lease: bool = True
     checks_again: bool = True
     signals_go_along: bool = True
+    interrupts_first: bool = True
     tells_apart: bool = True
 
 
@@ -41,13 +43,14 @@ class World:
     """What is explored: `turns` of one session, and how often each fault may come.
 
     `crashes` of a process (worker or intake), `freezes` of a worker for longer than its lease, `losses` of a
-    request or an answer on the way to the provider, `late` requests whose sender gave them up and that land all the
-    same. `same_words`: all turns say the same.
+    request or an answer on the way to the provider, `interrupts` that a client asks for at any time, `late`
+    requests whose sender gave them up and that land all the same. `same_words`: all turns say the same.
     """
 
     turns: int = 2
     crashes: int = 0
     freezes: int = 0
     losses: int = 0
+    interrupts: int = 0
     late: int = 0
     same_words: bool = False

@@ -32,8 +32,11 @@ class _One:
         self._place, self._sender = place, shell.senders[place]
 
     def steps(self) -> Iterator[Step]:
-        if self._sender.at == "ready":
-            yield self._called()
+        if self._sender.at == "ready" and self._sender.send.stops:
+            yield from self._stopping()
+        elif self._sender.at == "ready":
+            if not self._overtaken_by_interrupt():
+                yield self._called()
         elif self._sender.at == "looking":
             yield self._looked()
         elif self._sender.at == "posted" and self._request() in self._state.requests:
@@ -42,8 +45,30 @@ class _One:
             yield Step("get the answer", self._done())
             if self._state.losses:
                 yield Step("lose the answer", self._lost(self._state), fault=True)
+        elif self._sender.at == "unknown" and self._sender.send.stops:
+            yield Step("try the interrupt again", self._at(self._sender._replace(at="ready")))
         elif self._sender.at == "unknown":
             yield self._looked_after()
+
+    def _overtaken_by_interrupt(self) -> bool:
+        """Whether an interrupt of another turn is on its way, which would stop this one."""
+        others = (s.send for s in self._shell.senders if s.send.turn != self._sender.send.turn)
+        return self._rules.interrupts_first and any(send.stops for send in others)
+
+    def _stopping(self) -> Iterator[Step]:
+        """Interrupt the turn once its message is there; one that waits for its next attempt ends without."""
+        book, turn = self._shell.book, self._sender.send.turn
+        sent = not any(s.send.turn == turn and not s.send.stops for s in self._shell.senders)
+        if book.open != turn:
+            yield Step("see that the turn is over", self._done())
+        elif book.phase == "waiting":
+            shell = self._gone()
+            shell = shell._replace(news=(*shell.news, ("nothing ran", turn)))
+            yield Step("find nothing to stop", self._state.put(self._me, shell))
+        elif sent and book.prompted and self._state.held(self._me):
+            yield Step("interrupt", self._asked(self._sender._replace(checked=True)))
+        elif sent and book.prompted:
+            yield Step("stop: the lease has run out", self._state.without(self._me))
 
     def _called(self) -> Step:
         book, send = self._shell.book, self._sender.send

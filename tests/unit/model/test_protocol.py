@@ -29,6 +29,10 @@ CRASH, FREEZE = World(turns=1, crashes=1), World(turns=1, freezes=1)
         pytest.param(World(turns=1, freezes=1, losses=1), {AIR}, id="a freeze, a loss"),
         pytest.param(World(turns=1, freezes=2), {AIR}, id="two freezes"),
         pytest.param(World(turns=1, crashes=1, freezes=1), {AIR}, id="a crash, a freeze"),
+        pytest.param(World(interrupts=1), set(), id="two turns, an interrupt"),
+        pytest.param(World(interrupts=1, losses=1), set(), id="an interrupt, a loss"),
+        pytest.param(World(turns=1, interrupts=1, crashes=1), {AIR}, id="an interrupt, a crash"),
+        pytest.param(World(turns=1, interrupts=1, freezes=1), {AIR}, id="an interrupt, a freeze"),
         pytest.param(World(turns=1, late=1), {LATE}, id="a request beyond all patience"),
     ],
 )
@@ -65,6 +69,12 @@ def test_the_second_look_at_the_lease_closes_one_of_the_cases() -> None:
             id="no look after a failure",
         ),
         pytest.param(Rules(files_first=False), CRASH, "input was lost", id="offset before row"),
+        pytest.param(
+            Rules(interrupts_first=False),
+            World(interrupts=1),
+            "stopped turn 2",
+            id="a turn is sent while an interrupt of the one before is on its way",
+        ),
         pytest.param(Rules(says_unsaid=False), CRASH, "a gap", id="no unsaid events in the row"),
         pytest.param(Rules(does_todo=False), CRASH, "stuck", id="no commands in the row"),
         pytest.param(Rules(checks_lease=False), FREEZE, "twice", id="no lease check before a send"),

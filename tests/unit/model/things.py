@@ -23,7 +23,8 @@ class Book(NamedTuple):
     """What the row's state tells, and all events written so far (`history`; a seq is a place in it, from 1).
 
     `taken` inputs taken in, `ended` turns ended, `attempt` of the open turn, `phase` of it (`idle`: none is open,
-    `trying`, `waiting` for a further attempt), `prompted`: its message was seen, `heard` events of the provider.
+    `trying`, `waiting` for a further attempt), `prompted`: its message was seen, `heard` events of the provider,
+    `heeded` requests to interrupt.
     """
 
     taken: int = 0
@@ -32,6 +33,7 @@ class Book(NamedTuple):
     phase: str = "idle"
     prompted: bool = False
     heard: int = 0
+    heeded: int = 0
     history: tuple[Body, ...] = ()
 
     @property
@@ -45,6 +47,11 @@ class Send(NamedTuple):
 
     turn: int
     attempt: int
+
+    @property
+    def stops(self) -> bool:
+        """Whether it is an interrupt of the turn: its attempt is 0."""
+        return not self.attempt
 
 
 class Row(NamedTuple):
@@ -106,8 +113,8 @@ class State(NamedTuple):
     """Everything. `offset`, `inbox`: how many inputs are committed and filed; `in_hand`: 1 between the two. `log`:
     how many events the log holds; its bodies are checked as they come. `shells`: of the two workers, each none or
     one. `air`: records whose sender is gone. `messages`, the provider's log: a turn for its message, 0 for an
-    idle. `excuses`: of all messages that landed, with their turns. The last four count the faults that may still
-    come."""
+    idle. `excuses`: of all messages that landed, with their turns. Then the faults that may still come are
+    counted, and `asked`, the requests to interrupt that were filed."""
 
     offset: int = 0
     inbox: int = 0
@@ -122,7 +129,9 @@ class State(NamedTuple):
     crashes: int = 0
     freezes: int = 0
     losses: int = 0
+    interrupts: int = 0
     late: int = 0
+    asked: int = 0
 
     def put(self, me: int, shell: Shell) -> State:
         """With `shell` for worker `me`."""

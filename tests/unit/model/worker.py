@@ -56,7 +56,8 @@ def _leases(state: State, me: int, rules: Rules) -> Iterator[Step]:
         yield Step("extend", state._replace(row=row._replace(live=True)))
     if row.lease == me and not state.shells[me]:
         yield Step("let go", state._replace(row=row._replace(lease=GONE, live=False)))
-    news = state.inbox > row.book.taken or row.book.phase == "waiting"
+    unread = state.inbox > row.book.taken or state.asked > row.book.heeded
+    news = unread or row.book.phase == "waiting"
     if (row.lease == NOBODY and news) or (row.lease != NOBODY and not row.live):
         yield Step("claim", _claim(state, me, rules))
 
@@ -106,9 +107,13 @@ def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> It
         counts = message == shell.book.open or world.same_words or not rules.tells_apart
         draft = deciding.hear(shell.book, message, shell.epoch, counts=counts)
         yield Step("hear the provider", _begin_pass(state, me, shell, draft, rules))
+    if state.asked > shell.book.heeded:
+        draft = deciding.interrupt(shell.book, shell.epoch)
+        yield Step("take an interrupt in", _begin_pass(state, me, shell, draft, rules))
     if shell.news:
         yield Step("note signals", _begin_pass(state, me, shell, None, rules))
-    busy = shell.senders or shell.news or (shell.poked and unread)
+    heeds = state.asked > shell.book.heeded
+    busy = shell.senders or shell.news or heeds or (shell.poked and unread)
     if not busy and shell.book.phase != "trying":
         yield Step("release", _release(state, me, shell, rules))
 
@@ -122,7 +127,7 @@ def _begin_pass(state: State, me: int, shell: Shell, draft: Draft | None, rules:
             draft = deciding.signal(draft, kind, turn, shell.epoch)
         shell = shell._replace(news=())
     events = tuple(enumerate(draft.book.history[first:], start=first + 1))
-    if not events:
+    if not events and not draft.sends and draft.book.heeded == shell.book.heeded:
         return state.put(me, shell)
     draft = draft._replace(events=events, left=rules.order)
     return _go_on(state, me, shell._replace(draft=(draft,)), rules)

@@ -50,7 +50,7 @@ class Wanted:
     session: str = ""
     since: date | None = None
     until: date | None = None
-    cut: Cut = Cut.day
+    cut: Cut = Cut.month
 
     def as_json(self) -> dict[str, str]:
         """By it a later run sees whether it is asked for the same."""

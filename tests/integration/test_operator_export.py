@@ -54,7 +54,7 @@ def run(
 
 
 def test_the_files_hold_every_event_once(run, archive, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    done = run(tmp_path / "all")
+    done = run(tmp_path / "all", "--by", "day")
     assert done.exit_code == 0, done.output
     files = sorted((tmp_path / "all").glob("*.parquet"))
     days = archive.query("SELECT DISTINCT toDate(at) FROM events ORDER BY 1").result_rows
@@ -103,16 +103,17 @@ def test_every_table_can_be_exported(run, archive, tmp_path: Path, table: str) -
 def test_nothing_is_overwritten_unasked_and_resume_writes_what_is_missing(  # type: ignore[no-untyped-def]
     run, archive, tmp_path: Path
 ) -> None:
-    assert run(tmp_path).exit_code == 0
+    daily = (tmp_path, "--by", "day")
+    assert run(*daily).exit_code == 0
     files = sorted(tmp_path.glob("*.parquet"))
-    again = run(tmp_path)
+    again = run(*daily)
     assert again.exit_code == 1
     assert "--resume" in again.output
     assert "--force" in again.output
     before = {file: file.stat().st_mtime_ns for file in files}
     files[1].unlink()
     (tmp_path / f".{files[1].name}.partial").write_bytes(b"PAR1 and no more")
-    resumed = run(tmp_path, "--resume")
+    resumed = run(*daily, "--resume")
     assert resumed.exit_code == 0, resumed.output
     changed = [file for file in files if file.stat().st_mtime_ns != before[file]]
     assert changed == [files[1]]
@@ -120,8 +121,8 @@ def test_nothing_is_overwritten_unasked_and_resume_writes_what_is_missing(  # ty
     assert f"{len(files) - 1} files kept" in resumed.output
     listed = json.loads((tmp_path / "_export.json").read_text())
     assert sum(file["rows"] for file in listed["files"].values()) == PLAN.events
-    assert run(tmp_path, "--resume", "--tenant", "acme").exit_code == 1
-    assert run(tmp_path, "--force").exit_code == 0
+    assert run(*daily, "--resume", "--tenant", "acme").exit_code == 1
+    assert run(*daily, "--force").exit_code == 0
 
 
 def test_wrong_wishes_are_named(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -8,4 +8,5 @@ patterns.py   whole sessions with blanks for ids, tenant, user and days
 crowd.py      who talks, and on which day
 copies.py     patterns with their blanks filled, as many events as asked for
 loading.py    the same into ClickHouse, with progress
+measuring.py  what they cost there: to insert, to keep, to read (reading.py, questions.py)
 """

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from infra.simulator.play.usage import Tokens
 from infra.synthetic.tape import Tape
-from infra.synthetic.texts import agent_names, lines, words
+from infra.synthetic.texts import lines, words
 from shared.session.events import PendingAction, TurnRequiresAction
 
 End = str  # the provider's stop reason, or `lost`, `retry`
@@ -26,6 +26,7 @@ BUILT_IN = (
 )
 MCP = (("github", "list_issues", 0.6, 0.03), ("wiki", "find_page", 0.4, 0.12))
 CUSTOM = (("lookup", 0.3, 0.02), ("refund", 1.2, 0.1))
+CHILDREN = ("researcher", "checker", "writer", "editor")
 HELD_S = 900.0  # how long people take to allow something, in the middle
 
 
@@ -100,7 +101,7 @@ def threads(tape: Tape) -> End:
     _asked(tape)
     children = [tape.ident("sthr") for _ in range(tape.chance.choice((2, 2, 3)))]
     with _request(tape):
-        for child, name in zip(children, agent_names(), strict=False):
+        for child, name in zip(children, CHILDREN, strict=False):
             tape.seen("session.thread_created", session_thread_id=child, agent_name=name)
             tape.seen(
                 "agent.thread_message_sent", to_session_thread_id=child, to_agent_name=name,

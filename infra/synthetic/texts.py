@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from random import Random
@@ -26,9 +25,3 @@ def lines(chance: Random, count: int) -> str:
 
 
 _LEVELS = ("info", "info", "info", "warning", "error")
-
-
-@cache
-def agent_names() -> tuple[str, ...]:
-    """Names of child agents."""
-    return ("researcher", "checker", "writer", "editor")

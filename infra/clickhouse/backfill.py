@@ -1,8 +1,8 @@
 """What do the events that are there already come to in a derived table?
 
 A materialized view sees what is inserted after it was made. The rest is copied here, through the view's own
-SELECT as the server knows it, in pieces: all of some sessions of one tenant, so that a piece is read by its key
-and its size is bounded. A row that is brought in twice changes nothing in these tables.
+SELECT as the server knows it, in pieces: all of some sessions, side by side in the table, so that a piece is read
+by its key and its size is bounded. A row that is brought in twice changes nothing in these tables.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from clickhouse_connect.driver.client import Client
 
@@ -33,16 +34,18 @@ SELECT name FROM system.columns
 WHERE database = currentDatabase() AND table = {view:String} ORDER BY position
 """
 _PIECES = """
-SELECT tenant_id, min(session_id), sum(events)
+SELECT min(place), sum(events)
 FROM
 (
-    SELECT
-        tenant_id, session_id, events,
-        sum(events) OVER (PARTITION BY tenant_id ORDER BY session_id) - events AS before
-    FROM (SELECT tenant_id, session_id, count() AS events FROM session_events GROUP BY tenant_id, session_id)
+    SELECT place, events, sum(events) OVER (ORDER BY place) - events AS before
+    FROM
+    (
+        SELECT (toString(tenant_id), session_id) AS place, count() AS events
+        FROM session_events GROUP BY place
+    )
 )
-GROUP BY tenant_id, intDiv(before, {rows:UInt64})
-ORDER BY tenant_id, min(session_id)
+GROUP BY intDiv(before, {rows:UInt64})
+ORDER BY min(place)
 """
 _OLDER_INSERTS = """
 SELECT count() FROM system.processes
@@ -67,11 +70,11 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One tenant's sessions from `first` on and before `end` ("": no bound); `rows` of them as it was planned."""
+    """The sessions from (tenant, session) `first` on and before `end` (None: no bound), in the order of the table;
+    `rows` of them as it was planned."""
 
-    tenant_id: str
-    first: str
-    end: str
+    first: tuple[str, str] | None
+    end: tuple[str, str] | None
     rows: int
 
 
@@ -82,26 +85,22 @@ def derived_tables(server: Client) -> list[Derived]:
 
 
 def pieces(server: Client, rows: int = PIECE_ROWS) -> list[Piece]:
-    """What there is to copy, tenant by tenant. Each tenant's first piece has no beginning and its last no end."""
-    found: Sequence[Sequence[str]] = server.query(_PIECES, parameters={"rows": rows}).result_rows
-    planned = []
-    for place, (tenant, first, count) in enumerate(found):
-        begins = place == 0 or found[place - 1][0] != tenant
-        ends = place + 1 == len(found) or found[place + 1][0] != tenant
-        end = "" if ends else found[place + 1][1]
-        planned.append(Piece(tenant, "" if begins else first, end, int(count)))
-    return planned
+    """What there is to copy. The first piece has no beginning and the last no end."""
+    found = server.query(_PIECES, parameters={"rows": rows}).result_rows
+    places: list[tuple[str, str] | None] = [None, *(tuple(place) for place, _ in found[1:]), None]
+    counts = [int(count) for _, count in found]
+    return [Piece(*bounds, count) for bounds, count in zip(pairwise(places), counts, strict=False)]
 
 
 def copy(server: Client, derived: Derived, into: str, piece: Piece) -> None:
     """Bring one piece into the table `into`. Raises what clickhouse-connect raises; may be done again."""
     columns = ", ".join(f"`{name}`" for name in derived.columns)
     source = f"{server.database}.{SOURCE}"
-    only = f"(SELECT * FROM {source} WHERE {' AND '.join(_conditions(piece))}) AS {SOURCE}"
+    only = f"(SELECT * FROM {source} WHERE {' AND '.join(['1', *_conditions(piece)])}) AS {SOURCE}"
     select = derived.select.replace(f"FROM {source}", f"FROM {only}")
     server.command(
         f"INSERT INTO `{into}` ({columns}) {select}",
-        parameters={"tenant": piece.tenant_id, "first": piece.first, "end": piece.end},
+        parameters=_bounds(piece),
         settings=_SETTINGS,
     )
 
@@ -151,8 +150,22 @@ def _columns(server: Client, view: str) -> tuple[str, ...]:
 
 
 def _conditions(piece: Piece) -> Iterator[str]:
-    yield "tenant_id = {tenant:String}"
+    """As the primary key can use them: it can't compare tuples."""
     if piece.first:
-        yield "session_id >= {first:String}"
+        yield (
+            "(tenant_id > {tenant_1:String}"
+            " OR tenant_id = {tenant_1:String} AND session_id >= {session_1:String})"
+        )
     if piece.end:
-        yield "session_id < {end:String}"
+        yield (
+            "(tenant_id < {tenant_2:String}"
+            " OR tenant_id = {tenant_2:String} AND session_id < {session_2:String})"
+        )
+
+
+def _bounds(piece: Piece) -> dict[str, str]:
+    bounds = {}
+    for number, place in ((1, piece.first), (2, piece.end)):
+        if place:
+            bounds[f"tenant_{number}"], bounds[f"session_{number}"] = place
+    return bounds

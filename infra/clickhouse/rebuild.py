@@ -37,11 +37,11 @@ HEAD = 0
 _PIECES_TABLE = """
 CREATE TABLE IF NOT EXISTS `{name}`
 (
-    number UInt32, tenant String, first String, end String, rows UInt64, done Bool,
+    number UInt32, first Array(String), end Array(String), rows UInt64, done Bool,
     owner String, shadow String, shape String
 )
 ENGINE = ReplacingMergeTree ORDER BY number"""
-_COLUMNS = ("number", "tenant", "first", "end", "rows", "done", "owner", "shadow", "shape")
+_COLUMNS = ("number", "first", "end", "rows", "done", "owner", "shadow", "shape")
 _OTHERS = """
 SELECT count() FROM system.processes
 WHERE query LIKE 'INSERT INTO `{name}`%' AND query NOT LIKE '%system.processes%'"""
@@ -162,8 +162,8 @@ class Rebuild:
         if not (swapped or (made and shape == self._shape())):
             return None
         planned = {
-            number: (Piece(tenant, first, end, count), bool(done))
-            for number, tenant, first, end, count, done, *_ in rows[1:]
+            number: (Piece(tuple(first) or None, tuple(end) or None, count), bool(done))
+            for number, first, end, count, done, *_ in rows[1:]
         }
         return _Standing(owner, shadow, planned)
 
@@ -217,10 +217,10 @@ class Rebuild:
             raise RebuildError(f"another process took over the rebuild of {self._table}")
 
     def _head(self, standing: _Standing) -> tuple[object, ...]:
-        return (HEAD, "", "", "", 0, False, self._owner, standing.shadow, self._shape())
+        return (HEAD, [], [], 0, False, self._owner, standing.shadow, self._shape())
 
     def _row(self, number: int, piece: Piece, done: bool) -> tuple[object, ...]:
-        return (number, piece.tenant_id, piece.first, piece.end, piece.rows, done, "", "", "")
+        return (number, [*(piece.first or ())], [*(piece.end or ())], piece.rows, done, "", "", "")
 
     def _note(self, rows: Sequence[tuple[object, ...]]) -> None:
         self._server.insert(self._pieces, rows, column_names=_COLUMNS)

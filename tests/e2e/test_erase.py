@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.api import Api
+from tests.e2e.api import Api, Json
 from tests.e2e.archive import Archive
 from tests.e2e.provider import Provider
 from tests.e2e.publishing import publishing, record, turn
@@ -124,27 +124,11 @@ async def test_a_user_is_erased(
         code, _ = await turnstile(local_stack, "dead", "show", where)
         assert (code, await dead(local_stack, "erase-done")) == (1, [])
 
-        by_session = {about["session_id"]: about for about in certificate["sessions"]}
-        assert sorted(by_session) == mine
-        done = by_session["erase-done"]
-        assert done["user_id"] == USER
-        assert done["provider"]["sessions_deleted"] == [sessions["erase-done"]]
-        assert done["sql"]["rows_erased"]["worker_inbox"] >= 3
-        assert done["clickhouse"]["rows_deleted"]["session_events"] > 10
-        assert done["clickhouse"]["rows_deleted"]["turns"] >= 1
-        assert done["dead_letters"] == {"made_unreadable": 1}
         assert MARKER not in out.read_text()
-        topics = {about["topic"]: about for about in certificate["kafka"]}
-        assert set(topics) >= {"turnstile.inputs.v1", "turnstile.events.v1", "turnstile.dead.v1"}
-        assert topics["turnstile.events.v1"]["retention_ms"] == 7 * 24 * 3600 * 1000
-        until = topics["turnstile.events.v1"]["copies_last_until"]
-        assert until > certificate["looked_again_at"]
+        names_it_all(certificate, mine, sessions["erase-done"])
 
-        # The others keep what they have.
         assert await api.events("erase-kept") == kept
-        found = await remains(local_stack, archive, KEPT)
-        assert {"worker_inbox", "gateway_sessions"} <= set(found["sql"])
-        assert "session_events" in found["archive"]
+        await others_keep_theirs(local_stack, archive)
 
         # What comes later is told that it is too late, and nothing of it stays.
         await publisher.publish(turn(ACME, "erase-done", "late", f"late {MARKER}"))
@@ -156,6 +140,30 @@ async def test_a_user_is_erased(
 
     await eventually(nothing_again, "no row with what came too late")
     assert await in_archive(archive, MARKER) == []
+
+
+async def others_keep_theirs(stack: LocalStack, archive: Archive) -> None:
+    found = await remains(stack, archive, KEPT)
+    assert {"worker_inbox", "gateway_sessions"} <= set(found["sql"])
+    assert "session_events" in found["archive"]
+
+
+def names_it_all(certificate: Json, sessions: list[str], provider_session: str) -> None:
+    """What was erased where, and until when Kafka has copies."""
+    by_session = {about["session_id"]: about for about in certificate["sessions"]}
+    assert sorted(by_session) == sessions
+    done = by_session["erase-done"]
+    assert done["user_id"] == USER
+    assert done["provider"]["sessions_deleted"] == [provider_session]
+    assert done["sql"]["rows_erased"]["worker_inbox"] >= 3
+    assert done["clickhouse"]["rows_deleted"]["session_events"] > 10
+    assert done["clickhouse"]["rows_deleted"]["turns"] >= 1
+    assert done["dead_letters"] == {"made_unreadable": 1}
+    topics = {about["topic"]: about for about in certificate["kafka"]}
+    assert set(topics) >= {"turnstile.inputs.v1", "turnstile.events.v1", "turnstile.dead.v1"}
+    assert topics["turnstile.events.v1"]["retention_ms"] == 7 * 24 * 3600 * 1000
+    until = topics["turnstile.events.v1"]["copies_last_until"]
+    assert until > certificate["looked_again_at"]
 
 
 async def says_so(api: Api, session: str) -> None:

@@ -109,4 +109,4 @@ class Follower:
         left = max(0.0, quiet_since + HEARTBEAT_SECONDS - time.monotonic())
         if self.looks >= UNSETTLED_LOOKS:
             return left
-        return min(left, LOOK_SECONDS, FIRST_LOOK_SECONDS * 2**self.looks)
+        return min(left, LOOK_SECONDS, FIRST_LOOK_SECONDS * 2.0**self.looks)

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.operator.audit import audit
-from services.operator.dead import dead
-from services.operator.diff import diff
-from services.operator.erase import erase
-from services.operator.export import export
-from services.operator.migrate import migrate
-from services.operator.orphans import orphans_command
-from services.operator.rebuild import rebuild
-from services.operator.replay import replay
-from services.operator.rerun import rerun
-from services.operator.state import state
+from services.operator.lazily import lazily
 
 ABOUT = """Keeps a Turnstile running: tables and topics, dead letters, replays of sessions, audits.
 
@@ -28,28 +18,38 @@ have their own.
 """
 
 
+COMMANDS = {
+    "migrate": "services.operator.migrate:migrate",
+    "replay": "services.operator.replay:replay",
+    "state": "services.operator.state:state",
+    "diff": "services.operator.diff:diff",
+    "rerun": "services.operator.rerun:rerun",
+    "export": "services.operator.export:export",
+    "rebuild": "services.operator.rebuild:rebuild",
+    "erase": "services.operator.erase:erase",
+    "audit": "services.operator.audit:audit",
+    "orphans": "services.operator.orphans:orphans_command",
+    "dead": "services.operator.dead:dead",
+}
+
+
 def build() -> typer.Typer:
     """The command line with all its commands."""
     cli = typer.Typer(
         name="turnstile",
+        cls=lazily(COMMANDS),
         help=ABOUT,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    cli.command()(migrate)
-    cli.command()(replay)
-    cli.command()(state)
-    cli.command()(diff)
-    cli.command()(erase)
-    cli.command()(export)
-    cli.command()(rerun)
-    cli.command()(audit)
-    cli.command("orphans")(orphans_command)
-    cli.add_typer(dead(), name="dead")
-    cli.add_typer(rebuild(), name="rebuild")
+    cli.callback()(_nothing)
     return cli
+
+
+def _nothing() -> None:
+    """A group that has no command of its own needs something to be called."""
 
 
 def main() -> None:

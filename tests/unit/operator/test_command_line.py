@@ -1,10 +1,13 @@
 """What the command line says when it is asked wrongly or can't do its work."""
 
+import subprocess
+import sys
+
 import pytest
 from typer.testing import CliRunner
 
 from services.operator.addresses import archive, database
-from services.operator.main import build
+from services.operator.main import COMMANDS, build
 
 pytestmark = pytest.mark.unit
 
@@ -29,6 +32,23 @@ def test_help_helps(arguments: list[str], says: str) -> None:
     code, output = run(*arguments)
     assert code == 0
     assert says in output
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_describes_itself(name: str) -> None:
+    code, output = run(name, "--help")
+    assert code == 0
+    assert f" {name} [OPTIONS]" in output
+
+
+def test_a_command_does_not_wait_for_what_others_import() -> None:
+    """The provider's SDK takes two seconds of processor time, and every start of a stack migrates."""
+    asked = "import sys, services.operator.main as m; m.build()(['migrate', '--help'], standalone_mode=False)"
+    words = f"{asked}; print('anthropic' in sys.modules, 'sqlalchemy' in sys.modules)"
+    told = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert told.stdout.splitlines()[-1] == "False False"
 
 
 @pytest.mark.parametrize("place", ["7", "a/b", "1/2/3", "1/-2"])

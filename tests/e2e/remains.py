@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 from sqlalchemy import text
@@ -47,12 +48,14 @@ async def in_files(folder: Path, marker: str) -> list[str]:
 
     def look() -> list[str]:
         found: list[str] = []
-        for path in folder.rglob("*"):
-            try:
-                if path.is_file() and marker.encode() in path.read_bytes():
-                    found.append(str(path))
-            except OSError:
-                continue  # the engine has just removed it
+        # The engine removes files and folders meanwhile; `os.walk` leaves out what is gone.
+        for place, _, names in os.walk(folder):
+            for path in (Path(place) / name for name in names):
+                try:
+                    if marker.encode() in path.read_bytes():
+                        found.append(str(path))
+                except OSError:
+                    continue
         return found
 
     return await asyncio.to_thread(look)

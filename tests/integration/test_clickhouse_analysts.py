@@ -77,11 +77,11 @@ def _answer(server: Running, log: Log, sql: str) -> Rows:
 
 
 def _near(found: Any, expected: Any) -> bool:
-    """Equal but for the last digits of what was divided: the fee of a day is cut off behind the fifth."""
+    """Equal but for the last digits of what was divided."""
     if isinstance(expected, list):
         return len(found) == len(expected) and all(map(_near, found, expected))
     if isinstance(expected, float):
-        return bool(found == pytest.approx(expected, rel=1e-6, abs=1.1e-5))
+        return bool(found == pytest.approx(expected, rel=1e-6, abs=2e-6))
     return bool(found == expected)
 
 

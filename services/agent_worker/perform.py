@@ -216,7 +216,7 @@ def _cut_short(driven: Driven) -> Input | None:
 async def _dead_letter(command: DeadLetter, driven: Driven, resumed: bool) -> Input | None:
     filed = await driven.filed(command.input_id)
     key = (driven.state.tenant_id, driven.state.session_id)
-    await driven.publisher.bury(key, filed, command.reason, command.detail)
+    await driven.publisher.bury(key, filed, command)
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from shared.session.commands import AnyCommand
+from shared.session.commands import AnyCommand, DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent
 from shared.session.state import SessionState
@@ -111,8 +111,8 @@ class Publisher(Protocol):
         """Hand on a token delta, best effort: never waits, never fails."""
         ...
 
-    async def bury(self, key: Key, filed: Filed, reason: str, detail: str) -> None:
-        """Put an input that turned out useless into the dead letters."""
+    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
+        """Put an input that came to nothing into the dead letters."""
         ...
 
 

@@ -100,7 +100,8 @@ def redrive_letters(
 ) -> None:
     """Put inputs that died back on turnstile.inputs.v1, once, in the order they came per session.
 
-    Key, value and headers are as they came, so a turn or input that was taken in meanwhile is not taken in again.
+    Key, value and headers are as they came, so a turn or input that was taken in meanwhile is not taken in again. A
+    turn that failed (`turn_failed`) stays failed and is asked again as another one, TURN:again-PARTITION-OFFSET.
     A letter that was redriven or dropped is left alone; one that dies again is a new letter.
     """
     where, options = addresses.log()

@@ -2,6 +2,9 @@
 
 First the record is sent and acknowledged, then the letter is marked as settled. A crash in between leaves it open,
 and the next redrive sends it again: its `ce_id`, or its turn's id, is the same, so the inbox takes it in once.
+
+A turn that failed stays failed. What was asked for is asked again as another turn of the session, behind those that
+wait there: its id says which turn it repeats and which letter it comes from (`t1:again-3-141`).
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ from services.operator.dead_letters import records
 from shared.bus.envelope import Envelope, Headers
 from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
 from shared.moment import rfc3339
+from shared.session.attempts import TURN_FAILED
 from shared.session.inputs import TurnDropped
 
 SOURCE = "/turnstile/operator"
 Fate = Literal["redriven", "dropped"]
+_AGAIN = ":again-"
+_LONGEST_ID = 128  # of a turn, see docs/publishers.md
 # aiokafka's producer has no types.
 _open: Any = AIOKafkaProducer
 REQUEST_TIMEOUT_MS = 30_000
@@ -57,9 +63,8 @@ async def redrive(
         try:
             for letter in letters:
                 record = await read(letter.partition, letter.offset)
-                await producer.send_and_wait(
-                    INPUTS.name, record.value, record.key, headers=as_it_came(record)
-                )
+                value, headers = sent_again(letter, record)
+                await producer.send_and_wait(INPUTS.name, value, record.key, headers=headers)
                 await _mark(producer, letter, "redriven", now)
         finally:
             await producer.stop()
@@ -98,6 +103,25 @@ def _dropped(letter: DeadLetter, value: bytes, now: datetime) -> tuple[bytes, He
         tenant_id=turn.tenant_id, session_id=turn.session_id, turn_id=turn.turn_id, at=at
     )
     return msgspec.json.encode(request), envelope.headers()
+
+
+def sent_again(
+    letter: DeadLetter, record: ConsumerRecord[Any, Any]
+) -> tuple[bytes | None, Headers]:
+    """Value and headers of the record that a letter is redriven as."""
+    headers = as_it_came(record)
+    if letter.reason != TURN_FAILED or not record.value:
+        return record.value, headers
+    asked: dict[str, Any] = msgspec.json.decode(record.value)
+    asked |= {"turn_id": another_turn(asked["turn_id"], letter), "on_busy": "enqueue"}
+    rest = [(name, value) for name, value in headers if name != "ce_id"]
+    return msgspec.json.encode(asked), [*rest, ("ce_id", f"redriven:{letter.place}".encode())]
+
+
+def another_turn(turn_id: str, letter: DeadLetter) -> str:
+    """The id of the turn that a failed one is asked again as; a repeat of a repeat is one of the first."""
+    suffix = f"{_AGAIN}{letter.partition}-{letter.offset}"
+    return turn_id.split(_AGAIN)[0][: _LONGEST_ID - len(suffix)] + suffix
 
 
 def as_it_came(record: ConsumerRecord[Any, Any]) -> Headers:

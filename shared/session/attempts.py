@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from shared.session.commands import Interrupt, Open, Send
+from shared.session.commands import DeadLetter, Interrupt, Open, Send
 from shared.session.decision import Draft, fields
 from shared.session.events import (
     SessionIdled,
@@ -18,6 +18,8 @@ from shared.session.events import (
 from shared.session.policy import Policy
 
 CLOSED = ("archived", "erased")
+# Why the input of a turn is a dead letter that was tried until nothing more could be hoped for.
+TURN_FAILED = "turn_failed"
 
 
 def begin(draft: Draft, *, at: str) -> None:
@@ -94,7 +96,15 @@ def retry(
 
 
 def give_up(draft: Draft, error: TurnError, *, at: str) -> None:
+    """End the turn as failed, and put what was asked for aside where an operator finds it, also for those that rode
+    along. A session that is closed leaves nothing behind."""
+    ids = (draft.progress.input_id, *(rider.input_id for rider in draft.state.riders))
+    attempts = draft.progress.failures + 1
     draft.end("turn.failed", at=at, error=error)
+    if draft.state.status not in CLOSED:
+        detail = f"{error.type}: {error.message}"
+        for id in ids:
+            draft.ask(DeadLetter(input_id=id, reason=TURN_FAILED, detail=detail, attempts=attempts))
     after_turn(draft, at=at)
 
 

@@ -62,11 +62,12 @@ class Close(Command, frozen=True, kw_only=True, tag="close"):
 
 
 class DeadLetter(Command, frozen=True, kw_only=True, tag="dead"):
-    """The request filed as `input_id` is of no use: put it aside with the reason."""
+    """The request filed as `input_id` came to nothing, after so many attempts: put it aside with the reason."""
 
     input_id: str
     reason: str
     detail: str
+    attempts: int = 1
 
 
 AnyCommand = Open | Send | Interrupt | Answer | Deny | Close | DeadLetter

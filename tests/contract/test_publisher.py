@@ -18,6 +18,7 @@ from services.agent_worker.fakes.publisher import MemoryPublisher
 from services.agent_worker.ports import Publisher
 from shared.bus import topics
 from shared.session import Event, SessionState, initial
+from shared.session.commands import DeadLetter
 from shared.session.inputs import REQUESTS
 from tests.builders import BEGINNING, TENANT, TRACEPARENT, Wire, at, bound, confirming, seen, turn
 from tests.unit.session.specification import history
@@ -172,7 +173,13 @@ async def test_an_event_of_four_megabytes_is_said(log: Log, session: str) -> Non
 async def test_a_useless_input_is_buried_with_the_reason(log: Log, session: str) -> None:
     filed = confirming("sevt_9")
     filed = replace(filed, traceparent=TRACEPARENT)
-    await log.publisher.bury((TENANT, session), filed, "unknown_action", "waits for nothing 🎈")
+    why = DeadLetter(
+        input_id=filed.input_id,
+        reason="unknown_action",
+        detail="waits for nothing 🎈",
+        attempts=3,
+    )
+    await log.publisher.bury((TENANT, session), filed, why)
     (letter,) = await log.read(topics.DEAD.name, session, 1)
     assert msgspec.json.decode(letter.value, type=REQUESTS["tool.confirmed"]) == filed.request
     expected = {
@@ -182,7 +189,7 @@ async def test_a_useless_input_is_buried_with_the_reason(log: Log, session: str)
         "traceparent": TRACEPARENT,
         "dead_reason": "unknown_action",
         "dead_detail": "waits for nothing 🎈",
-        "dead_attempts": "1",
+        "dead_attempts": "3",
         "dead_at": at(),
         "dead_source": f"inbox/{TENANT}/{filed.input_id}",
     }

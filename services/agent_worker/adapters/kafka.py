@@ -19,6 +19,7 @@ from shared.bus.parts import split
 from shared.clock import Clock
 from shared.dead_span import dead_span
 from shared.moment import rfc3339
+from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed
 from shared.session.state import SessionState
@@ -127,7 +128,7 @@ class KafkaPublisher:
         """See Publisher.preview."""
         self._previews.add((state.tenant_id, state.session_id), turn_id, raw)
 
-    async def bury(self, key: Key, filed: Filed, reason: str, detail: str) -> None:
+    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
         """See Publisher.bury. The letter carries the request as it was filed."""
         kind = next(kind for kind, shape in REQUESTS.items() if type(filed.request) is shape)
         envelope = Envelope(
@@ -144,13 +145,13 @@ class KafkaPublisher:
             value=msgspec.json.encode(filed.request),
             headers=dead_letter(
                 envelope.headers(),
-                reason=reason,
-                detail=detail,
-                attempts=1,
+                reason=why.reason,
+                detail=why.detail,
+                attempts=why.attempts,
                 at=envelope.time,
                 source=f"inbox/{key[0]}/{filed.input_id}",
             ),
-            reason=reason,
+            reason=why.reason,
         )
 
 

@@ -13,6 +13,7 @@ from shared.bus import topics
 from shared.bus.envelope import Envelope, Headers, dead_letter
 from shared.clock import Clock
 from shared.moment import rfc3339
+from shared.session.commands import DeadLetter
 from shared.session.events import Event, read_event
 from shared.session.inputs import REQUESTS, Filed
 from shared.session.state import SessionState
@@ -79,7 +80,7 @@ class MemoryPublisher:
         )
         self._put(topics.PREVIEWS.name, state.session_id, value, envelope.headers())
 
-    async def bury(self, key: Key, filed: Filed, reason: str, detail: str) -> None:
+    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
         """See Publisher.bury."""
         kind = next(kind for kind, shape in REQUESTS.items() if type(filed.request) is shape)
         at = rfc3339(self._clock())
@@ -93,9 +94,9 @@ class MemoryPublisher:
         )
         headers = dead_letter(
             envelope.headers(),
-            reason=reason,
-            detail=detail,
-            attempts=1,
+            reason=why.reason,
+            detail=why.detail,
+            attempts=why.attempts,
             at=at,
             source=f"inbox/{key[0]}/{filed.input_id}",
         )

@@ -12,6 +12,7 @@ from services.agent_worker.fakes.publisher import MemoryPublisher
 from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.ports import Feed, Head, Key, NewInput, ProviderSession, Unread
 from services.agent_worker.validate import Record
+from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent
 from shared.session.state import SessionState
@@ -95,9 +96,9 @@ class CountedPublisher:
         if not self._effects.dead:
             self._inner.preview(state, raw, turn_id)
 
-    async def bury(self, key: Key, filed: Filed, reason: str, detail: str) -> None:
+    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
         def act() -> Any:
-            return self._inner.bury(key, filed, reason, detail)
+            return self._inner.bury(key, filed, why)
 
         await self._effects.do("bury", self._far, act)
 

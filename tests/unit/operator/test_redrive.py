@@ -1,17 +1,21 @@
 """Which letters go back, and as what."""
 
+import json
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from typer.testing import CliRunner
 
 from services.operator.dead_letter import DeadLetter
 from services.operator.main import build
-from services.operator.redrive import hindrance
+from services.operator.redrive import hindrance, sent_again
 
 pytestmark = pytest.mark.unit
 
 
-def letter(source: str, *more: tuple[str, str]) -> DeadLetter:
-    headers = (("dead_reason", "bad"), ("dead_source", source), *more)
+def letter(source: str, *more: tuple[str, str], reason: str = "bad") -> DeadLetter:
+    headers = (("dead_reason", reason), ("dead_source", source), *more)
     return DeadLetter(partition=1, offset=2, timestamp=3, key="ses_1", headers=headers, size=0)
 
 
@@ -43,3 +47,37 @@ def test_a_wrong_place_is_explained(command: str) -> None:
     result = CliRunner().invoke(build(), ["dead", command, "--id", "7"])
     assert result.exit_code == 2
     assert "PARTITION/OFFSET" in result.output
+
+
+def turn(turn_id: str) -> Any:
+    value = {"turn_id": turn_id, "content": "hello", "on_busy": "interrupt"}
+    headers = [("ce_id", b"id-1"), ("ce_type", b"turn.requested"), ("dead_reason", b"x")]
+    return SimpleNamespace(value=json.dumps(value).encode(), headers=headers)
+
+
+def test_what_nobody_could_use_goes_back_as_it_came() -> None:
+    record = turn("t1")
+    value, headers = sent_again(letter("turnstile.inputs.v1/0/1"), record)
+    assert value == record.value
+    assert headers == [("ce_id", b"id-1"), ("ce_type", b"turn.requested")]
+
+
+@pytest.mark.parametrize(
+    ("failed", "again"),
+    [
+        ("t1", "t1:again-1-2"),
+        ("t1:again-0-9", "t1:again-1-2"),
+        ("t" * 128, "t" * 118 + ":again-1-2"),
+    ],
+)
+def test_a_failed_turn_is_asked_again_as_another_one_behind_what_waits(
+    failed: str, again: str
+) -> None:
+    dead = letter("inbox/acme/ce:1", reason="turn_failed")
+    value, headers = sent_again(dead, turn(failed))
+    assert json.loads(value or b"") == {
+        "turn_id": again,
+        "content": "hello",
+        "on_busy": "enqueue",
+    }
+    assert dict(headers) == {"ce_id": b"redriven:1/2", "ce_type": b"turn.requested"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from shared.session.commands import Interrupt, Open, Send
+from shared.session.commands import DeadLetter, Interrupt, Open, Send
 from shared.session.inputs import Input, NothingRan
 from shared.session.policy import Policy
-from tests.builders import Wire, at, bound, elapsed, failed, interrupting, seen, turn
+from tests.builders import Wire, archiving, at, bound, elapsed, failed, interrupting, seen, turn
 from tests.unit.session.specification import after
 
 pytestmark = pytest.mark.unit
@@ -17,6 +17,15 @@ RUNNING: tuple[Input, ...] = (turn("t1"), bound())
 
 def again(attempt: int) -> Send:
     return Send(turn_id="t1", input_id="turn:t1", attempt=attempt, look=True)
+
+
+def put_aside(attempts: int, reason: str = "overloaded_error", turn_id: str = "t1") -> DeadLetter:
+    return DeadLetter(
+        input_id=f"turn:{turn_id}",
+        reason="turn_failed",
+        detail=f"{reason}: in words",
+        attempts=attempts,
+    )
 
 
 def test_a_failed_attempt_waits_for_the_next() -> None:
@@ -72,7 +81,10 @@ def test_a_final_failure_ends_the_turn_at_once() -> None:
     ended.then(
         "turn.failed",
         "turn.started",
-        commands=(Send(turn_id="t2", input_id="turn:t2", attempt=1, look=False),),
+        commands=(
+            put_aside(1, "invalid_request_error"),
+            Send(turn_id="t2", input_id="turn:t2", attempt=1, look=False),
+        ),
     ).saying("turn.failed", status="failed", ended_at=at(4))
     assert b'"invalid_request_error"' in bytes(ended.events[0].data)
 
@@ -104,18 +116,37 @@ def test_after_eight_attempts_it_is_given_up() -> None:
     for n in range(7):
         inputs += [failed(second=n), elapsed(n)]
     given_up = after(*inputs).when(failed(second=8))
-    given_up.then("turn.failed", "session.idled").saying("turn.failed", attempts=8, status="failed")
+    given_up.then("turn.failed", "session.idled", commands=(put_aside(8),)).saying(
+        "turn.failed", attempts=8, status="failed"
+    )
 
 
 def test_after_fifteen_minutes_it_is_given_up() -> None:
     waiting = after(*RUNNING, failed(second=0), elapsed(0))
     waiting.when(failed(second=899, chance=0.1)).then("turn.retrying")
-    waiting.when(failed(second=901)).then("turn.failed", "session.idled")
+    waiting.when(failed(second=901)).then("turn.failed", "session.idled", commands=(put_aside(2),))
 
 
 def test_a_wish_that_ends_after_our_patience_is_not_waited_for() -> None:
     waiting = after(*RUNNING, failed(second=0), elapsed(0))
-    waiting.when(failed(second=850, retry_after=60.0)).then("turn.failed", "session.idled")
+    waiting.when(failed(second=850, retry_after=60.0)).then(
+        "turn.failed", "session.idled", commands=(put_aside(2),)
+    )
+
+
+def test_a_turn_that_is_given_up_is_put_aside_with_those_that_ride_along() -> None:
+    together = [turn(name, on_busy="coalesce") for name in ("t1", "t2")]
+    sent = after(*together, elapsed(1), bound(second=1))
+    given_up = sent.when(failed(second=2, final=True))
+    letters = tuple(put_aside(1, turn_id=name) for name in ("t1", "t2"))
+    given_up.then("turn.failed", "turn.failed", "session.idled", commands=letters)
+
+
+def test_a_closed_session_puts_nothing_aside() -> None:
+    closing = after(*RUNNING, archiving())
+    assert not [
+        c for c in closing.when(failed(final=True)).decision.commands if isinstance(c, DeadLetter)
+    ]
 
 
 def test_each_turn_has_attempts_of_its_own() -> None:
@@ -154,7 +185,7 @@ def test_a_send_that_fails_after_its_message_was_taken_up_did_not_fail() -> None
     prompted = after(*RUNNING, seen(Wire().prompt()))
     prompted.when(failed(reason="provider_unreachable")).then()
     prompted.when(failed(lost=True)).then("session.rotated", "turn.retrying")
-    prompted.when(failed(final=True)).then("turn.failed", "session.idled")
+    prompted.when(failed(final=True)).then("turn.failed", "session.idled", commands=(put_aside(1),))
 
 
 def test_what_a_given_up_provider_session_still_says_is_only_recorded() -> None:

@@ -20,16 +20,16 @@ have their own.
 
 COMMANDS = {
     "migrate": "services.operator.migrate:migrate",
-    "replay": "services.operator.replay:replay",
-    "state": "services.operator.state:state",
-    "diff": "services.operator.diff:diff",
-    "rerun": "services.operator.rerun:rerun",
-    "export": "services.operator.export:export",
+    "replay": "services.operator.replays.replay:replay",
+    "state": "services.operator.replays.state:state",
+    "diff": "services.operator.replays.diff:diff",
+    "rerun": "services.operator.reruns.rerun:rerun",
+    "export": "services.operator.exports.export:export",
     "rebuild": "services.operator.rebuild:rebuild",
-    "erase": "services.operator.erase:erase",
-    "audit": "services.operator.audit:audit",
-    "orphans": "services.operator.orphans:orphans_command",
-    "dead": "services.operator.dead:dead",
+    "erase": "services.operator.erasing.erase:erase",
+    "audit": "services.operator.audits.audit:audit",
+    "orphans": "services.operator.audits.orphans:orphans_command",
+    "dead": "services.operator.dead.commands:dead",
 }
 
 

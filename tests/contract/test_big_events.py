@@ -19,7 +19,7 @@ from services.gateway.adapters import kafka_consumers
 from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
 from services.gateway.adapters.kafka_log import KafkaLog
 from services.gateway.ports import Record
-from services.operator import log as operators_log
+from services.operator.audits import log as operators_log
 from shared.bus.envelope import Headers
 from shared.bus.parts import split
 from shared.bus.topics import DEAD, EVENTS, MAX_MESSAGE_BYTES

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from services.operator.archive import Archive
-from services.operator.dead_letter import DeadLetter
-from services.operator.dead_letters import newest, one
+from services.operator.dead.letter import DeadLetter
+from services.operator.dead.letters import newest, one
 from services.operator.failures import Impossible
 from services.operator.main import build
-from services.operator.rerun_choice import agents_of, chosen
+from services.operator.reruns.choice import agents_of, chosen
 from shared.bus.envelope import Envelope, dead_letter
 from shared.bus.topics import DEAD
 from shared.session import Event, fold

@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 from infra.clickhouse.migrate import migrate
 from infra.synthetic.copies import Plan
 from infra.synthetic.loading import load
+from services.operator.exports.pieces import SHAPES
 from services.operator.main import build
-from services.operator.pieces import SHAPES
 from tests.clickhouse_server import fresh_database, shared_clickhouse
 
 pytestmark = pytest.mark.integration

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from services.operator.dead_letter import DeadLetter
-from services.operator.dead_letters import newest, oldest_open
-from services.operator.redrive import drop, redrive
+from services.operator.dead.letter import DeadLetter
+from services.operator.dead.letters import newest, oldest_open
+from services.operator.dead.redrive import drop, redrive
 from shared.bus.envelope import Envelope, dead_letter
 from shared.bus.topics import DEAD, INPUTS
 from shared.clock import utcnow

@@ -18,9 +18,9 @@ from services.agent_worker.adapters.store import store_on
 from services.agent_worker.drivers.leftovers import ProviderLeftovers
 from services.agent_worker.ports import NewInput
 from services.agent_worker.sweep import Sweeper
-from services.operator.inbox import opened
-from services.operator.provider import Provider as Reader
-from services.operator.strays import orphans
+from services.operator.audits.inbox import opened
+from services.operator.audits.provider import Provider as Reader
+from services.operator.audits.strays import orphans
 from shared.clock import utcnow
 from tests.builders import turn
 from tests.integration.simulator_client import Provider, provided

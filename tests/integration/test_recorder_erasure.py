@@ -12,7 +12,7 @@ import pytest
 from infra.kafka.topics import create_topics
 from services.agent_worker.recorder.eraser import Eraser
 from services.agent_worker.recorder.tombstones import Tombstone, Tombstones
-from services.operator.dead_letters import newest
+from services.operator.dead.letters import newest
 from shared.bus.topics import DEAD
 from shared.clock import utcnow
 from tests.clickhouse_server import clickhouse_url

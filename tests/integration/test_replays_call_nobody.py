@@ -18,9 +18,9 @@ import pytest
 
 from infra.clickhouse.migrate import migrate as migrate_archive
 from services.operator.archive import Archive
+from services.operator.audits.provider import connected
 from services.operator.failures import Impossible
-from services.operator.only_archive import speaking_to_the_archive_only
-from services.operator.provider import connected
+from services.operator.replays.only_archive import speaking_to_the_archive_only
 from tests.clickhouse_server import fresh_database
 from tests.e2e.waiting import eventually
 from tests.integration.gateway_process import gateway_process

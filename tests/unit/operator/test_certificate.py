@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.operator.certificate import Erased, Topic, certificate
+from services.operator.erasing.certificate import Erased, Topic, certificate
 from shared.bus.topics import DAY_MS
 
 pytestmark = pytest.mark.unit

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.operator.compare import Comparison, Patience
-from services.operator.evidence import Asked, Head, Listed, ProviderLog, Row, digest
-from services.operator.finding import Finding
+from services.operator.audits.compare import Comparison, Patience
+from services.operator.audits.evidence import Asked, Head, Listed, ProviderLog, Row, digest
+from services.operator.audits.finding import Finding
 
 pytestmark = pytest.mark.unit
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -5,7 +5,7 @@ import json
 import pytest
 from aiokafka.structs import ConsumerRecord
 
-from services.operator.dead_letter import DeadLetter, dead_letter_of, page, table
+from services.operator.dead.letter import DeadLetter, dead_letter_of, page, table
 
 pytestmark = pytest.mark.unit
 

@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from services.operator.diff_points import as_json, as_text, of_points, of_sessions
 from services.operator.past import past
+from services.operator.replays.points import as_json, as_text, of_points, of_sessions
 from tests.unit.operator.recordings import conversation
 from tests.unit.session.histories import NAMED
 from tests.unit.session.specification import history

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from services.operator.dead_letter import DeadLetter
+from services.operator.dead.letter import DeadLetter
+from services.operator.dead.redrive import hindrance, sent_again
 from services.operator.main import build
-from services.operator.redrive import hindrance, sent_again
 
 pytestmark = pytest.mark.unit
 

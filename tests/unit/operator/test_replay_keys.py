@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.operator.replay_keys import Keys, Left
+from services.operator.replays.keys import Keys, Left
 
 pytestmark = pytest.mark.unit
 

@@ -3,7 +3,7 @@
 import pytest
 from click import unstyle
 
-from services.operator.replay_story import Story
+from services.operator.replays.story import Story
 from shared.session import Event
 from tests.builders import Wire, bound, opening, seen, turn
 from tests.unit.operator.recordings import conversation

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.operator.rerun_bounds import Pace, Purse
+from services.operator.reruns.bounds import Pace, Purse
 
 pytestmark = pytest.mark.unit
 

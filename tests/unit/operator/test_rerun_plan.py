@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.operator import rerun_plan
 from services.operator.past import ToolCall, past
-from services.operator.rerun_plan import MAX_SESSION_ID, Plan, plan, shadow_of
+from services.operator.reruns import plan as rerun_plan
+from services.operator.reruns.plan import MAX_SESSION_ID, Plan, plan, shadow_of
 from shared.bus.envelope import Envelope
 from shared.session.admission import admit
 from shared.session.inputs import Request

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import pytest
 
 from services.operator.past import past
-from services.operator.rerun_compare import Pair, as_json, pairs, similarity, summary
-from services.operator.rerun_report import page
+from services.operator.reruns.compare import Pair, as_json, pairs, similarity, summary
+from services.operator.reruns.report import page
 from shared.session import Event
 from tests.unit.operator.recordings import conversation
 from tests.unit.session.histories import NAMED

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from services.operator.certificate import Erased
-from services.operator.erase_archive import aside
-from services.operator.erase_looks import Stores
+from services.operator.erasing.archive import aside
+from services.operator.erasing.certificate import Erased
+from services.operator.erasing.looks import Stores
 from services.operator.inputs import asking
 from shared.bus.envelope import Envelope
 from shared.clock import utcnow

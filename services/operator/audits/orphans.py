@@ -11,11 +11,12 @@ from typing import Annotated
 
 import typer
 
-from services.operator import addresses, provider
+from services.operator import addresses
+from services.operator.audits import provider
+from services.operator.audits.finding import Finding
+from services.operator.audits.inbox import opened
+from services.operator.audits.strays import orphans
 from services.operator.failures import failing_clearly
-from services.operator.finding import Finding
-from services.operator.inbox import opened
-from services.operator.strays import orphans
 from shared.clock import utcnow
 from shared.orphans import ADOPTABLE
 

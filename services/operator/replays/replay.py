@@ -14,10 +14,10 @@ from services.operator import addresses
 from services.operator.archive import Archive
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.line import as_json, line, pause
-from services.operator.only_archive import speaking_to_the_archive_only
 from services.operator.owner import Tenant, owner
-from services.operator.replay_keys import HINT, Keys, Left, listening
-from services.operator.replay_story import Story
+from services.operator.replays.keys import HINT, Keys, Left, listening
+from services.operator.replays.only_archive import speaking_to_the_archive_only
+from services.operator.replays.story import Story
 from shared.session.events import Event
 
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from services.operator import log
 from services.operator.archive import Archive
-from services.operator.finding import Finding
-from services.operator.inbox import Inbox
+from services.operator.audits import log
+from services.operator.audits.finding import Finding
+from services.operator.audits.inbox import Inbox
 from shared.clock import Clock
 
 Key = tuple[str, str]

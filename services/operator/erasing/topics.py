@@ -8,7 +8,7 @@ from typing import Any
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from services.operator.certificate import Topic
+from services.operator.erasing.certificate import Topic
 from shared.bus.topics import TOPICS
 
 TIMEOUT_MS = 30_000

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from services.operator.archive import Archive
-from services.operator.evidence import Row, digest
+from services.operator.audits.evidence import Row, digest
 
 # Events of 1 MB each are held one page at a time.
 PAGE = 200

@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.operator.evidence import Asked, Head
+from services.operator.audits.evidence import Asked, Head
 from shared.session import state
 
 PAGE = 500

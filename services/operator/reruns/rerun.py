@@ -19,12 +19,12 @@ from services.operator.failures import Impossible, failing_clearly
 from services.operator.inputs import asking
 from services.operator.owner import Tenant, owner
 from services.operator.past import past
-from services.operator.rerun_bounds import Pace, Purse
-from services.operator.rerun_choice import agents_of, chosen
-from services.operator.rerun_compare import Pair, as_json, pairs, summary
-from services.operator.rerun_drive import Ended, Rerun, Wanted
-from services.operator.rerun_plan import Plan, plan
-from services.operator.rerun_report import page
+from services.operator.reruns.bounds import Pace, Purse
+from services.operator.reruns.choice import agents_of, chosen
+from services.operator.reruns.compare import Pair, as_json, pairs, summary
+from services.operator.reruns.drive import Ended, Rerun, Wanted
+from services.operator.reruns.plan import Plan, plan
+from services.operator.reruns.report import page
 from shared.clock import utcnow
 from shared.moment import rfc3339
 

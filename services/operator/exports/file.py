@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from services.operator.exports.pieces import Piece, Wanted
 from services.operator.failures import Impossible
-from services.operator.pieces import Piece, Wanted
 
 LIST = "_export.json"  # readers of a folder of Parquet files pass over names with an underscore
 _MAGIC = b"PAR1"  # first and last in every Parquet file

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from services.operator import archived
 from services.operator.archive import Archive
-from services.operator.compare import Comparison, Patience
-from services.operator.evidence import Asked, Head, ProviderLog, Row
-from services.operator.finding import Finding
-from services.operator.inbox import Inbox
-from services.operator.provider import Provider
+from services.operator.audits import archived
+from services.operator.audits.compare import Comparison, Patience
+from services.operator.audits.evidence import Asked, Head, ProviderLog, Row
+from services.operator.audits.finding import Finding
+from services.operator.audits.inbox import Inbox
+from services.operator.audits.provider import Provider
 from shared.clock import Clock
 
 Key = tuple[str, str]

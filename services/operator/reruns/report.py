@@ -15,9 +15,9 @@ from typing import Any
 from services.operator.line import text_of
 from services.operator.past import ToldTurn
 from services.operator.printable import short
-from services.operator.rerun_compare import MAX_WORDS, Pair, seconds, summary, tools
+from services.operator.reruns.compare import MAX_WORDS, Pair, seconds, summary, tools
 
-STYLE = (Path(__file__).parent / "rerun_report.css").read_text()
+STYLE = (Path(__file__).parent / "report.css").read_text()
 SNIPPET = 120
 NO_SCRIPT = "default-src 'none'; style-src 'unsafe-inline'"
 

@@ -11,10 +11,10 @@ import typer
 from services.operator import addresses
 from services.operator.archive import Archive
 from services.operator.failures import Impossible, failing_clearly
-from services.operator.only_archive import speaking_to_the_archive_only
 from services.operator.owner import Tenant, owner
 from services.operator.past import Past, past
 from services.operator.printable import short
+from services.operator.replays.only_archive import speaking_to_the_archive_only
 
 WIDTH = 100
 

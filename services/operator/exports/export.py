@@ -12,9 +12,9 @@ import typer
 
 from services.operator import addresses
 from services.operator.archive import Archive
-from services.operator.exported import Folder
+from services.operator.exports.file import Folder
+from services.operator.exports.pieces import SHAPES, Cut, Piece, Wanted, counting, piece, reading
 from services.operator.failures import Impossible, failing_clearly
-from services.operator.pieces import SHAPES, Cut, Piece, Wanted, counting, piece, reading
 
 # A piece may take long before its first byte comes: the embedded engine makes it whole first.
 PATIENCE_S = 600

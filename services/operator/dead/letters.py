@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
 from aiokafka.structs import ConsumerRecord
 
-from services.operator.dead_letter import DeadLetter, dead_letter_of
+from services.operator.dead.letter import DeadLetter, dead_letter_of
 from services.operator.failures import Impossible
 from shared.bus.topics import DEAD
 

@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
-from services.operator.dead_letter import CUT, MARKS, PARKED, SETTLED, SETTLED_OFFSET, DeadLetter
-from services.operator.dead_letters import records
+from services.operator.dead.letter import CUT, MARKS, PARKED, SETTLED, SETTLED_OFFSET, DeadLetter
+from services.operator.dead.letters import records
 from shared.bus.envelope import Envelope, Headers
 from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
 from shared.moment import rfc3339

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
-from services.operator.finding import Finding
-from services.operator.inbox import Inbox
-from services.operator.provider import Provider
+from services.operator.audits.finding import Finding
+from services.operator.audits.inbox import Inbox
+from services.operator.audits.provider import Provider
 from shared.orphans import MARK, is_orphan, owner
 
 # Sessions looked through, newest first.

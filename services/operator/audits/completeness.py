@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.operator.finding import KINDS, Finding
+from services.operator.audits.finding import KINDS, Finding
 from shared import metrics
 from shared.clock import utcnow
 

@@ -13,7 +13,7 @@ import msgspec
 from anthropic import AsyncAnthropic
 from msgspec import Raw, Struct
 
-from services.operator.evidence import Listed, ProviderLog, digest
+from services.operator.audits.evidence import Listed, ProviderLog, digest
 from services.operator.failures import Impossible
 from shared.settings import ProviderSettings
 

@@ -9,12 +9,12 @@ import typer
 
 from services.operator import addresses
 from services.operator.archive import Archive
-from services.operator.diff_points import as_json, as_text, of_points, of_sessions
 from services.operator.failures import failing_clearly
-from services.operator.only_archive import speaking_to_the_archive_only
 from services.operator.owner import Tenant, owner
 from services.operator.past import Past
-from services.operator.state import past_at
+from services.operator.replays.only_archive import speaking_to_the_archive_only
+from services.operator.replays.points import as_json, as_text, of_points, of_sessions
+from services.operator.replays.state import past_at
 
 SAME, DIFFERENT, COULD_NOT_LOOK = 0, 1, 2
 Seq = Annotated[int | None, typer.Option(min=1, help="Compare A at this event …")]

@@ -15,16 +15,17 @@ from typing import Annotated
 
 import typer
 
-from services.operator import addresses, archived, provider
+from services.operator import addresses
 from services.operator.archive import Archive
-from services.operator.compare import Patience
-from services.operator.completeness import textfile
-from services.operator.examine import Examined, Examiner
+from services.operator.audits import archived, provider
+from services.operator.audits.compare import Patience
+from services.operator.audits.completeness import textfile
+from services.operator.audits.examine import Examined, Examiner
+from services.operator.audits.finding import Finding
+from services.operator.audits.inbox import Inbox, opened
+from services.operator.audits.mend import mended
+from services.operator.audits.strays import orphans
 from services.operator.failures import Impossible, failing_clearly
-from services.operator.finding import Finding
-from services.operator.inbox import Inbox, opened
-from services.operator.mend import mended
-from services.operator.strays import orphans
 from shared.clock import utcnow
 from shared.moment import parse, rfc3339
 from shared.orphans import ADOPTABLE

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from services.operator.evidence import STREAM_ONLY, Asked, Head, Listed, ProviderLog, Row
-from services.operator.finding import Finding, Kind
+from services.operator.audits.evidence import STREAM_ONLY, Asked, Head, Listed, ProviderLog, Row
+from services.operator.audits.finding import Finding, Kind
 from shared.moment import parse
 from shared.session.events import TURN_ENDS
 

@@ -14,13 +14,13 @@ from typing import Literal
 
 from msgspec import Struct
 
-from services.operator import rerun_plan
 from services.operator.archive import Archive
 from services.operator.failures import Impossible
 from services.operator.inputs import Ask
 from services.operator.past import ToldTurn
-from services.operator.rerun_bounds import Pace, Purse
-from services.operator.rerun_plan import Plan
+from services.operator.reruns import plan as rerun_plan
+from services.operator.reruns.bounds import Pace, Purse
+from services.operator.reruns.plan import Plan
 from shared.clock import utcnow
 
 LOOK_EVERY_S = 0.5

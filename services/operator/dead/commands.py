@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 
 from services.operator import addresses
-from services.operator.dead_letter import DeadLetter, page, table
-from services.operator.dead_letters import newest, oldest_open, one
+from services.operator.dead.letter import DeadLetter, page, table
+from services.operator.dead.letters import newest, oldest_open, one
+from services.operator.dead.redrive import drop, hindrance, redrive
 from services.operator.failures import failing_clearly
-from services.operator.redrive import drop, hindrance, redrive
 from shared.clock import utcnow
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON, one letter a line.")]

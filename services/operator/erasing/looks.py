@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from services.operator import addresses, dead_letters, erase_archive, provider
+from services.operator import addresses
 from services.operator.archive import Archive
-from services.operator.certificate import Erased
-from services.operator.erase_sql import SqlStores, sql_stores
+from services.operator.audits import provider
+from services.operator.audits.provider import Provider
+from services.operator.dead import letters as dead_letters
+from services.operator.erasing import archive as erase_archive
+from services.operator.erasing.certificate import Erased
+from services.operator.erasing.sql import SqlStores, sql_stores
 from services.operator.failures import Impossible
-from services.operator.provider import Provider
 from shared.clock import utcnow
 from shared.moment import parse
 from shared.orphans import MARK, owner

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from services.operator import addresses, erase_run
-from services.operator.certificate import Erased, certificate
-from services.operator.erase_looks import Stores, every_store
-from services.operator.erase_topics import retentions
+from services.operator import addresses
+from services.operator.erasing import run as erase_run
+from services.operator.erasing.certificate import Erased, certificate
+from services.operator.erasing.looks import Stores, every_store
+from services.operator.erasing.topics import retentions
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.owner import owner
 from shared.clock import utcnow

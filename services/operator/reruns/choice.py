@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.operator.archive import Archive
-from services.operator.rerun_plan import PREFIX
+from services.operator.reruns.plan import PREFIX
 
 # The condition stands alone on its lines: a comment in it ends there.
 SESSIONS = """

@@ -1,0 +1,1 @@
+"""Is everything recorded, once and as the provider has it? Compared, mended; strays found."""

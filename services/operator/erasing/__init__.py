@@ -1,0 +1,1 @@
+"""Is a session gone everywhere? Asked for, looked for again, certified."""

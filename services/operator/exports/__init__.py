@@ -1,0 +1,1 @@
+"""How does the archive leave the house? As Parquet files, whole or not at all."""

@@ -1,4 +1,5 @@
-"""What is on `turnstile.events.v1`? Read with plain aiokafka, as any service beside ours would."""
+"""What is on `turnstile.events.v1`? Read with plain aiokafka, as any service beside ours would; events in parts are
+put together."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
+
+from shared.bus.parts import Joiner
 
 TOPIC = "turnstile.events.v1"
 
@@ -31,13 +34,15 @@ async def published(bootstrap: str, timeout: float = 60.0) -> list[Record]:
         TOPIC, bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
     )
     found: list[Record] = []
+    joiner = Joiner()
     async with asyncio.timeout(timeout), consumer:
         ends = await consumer.end_offsets(list(consumer.assignment()))
         left = {partition for partition, end in ends.items() if end}
         while left:
             batches = await consumer.getmany(timeout_ms=200)
             for records in batches.values():
-                found += [Record((r.key or b"").decode(), r.value or b"") for r in records]
+                whole = [joined for r in records if (joined := joiner.join(r)) is not None]
+                found += [Record((r.key or b"").decode(), r.value or b"") for r in whole]
             left = {one for one in left if await consumer.position(one) < ends[one]}
     return found
 

@@ -96,14 +96,12 @@ async def test_previews_are_heard_and_never_kept(world: World, session_id: str) 
     text = "think aloud [[script: reply pace=0.1]]"
     await world.api.open(session_id)
     heard: list[Received] = []
-    path = f"/v1/sessions/{session_id}/events?previews=true"
-    async with asyncio.timeout(60), world.api.stream(path, 0) as events:
-        await world.api.say(session_id, "turn-1", text)
-        async for event in events:
-            heard.append(event)
-            if event.type == "turn.completed":
-                break
-    previews = [event for event in heard if event.seq is None]
+    # Best effort is all that is promised: on a busy machine a turn may be over before its previews are read.
+    for number in range(1, 6):
+        heard += await _listen(world, session_id, f"turn-{number}", text)
+        previews = [event for event in heard if event.seq is None]
+        if {event.type for event in previews} == PREVIEWS:
+            break
     assert {event.type for event in previews} == PREVIEWS
     deltas = [event.body["data"]["delta"] for event in previews if event.type == "event_delta"]
     spoken = [delta["content"]["text"] for delta in deltas if delta["content"]["type"] == "text"]
@@ -118,6 +116,20 @@ async def test_previews_are_heard_and_never_kept(world: World, session_id: str) 
         "SELECT count() FROM session_events WHERE type IN ('event_start', 'event_delta')"
     )
     assert kept == 0
+
+
+async def _listen(world: World, session_id: str, turn_id: str, text: str) -> list[Received]:
+    """Play a turn; everything that a stream with previews brings of it."""
+    heard: list[Received] = []
+    last = (await world.api.session(session_id))["last_seq"]
+    path = f"/v1/sessions/{session_id}/events?previews=true"
+    async with asyncio.timeout(60), world.api.stream(path, last) as events:
+        await world.api.say(session_id, turn_id, text)
+        async for event in events:
+            heard.append(event)
+            if event.type == "turn.completed":
+                return heard
+    raise AssertionError(f"the stream ended before {turn_id}")
 
 
 async def _finished(world: World, session_id: str, turn_id: str) -> int:

@@ -6,7 +6,6 @@ SHELL := /bin/sh
 
 PYTHON := .venv/bin/python
 SYNCED := .venv/.synced
-TIERS = $(wildcard tests/unit tests/contract tests/integration tests/e2e)
 # Prints how long a command took, and passes its exit code on.
 TIMED = timed() { began=$$(date +%s); name=$$1; shift; "$$@"; code=$$?; \
 	echo "$$name: $$([ $$code = 0 ] && echo done || echo FAILED) after $$(($$(date +%s) - began)) s"; \
@@ -34,7 +33,7 @@ demo: setup ## start a stack of its own, play the demo's turns, show replies, ro
 	@$(TIMED) "make demo" $(PYTHON) -m infra.local demo
 
 test: setup ## unit, contract, integration and end-to-end tests against the real parts
-	@$(TIMED) "make test" $(PYTHON) -m pytest $(TIERS) $(PYTEST)
+	@$(TIMED) "make test" $(PYTHON) -m tests $(PYTEST)
 
 up: setup ## run the whole stack in the foreground until Ctrl-C
 	@exec $(PYTHON) -m infra.local up

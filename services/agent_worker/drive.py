@@ -66,6 +66,8 @@ class Drive:
             room = self._settings.concurrency - len(self._tasks)
             at = self._leases.monotonic()
             claimed = await self._claim(min(room, 100)) if room > 0 else []
+            if claimed and self._leases.monotonic() - at > self._leases.seconds / 2:
+                await self._renew()
             for head in claimed:
                 self._take(head, at)
             if len(claimed) < 100:
@@ -88,6 +90,11 @@ class Drive:
         if heads:
             metrics.inc("turnstile_leases_claimed_total", len(heads))
         return heads
+
+    async def _renew(self) -> None:
+        """The database stood still: leases that count from when they were asked for would be over on arrival."""
+        with contextlib.suppress(Transient):
+            await self._leases.extend(self._world.store)
 
     def _take(self, head: Head, claimed_at: float) -> None:
         """Run a shell for a claimed session. Our own lease may have run out and been claimed again by ourselves:

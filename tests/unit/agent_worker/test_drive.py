@@ -166,6 +166,20 @@ async def test_a_session_that_the_database_left_goes_on_when_it_is_back() -> Non
 
 
 @virtual
+async def test_a_claim_that_was_answered_late_is_driven_at_once() -> None:
+    """The database stood still: by the time that counts, when it was asked for, the lease is over on arrival."""
+    outside = world()
+    worker = a_worker(outside, "one")
+    worker.effects.slow = {"claim": 2 * SETTINGS.lease_seconds}
+    outside.ask(turn())
+    await outside.until(lambda: "claim" in worker.effects.done, "the claim")
+    worker.effects.slow.clear()
+    await outside.until(lambda: outside.settled, "an end")
+    assert "let_go" not in worker.effects.done
+    assert outside.store.rows[KEY].head.epoch == 1
+
+
+@virtual
 async def test_claims_go_on_when_the_database_is_back() -> None:
     outside = world()
     worker = a_worker(outside, "one")

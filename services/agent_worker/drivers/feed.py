@@ -14,6 +14,7 @@ from typing import TypeVar
 from anthropic import AsyncAnthropic
 
 from services.agent_worker.drivers import stream
+from services.agent_worker.drivers.frontier import KNOWN_RUN, unrecorded
 from services.agent_worker.drivers.listing import GLANCE, PAGE, newest_first, of_thread
 from services.agent_worker.drivers.room import Line, Room
 from services.agent_worker.drivers.sieve import Sieve, in_order
@@ -23,9 +24,6 @@ from shared.session import provider
 from shared.session.inputs import ProviderEvent
 from shared.session.state import SessionState
 
-# A walk down the list ends at this many known events in a row: list and stream were seen to differ in order by a
-# few places only. Less than the tail of ids that a state keeps, and than a glance.
-KNOWN_RUN = 32
 # After these the provider's queue is empty, whatever was in it (docstring of session.error: "flushed").
 FLUSHES = frozenset({"retries_exhausted", "budget_reached"})
 # At the latest before these an event that was seen queued has its place.
@@ -289,11 +287,12 @@ class SessionFeed:
                 raise
 
     async def _catch_up_child(self, thread: str) -> None:
-        """Give on what a child's list has and we have not. It is oldest first: where not all that was recorded is
-        known any more, what comes before the first known event is old."""
-        old = self._sieve.forgets(thread)
-        async for page in of_thread(self._client, self._session, thread):
+        """Give on what a child's list has and we have not; the list is oldest first."""
+        pages = of_thread(self._client, self._session, thread)
+        if self._sieve.forgets(thread):
+            for raw in await unrecorded(pages, self._sieve.knows):
+                await self._emit(raw, source="list", thread=thread)
+            return
+        async for page in pages:
             for raw in page:
-                old = old and not self._sieve.knows(provider.head(raw).id)
-                if not old:
-                    await self._emit(raw, source="list", thread=thread)
+                await self._emit(raw, source="list", thread=thread)

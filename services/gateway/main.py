@@ -42,6 +42,9 @@ from shared.clock import utcnow
 STOP_SECONDS = 10.0
 REQUESTS_SECONDS = 3
 FLUSH_SECONDS = 2.0
+# Idle connections are the clients' to close: httpx does after 5 s, load balancers mostly after 60. A server that
+# closes first (uvicorn: after 5 s) resets a request that is just being sent.
+KEEP_ALIVE_SECONDS = 75
 _log = logs.get("gateway.main")
 
 
@@ -166,6 +169,7 @@ async def serve(settings: Settings) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=REQUESTS_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     async with gateway.running():
         await _Server(config, gateway.closing).serve()

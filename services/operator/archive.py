@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
-import msgspec
-from msgspec import Raw, Struct
 
+from shared import archive_page
 from shared.archive_insert import SETTINGS, TABLE
 from shared.session.events import Event
 
-# A page ends at whichever comes first, so that neither many events nor huge ones fill the memory.
-PAGE, PAGE_BYTES = 1_000, 8 * 1024 * 1024
+PAGE = 1_000
 TIMEOUT_S = 60
 CHUNK = 1 << 20
-QUERIES = Path(__file__).parents[2] / "infra" / "clickhouse" / "queries"
 # 0 when there is none.
 BEHIND = """
 SELECT min(seq) FROM events
@@ -31,24 +27,6 @@ WHERE tenant_id = {tenant:String} AND session_id = {session:String}
 """
 # 1: reads only, and no setting may be changed by the statement itself.
 READ_ONLY = {"readonly": 1}
-
-
-class _Row(Struct, array_like=True, frozen=True):
-    """One row of `gateway_events_page.sql`, in its order."""
-
-    seq: int
-    event_id: str
-    type: str
-    turn_id: str | None
-    at: str
-    user_id: str
-    thread_id: str | None
-    model: str | None
-    trace_id: str
-    data: str
-
-
-_rows = msgspec.json.Decoder(_Row)
 
 
 class Archive:
@@ -67,7 +45,6 @@ class Archive:
             send_receive_timeout=patience,
             autogenerate_session_id=False,
         )
-        self._events_page = (QUERIES / "gateway_events_page.sql").read_text()
 
     def events(
         self, tenant: str, session: str, first: int = 1, last: int | None = None
@@ -77,8 +54,7 @@ class Archive:
         while last is None or after < last:
             limit = PAGE if last is None else min(PAGE, last - after)
             page = self._page(tenant, session, after, limit)
-            for row in page:
-                yield _event(tenant, session, row)
+            yield from page
             if page:
                 after = page[-1].seq
             elif (found := self._behind(tenant, session, after)) is not None:
@@ -127,31 +103,7 @@ class Archive:
         found = self.query(BEHIND, **names)[0][0]
         return int(found) if found else None
 
-    def _page(self, tenant: str, session: str, after: int, limit: int) -> list[_Row]:
-        parameters = {
-            "tenant_id": tenant,
-            "session_id": session,
-            "after": after,
-            "limit": limit,
-            "max_bytes": PAGE_BYTES,
-        }
-        settings = {"output_format_json_quote_64bit_integers": 0}
-        raw = self._client.raw_query(self._events_page, parameters, settings=settings)
-        return _rows.decode_lines(raw)
-
-
-def _event(tenant: str, session: str, row: _Row) -> Event:
-    return Event(
-        tenant_id=tenant,
-        session_id=session,
-        seq=row.seq,
-        event_id=row.event_id,
-        type=row.type,
-        turn_id=row.turn_id or None,
-        at=row.at.replace(" ", "T") + "Z",
-        user_id=row.user_id,
-        thread_id=row.thread_id or None,
-        model=row.model or None,
-        trace_id=row.trace_id,
-        data=Raw(row.data.encode()),
-    )
+    def _page(self, tenant: str, session: str, after: int, limit: int) -> list[Event]:
+        asked = archive_page.parameters(tenant, session, after, limit)
+        raw = self._client.raw_query(archive_page.QUERY, asked, settings=archive_page.SETTINGS)
+        return archive_page.events(tenant, session, raw)

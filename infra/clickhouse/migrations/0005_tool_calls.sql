@@ -72,7 +72,11 @@ FROM
 WHERE tool_use_id != '';
 
 -- The casts take the aggregate functions out of the types that readers see.
+--
+-- `answer` is read as a whole here: an element of it, read by itself (`answer.seq`), is a column without the
+-- aggregate function to FINAL, which then takes any row's.
 CREATE VIEW IF NOT EXISTS tool_call_facts AS
+WITH identity(answer) AS first_answer
 SELECT
     tenant_id,
     session_id,
@@ -83,10 +87,10 @@ SELECT
     CAST(kind, 'LowCardinality(String)') AS kind,
     CAST(tool_name, 'LowCardinality(String)') AS tool_name,
     assumeNotNull(called_at) AS called_at,
-    if(answered, answer.at, NULL) AS answered_at,
-    if(answered, dateDiff('microsecond', called_at, answer.at) / 1e6, NULL) AS seconds,
-    answered AND answer.is_error AS is_error,
-    CAST(answer.seq != 18446744073709551615, 'Bool') AS answered,
+    if(answered, tupleElement(first_answer, 'at'), NULL) AS answered_at,
+    if(answered, dateDiff('microsecond', called_at, tupleElement(first_answer, 'at')) / 1e6, NULL) AS seconds,
+    answered AND tupleElement(first_answer, 'is_error') AS is_error,
+    CAST(tupleElement(first_answer, 'seq') != 18446744073709551615, 'Bool') AS answered,
     CAST(trace_id, 'String') AS trace_id
 FROM tool_calls FINAL
 WHERE isNotNull(tool_calls.called_at);

@@ -61,9 +61,10 @@ GROUP BY tenant_id, session_id;
 -- the day it ended; tokens belong to the day their model request ended, running time to the day of its account.
 --
 -- `usd_per_session_hour` is the provider's list price of running time, metered to the millisecond: Anthropic's
--- pricing page for Managed Agents as of 2026-08-22.
+-- pricing page for Managed Agents as of 2026-08-22. Six digits, since a product of decimals has
+-- the digits of its factors, and a quotient no more.
 CREATE VIEW IF NOT EXISTS tenant_days AS
-WITH toDecimal64('0.08', 2) AS usd_per_session_hour
+WITH toDecimal64('0.08', 6) AS usd_per_session_hour
 SELECT
     tenant_id,
     day,

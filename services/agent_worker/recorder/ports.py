@@ -7,24 +7,14 @@ from typing import Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 
+from shared.bus import parts
 
-class Record(Protocol):
+
+class Record(parts.Record, Protocol):
     """What is used of a Kafka record. `timestamp` is in milliseconds since 1970."""
 
     @property
-    def topic(self) -> str: ...
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
     def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
 class Log(Protocol):

@@ -10,45 +10,25 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
 import clickhouse_connect
 import msgspec
 from clickhouse_connect.driver.client import Client
-from msgspec import Raw, Struct
 
 from services.gateway.ports import Entry, SessionKey
-from shared import logs, telemetry
+from shared import archive_page, logs, telemetry
 from shared.errors import Transient
 from shared.session.events import Event
 from shared.telemetry import SpanKind
 
-QUERIES = Path(__file__).resolve().parents[3] / "infra" / "clickhouse" / "queries"
 THREADS = 8
 SECONDS = 10
-MAX_PAGE_BYTES = 8 * 1024 * 1024
 _T = TypeVar("_T")
 _log = logs.get("gateway.clickhouse")
 
 
-class _Row(Struct, array_like=True, frozen=True):
-    """One row of `gateway_events_page.sql`, in its order."""
-
-    seq: int
-    event_id: str
-    type: str
-    turn_id: str | None
-    at: str
-    user_id: str
-    thread_id: str | None
-    model: str | None
-    trace_id: str
-    data: str
-
-
-_rows = msgspec.json.Decoder(_Row)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -57,19 +37,12 @@ class ClickHouseArchive:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._page_sql = (QUERIES / "gateway_events_page.sql").read_text()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="clickhouse")
         self._client: Client | None = None
         self._lock = Lock()
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
-        parameters = {
-            "tenant_id": key[0],
-            "session_id": key[1],
-            "after": after,
-            "limit": limit,
-            "max_bytes": MAX_PAGE_BYTES,
-        }
+        parameters = archive_page.parameters(*key, after, limit)
         attributes = {"db.system.name": "clickhouse", "db.collection.name": "events"}
         with telemetry.span("SELECT events", kind=SpanKind.CLIENT, attributes=attributes) as span:
             entries = await self._run(partial(self._page, key, parameters))
@@ -87,9 +60,9 @@ class ClickHouseArchive:
 
     def _page(self, key: SessionKey, parameters: dict[str, Any]) -> list[Entry]:
         raw = self._connected().raw_query(
-            self._page_sql, parameters, settings={"output_format_json_quote_64bit_integers": 0}
+            archive_page.QUERY, parameters, settings=archive_page.SETTINGS
         )
-        return [_entry(key, row) for row in _rows.decode_lines(raw)]
+        return [_entry(event) for event in archive_page.events(*key, raw)]
 
     def _connected(self) -> Client:
         with self._lock:
@@ -118,21 +91,6 @@ class ClickHouseArchive:
             ) from error
 
 
-def _entry(key: SessionKey, row: _Row) -> Entry:
+def _entry(event: Event) -> Entry:
     """The event as it was on the log, byte for byte."""
-    at = row.at.replace(" ", "T") + "Z"
-    event = Event(
-        tenant_id=key[0],
-        session_id=key[1],
-        seq=row.seq,
-        event_id=row.event_id,
-        type=row.type,
-        turn_id=row.turn_id or None,
-        at=at,
-        user_id=row.user_id,
-        thread_id=row.thread_id or None,
-        model=row.model or None,
-        trace_id=row.trace_id,
-        data=Raw(row.data.encode()),
-    )
-    return Entry(row.seq, row.type, at, _encode(event))
+    return Entry(event.seq, event.type, event.at, _encode(event))

@@ -10,13 +10,13 @@ from typing import Any
 from msgspec import Struct
 from msgspec.json import Decoder
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.operator.audits.evidence import Asked, Head
+from services.operator.database import engine_on
 from shared.session import state
 
 PAGE = 500
-TIMEOUT_S = 30.0
 _COLUMNS = "tenant_id, session_id, state, filed, taken, position"
 HEADS = f"""
 SELECT {_COLUMNS} FROM worker_heads
@@ -93,14 +93,8 @@ class Inbox:
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Inbox]:
     """An inbox on the database at `url`."""
-    timeouts: dict[str, float] = {"timeout": TIMEOUT_S}
-    if not url.startswith("sqlite"):
-        timeouts["command_timeout"] = TIMEOUT_S
-    engine = create_async_engine(url, hide_parameters=True, connect_args=timeouts)
-    try:
+    async with engine_on(url) as engine:
         yield Inbox(engine)
-    finally:
-        await engine.dispose()
 
 
 def _head(row: Any) -> Head:

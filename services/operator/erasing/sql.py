@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.operator.database import engine_on
 from shared.session import state
 from shared.session.state import SessionState
 
-TIMEOUT_S = 30.0
 _WHOSE = "WHERE tenant_id = :tenant AND session_id = :session"
 HEAD = f"SELECT state, unsaid, todo FROM worker_heads {_WHOSE}"
 INBOX = f"SELECT count(*) AS rows FROM worker_inbox {_WHOSE}"
@@ -98,14 +98,8 @@ class SqlStores:
 @asynccontextmanager
 async def sql_stores(url: str) -> AsyncIterator[SqlStores]:
     """The tables in the database at `url`."""
-    timeouts: dict[str, float] = {"timeout": TIMEOUT_S}
-    if not url.startswith("sqlite"):
-        timeouts["command_timeout"] = TIMEOUT_S
-    engine = create_async_engine(url, hide_parameters=True, connect_args=timeouts)
-    try:
+    async with engine_on(url) as engine:
         yield SqlStores(engine)
-    finally:
-        await engine.dispose()
 
 
 def _state(data: bytes) -> SessionState | None:

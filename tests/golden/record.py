@@ -14,18 +14,21 @@ from pathlib import Path
 import msgspec
 
 from shared.session import Event, fold
-from shared.session.inputs import Input
+from shared.session.inputs import Input, TurnDropped, TurnParked
 from shared.session.state import encode
 from tests.builders import (
     TRACEPARENT,
+    USER,
     Wire,
     answering,
     bound,
     elapsed,
     failed,
+    filed,
     opening,
     seen,
     turn,
+    whose,
 )
 from tests.unit.session.histories import LATER, NAMED
 from tests.unit.session.specification import history
@@ -55,7 +58,31 @@ def recorded() -> dict[str, tuple[Input, ...]]:
     return {name: NAMED[name] for name in CHOSEN} | {
         "whole_life": _whole_life(),
         "with_child": _with_child(),
+        "parked": _parked(),
     }
+
+
+def _parked() -> tuple[Input, ...]:
+    """Three turns that are dead letters: one is asked again and goes where it would have gone, one is dropped, and
+    one keeps its place."""
+    return (
+        opening(),
+        _parking("t1", 1),
+        turn("t2", second=2),
+        turn("t1", second=3),
+        bound(second=4),
+        seen(*Wire("one").reply()),
+        seen(*Wire("two", second=60).reply()),
+        _parking("t3", 120),
+        turn("t4", second=121),
+        filed(TurnDropped(**whose(122), turn_id="t3"), "dropped:1/2"),
+        _parking("t5", 123),
+    )
+
+
+def _parking(turn_id: str, second: float) -> Input:
+    request = TurnParked(**whose(second), turn_id=turn_id, user_id=USER, reason="invalid_field")
+    return filed(request, f"parked:{turn_id}")
 
 
 def _with_child() -> tuple[Input, ...]:

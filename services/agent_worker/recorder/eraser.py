@@ -70,9 +70,8 @@ class Eraser:
 
     async def _delete(self, tables: list[str], keys: Collection[Key]) -> None:
         """Delete until nothing is left; then note what was, and when."""
-        await (
-            self._mutated()
-        )  # begun before a crash, maybe: a second one for the same rows would only take time
+        # Begun before a crash, maybe: a second one for the same rows would only take time.
+        await self._mutated()
         deleted: dict[Key, dict[str, int]] = {}
         while found := await threaded(lambda: self._tombstones.count(tables, keys)):
             _add(deleted, found)

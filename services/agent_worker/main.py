@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    # What imports make stays: looking through it meanwhile costs a quarter of the time to start.
+    gc.disable()
+
 import argparse
 import asyncio
 import os
@@ -279,4 +285,6 @@ def _secret(provider: ProviderSettings) -> str | None:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     sys.exit(main())

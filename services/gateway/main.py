@@ -6,6 +6,12 @@ rows written behind are flushed. The only place of this service that builds anyt
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    # What imports make stays: looking through it meanwhile costs a quarter of the time to start.
+    gc.disable()
+
 import argparse
 import asyncio
 import contextlib
@@ -207,4 +213,6 @@ def _passwords(*urls: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     main()

@@ -73,7 +73,7 @@ class Recorder(ConsumerRebalanceListener):
         self._clock = clock
         self._topic = topic
         self._hand = Batch()
-        self._hand_since = 0.0
+        self._launched = float("-inf")
         self._rest: deque[Record] = deque()
         self._joiner = Joiner()
         self._flight: asyncio.Task[None] | None = None
@@ -116,15 +116,13 @@ class Recorder(ConsumerRebalanceListener):
         room = self._settings.recorder_batch_rows - self._hand.count
         wait = self._settings.recorder_batch_seconds
         if self._hand:
-            wait = max(0.0, self._hand_since + wait - self._now())
+            wait = max(0.0, self._launched + wait - self._now())
         found = await self._log.getmany(timeout_ms=int(wait * 1000), max_records=max(1, room))
         return [record for records in found.values() for record in records]
 
     def _refill(self, records: list[Record]) -> None:
         """Move records into the hand until it is full; the rest waits."""
         self._rest.extend(records)
-        if self._rest and not self._hand:
-            self._hand_since = self._now()
         good, hand, rest = 0, self._hand, self._rest
         most, heaviest = self._settings.recorder_batch_rows, self._settings.recorder_batch_bytes
         while rest and hand.count < most and hand.size < heaviest:
@@ -154,7 +152,8 @@ class Recorder(ConsumerRebalanceListener):
         )
 
     def _is_due(self) -> bool:
-        age = self._now() - self._hand_since
+        """One batch in so many seconds, or as soon as one is full: what comes after a silence goes at once."""
+        age = self._now() - self._launched
         return bool(self._hand) and (
             self._is_full() or age >= self._settings.recorder_batch_seconds
         )
@@ -162,7 +161,7 @@ class Recorder(ConsumerRebalanceListener):
     async def _launch(self) -> None:
         """Send the hand on its way as soon as the batch before it has landed."""
         await self._landed()
-        batch, self._hand = self._hand, Batch()
+        batch, self._hand, self._launched = self._hand, Batch(), self._now()
         self._measure_hand()
         # Now, not when it is in: by then the rest of an event may be in the batch behind it.
         batch.hold(self._joiner)

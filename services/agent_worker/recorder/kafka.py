@@ -16,6 +16,8 @@ CLIENT_ID = "recorder"
 # Prefetched data: per partition and in all. The next batch is read while one is inserted.
 PARTITION_FETCH_BYTES = 2 * 1024 * 1024
 FETCH_BYTES = 16 * 1024 * 1024
+# The broker gathers for so long before it answers: the archive takes batches, one a second.
+GATHER_MS, GATHER_BYTES = 250, 1024 * 1024
 
 
 def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
@@ -25,7 +27,8 @@ def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
         **settings.member(group),
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         fetch_max_bytes=FETCH_BYTES,
-        fetch_max_wait_ms=250,
+        fetch_max_wait_ms=GATHER_MS,
+        fetch_min_bytes=GATHER_BYTES,
         # A rebalance waits for the batch that is being inserted.
         rebalance_timeout_ms=30_000,
         # The archive keeps what the log has; the checksum was the broker's to verify.

@@ -5,6 +5,12 @@ Exit codes: 0 stopped as asked, 1 something broke (start it again), 2 a setting 
 
 from __future__ import annotations
 
+import gc
+
+if __name__ == "__main__":
+    # What imports make stays: looking through it meanwhile costs a quarter of the time to start.
+    gc.disable()
+
 import argparse
 import asyncio
 import contextlib
@@ -188,4 +194,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()
+    gc.enable()
     sys.exit(main())

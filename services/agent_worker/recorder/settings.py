@@ -8,7 +8,7 @@ from shared.settings import Block
 
 
 class RecorderSettings(Block):
-    """`TURNSTILE_RECORDER_*`. A batch goes out when it has this many rows, bytes, or seconds behind it."""
+    """`TURNSTILE_RECORDER_*`. A batch goes out with so many rows or bytes, or so many seconds after the last."""
 
     recorder_batch_rows: int = Field(default=10_000, ge=1, le=100_000)
     recorder_batch_bytes: int = Field(default=32 * 1024 * 1024, ge=1024, le=256 * 1024 * 1024)

@@ -146,6 +146,32 @@ def test_an_exporter_that_raises_does_not_end_the_queue() -> None:
     queue.shutdown(1)
 
 
+def test_what_comes_during_an_export_does_not_make_small_ones() -> None:
+    class Watched(SpanExporter):
+        def __init__(self) -> None:
+            self.sizes: list[int] = []
+            self.twice = threading.Event()
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            self.sizes.append(len(spans))
+            if len(self.sizes) == 1:
+                queue.put(light("came meanwhile"))
+            else:
+                self.twice.set()
+            return SpanExportResult.SUCCESS
+
+    watched = Watched()
+    queue = SpanQueue(watched, RESOURCE, SCOPE, batch=3, every=60)
+    for _ in range(3):
+        queue.put(light())
+    assert not watched.twice.wait(0.2), "a span alone waits for its time"
+    for _ in range(2):
+        queue.put(light())
+    assert watched.twice.wait(5)
+    assert watched.sizes == [3, 3]
+    queue.shutdown(1)
+
+
 class Answers:
     """An HTTP server that answers what it is told; keeps paths, headers and bodies."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class FakeLog:
         self.polls = 0
         self.listener: ConsumerRebalanceListener | None = None
         self.partition = TopicPartition(TOPIC, 0)
+        self.came = asyncio.Event()
 
     def subscribe(
         self, topics: Sequence[str], *, listener: ConsumerRebalanceListener | None = None
@@ -97,12 +99,20 @@ class FakeLog:
         self.polls += 1
         await asyncio.sleep(0)
         if self.paused or self.position >= len(self.records):
-            await asyncio.sleep(timeout_ms / 1000)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout_ms / 1000):
+                    await self.came.wait()
+            self.came.clear()
             return {}
         end = self.position + (max_records or len(self.records))
         found = self.records[self.position : end]
         self.position += len(found)
         return {self.partition: found}
+
+    def more(self, records: Sequence[FakeRecord]) -> None:
+        """Append; a poll that waits wakes up."""
+        self.records = [*self.records, *records]
+        self.came.set()
 
     async def rebalance(self) -> None:
         """All partitions go and come back, as Kafka's eager protocol has it."""

@@ -157,13 +157,16 @@ async def test_a_batch_that_outlives_its_partitions_commits_nothing(
     assert log.commits == []
 
 
-async def test_stop_brings_in_what_is_in_hand() -> None:
-    log, writer = FakeLog(good(7)), FakeWriter()
+async def test_what_comes_after_a_silence_goes_at_once_and_the_next_batch_has_its_time() -> None:
+    log, writer = FakeLog(good(3)), FakeWriter()
     recorder = make(log, writer, rows=1000)
     recorder._settings = RecorderSettings(recorder_batch_seconds=60)
     async with running(recorder):
+        await until(lambda: log.committed == 3)
+        log.more(good(4, first=3))
         await until(lambda: log.position == 7)
-    assert log.committed == 7
+        assert log.committed == 3
+    assert log.committed == 7, "a stop brings in what is in hand"
 
 
 async def test_stop_is_bounded_when_clickhouse_is_away(monkeypatch: pytest.MonkeyPatch) -> None:

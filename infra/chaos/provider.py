@@ -58,10 +58,11 @@ class Provider:
         rules = (await self._http.get("/_sim/faults")).raise_for_status().json()["rules"]
         return sum(rule["done"] for rule in rules)
 
-    async def silenced(self) -> set[str]:
-        """Provider sessions of which a stream was made to say nothing, of late."""
+    async def silenced(self) -> dict[str, str]:
+        """Provider sessions of which a stream was made to say nothing of late, with the last such request."""
         noted = (await self._http.get("/_sim/requests")).raise_for_status().json()["data"]
-        return {one["path"].split("/")[3] for one in noted if one.get("fault") == "silent"}
+        silent = [one for one in noted if one.get("fault") == "silent"]
+        return {one["path"].split("/")[3]: one["request_id"] for one in silent}
 
     async def by_session(self, tenant_id: str) -> dict[str, list[str]]:
         """Our session ids to the provider sessions made for them, oldest first."""

@@ -58,6 +58,7 @@ class Run:
         self._archive = Archive(found.clickhouse_url, TENANT)
         names = [f"chaos-{number:02d}" for number in range(1, options.sessions + 1)]
         self._followers = [Follower(self._gateway, name) for name in names]
+        self._silent: dict[str, str] = {}
         self._silenced: dict[str, float] = {}
         self._misbehaving: list[tuple[float, float]] = []
         self._faults = 0
@@ -148,10 +149,11 @@ class Run:
             self._note(f"provider, {trouble.name}: {times} requests struck")
 
     async def _learn_silence(self) -> None:
-        silenced = await self._provider.silenced()
+        before, self._silent = self._silent, await self._provider.silenced()
+        anew = {one for one, request in self._silent.items() if before.get(one) != request}
         for session, theirs in (await self._provider.by_session(TENANT)).items():
-            if silenced & set(theirs):
-                self._silenced.setdefault(session, time.monotonic())
+            if anew & set(theirs):
+                self._silenced[session] = time.monotonic()
 
     def _excused(self, session_id: str) -> bool:
         """Its stream said nothing by request."""

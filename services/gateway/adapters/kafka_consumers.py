@@ -57,6 +57,7 @@ class KafkaFeed:
         self._joiner = Joiner()
 
     async def batch(self, timeout: float) -> Sequence[Record]:
+        """See Feed.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
         consumer = await self._started()
         try:
             found = await consumer.getmany(
@@ -68,6 +69,7 @@ class KafkaFeed:
         return joined(self._joiner, found)
 
     async def commit(self) -> None:
+        """See Feed.commit; events of which not all parts came are not counted as dealt with. Raises Transient."""
         if self._consumer is None:
             return
         try:

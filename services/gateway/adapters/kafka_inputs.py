@@ -52,6 +52,7 @@ class KafkaInputs:
             await _close(producer, timeout)
 
     async def publish(self, envelope: Envelope, value: bytes) -> None:
+        """See Inputs.publish. Raises Rejected (`too_large`) too; nothing landed then."""
         try:
             async with asyncio.timeout(self._publish_seconds):
                 producer = self._producer or await self._connected()
@@ -70,6 +71,7 @@ class KafkaInputs:
             raise _unavailable(f"refused the record ({type(error).__name__})") from error
 
     async def check(self) -> None:
+        """See Inputs.check: asks the broker, for `publish_seconds` at most."""
         if self._producer is None:
             raise _unavailable("is not connected")
         try:

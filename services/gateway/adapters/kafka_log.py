@@ -35,6 +35,7 @@ class KafkaLog:
         self._turns = asyncio.Semaphore(MAX_SCANS)
 
     async def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
+        """See Log.scan. Waits while MAX_SCANS others run; raises Transient (`kafka_unavailable`)."""
         async with self._turns, self._consumer() as consumer:
             try:
                 async with asyncio.timeout(POLL_SECONDS):

@@ -75,6 +75,7 @@ class MemoryReadModel:
             self.turns.setdefault(turn_key, StoredTurn(view))
 
     async def save(self, changes: Changes) -> None:
+        """See ReadModel.save."""
         await self.check()
         for key, page in changes.sessions.items():
             known = self.pages.get(key)

@@ -61,6 +61,7 @@ class SqlReadModel:
         return read_turn(found) if found is not None else None
 
     async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
+        """See ReadModel.sessions; this and what follows raises Transient (`database_unavailable`)."""
         columns = SESSIONS.c
         conditions: list[ColumnElement[bool]] = [columns.tenant_id == wanted.tenant_id]
         if wanted.user_id is not None:
@@ -83,6 +84,7 @@ class SqlReadModel:
     async def load(
         self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
     ) -> tuple[Mapping[SessionKey, SessionPage], Mapping[TurnKey, StoredTurn]]:
+        """See ReadModel.load: one transaction."""
         async with self._begin() as connection:
             pages = {
                 (row.tenant_id, row.session_id): read_session(row.body)
@@ -99,6 +101,7 @@ class SqlReadModel:
     async def add(
         self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
     ) -> None:
+        """See ReadModel.add."""
         # Sorted: two writers that lock rows in one order can't wait for each other in a circle.
         session_rows = [_session_row(page) for _, page in sorted(sessions.items())]
         turn_rows = [_turn_row(key, StoredTurn(turn)) for key, turn in sorted(turns.items())]
@@ -109,6 +112,7 @@ class SqlReadModel:
                     await connection.execute(insert, rows)
 
     async def save(self, changes: Changes) -> None:
+        """See ReadModel.save; turns of forgotten sessions are deleted before the turns that changed are written."""
         sessions = [_session_row(page) for _, page in sorted(changes.sessions.items())]
         turns = [_turn_row(key, turn) for key, turn in sorted(changes.turns.items())]
         async with self._begin() as connection:

@@ -55,6 +55,7 @@ class Erased:
         return (self.tenant, self.session)
 
     def as_json(self) -> dict[str, Any]:
+        """An entry of `sessions` in the certificate: counts of rows, times in RFC 3339, what is left in words."""
         return {
             "tenant_id": self.tenant,
             "session_id": self.session,

@@ -46,6 +46,7 @@ CounterName = Literal[
 GaugeName = Literal[
     "turnstile_sessions_driven",
     "turnstile_sessions_due",
+    "turnstile_events_waiting_bytes",
     "turnstile_rate_waiting",
     "turnstile_sse_streams",
     "turnstile_pending_writes",
@@ -163,6 +164,9 @@ COUNTERS: dict[CounterName, About] = {
 GAUGES: dict[GaugeName, About] = {
     "turnstile_sessions_driven": About("Sessions this process drives now"),
     "turnstile_sessions_due": About("Sessions with work that nobody drives, when last looked at"),
+    "turnstile_events_waiting_bytes": About(
+        "Provider events read from streams and not recorded yet, over all sessions of this process"
+    ),
     "turnstile_rate_waiting": About("Requests to the provider that wait for their turn", ("lane",)),
     "turnstile_sse_streams": About("Open SSE streams"),
     "turnstile_pending_writes": About("Rows the gateway has yet to write to its tables"),

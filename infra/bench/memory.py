@@ -1,7 +1,8 @@
 """Leg `memory`: how much does a worker hold with thousands of sessions in flight and every queue full?
 
-Every session has a turn that its agent works on and others in line. Then the log is stopped (SIGSTOP): nothing can
-be said, so what the agents go on saying piles up as far as it may. The figure is the highest resident memory.
+Every session has a turn that its agent holds and others in line. Then the log is stopped (SIGSTOP), so that nothing
+can be said, and all agents are let go at once: what they say piles up as far as it may. The figures are the highest
+resident memory, and how many bytes of events waited.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import signal
 from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx2
+
 from infra.bench.asking import WORKER, metric, until, wish
 from infra.bench.kafka_log import producing, publish
 from infra.bench.options import Options
-from infra.bench.parts import running
+from infra.bench.parts import Parts, running
 from infra.bench.process import MIB, highest_resident, resident
 from shared.bus.topics import INPUTS
 
-# Six tool results of 100 kB a session: more, over all, than may wait.
-BUSY = "[[script: tools rounds=6 calls=1 bytes=100000 hold=1 pace=0.05]]"
-IN_FLIGHT_S, FULL_S = 420.0, 60.0
+# Four tool results of 50 kB a session once it is let go: more, over all, than may wait.
+BUSY = "[[script: tools rounds=4 calls=1 bytes=50000 hold=5 patience=3600 pace=0.05]]"
+IN_FLIGHT_S, FULL_S, LOOK_S = 420.0, 90.0, 5.0
+RELEASES_AT_ONCE = 50
 # On a machine with other work some leases run out again and again.
 NEARLY = 0.9
 
@@ -46,7 +50,8 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
         kafka = parts.pid("kafka")
         os.kill(kafka, signal.SIGSTOP)
         try:
-            series = await _watched(options, worker)
+            released = await _let_go(parts)
+            series = await _watched(options, parts, worker)
             still_driven = await metric(parts, "turnstile_sessions_driven")
         finally:
             os.kill(kafka, signal.SIGCONT)
@@ -56,17 +61,37 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
             "idle MiB": idle // MIB,
             "sessions driven": in_flight,
             "driven MiB": driven // MIB,
-            "log away MiB, every 5 s": series,
+            "agents let go": released,
+            f"log away, every {LOOK_S:.0f} s: resident MiB, of it events that wait": series,
             "highest MiB": highest_resident(worker) // MIB,
             "sessions driven at the end": still_driven,
             "load": os.getloadavg()[0],
         }
 
 
-async def _watched(options: Options, worker: int) -> list[int]:
+async def _let_go(parts: Parts) -> int:
+    """Let every agent that holds its turn go on; how many there are."""
+    assert parts.addresses.anthropic_base_url is not None
+    gate = asyncio.Semaphore(RELEASES_AT_ONCE)
+    async with httpx2.AsyncClient(
+        base_url=parts.addresses.anthropic_base_url, timeout=30.0
+    ) as http:
+
+        async def release(ident: str) -> None:
+            async with gate:
+                answer = await http.post(f"/_sim/sessions/{ident}/release")
+                answer.raise_for_status()
+
+        listed = (await http.get("/_sim/sessions")).raise_for_status().json()["data"]
+        await asyncio.gather(*(release(one["id"]) for one in listed))
+    return len(listed)
+
+
+async def _watched(options: Options, parts: Parts, worker: int) -> list[tuple[int, int]]:
     series = []
-    for _ in range(int(FULL_S / 5)):
-        await asyncio.sleep(5)
-        series.append(resident(worker) // MIB)
-        options.say(f"  the log is away: {series[-1]} MiB")
+    for _ in range(int(FULL_S / LOOK_S)):
+        await asyncio.sleep(LOOK_S)
+        waiting = int(await metric(parts, "turnstile_events_waiting_bytes")) // MIB
+        series.append((resident(worker) // MIB, waiting))
+        options.say(f"  the log is away: {series[-1][0]} MiB, {waiting} MiB of events wait")
     return series

@@ -7,7 +7,8 @@ after + 2, … and nothing else: an event that none of them has stops it with `H
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -86,14 +87,29 @@ class History:
             raise Hole(key, walk.last, str(away) if away else "it is on its way to the archive")
 
     async def _archived(self, key: SessionKey, walk: _Walk, until: int) -> AsyncIterator[Entry]:
-        while walk.last < until:
-            before, walk.held = walk.last, False
-            page = await self.archive.page(key, before, min(PAGE, until - before))
-            for found in page:
-                if entry := walk.take(found, until):
-                    yield entry
-            if walk.last == before or walk.held:
-                return
+        """Page by page; the next is asked for while one is given on, so that neither side waits for the other."""
+        coming = self._page_after(key, walk.last, until)
+        try:
+            while coming is not None:
+                before, walk.held = walk.last, False
+                page = await coming
+                coming = self._page_after(key, page[-1].seq, until) if page else None
+                for found in page:
+                    if entry := walk.take(found, until):
+                        yield entry
+                if walk.last == before or walk.held:
+                    return
+        finally:
+            if coming is not None:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+    def _page_after(
+        self, key: SessionKey, seq: int, until: int
+    ) -> asyncio.Task[Sequence[Entry]] | None:
+        """A page on its way; None when `until` is reached."""
+        limit = min(PAGE, until - seq)
+        return asyncio.create_task(self.archive.page(key, seq, limit)) if limit > 0 else None
 
     def _ring(self, key: SessionKey, after: int) -> Iterable[Entry]:
         entries = self.live.ring.after(key, after)

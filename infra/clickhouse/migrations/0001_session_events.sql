@@ -57,4 +57,8 @@ ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(at)
 ORDER BY (tenant_id, session_id, seq)
 -- Reading one session touches a granule or two: half the usual size, since rows are large.
-SETTINGS index_granularity = 4096, non_replicated_deduplication_window = 1000;
+-- A month that nobody has written to for a day is merged into one part, as far as merges may be large (150 GB):
+-- FINAL has nothing to do there and costs what the raw read does.
+SETTINGS index_granularity = 4096, non_replicated_deduplication_window = 1000,
+    min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1,
+    enable_max_bytes_limit_for_min_age_to_force_merge = 1;

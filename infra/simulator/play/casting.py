@@ -63,9 +63,14 @@ class Casting:
 
 
 def _directed(plan: Plan, directive: Directive) -> Plan:
-    pace = directive.options.get("pace")
-    hold, late = (bool(directive.options.get(key, 0)) for key in ("hold", "late"))
-    return replace(plan, hold=hold, late=late, pace=pace)
+    given = directive.options
+    return replace(
+        plan,
+        hold=int(given.get("hold", 0)),
+        patience=given.get("patience", plan.patience),
+        late=bool(given.get("late", 0)),
+        pace=given.get("pace"),
+    )
 
 
 def _known(directive: Directive) -> None:

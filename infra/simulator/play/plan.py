@@ -97,5 +97,8 @@ class Plan:
     unprocessed: bool = False  # the prompt is never marked processed
     inert: bool = False  # the session does nothing ever after
     late: bool = False  # one more event after the idle
-    hold: bool = False  # wait before the last request until released or interrupted
+    hold: int = (
+        0  # wait before this request from the end (1: the last) until released or interrupted
+    )
+    patience: float = 60.0  # seconds after which a held turn goes on by itself
     pace: float | None = None  # overrides the pace of the simulator

@@ -24,7 +24,7 @@ from infra.simulator.play.plan import (
 from infra.simulator.play.usage import Tokens
 
 MAX_REQUESTS = 200
-COMMON_OPTIONS = frozenset({"pace", "hold", "late", "times"})
+COMMON_OPTIONS = frozenset({"pace", "hold", "patience", "late", "times"})
 TOOLS = ("bash", "read", "grep", "write", "web_search")
 FRUITLESS = Tokens()
 

@@ -14,8 +14,6 @@ from infra.simulator.reply import reply_to, text_of
 
 Staff = list[tuple[Thread, Delegate]]  # children and what each is to do
 
-HOLD_SECONDS = 60.0  # a held turn goes on by itself after that
-
 
 class TurnDied(Exception):
     """A model request failed for good; the failure's `retry` says how the session goes on."""
@@ -53,8 +51,8 @@ class Turn:
             if not plan.unprocessed:
                 self.take_messages()
             await self._within_budget()
-            if plan.hold and index == len(plan.requests) - 1:
-                await self._held()
+            if plan.hold and index == max(0, len(plan.requests) - plan.hold):
+                await self._held(plan.patience)
                 self.take_messages()
             if plan.unprocessed and request.failure:
                 raise self._failed(request.failure)
@@ -188,9 +186,9 @@ class Turn:
         session.budget_stop = False
         status.run(session)
 
-    async def _held(self) -> None:
+    async def _held(self, patience: float) -> None:
         loop = asyncio.get_running_loop()
-        until = loop.time() + HOLD_SECONDS
+        until = loop.time() + patience
         while not self.session.releases and loop.time() < until:
             await self._nudged(until - loop.time())
         self.session.releases = max(0, self.session.releases - 1)

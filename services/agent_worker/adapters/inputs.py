@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from services.agent_worker.adapters.connecting import stopped
@@ -26,11 +26,13 @@ class KafkaInputs:
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
+        self._moved: set[TopicPartition] = set()
 
     async def batch(self) -> Sequence[Record]:
         """See Inputs.batch."""
         while True:
             found = await self._consumer.getmany(timeout_ms=1_000, max_records=MAX_RECORDS)
+            self._moved |= found.keys()
             records = [
                 Record(r.key, r.value, r.headers, f"{r.topic}/{r.partition}/{r.offset}")
                 for batch in found.values()
@@ -40,10 +42,15 @@ class KafkaInputs:
                 return records
 
     async def commit(self) -> None:
-        """See Inputs.commit. Without an argument aiokafka commits the positions of the partitions still held."""
+        """See Inputs.commit: the positions of the partitions that moved and are still held. All of them, a dozen a
+        commit, would be what a broker that starts again has to read most of."""
+        moved, self._moved = self._moved, set()
         try:
-            await asyncio.wait_for(self._consumer.commit(), 10.0)
+            async with asyncio.timeout(10.0):
+                if held := moved & self._consumer.assignment():
+                    await self._consumer.commit({p: await self._consumer.position(p) for p in held})
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
+            self._moved |= moved
             log.warning("offsets_not_committed", error=type(error).__name__)
 
     async def leave(self) -> None:

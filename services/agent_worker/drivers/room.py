@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from shared import metrics
 from shared.session.inputs import ProviderEvent
 
 MAX_QUEUED = 1_024
@@ -40,11 +41,11 @@ class Room:
                     self.leave(size)
                 raise
         else:
-            self._taken += size
+            self._take(size)
 
     def leave(self, size: int) -> None:
         """So many bytes wait no more."""
-        self._taken -= size
+        self._take(-size)
         while self._waiting:
             wanted, turn = self._waiting[0]
             if turn.cancelled():
@@ -54,8 +55,12 @@ class Room:
             if self._taken and self._taken + wanted > self._limit:
                 return
             self._waiting.popleft()
-            self._taken += wanted
+            self._take(wanted)
             turn.set_result(None)
+
+    def _take(self, size: int) -> None:
+        self._taken += size
+        metrics.set_gauge("turnstile_events_waiting_bytes", self._taken)
 
 
 class Line:

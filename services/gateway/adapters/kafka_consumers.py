@@ -55,6 +55,7 @@ class KafkaFeed:
         self._options = {**settings.client(CLIENT_ID), **settings.member(GROUP)}
         self._consumer: Any = None
         self._joiner = Joiner()
+        self._moved: set[Any] = set()
 
     async def batch(self, timeout: float) -> Sequence[Record]:
         """See Feed.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
@@ -65,6 +66,7 @@ class KafkaFeed:
             )
         except KafkaError as error:
             raise Transient("kafka_unavailable", f"{type(error).__name__}") from error
+        self._moved |= found.keys()
         self._joiner.keep({(place.topic, place.partition) for place in consumer.assignment()})
         return joined(self._joiner, found)
 
@@ -74,28 +76,26 @@ class KafkaFeed:
             return
         try:
             async with asyncio.timeout(10):
-                await self._consumer.commit(await self._reach())
+                if reach := await self._reach():
+                    await self._consumer.commit(reach)
         except CommitFailedError:
             _log.info("a rebalance came before the commit; the new owner applies the batch again")
         except (KafkaError, TimeoutError) as error:
             raise Transient("kafka_unavailable", f"commit: {type(error).__name__}") from error
 
-    async def _reach(self) -> dict[Any, int] | None:
-        """How far each partition was read, without the parts of events that are not whole; None: all of it."""
-        held = {
-            place: first
-            for place in self._consumer.assignment()
-            if (first := self._joiner.first((place.topic, place.partition))) is not None
+    async def _reach(self) -> dict[Any, int]:
+        """How far the partitions that moved since the last commit were read, without the parts of events that are
+        not whole."""
+        moved, self._moved = self._moved & self._consumer.assignment(), set()
+        firsts = {place: self._joiner.first((place.topic, place.partition)) for place in moved}
+        return {
+            place: await self._consumer.position(place) if first is None else first
+            for place, first in firsts.items()
         }
-        if not held:
-            return None
-        ends = {
-            place: await self._consumer.position(place) for place in self._consumer.assignment()
-        }
-        return ends | held
 
     async def rewind(self) -> None:
         self._joiner.keep(())
+        self._moved.clear()
         if self._consumer is not None:
             with contextlib.suppress(KafkaError):
                 await self._consumer.seek_to_committed()

@@ -87,8 +87,8 @@ def properties(broker: Broker) -> str:
         "log.dirs": str(broker.data),
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "8",
-        # Small segments are compacted soon. A broker that starts again reads this topic before it serves groups; with
-        # 84,000 records in it 4.1.1, killed under load, found itself "out of sync" with it until its next start.
+        # Small segments are compacted soon. A broker that starts again reads this topic before it serves groups;
+        # with 84,000 records in it 4.1.1, killed under load, was "out of sync" with it until its next start.
         "offsets.topic.segment.bytes": str(1024 * 1024),
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",

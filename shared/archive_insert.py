@@ -13,11 +13,11 @@ SETTINGS: Mapping[str, str | int] = {
     "input_format_json_read_objects_as_strings": 1,
     "input_format_skip_unknown_fields": 1,
     "date_time_input_format": "best_effort",
-    # A repeated insert must look into the tables behind the views too: the first try may have died between them.
-    "deduplicate_blocks_in_dependent_materialized_views": 1,
     # Events of many months in one batch (a replayed topic) are no mistake here.
     "max_partitions_per_insert_block": 0,
     # The batch is large already, and the answer must mean that the rows are there.
     "async_insert": 0,
-    "insert_deduplicate": 1,
+    # MergeTree notes a block as inserted before it commits the part (MergeTreeSink::commitPart): killed in between,
+    # it would drop the same block when it is tried again. A repeat changes nothing here, a lost one does: ADR 0016.
+    "insert_deduplicate": 0,
 }

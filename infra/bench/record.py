@@ -90,7 +90,7 @@ async def _bare(parts: Parts, archive: Any, tenant: str, count: int) -> Side:
         engine = parts.pid("clickhouse")
         used = cpu_seconds(engine)
         url = parts.addresses.clickhouse_url
-        told = {"url": url, "file": str(path), "batch": BATCH, "token": f"bench:{tenant}"}
+        told = {"url": url, "file": str(path), "batch": BATCH}
         facts = await child.run("infra.bench.bare_record", told, IN_TIME_S)
         cpu = facts["cpu_seconds"], cpu_seconds(engine) - used
     return await _side(parts, archive, tenant, count, cpu)

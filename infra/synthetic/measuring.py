@@ -66,12 +66,12 @@ def inserting(base: str, plan: Plan, rounds: int) -> Iterator[str]:
         name = f"inserting_{number}"
         client = _fresh(base, name)
         body, rows = sample[number]
-        ours = _seconds(lambda: insert(client, body, "JSONEachRow", "ours"))  # noqa: B023
+        ours = _seconds(lambda: insert(client, body, "JSONEachRow"))  # noqa: B023
         ready = client.raw_query(_NATIVE)
         other = _fresh(base, f"{name}_ready")
         other.command(_BARE)
-        ready_s = _seconds(lambda: insert(other, ready, "Native", "ready"))  # noqa: B023
-        bare_s = _seconds(lambda: insert(other, ready, "Native", "bare", "bare"))  # noqa: B023
+        ready_s = _seconds(lambda: insert(other, ready, "Native"))  # noqa: B023
+        bare_s = _seconds(lambda: insert(other, ready, "Native", "bare"))  # noqa: B023
         for side, seconds in (("ours", ours), ("ready", ready_s), ("bare", bare_s)):
             rates.setdefault(side, []).append(rows / seconds)
         for made in (name, f"{name}_ready"):

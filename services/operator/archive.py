@@ -85,11 +85,9 @@ class Archive:
                 yield chunk
 
     def insert(self, rows: Sequence[bytes]) -> None:
-        """Insert events as the log has them; one that is there already replaces itself. No token: a block that was
-        inserted and then lost must not count as repeated."""
-        settings = {**SETTINGS, "insert_deduplicate": 0}
+        """Insert events as the log has them; one that is there already replaces itself."""
         self._client.raw_insert(
-            TABLE, insert_block=b"\n".join(rows), fmt="JSONEachRow", settings=settings
+            TABLE, insert_block=b"\n".join(rows), fmt="JSONEachRow", settings=dict(SETTINGS)
         )
 
     def chosen(self, statement: str, **parameters: Any) -> Sequence[Sequence[Any]]:

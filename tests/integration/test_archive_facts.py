@@ -29,12 +29,10 @@ class Archive:
         migrate(url, say=lambda step: None)
         self.client: Client = clickhouse_connect.get_client(dsn=url, autogenerate_session_id=False)
         self._writer = ClickHouseWriter(url, timeout=60)
-        self._batches = 0
 
     def put(self, *events: bytes) -> None:
         for one in events:
-            self._batches += 1
-            self._writer.insert(one, str(self._batches))
+            self._writer.insert(one)
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         return list(self.client.query(sql).named_results())

@@ -36,7 +36,7 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     name = fresh_database(shared_clickhouse().url)
     migrate(name, say=lambda step: None)
     writer = ClickHouseWriter(name, timeout=60)
-    writer.insert(b"\n".join(rows(1_500)), "first")
+    writer.insert(b"\n".join(rows(1_500)))
     writer.close()
     monkeypatch.setenv("TURNSTILE_CLICKHOUSE_URL", name)
     yield name
@@ -100,7 +100,7 @@ def test_all_tables_from_the_events_alone(url: str, client: Client) -> None:
 def test_it_goes_on_being_filled_afterwards(url: str, client: Client) -> None:
     assert rebuild("--table", "tool_calls", "--table", "session_days").exit_code == 0
     writer = ClickHouseWriter(url, timeout=60)
-    writer.insert(b"\n".join(rows(800, seed=2)), "second")
+    writer.insert(b"\n".join(rows(800, seed=2)))
     writer.close()
     assert wrong(url) == []
 
@@ -129,7 +129,7 @@ def test_many_tenants_with_the_same_session_ids(url: str, client: Client) -> Non
         for seq in range(1, 1 + session)
     ]
     writer = ClickHouseWriter(url, timeout=60)
-    writer.insert(b"".join(others), "others")
+    writer.insert(b"".join(others))
     writer.close()
     before = client.query(sql).result_rows
     for table in ("session_days", "turns"):
@@ -206,7 +206,7 @@ def test_after_a_kill_it_goes_on(
         with pytest.raises(Killed):
             of(client, "tool_calls").run()
     writer = ClickHouseWriter(url, timeout=60)
-    writer.insert(b"\n".join(rows(500, seed=3)), "meanwhile")
+    writer.insert(b"\n".join(rows(500, seed=3)))
     writer.close()
     said: list[str] = []
     Rebuild(client, chosen(client, ["tool_calls"])[0], said.append, 100).run()

@@ -72,8 +72,8 @@ class Inserter(threading.Thread):
                 event(3, "turn.completed", turn("completed", 0.5), session_id=session),
             )
         )
-        for time_ in range(1 + self.begun % 2):
-            self._writer.insert(body, f"{session} {time_}")
+        for _ in range(1 + self.begun % 2):
+            self._writer.insert(body)
         self.done += 1
 
     def run(self) -> None:

@@ -60,7 +60,7 @@ def client() -> Iterator[Client]:
         for age in AGES
     ]
     writer = ClickHouseWriter(url, timeout=60)
-    writer.insert(b"".join(rows), "all")
+    writer.insert(b"".join(rows))
     writer.close()
     yield client
     client.command(f"DROP DATABASE {client.database}")

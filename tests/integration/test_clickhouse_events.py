@@ -32,12 +32,9 @@ def client() -> Iterator[Client]:
     client.close()
 
 
-def insert(client: Client, rows: list[bytes], token: str | None = None) -> None:
-    settings: dict[str, Any] = dict(SETTINGS)
-    if token:
-        settings["insert_deduplication_token"] = token
+def insert(client: Client, rows: list[bytes]) -> None:
     client.raw_insert(
-        "session_events", insert_block=b"".join(rows), fmt="JSONEachRow", settings=settings
+        "session_events", insert_block=b"".join(rows), fmt="JSONEachRow", settings=dict(SETTINGS)
     )
 
 
@@ -115,15 +112,7 @@ def test_a_repeat_in_one_batch(client: Client) -> None:
     assert_right(client)
 
 
-def test_a_batch_tried_again_with_its_token_is_dropped_in_every_table(client: Client) -> None:
-    for _ in range(3):
-        insert(client, a_turn(), token="events:0:0-5")
-    assert ask_one(client, "SELECT count() FROM session_events") == (6,)
-    assert ask_one(client, "SELECT count() FROM turns") == (1,)
-    assert_right(client)
-
-
-def test_a_batch_tried_again_without_its_token(client: Client) -> None:
+def test_a_batch_tried_again(client: Client) -> None:
     for _ in range(3):
         insert(client, a_turn())
     assert_right(client)
@@ -131,12 +120,6 @@ def test_a_batch_tried_again_without_its_token(client: Client) -> None:
     client.command("OPTIMIZE TABLE turns FINAL")
     assert ask_one(client, "SELECT count() FROM session_events") == (6,)
     assert ask_one(client, "SELECT count() FROM turns") == (1,)
-    assert_right(client)
-
-
-def test_another_batch_may_hold_the_same_bytes(client: Client) -> None:
-    insert(client, a_turn(), token="a")
-    insert(client, a_turn(), token="b")
     assert_right(client)
 
 

@@ -5,8 +5,7 @@
 -- that carry its value: everything else costs no parse.
 --
 -- A repeat has the same tenant, session and seq, and the same `at`, so it lands in the same
--- partition and the last one inserted stays. The deduplication window drops a repeated batch before
--- it is even written.
+-- partition and the last one inserted stays. No deduplication of blocks: ADR 0016.
 CREATE TABLE IF NOT EXISTS session_events
 (
     tenant_id LowCardinality(String),
@@ -59,6 +58,6 @@ ORDER BY (tenant_id, session_id, seq)
 -- Reading one session touches a granule or two: half the usual size, since rows are large.
 -- A month that nobody has written to for a day is merged into one part, as far as merges may be large (150 GB):
 -- FINAL has nothing to do there and costs what the raw read does.
-SETTINGS index_granularity = 4096, non_replicated_deduplication_window = 1000,
+SETTINGS index_granularity = 4096,
     min_age_to_force_merge_seconds = 86400, min_age_to_force_merge_on_partition_only = 1,
     enable_max_bytes_limit_for_min_age_to_force_merge = 1;

@@ -28,9 +28,7 @@ CREATE TABLE IF NOT EXISTS turns
     INDEX by_trace trace_id TYPE bloom_filter(0.01) GRANULARITY 4
 )
 ENGINE = ReplacingMergeTree(seq)
-ORDER BY (tenant_id, session_id, turn_id)
--- The window here too: without it a batch tried again is dropped from session_events but not here.
-SETTINGS non_replicated_deduplication_window = 1000;
+ORDER BY (tenant_id, session_id, turn_id);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS turns_from_events TO turns AS
 SELECT

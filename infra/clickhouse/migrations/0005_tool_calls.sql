@@ -19,8 +19,7 @@ CREATE TABLE IF NOT EXISTS tool_calls
     at SimpleAggregateFunction(max, DateTime64(6, 'UTC')) CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (tenant_id, session_id, tool_use_id)
-SETTINGS non_replicated_deduplication_window = 1000;
+ORDER BY (tenant_id, session_id, tool_use_id);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS tool_calls_from_events TO tool_calls AS
 SELECT

@@ -20,8 +20,7 @@ CREATE TABLE IF NOT EXISTS model_requests
     at SimpleAggregateFunction(max, DateTime64(6, 'UTC')) CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (tenant_id, session_id, request_id)
-SETTINGS non_replicated_deduplication_window = 1000;
+ORDER BY (tenant_id, session_id, request_id);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS model_requests_from_events TO model_requests AS
 SELECT
@@ -65,8 +64,7 @@ CREATE TABLE IF NOT EXISTS agent_outputs
     at SimpleAggregateFunction(max, DateTime64(6, 'UTC')) CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (tenant_id, session_id, turn_id, thread_id)
-SETTINGS non_replicated_deduplication_window = 1000;
+ORDER BY (tenant_id, session_id, turn_id, thread_id);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS agent_outputs_from_events TO agent_outputs AS
 SELECT tenant_id, session_id, turn_id, thread_id, user_id, [at] AS times, at

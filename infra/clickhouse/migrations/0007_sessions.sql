@@ -17,8 +17,7 @@ CREATE TABLE IF NOT EXISTS session_days
     seqs AggregateFunction(groupBitmap, UInt64) CODEC(ZSTD(1))
 )
 ENGINE = AggregatingMergeTree
-ORDER BY (tenant_id, session_id, day)
-SETTINGS non_replicated_deduplication_window = 1000;
+ORDER BY (tenant_id, session_id, day);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS session_days_from_events TO session_days AS
 SELECT
@@ -63,8 +62,7 @@ CREATE TABLE IF NOT EXISTS session_usage
     active_seconds Decimal(18, 3) CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(seq)
-ORDER BY (tenant_id, session_id, seq)
-SETTINGS non_replicated_deduplication_window = 1000;
+ORDER BY (tenant_id, session_id, seq);
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS session_usage_from_events TO session_usage AS
 SELECT

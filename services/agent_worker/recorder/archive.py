@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from services.agent_worker.brake import Brake
 from services.agent_worker.recorder.batch import Letter
 from services.agent_worker.recorder.ports import Record, Writer
-from services.agent_worker.recorder.rows import body, token
+from services.agent_worker.recorder.rows import body
 from services.agent_worker.recorder.writer import Away, Refused
 from shared import logs, metrics
 from shared.archive_insert import TABLE
@@ -63,12 +63,12 @@ class Archive:
 
     async def _insert(self, rows: Sequence[Record]) -> None:
         """One part, tried until it is in or refused."""
-        text, mark = body(rows), token(rows)
+        text = body(rows)
         pause, failures = FIRST_PAUSE_S, 0
         while True:
             began = self._clock()
             try:
-                await in_thread(lambda: self._writer.insert(text, mark))
+                await in_thread(lambda: self._writer.insert(text))
             except Refused:
                 metrics.inc("turnstile_insert_failures_total", table=TABLE, kind="refused")
                 raise

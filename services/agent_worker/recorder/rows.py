@@ -6,9 +6,8 @@ parsed. What ClickHouse reads out of `data` is its own affair (see the table's D
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated
 
@@ -17,9 +16,6 @@ from msgspec import Meta, Raw, Struct
 
 from services.agent_worker.recorder.ports import Record
 from shared.errors import Corrupt
-
-# Longer tokens are hashed: they travel in a URL.
-MAX_TOKEN = 1024
 
 Text = Annotated[str, Meta(min_length=1)]
 
@@ -89,29 +85,3 @@ def _words(error: Exception) -> str:
 def body(records: Iterable[Record]) -> bytes:
     """The records' values as one JSONEachRow body."""
     return b"\n".join(record.value for record in records if record.value)
-
-
-def token(records: Sequence[Record]) -> str:
-    """The deduplication token of exactly these records: `topic:partition:first-last:count@timestamp`, sorted.
-
-    Count and timestamp keep two different sets of records apart that share a range: one with a record left out,
-    and one of a topic that was made anew and counts from 0 again.
-    """
-    ranges: dict[tuple[str, int], list[int]] = {}
-    for record in records:
-        span = ranges.get((record.topic, record.partition))
-        if span is None:
-            ranges[record.topic, record.partition] = [
-                record.offset,
-                record.offset,
-                1,
-                record.timestamp,
-            ]
-        else:
-            span[1], span[3] = record.offset, record.timestamp
-            span[2] += 1
-    text = ",".join(
-        f"{topic}:{partition}:{first}-{last}:{count}@{at}"
-        for (topic, partition), (first, last, count, at) in sorted(ranges.items())
-    )
-    return text if len(text) <= MAX_TOKEN else "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""How do rows get into ClickHouse? As they are, over HTTP, under a token that makes a repeat harmless.
+"""How do rows get into ClickHouse? As they are, over HTTP; a repeat is harmless.
 
 Blocking, for a thread; the client is made at the first insert, so that ClickHouse may be away at the start.
 """
@@ -67,17 +67,14 @@ class ClickHouseWriter:
         self._timeout = timeout
         self._client: Client | None = None
 
-    def insert(self, body: bytes, token: str) -> None:
+    def insert(self, body: bytes) -> None:
         """Insert a JSONEachRow body; when this returns, the rows are there.
 
-        Raises Refused or Away. Away says nothing about whether they are in: try again with the same token.
+        Raises Refused or Away. Away says nothing about whether they are in: try again.
         """
         try:
             self._connected().raw_insert(
-                TABLE,
-                insert_block=body,
-                fmt="JSONEachRow",
-                settings={**SETTINGS, "insert_deduplication_token": token},
+                TABLE, insert_block=body, fmt="JSONEachRow", settings=dict(SETTINGS)
             )
         except (ClickHouseError, OSError) as error:
             raise _judged(error) from error

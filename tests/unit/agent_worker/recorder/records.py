@@ -125,23 +125,19 @@ class FakeLog:
 
 
 class FakeWriter:
-    """Keeps bodies and tokens; `answers` are raised in turn, values in `refuses` are refused. What was inserted is
-    not inserted again under the same token."""
+    """Keeps rows and counts inserts; `answers` are raised in turn, values in `refuses` are refused."""
 
     def __init__(self, *answers: Exception, refuses: Collection[bytes] = ()) -> None:
         self.answers = list(answers)
         self.refuses = set(refuses)
-        self.tokens: list[str] = []
+        self.inserts = 0
         self.rows: list[bytes] = []
-        self._landed: set[str] = set()
 
-    def insert(self, body: bytes, token: str) -> None:
-        self.tokens.append(token)
+    def insert(self, body: bytes) -> None:
+        self.inserts += 1
         if self.answers:
             raise self.answers.pop(0)
         lines = body.split(b"\n")
         if self.refuses & set(lines):
             raise Refused(117, "a bad row")
-        if token not in self._landed:
-            self._landed.add(token)
-            self.rows += lines
+        self.rows += lines

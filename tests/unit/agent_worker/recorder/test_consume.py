@@ -38,9 +38,9 @@ class Gate(FakeWriter):
         super().__init__()
         self.open = threading.Event()
 
-    def insert(self, body: bytes, token: str) -> None:
+    def insert(self, body: bytes) -> None:
         assert self.open.wait(10)
-        super().insert(body, token)
+        super().insert(body)
 
 
 def make(

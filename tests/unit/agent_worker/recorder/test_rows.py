@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent_worker.recorder.rows import MAX_TOKEN, body, read_row, token
+from services.agent_worker.recorder.rows import body, read_row
 from shared.errors import Corrupt
-from tests.unit.agent_worker.recorder.records import FakeRecord, good, value
+from tests.unit.agent_worker.recorder.records import FakeRecord, value
 
 pytestmark = pytest.mark.unit
 
@@ -65,24 +65,3 @@ def test_half_a_surrogate_pair_is_no_fault(text: bytes) -> None:
 def test_the_body_is_the_values_as_they_are() -> None:
     first, second = b'{"a" :  1}', value(2)
     assert body([FakeRecord(first), FakeRecord(second)]) == first + b"\n" + second
-
-
-def test_the_token_is_the_same_for_the_same_records_only() -> None:
-    records = good(5)
-    assert token(records) == token(list(records))
-    assert token(records) == "turnstile.events.v1:0:0-4:5@1700000000000"
-    left_out = [*records[:2], *records[3:]]
-    recreated = [FakeRecord(item.value, item.offset, timestamp=5) for item in records]
-    others = [records[:4], records[1:], left_out, recreated, good(5, partition=1)]
-    assert len({token(item) for item in [records, *others]}) == 6
-
-
-def test_the_token_does_not_depend_on_the_order_of_partitions() -> None:
-    one, two = good(3), good(3, partition=1)
-    assert token([*one, *two]) == token([*two, *one])
-
-
-def test_a_long_token_is_hashed() -> None:
-    records = [record for partition in range(60) for record in good(1, partition=partition)]
-    assert len(token(records)) < MAX_TOKEN
-    assert token(records).startswith("sha256:")

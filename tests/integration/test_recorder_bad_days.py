@@ -132,10 +132,12 @@ async def test_sigterm_finishes_the_batch_in_hand(
     """The process itself: a batch that would wait for a minute is in ClickHouse when it has stopped."""
     own = replace(await rig(kafka_bootstrap, clickhouse_url), topic=EVENTS.name, group=GROUP)
     await _pass_by_what_is_there(own)
-    await own.publish(events(1, 30, "ses_term"), key=b"ses_term")
+    await own.publish(events(1, 1, "ses_term"), key=b"ses_term")
     async with _process(own, TURNSTILE_RECORDER_BATCH_SECONDS="60") as (process, health):
-        await until(lambda: _in_hand(health), lambda records: records == 30)
-        assert await own.count() == 0
+        await until(own.count, lambda count: count == 1)
+        await own.publish(events(2, 30, "ses_term"), key=b"ses_term")
+        await until(lambda: _in_hand(health), lambda records: records == 29)
+        assert await own.count() == 1
         process.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(process.wait(), 15) == 0
     found = await own.query("SELECT count() FROM events WHERE session_id = 'ses_term'")

@@ -158,11 +158,13 @@ class TurnTrace:
     def _claimed(self, state: SessionState) -> None:
         claim, self._claim = self._claim, None
         parent = self.traceparent(state)
-        if claim is not None and parent:
+        if claim is not None and parent and state.turn is not None:
+            # It may have been asked for before the turn came, and be answered with it.
+            came = max(claim.asked, parse(state.turn.submitted_at))
             telemetry.record(
                 "lease.claim",
                 parent=parent,
-                start=claim.asked,
+                start=min(came, claim.had),
                 end=claim.had,
                 attributes={"turnstile.epoch": claim.epoch},
             )

@@ -45,6 +45,7 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
             )
             await publish(producer, INPUTS.name, waiting)
         await until(parts, "turnstile_sessions_driven", NEARLY * sessions, IN_FLIGHT_S)
+        await _at_work(options, parts, NEARLY * sessions)
         driven, in_flight = resident(worker), await metric(parts, "turnstile_sessions_driven")
         options.say(f"  {in_flight:.0f} sessions driven: {driven // MIB} MiB; the log stops")
         kafka = parts.pid("kafka")
@@ -69,13 +70,27 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
         }
 
 
+async def _at_work(options: Options, parts: Parts, wanted: float) -> None:
+    """Wait until so many agents have their turn. Raises TimeoutError."""
+    async with asyncio.timeout(IN_FLIGHT_S), _simulator(parts) as http:
+        while True:
+            listed = (await http.get("/_sim/sessions")).raise_for_status().json()["data"]
+            running = sum(one["status"] == "running" for one in listed)
+            if running >= wanted:
+                return
+            options.say(f"  {running} agents at work")
+            await asyncio.sleep(LOOK_S)
+
+
+def _simulator(parts: Parts) -> httpx2.AsyncClient:
+    assert parts.addresses.anthropic_base_url is not None
+    return httpx2.AsyncClient(base_url=parts.addresses.anthropic_base_url, timeout=30.0)
+
+
 async def _let_go(parts: Parts) -> int:
     """Let every agent that holds its turn go on; how many there are."""
-    assert parts.addresses.anthropic_base_url is not None
     gate = asyncio.Semaphore(RELEASES_AT_ONCE)
-    async with httpx2.AsyncClient(
-        base_url=parts.addresses.anthropic_base_url, timeout=30.0
-    ) as http:
+    async with _simulator(parts) as http:
 
         async def release(ident: str) -> None:
             async with gate:

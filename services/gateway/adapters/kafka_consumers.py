@@ -20,8 +20,6 @@ from shared.settings import KafkaSettings
 
 GROUP = "turnstile.gateway.projector"
 BATCH_RECORDS = 500
-# The broker gathers for so long before it answers: a transaction for each record would cost more than the record.
-GATHER_MS, GATHER_BYTES = 100, 256 * 1024
 _log = logs.get("gateway.kafka")
 
 
@@ -115,8 +113,6 @@ class KafkaFeed:
                 EVENTS.name,
                 **self._options,
                 partition_assignment_strategy=[RangePartitionAssignor],
-                fetch_max_wait_ms=GATHER_MS,
-                fetch_min_bytes=GATHER_BYTES,
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             )
             await _start(consumer)

@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
+        """Note how long the answer took once it is whole, and ask again; a status not wanted is an error."""
         self._buffer = self._buffer + data if self._buffer else data
         size = answer_size(self._buffer)
         if size is None or len(self._buffer) < size:

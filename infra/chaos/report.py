@@ -37,6 +37,7 @@ class Report:
         return [found for found in self.outcome.evidence if found.session_id in names]
 
     def as_json(self) -> dict[str, Any]:
+        """What `--json` writes: figures, recoveries in seconds, findings."""
         return {
             "seed": self.seed,
             "duration": self.duration,

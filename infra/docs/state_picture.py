@@ -56,6 +56,7 @@ def page(table: Table = TRANSITIONS) -> str:
 
 
 def main() -> int:
+    """Write the picture, or with --check compare it. Exit code 0 when it is as it should be, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m infra.docs.state_picture", description=f"Write {PAGE.name}, or check it."
     )

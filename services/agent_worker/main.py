@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 if __name__ == "__main__":
-    # What imports make stays: looking through it meanwhile costs a quarter of the time to start.
+    # What imports make stays: looking through it meanwhile is a quarter of the time they take.
     gc.disable()
 
 import argparse

@@ -107,6 +107,7 @@ def _check() -> int:
 
 
 def main() -> int:
+    """Write the schemas, keep them as a release, or with --check compare them: exit code 1 on drift or break."""
     parser = argparse.ArgumentParser(
         prog="python -m shared.bus.schemas",
         description="Write the JSON Schemas and the AsyncAPI document, or check them.",

@@ -75,8 +75,8 @@ async def test_an_audit_finds_what_is_missing_and_fills_it(local_stack: LocalSta
     assert {gap["fixed"] for gap in gaps} == {"inserted from the log"}
 
     code, (*findings, _) = await audited(local_stack, "--session", session)
-    assert code == 1
     archive.command("SYSTEM START MERGES session_events")
+    assert code == 1
     assert [(f["kind"], f["seq"]) for f in findings] == [("two_bodies_for_a_seq", 1)]
     archive.close()
 

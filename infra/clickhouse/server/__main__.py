@@ -13,6 +13,7 @@ from infra.clickhouse.server.users import BUNDLED, UsersFileError, load_users
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT. Exit code 0, or 1 when it can't be started, for a reason that is printed."""
     given = _parser().parse_args(arguments)
     limits = Limits(
         max_queries=given.max_concurrent_queries,

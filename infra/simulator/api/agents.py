@@ -30,6 +30,7 @@ class Agents:
         self._world = world
 
     def routes(self) -> list[Route]:
+        """Paths, methods and what answers them."""
         return [
             Route("/v1/agents", self.create, methods=["POST"]),
             Route("/v1/agents", self.list, methods=["GET"]),
@@ -40,6 +41,7 @@ class Agents:
         ]
 
     async def create(self, request: Request) -> Response:
+        """A new agent, at version 1. Raises ApiError 400."""
         asked = await body_of(request, CREATE_AGENT)
         ident = self._world.ids.new("agent")
         now = self._world.written_now()
@@ -103,6 +105,7 @@ class Agents:
         return {**changes, **_tool_changes(asked, old)}
 
     async def list(self, request: Request) -> Response:
+        """A page of agents, newest first. Raises ApiError 400 for a cursor it did not give."""
         query = Query(request, "limit", "page", "include_archived", *RANGES[1::2])
         limit = query.limit(20, 100)
         archived, (low, high) = query.flag("include_archived"), query.span()

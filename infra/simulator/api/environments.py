@@ -31,6 +31,7 @@ class Environments:
         self._world = world
 
     def routes(self) -> list[Route]:
+        """Paths, methods and what answers them."""
         one = "/v1/environments/{environment_id}"
         return [
             Route("/v1/environments", self.create, methods=["POST"]),
@@ -95,6 +96,7 @@ class Vaults:
         ]
 
     async def create(self, request: Request) -> Response:
+        """A new vault. Raises ApiError 400."""
         asked = await body_of(request, CREATE_VAULT)
         now = self._world.written_now()
         body: JSON = {

@@ -33,6 +33,7 @@ class Events:
         self._world = world
 
     def routes(self) -> list[Route]:
+        """Paths, methods and what answers them."""
         session = "/v1/sessions/{session_id}"
         thread = f"{session}/threads/{{thread_id}}"
         return [

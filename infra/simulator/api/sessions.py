@@ -34,6 +34,7 @@ class Sessions:
         self._world = world
 
     def routes(self) -> list[Route]:
+        """Paths, methods and what answers them."""
         one = "/v1/sessions/{session_id}"
         return [
             Route(one, self.retrieve, methods=["GET"]),
@@ -73,6 +74,7 @@ class Sessions:
         return listing([session.as_json() for session in page], following, prev_page=before)
 
     async def update(self, request: Request) -> Response:
+        """Change agent, metadata, title or budget; nothing is changed when it raises ApiError (400, 404)."""
         asked = await body_of(request, UPDATE_SESSION)
         session = self._session(request)
         if session.over:
@@ -100,6 +102,7 @@ class Sessions:
         return answer(session.as_json())
 
     async def delete(self, request: Request) -> Response:
+        """Forget a session that does not run; its listeners hear so. Raises ApiError (400, 404)."""
         session = self._session(request)
         self._rest_or_refuse(session, "deleted")
         self._world.driver.drop(session)

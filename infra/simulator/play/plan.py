@@ -97,8 +97,7 @@ class Plan:
     unprocessed: bool = False  # the prompt is never marked processed
     inert: bool = False  # the session does nothing ever after
     late: bool = False  # one more event after the idle
-    hold: int = (
-        0  # wait before this request from the end (1: the last) until released or interrupted
-    )
+    # Wait before this request from the end (1: the last) until released or interrupted; 0: nowhere.
+    hold: int = 0
     patience: float = 60.0  # seconds after which a held turn goes on by itself
     pace: float | None = None  # overrides the pace of the simulator

@@ -52,6 +52,7 @@ class Usage:
         self.active = 0  # microseconds spent running
 
     def add(self, tokens: Tokens) -> None:
+        """Add one model request's tokens and their price."""
         into, out = self._price
         self.fresh += tokens.fresh
         self.output += tokens.output

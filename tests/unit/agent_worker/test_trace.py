@@ -55,7 +55,9 @@ def test_a_turn_reads_from_claim_to_tool_call(kept: Tracing) -> None:
     assert len(led) + len(below) == len(kept.spans())
     assert of(attempt, "turnstile.turn.status") == "completed"
     assert of(attempt, "gen_ai.conversation.id") == "sesn_1"
-    assert of(kept.one("lease.claim"), "turnstile.epoch") == 3
+    claim = kept.one("lease.claim")
+    assert of(claim, "turnstile.epoch") == 3
+    assert claim.start_time == nanoseconds(0), "asked for before the turn came"
     assert of(kept.one("provider.watch"), "turnstile.watch.events") == 8
 
 
@@ -125,6 +127,7 @@ def test_a_session_given_back_in_mid_turn_goes_on_in_a_span_of_its_own(kept: Tra
     assert second.start_time == nanoseconds(8)
     claims = kept.spans("lease.claim")
     assert [parent_of(span) for span in claims] == [TRACEPARENT, TRACEPARENT]
+    assert claims[1].start_time == nanoseconds(8) - 250_000_000
 
 
 def test_an_event_carries_its_own_turns_parent(kept: Tracing) -> None:

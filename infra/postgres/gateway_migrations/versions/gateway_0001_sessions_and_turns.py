@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """The read model: a row a session, a row a turn."""
     op.create_table(
         "gateway_sessions",
         sa.Column("tenant_id", sa.String(128), nullable=False),

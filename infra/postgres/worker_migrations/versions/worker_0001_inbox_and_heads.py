@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """The inbox of inputs and the head rows, which carry lease and epoch."""
     op.create_table(
         "worker_inbox",
         # SQLite counts only INTEGER keys up by itself.

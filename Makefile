@@ -58,11 +58,10 @@ check: setup ## format, lint, types, import contracts, drift of what is generate
 	@echo "check: state picture" && $(PYTHON) -m infra.docs.state_picture --check
 
 bench: setup ## the benchmarks, with ratios against their baselines
-	@if [ -f infra/bench/__main__.py ]; then $(TIMED) "make bench" $(PYTHON) -m infra.bench; \
-	else echo "make bench: not built yet" >&2; exit 2; fi
+	@$(TIMED) "make bench" $(PYTHON) -m tests.bench
 
 chaos: setup ## kills, pauses and restarts under load; SEED=n and DURATION=seconds choose which
-	@$(TIMED) "make chaos" $(PYTHON) -m infra.chaos --seed $(or $(SEED),1) --duration $(or $(DURATION),180)
+	@$(TIMED) "make chaos" $(PYTHON) -m tests.chaos --seed $(or $(SEED),1) --duration $(or $(DURATION),180)
 
 fmt: setup ## format the code and fix what can be fixed without thought
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.chaos.judge import KINDS
+from tests.chaos.judge import KINDS
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 async def test_every_promise_is_kept_whatever_dies(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "infra.chaos", "--seed", "1", "--duration", "180"),
+        *(sys.executable, "-m", "tests.chaos", "--seed", "1", "--duration", "180"),
         *("--json", str(figures)),
     )
     try:

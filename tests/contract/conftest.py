@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.store import store_on
-from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.ports import Store
 from shared.clock import utcnow
 from tests.contract.provider_talk import Talk
 from tests.contract.provider_worlds import MemoryWorld, WireWorld, World, wire_world
+from tests.fakes.store import MemoryStore
 from tests.stack import fresh_database
 
 

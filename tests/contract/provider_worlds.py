@@ -17,9 +17,9 @@ from infra.simulator.server import running
 from infra.simulator.settings import Settings
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.opening import Openings
-from services.agent_worker.fakes.provider import MemoryProvider
 from services.agent_worker.ports import Provider, ProviderFailure
 from shared.clock import utcnow
+from tests.fakes.provider import MemoryProvider
 
 SEND = {"method": "POST", "path": "/v1/sessions/[^/]+/events$"}
 LIST = {"method": "GET", "path": "/v1/sessions/[^/]+/events$"}

@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaProducer
 
 from services.gateway.adapters import kafka_consumers
 from services.gateway.adapters.kafka_consumers import KafkaFeed
-from services.gateway.adapters.memory import MemoryFeed
 from services.gateway.ports import Feed, Record
 from shared.bus.topics import EVENTS, INPUTS
 from shared.settings import KafkaSettings
+from tests.fakes.gateway import MemoryFeed
 
 pytestmark = pytest.mark.contract
 HEADERS = [("ce_id", b"e1")]

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from infra.clickhouse.migrate import migrate
 from services.gateway.adapters.clickhouse import ClickHouseArchive
 from services.gateway.adapters.kafka_log import KafkaLog
-from services.gateway.adapters.memory import MemoryArchive, MemoryLog
 from services.gateway.ports import Archive, Entry, Log, SessionKey
 from shared.archive_insert import SETTINGS
 from shared.bus.topics import EVENTS
@@ -27,6 +26,7 @@ from shared.session import Event
 from shared.settings import KafkaSettings
 from tests.builders import TENANT, Wire, bound, seen, turn
 from tests.clickhouse_server import fresh_database
+from tests.fakes.gateway import MemoryArchive, MemoryLog
 from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.contract

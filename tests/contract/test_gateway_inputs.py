@@ -9,13 +9,13 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from services.gateway.adapters.kafka_inputs import KafkaInputs
-from services.gateway.adapters.memory import MemoryInputs
 from services.gateway.ports import Inputs
 from shared.bus import envelope
 from shared.bus.envelope import Envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Transient
 from shared.settings import KafkaSettings
+from tests.fakes.gateway import MemoryInputs
 
 pytestmark = pytest.mark.contract
 

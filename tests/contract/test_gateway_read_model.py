@@ -11,12 +11,12 @@ import pytest
 from msgspec.structs import replace
 
 from infra.postgres.migrate import migrate_async
-from services.gateway.adapters.memory import MemoryReadModel
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.ports import Changes, ReadModel, SessionFilter, SessionKey, StoredTurn
 from services.gateway.views import SessionPage, SessionView, TurnView
 from shared.errors import Transient
 from shared.session.events import TurnError, Usage
+from tests.fakes.gateway import MemoryReadModel
 from tests.stack import fresh_database
 
 pytestmark = pytest.mark.contract

@@ -14,13 +14,13 @@ from msgspec.structs import replace
 
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
-from services.agent_worker.fakes.publisher import MemoryPublisher
 from services.agent_worker.ports import Publisher
 from shared.bus import topics
 from shared.session import Event, SessionState, initial
 from shared.session.commands import DeadLetter
 from shared.session.inputs import REQUESTS
 from tests.builders import BEGINNING, TENANT, TRACEPARENT, Wire, at, bound, confirming, seen, turn
+from tests.fakes.publisher import MemoryPublisher
 from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.contract

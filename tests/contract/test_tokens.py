@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.tokens import SqlTokens
-from services.agent_worker.fakes.tokens import MemoryTokens
 from services.agent_worker.governor.plan import (
     CREATE,
     CREATE_SHARES,
@@ -22,6 +21,7 @@ from services.agent_worker.governor.plan import (
 )
 from services.agent_worker.ports import Tokens
 from shared.errors import Transient
+from tests.fakes.tokens import MemoryTokens
 
 pytestmark = pytest.mark.contract
 PLAN = plan("requests", 10, REQUEST_SHARES)  # a token in 13 seconds: none comes while a test runs

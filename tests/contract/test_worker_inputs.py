@@ -13,10 +13,10 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from infra.kafka.topics import create_topics
 from services.agent_worker.adapters.inputs import KafkaInputs
-from services.agent_worker.fakes.inputs import MemoryInputs
 from services.agent_worker.intake import Inputs
 from services.agent_worker.validate import Record
 from shared.bus.topics import DAY_MS, Topic
+from tests.fakes.inputs import MemoryInputs
 
 pytestmark = pytest.mark.contract
 HEADERS = [("ce_type", b"turn.requested"), ("ce_id", "é".encode())]

@@ -15,11 +15,10 @@ import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from infra.chaos.archive import Archive
-from infra.chaos.sums import wrong_sums
 from infra.clickhouse.migrate import migrate
-from infra.synthetic.copies import Plan, sessions
 from services.agent_worker.recorder.writer import Away, ClickHouseWriter
+from tests.chaos.archive import Archive
+from tests.chaos.sums import wrong_sums
 from tests.clickhouse_server import (
     clickhouse_url,
     fresh_database,
@@ -28,6 +27,7 @@ from tests.clickhouse_server import (
     stop_clickhouse,
 )
 from tests.integration.recorder_rig import Rig, rig, until
+from tests.synthetic.copies import Plan, sessions
 
 __all__ = ["clickhouse_url"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]

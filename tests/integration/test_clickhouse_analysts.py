@@ -13,13 +13,13 @@ import clickhouse_connect
 import pytest
 
 from infra.clickhouse.migrate import migrate
-from infra.synthetic.copies import Plan, sessions
-from infra.synthetic.loading import load
-from infra.synthetic.questions import questions
 from tests.clickhouse_rows import SETTINGS, event
 from tests.clickhouse_server import Running, ask, start_clickhouse, stop_clickhouse
 from tests.integration.analyst_log import Log, Rows
 from tests.integration.analyst_truths import TRUTHS
+from tests.synthetic.copies import Plan, sessions
+from tests.synthetic.loading import load
+from tests.synthetic.questions import questions
 
 pytestmark = pytest.mark.integration
 

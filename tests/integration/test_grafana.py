@@ -17,9 +17,9 @@ import pytest
 import yaml
 
 from infra.clickhouse.migrate import migrate
-from infra.synthetic.copies import Plan
-from infra.synthetic.loading import load
 from tests.clickhouse_server import Running, ask, start_clickhouse, stop_clickhouse
+from tests.synthetic.copies import Plan
+from tests.synthetic.loading import load
 
 pytestmark = pytest.mark.integration
 

@@ -13,11 +13,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from infra.clickhouse.migrate import migrate
-from infra.synthetic.copies import Plan
-from infra.synthetic.loading import load
 from services.operator.exports.pieces import SHAPES
 from services.operator.main import build
 from tests.clickhouse_server import fresh_database, shared_clickhouse
+from tests.synthetic.copies import Plan
+from tests.synthetic.loading import load
 
 pytestmark = pytest.mark.integration
 

@@ -10,9 +10,9 @@ from urllib.request import urlopen
 
 import pytest
 
-from infra.bench.process import MIB, resident
 from services.agent_worker.recorder.kafka import GROUP
 from shared.bus.topics import EVENTS
+from tests.bench.process import MIB, resident
 from tests.clickhouse_server import start_clickhouse, stop_clickhouse
 from tests.e2e.world import Tell
 from tests.integration.recorder_rig import Rig, event, rig, until

@@ -9,11 +9,11 @@ from functools import partial
 import msgspec
 from hypothesis import strategies as st
 
-from services.agent_worker.fakes.provider import past_of
 from services.agent_worker.ports import ProviderFailure
 from shared.errors import Transient
 from shared.session.events import Event, TurnRequiresAction
 from tests.builders import answering, confirming, interrupting, turn
+from tests.fakes.provider import past_of
 from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo
 from tests.unit.agent_worker.outcome import Outcome, outcome

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from services.agent_worker.fakes.inputs import MemoryMember
-from services.agent_worker.fakes.provider import MemoryProvider
-from services.agent_worker.fakes.publisher import MemoryPublisher
-from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.ports import Feed, Head, Key, NewInput, ProviderSession, Unread
 from services.agent_worker.validate import Record
 from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent
 from shared.session.state import SessionState
+from tests.fakes.inputs import MemoryMember
+from tests.fakes.provider import MemoryProvider
+from tests.fakes.publisher import MemoryPublisher
+from tests.fakes.store import MemoryStore
 from tests.unit.agent_worker.effects import Effects, Tempo
 
 

@@ -9,10 +9,10 @@ from unittest import mock
 
 from msgspec.structs import replace
 
-from services.agent_worker.fakes.provider import MemoryProvider
-from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.ports import Head
 from shared.session.state import SessionState
+from tests.fakes.provider import MemoryProvider
+from tests.fakes.store import MemoryStore
 
 _open, _send, _claim = MemoryProvider.open, MemoryProvider.send, MemoryStore.claim
 Change = Callable[[Head], Head]

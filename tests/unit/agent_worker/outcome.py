@@ -19,10 +19,10 @@ from typing import Any
 
 import msgspec
 
-from services.agent_worker.fakes.conversation import Conversation
 from shared.bus import topics
 from shared.session import Event, SessionState, fold
 from shared.session.events import OWN_TYPES, read_event
+from tests.fakes.conversation import Conversation
 from tests.unit.agent_worker.outside import Outside
 
 # Times, and what counts events or attempts.

@@ -9,15 +9,15 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.agent_worker.fakes.inputs import MemoryInputs
-from services.agent_worker.fakes.provider import MemoryProvider
-from services.agent_worker.fakes.publisher import MemoryPublisher
-from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.validate import Record
 from shared.bus.envelope import Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
 from tests.builders import BEGINNING, TRACEPARENT
+from tests.fakes.inputs import MemoryInputs
+from tests.fakes.provider import MemoryProvider
+from tests.fakes.publisher import MemoryPublisher
+from tests.fakes.store import MemoryStore
 
 # How often a client looks before it gives up.
 LOOKS = 3_000

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from services.agent_worker.drive import DROPPED_SECONDS
-from services.agent_worker.fakes.store import Row
 from services.agent_worker.governor.whose import tenant
 from services.agent_worker.ports import Key, NewInput, ProviderSession
 from shared.errors import Transient
 from shared.session.state import SessionState
 from tests.builders import SESSION, TENANT, turn
+from tests.fakes.store import Row
 from tests.unit.agent_worker.outcome import the_log
 from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.virtual_time import virtual

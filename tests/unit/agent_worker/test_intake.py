@@ -10,8 +10,6 @@ import msgspec
 import pytest
 
 from services.agent_worker.brake import Braked
-from services.agent_worker.fakes.inputs import MemoryInputs
-from services.agent_worker.fakes.store import MemoryStore
 from services.agent_worker.intake import Intake, Parks
 from services.agent_worker.poison import GATEWAY, Poison
 from services.agent_worker.ports import Key, NewInput
@@ -19,6 +17,8 @@ from services.agent_worker.validate import Record
 from shared.bus.envelope import Headers
 from shared.errors import Transient
 from tests.builders import BEGINNING, SESSION, TENANT, interrupting, turn
+from tests.fakes.inputs import MemoryInputs
+from tests.fakes.store import MemoryStore
 from tests.unit.agent_worker.outside import as_record
 from tests.unit.agent_worker.virtual_time import virtual
 

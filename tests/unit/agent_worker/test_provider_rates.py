@@ -16,7 +16,6 @@ from services.agent_worker.drivers.client import CountingClient
 from services.agent_worker.drivers.failures import failure, may_have_landed
 from services.agent_worker.drivers.lanes import LANES, lane_of
 from services.agent_worker.drivers.opening import Openings
-from services.agent_worker.fakes.tokens import MemoryTokens
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.plan import BACKGROUND, CREATE, LIST, SEND, URGENT
 from services.agent_worker.governor.settings import PUBLISHED, RateSettings
@@ -26,6 +25,7 @@ from shared.clock import utcnow
 from shared.session import decide
 from shared.session.state import SessionState, initial
 from tests.builders import SESSION, TENANT, bound, turn
+from tests.fakes.tokens import MemoryTokens
 from tests.unit.agent_worker.governor.worlds import busiest_minute, now
 from tests.unit.agent_worker.virtual_time import virtual
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from services.agent_worker.fakes.provider import past_of
 from services.agent_worker.ports import Key, ProviderFailure
 from tests.builders import SESSION, TENANT, archiving, confirming, interrupting, turn
+from tests.fakes.provider import past_of
 from tests.unit.agent_worker.outcome import the_log
 from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.virtual_time import virtual

@@ -1,10 +1,10 @@
-"""What `python -m infra.bench` refuses, and that both sides of a leg are told the same."""
+"""What `python -m tests.bench` refuses, and that both sides of a leg are told the same."""
 
 from pathlib import Path
 
 import pytest
 
-from infra.bench.__main__ import LEGS, main
+from tests.bench.__main__ import LEGS, main
 
 pytestmark = pytest.mark.unit
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.bench.figures import percentile, rounds_of, spread_ms
+from tests.bench.figures import percentile, rounds_of, spread_ms
 
 pytestmark = pytest.mark.unit
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.bench.load import answer_size, request_bytes
+from tests.bench.load import answer_size, request_bytes
 
 pytestmark = pytest.mark.unit
 

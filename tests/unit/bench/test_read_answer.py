@@ -42,7 +42,7 @@ def test_marks_across_pieces_are_counted_once(size: int) -> None:
         url = f"http://127.0.0.1:{server.server_port}/{size}"
         order = {"url": url, "method": "GET", "headers": {}, "body": "", "mark": "\nid: "}
         done = subprocess.run(
-            [sys.executable, "-m", "infra.bench.read_answer"],
+            [sys.executable, "-m", "tests.bench.read_answer"],
             input=json.dumps(order).encode(), capture_output=True, cwd=PROJECT, timeout=60, check=True,
         )  # fmt: skip
         serving.join(10)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from infra.bench.results import HEADINGS, Result, markdown, plain
+from tests.bench.results import HEADINGS, Result, markdown, plain
 
 pytestmark = pytest.mark.unit
 

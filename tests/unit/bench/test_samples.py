@@ -9,11 +9,11 @@ from itertools import islice, pairwise
 import msgspec
 import pytest
 
-from infra.bench.kafka_log import Record
-from infra.bench.samples import EVENTS, TURNS, records, renamed
 from shared.bus import envelope as envelopes
 from shared.moment import parse
 from shared.session.events import DATA, Event, read_event
+from tests.bench.kafka_log import Record
+from tests.bench.samples import EVENTS, TURNS, records, renamed
 
 pytestmark = pytest.mark.unit
 

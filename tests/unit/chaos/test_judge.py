@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from infra.chaos.evidence import Evidence, Made, ProviderSession, Published, Row
-from infra.chaos.judge import judge
-from infra.chaos.moves import COMPLETED, INTERRUPTED, Said
 from infra.simulator import reply_to
+from tests.chaos.evidence import Evidence, Made, ProviderSession, Published, Row
+from tests.chaos.judge import judge
+from tests.chaos.moves import COMPLETED, INTERRUPTED, Said
 
 pytestmark = pytest.mark.unit
 

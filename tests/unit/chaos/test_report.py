@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from infra.chaos.evidence import Evidence
-from infra.chaos.moves import Said
-from infra.chaos.recovery import Recovery
-from infra.chaos.report import report, spread
-from infra.chaos.run import Outcome
-from infra.chaos.schedule import Strike
+from tests.chaos.evidence import Evidence
+from tests.chaos.moves import Said
+from tests.chaos.recovery import Recovery
+from tests.chaos.report import report, spread
+from tests.chaos.run import Outcome
+from tests.chaos.schedule import Strike
 
 pytestmark = pytest.mark.unit
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from infra.chaos.moves import move
-from infra.chaos.schedule import PARTS, WORKER, Strike, schedule
-from infra.chaos.troubles import TROUBLES
 from infra.simulator.directive import directive_in
 from infra.simulator.faults.rules import decode_rules
 from infra.simulator.play.scripts import COMMON_OPTIONS, OPTIONS, SCRIPTS
+from tests.chaos.moves import move
+from tests.chaos.schedule import PARTS, WORKER, Strike, schedule
+from tests.chaos.troubles import TROUBLES
 
 pytestmark = pytest.mark.unit
 

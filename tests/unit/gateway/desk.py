@@ -14,12 +14,6 @@ import httpx2
 import msgspec
 
 from services.gateway.accept import Accept
-from services.gateway.adapters.memory import (
-    MemoryArchive,
-    MemoryInputs,
-    MemoryLog,
-    MemoryReadModel,
-)
 from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
@@ -29,6 +23,12 @@ from services.gateway.register import Register
 from services.gateway.written_behind import WrittenBehind
 from shared.moment import rfc3339
 from shared.session.events import Event
+from tests.fakes.gateway import (
+    MemoryArchive,
+    MemoryInputs,
+    MemoryLog,
+    MemoryReadModel,
+)
 
 KEYS = {
     "key-a": ("acme", frozenset[str]()),

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from services.gateway import history
-from services.gateway.adapters.memory import MemoryArchive
 from services.gateway.ports import Entry, SessionKey
+from tests.fakes.gateway import MemoryArchive
 from tests.unit.gateway.desk import KEY, Desk, an_entry
 
 pytestmark = pytest.mark.unit

@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.gateway.adapters.memory import MemoryFeed, MemoryReadModel
 from services.gateway.ports import Record
 from services.gateway.projector import Projector
 from services.gateway.views import SessionView, TurnView
 from shared.bus.envelope import Envelope
 from shared.bus.topics import EVENTS, INPUTS
 from shared.errors import Transient
+from tests.fakes.gateway import MemoryFeed, MemoryReadModel
 from tests.unit.gateway.desk import KEY, an_event
 
 pytestmark = pytest.mark.unit

@@ -7,10 +7,10 @@ from collections import Counter
 import msgspec
 import pytest
 
-from infra.synthetic.__main__ import main
-from infra.synthetic.copies import Plan, sessions
 from shared.session import Event, fold, read_event
 from shared.session.events import TURN_ENDS
+from tests.synthetic.__main__ import main
+from tests.synthetic.copies import Plan, sessions
 
 pytestmark = pytest.mark.unit
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from services.agent_worker.fakes.tokens import MemoryTokens
 from services.agent_worker.governor.pacer import Held, Pacer
 from services.agent_worker.governor.plan import REQUEST_SHARES, Plan, plan
 from services.agent_worker.governor.supply import Supply
 from services.agent_worker.ports import Grant, Tokens
 from shared.errors import Transient
+from tests.fakes.tokens import MemoryTokens
 
 PER_MINUTE = 1_200
 PLAN = plan("requests", PER_MINUTE, REQUEST_SHARES)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from services.agent_worker.fakes.provider import past_of
 from tests.builders import confirming, turn
+from tests.fakes.provider import past_of
 from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.plays.asking import calls
 

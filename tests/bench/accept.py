@@ -1,0 +1,109 @@
+"""Leg `accept`: how many turns a second does the gateway accept, against the barest program?"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from statistics import median
+from typing import Any
+
+from infra.kafka.topics import create_topics
+from infra.local.ports import free_ports
+from shared.bus.topics import Topic
+from tests.bench import child
+from tests.bench.cpu import cpu_seconds
+from tests.bench.figures import rounds_of
+from tests.bench.options import Options
+from tests.bench.parts import Parts, running
+from tests.bench.results import Result
+from tests.bench.wire import Wire
+
+CONNECTIONS = 32
+ROUNDS = 3
+TARGET = 0.8
+TOPIC = Topic("bench.accept", "what the bare program accepts", "bench", "nobody", 3_600_000)
+TEXT = "Please compare these two offers for me and say which one is better, and why. " * 5
+WARM_UP_S = 1.0
+
+
+async def measure(options: Options) -> Result:
+    """Rounds of ours and bare in turns, with the same load."""
+    ground = ("kafka", "postgres", "clickhouse")
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(running(ground, options.say, options.profiler))
+        await create_topics(parts.addresses.kafka, [TOPIC])
+        gateway = await stack.enter_async_context(parts.service("gateway"))
+        await _open_sessions(parts)
+        port = free_ports(1)[0]
+        told = {"port": port, "bootstrap": parts.addresses.kafka, "topic": TOPIC.name}
+        bare = await stack.enter_async_context(child.serving("tests.bench.bare_accept", told))
+        urls = {"ours": parts.addresses.gateway, "bare": f"http://127.0.0.1:{port}"}
+        pids = {"ours": gateway, "bare": bare}
+        for side in urls:
+            await _press(parts, urls[side], WARM_UP_S)
+        found: dict[str, list[dict[str, Any]]] = {"ours": [], "bare": []}
+        for _ in range(options.rounds or ROUNDS):
+            for side in urls:
+                found[side].append(await _round(parts, side, urls[side], pids[side], options))
+    return _result(found)
+
+
+async def _round(parts: Parts, side: str, url: str, pid: int, options: Options) -> dict[str, Any]:
+    await parts.rest()
+    before = cpu_seconds(pid)
+    if side == "ours":
+        async with parts.profiler.watching("accept", pid):
+            facts = await _press(parts, url, options.seconds)
+    else:
+        facts = await _press(parts, url, options.seconds)
+    facts["rate"] = facts["count"] / facts["seconds"]
+    facts["cpu_ms"] = 1000 * (cpu_seconds(pid) - before) / max(1, facts["count"])
+    parts.say(f"  {side}: {facts['rate']:,.0f} requests/s, p50 {facts['p50_ms']:.1f} ms")
+    return facts
+
+
+async def _press(parts: Parts, url: str, seconds: float) -> dict[str, Any]:
+    told = {
+        "url": url,
+        "paths": [f"/v1/sessions/bench-{number}/turns" for number in range(CONNECTIONS)],
+        "headers": _headers(parts),
+        "body": f'{{"content":"{TEXT}"}}',
+        "seconds": seconds,
+        "expect": "202",
+    }
+    facts = await child.run("tests.bench.load", told, seconds + 60)
+    if facts["errors"]:
+        raise child.ChildError(f"{url}: {facts['errors'][0]}")
+    return facts
+
+
+async def _open_sessions(parts: Parts) -> None:
+    wire = Wire(parts.addresses.gateway, _headers(parts))
+    for number in range(CONNECTIONS):
+        body = {"user_id": "bench", "session_id": f"bench-{number}"}
+        await wire.call("POST", "/v1/sessions", body)
+    await wire.close()
+
+
+def _headers(parts: Parts) -> dict[str, str]:
+    return {
+        "authorization": f"Bearer {parts.keys.first}",
+        "content-type": "application/json",
+    }
+
+
+def _result(found: dict[str, list[dict[str, Any]]]) -> Result:
+    def of(side: str, name: str) -> float:
+        return median(float(facts[name]) for facts in found[side])
+
+    rates = {side: [facts["rate"] for facts in found[side]] for side in found}
+    cpu = f"CPU a request: ours {of('ours', 'cpu_ms'):.3f} ms, bare {of('bare', 'cpu_ms'):.3f} ms"
+    return Result(
+        leg="accept",
+        unit="requests/s",
+        ours=of("ours", "rate"),
+        bare=of("bare", "rate"),
+        target=TARGET,
+        ours_ms=(of("ours", "p50_ms"), of("ours", "p99_ms")),
+        bare_ms=(of("bare", "p50_ms"), of("bare", "p99_ms")),
+        notes=[rounds_of(rates["ours"], rates["bare"], "requests/s"), cpu],
+    )

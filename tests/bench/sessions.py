@@ -1,0 +1,192 @@
+"""Leg `sessions`: turns a second of one worker with many sessions at once, against a bare SDK loop.
+
+The worker gets its turns from the inputs topic, all at once; its time runs from the first record
+until the last `turn.completed` is on the events topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import product
+from statistics import median
+
+import msgspec
+
+from infra.local.keys import TENANT
+from shared.bus.envelope import Envelope
+from shared.bus.topics import EVENTS, INPUTS
+from shared.clock import utcnow
+from shared.moment import parse, rfc3339
+from shared.session.events import Turn, read_event
+from shared.session.inputs import TurnRequested
+from tests.bench import child
+from tests.bench.cpu import cpu_seconds
+from tests.bench.figures import rounds_of, spread_ms
+from tests.bench.kafka_log import Record, producing, publish, reading, rest_of
+from tests.bench.options import Options
+from tests.bench.parts import Parts, running
+from tests.bench.results import Result
+
+ROUNDS = 2
+TARGET = 1.0
+SESSIONS, TURNS = 200, 5
+TEXT = "[[script: reply]] What do you make of this, and what would you do next? Turn"
+IN_TIME_S = 90.0
+SIDES = ("ours", "bare")
+_ENDED = re.compile(r'^turnstile_turns_ended_total\{[^}]*status="completed"[^}]*\} (\S+)$', re.M)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Turns a second, milliseconds of a turn (p50, p99), processor milliseconds a turn: ours or the
+    bare program's, and the simulator's beside it."""
+
+    rate: float
+    turn_ms: tuple[float, float]
+    cpu_ms: float
+    provider_cpu_ms: float
+
+
+async def measure(options: Options) -> Result:
+    """Rounds of all sides in turns on one simulator; `seconds` plays no part, a round is 1,000 turns."""
+    ground = ("kafka", "postgres", "clickhouse", "simulator")
+    found: dict[str, list[Round]] = {side: [] for side in SIDES}
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(running(ground, options.say, options.profiler))
+        worker = await stack.enter_async_context(parts.service("agent-worker-1"))
+        for number, side in product(range(options.rounds or ROUNDS), SIDES):
+            await parts.rest()
+            if side == "ours":
+                done = await _ours(parts, worker, number)
+            else:
+                done = await _bare(parts)
+            found[side].append(done)
+            options.say(f"  {side}: {done.rate:.0f} turns/s")
+    return _result(found)
+
+
+async def _ours(parts: Parts, worker: int, number: int) -> Round:
+    kafka, count = parts.addresses.kafka, SESSIONS * TURNS
+    simulator = parts.pid("simulator")
+    async with reading(kafka, EVENTS.name) as consumer, producing(kafka) as producer:
+        before = await _ended(parts)
+        cpu = cpu_seconds(worker), cpu_seconds(simulator)
+        async with parts.profiler.watching("sessions", worker):
+            began = time.time()
+            await publish(producer, INPUTS.name, _wishes(number))
+            await _until_ended(parts, before + count)
+        cpu = cpu_seconds(worker) - cpu[0], cpu_seconds(simulator) - cpu[1]
+        said = await rest_of(consumer)
+    ends = [record for record in said if ("ce_type", b"turn.completed") in record.headers]
+    if len(ends) != count:
+        raise child.ChildError(f"{len(ends)} of {count} turns on the events topic\n")
+    seconds = max(record.timestamp for record in ends) / 1000 - began
+    spread = spread_ms(_duration(record.value) for record in ends)
+    return Round(count / seconds, spread, *(1000 * used / count for used in cpu))
+
+
+async def _bare(parts: Parts) -> Round:
+    simulator = parts.pid("simulator")
+    used = cpu_seconds(simulator)
+    told = {
+        "base_url": parts.addresses.anthropic_base_url,
+        "sessions": SESSIONS,
+        "turns": TURNS,
+        "text": TEXT,
+    }
+    facts = await child.run("tests.bench.bare_sessions", told, IN_TIME_S)
+    count = facts["turns"]
+    return Round(
+        count / facts["seconds"],
+        (facts["p50_ms"], facts["p99_ms"]),
+        1000 * facts["cpu_seconds"] / count,
+        1000 * (cpu_seconds(simulator) - used) / count,
+    )
+
+
+def _wishes(number: int) -> Iterator[Record]:
+    """The first turns of all sessions, then the second ones, and so on; sessions new in every round."""
+    for turn in range(TURNS):
+        for place in range(SESSIONS):
+            session_id, at = f"bench-{number}-{place}", rfc3339(utcnow())
+            request = TurnRequested(
+                tenant_id=TENANT,
+                session_id=session_id,
+                at=at,
+                user_id="bench",
+                turn_id=f"turn-{turn}",
+                content=f"{TEXT} {turn}",
+            )
+            envelope = Envelope(
+                id=f"{session_id}:{turn}",
+                source="/bench",
+                type="turn.requested",
+                time=at,
+                subject=session_id,
+            )
+            yield session_id.encode(), msgspec.json.encode(request), envelope.headers()
+
+
+async def _until_ended(parts: Parts, wanted: float) -> None:
+    deadline = time.monotonic() + IN_TIME_S
+    while (there := await _ended(parts)) < wanted:
+        if time.monotonic() > deadline:
+            log = parts.log("agent-worker-1")
+            raise child.ChildError(f"{there:.0f} of {wanted:.0f} turns completed\n{log}")
+        await asyncio.sleep(0.25)
+
+
+async def _ended(parts: Parts) -> float:
+    """How many turns the worker completed since its start."""
+    url = f"{parts.health('agent-worker-1')}/metrics"
+    text = await asyncio.to_thread(_get, url)
+    return sum(float(value) for value in _ENDED.findall(text))
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text: bytes = answer.read()
+    return text.decode()
+
+
+def _duration(value: bytes) -> float:
+    """Seconds from the start of a turn to its end, as `turn.completed` tells."""
+    turn = msgspec.json.decode(read_event(value).data, type=Turn)
+    assert turn.started_at is not None
+    assert turn.ended_at is not None
+    return (parse(turn.ended_at) - parse(turn.started_at)).total_seconds()
+
+
+def _result(found: dict[str, list[Round]]) -> Result:
+    def of(side: str, pick: Callable[[Round], float]) -> float:
+        return median(pick(done) for done in found[side])
+
+    rates = {side: of(side, lambda done: done.rate) for side in SIDES}
+    spreads = {
+        side: (of(side, lambda d: d.turn_ms[0]), of(side, lambda d: d.turn_ms[1])) for side in SIDES
+    }
+    cpu = ", ".join(
+        f"{side} {of(side, lambda d: d.cpu_ms):.1f} ms (simulator "
+        f"{of(side, lambda d: d.provider_cpu_ms):.1f})"
+        for side in SIDES
+    )
+    per_side = (d.rate for d in found["ours"]), (d.rate for d in found["bare"])
+    return Result(
+        leg="sessions",
+        unit="turns/s",
+        ours=rates["ours"],
+        bare=rates["bare"],
+        target=TARGET,
+        ours_ms=spreads["ours"],
+        bare_ms=spreads["bare"],
+        notes=[
+            rounds_of(*per_side, "turns/s"),
+            f"CPU a turn: {cpu}",
+        ],
+    )

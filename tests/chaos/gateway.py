@@ -1,0 +1,75 @@
+"""How does a stubborn client call the gateway? The same call again until it is taken."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import httpx2
+
+from infra.demo.gateway import Received, events
+from tests.chaos.failed import ChaosFailed
+
+Json = dict[str, Any]
+_ANSWER_S = 5.0  # longer than any answer of a gateway that runs, shorter than most pauses
+_PAUSE_S = 0.1
+_STREAM_SILENCE_S = 25.0  # a comment comes every 15 s
+
+
+class Gateway:
+    """A client with one key. `patience`: seconds until a call that is never taken fails the run."""
+
+    def __init__(self, base_url: str, key: str, patience: float) -> None:
+        self._patience = patience
+        self._http = httpx2.AsyncClient(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=_ANSWER_S,
+            limits=httpx2.Limits(max_connections=None),
+        )
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    async def post(self, path: str, body: Json) -> int:
+        """POST until it is answered with 2xx; how often it was sent.
+
+        Raises ChaosFailed on a refusal, and when patience runs out.
+        """
+        deadline = time.monotonic() + self._patience
+        tries = 0
+        while True:
+            tries += 1
+            said = await self._once(path, body)
+            if said is None:
+                return tries
+            if time.monotonic() > deadline:
+                raise ChaosFailed(f"POST {path}: not taken in {self._patience:.0f} s: {said}")
+            await asyncio.sleep(_PAUSE_S)
+
+    async def _once(self, path: str, body: Json) -> str | None:
+        """None when it was taken, else why it may be tried again."""
+        try:
+            answer = await self._http.post(path, json=body)
+        except httpx2.TransportError as error:
+            return repr(error)
+        if answer.is_success:
+            return None
+        said = f"{answer.status_code} {answer.text[:300]}"
+        if answer.status_code in (429, 502, 503, 504):
+            return said
+        raise ChaosFailed(f"POST {path}: {said}")
+
+    async def follow(self, session_id: str, after: int) -> AsyncGenerator[Received, None]:
+        """The session's events after a seq, as one connection gives them. Raises httpx2.TransportError; ends at
+        once when the gateway can't serve it now."""
+        timeout = httpx2.Timeout(_ANSWER_S, read=_STREAM_SILENCE_S)
+        path = f"/v1/sessions/{session_id}/events"
+        headers = {"Last-Event-ID": str(after)}
+        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
+            if answer.status_code == 200:
+                async for event in events(answer.aiter_bytes()):
+                    yield event

@@ -1,0 +1,164 @@
+"""The gateway's ports in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.gateway.ports import (
+    Changes,
+    Entry,
+    Record,
+    SessionFilter,
+    SessionKey,
+    StoredTurn,
+    TurnKey,
+)
+from services.gateway.views import SessionPage, TurnView
+from shared.bus.envelope import Envelope
+from shared.errors import Transient
+
+
+@dataclass
+class MemoryInputs:
+    """Keeps what was published. `down` makes every call fail as a broker that does not answer."""
+
+    published: list[tuple[Envelope, bytes]] = field(default_factory=list)
+    down: bool = False
+
+    async def publish(self, envelope: Envelope, value: bytes) -> None:
+        await self.check()
+        self.published.append((envelope, value))
+
+    async def check(self) -> None:
+        if self.down:
+            raise Transient("kafka_unavailable", "the log did not acknowledge", retry_after=1)
+
+
+@dataclass
+class MemoryReadModel:
+    """The rows as two dictionaries."""
+
+    pages: dict[SessionKey, SessionPage] = field(default_factory=dict)
+    turns: dict[TurnKey, StoredTurn] = field(default_factory=dict)
+    down: bool = False
+
+    async def session(self, key: SessionKey) -> SessionPage | None:
+        await self.check()
+        return self.pages.get(key)
+
+    async def turn(self, key: TurnKey) -> TurnView | None:
+        await self.check()
+        stored = self.turns.get(key)
+        return stored.view if stored else None
+
+    async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
+        await self.check()
+        newest = sorted(self.pages.values(), key=_place, reverse=True)
+        return [page for page in newest if _wanted(page, wanted)][: wanted.limit]
+
+    async def load(
+        self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
+    ) -> tuple[Mapping[SessionKey, SessionPage], Mapping[TurnKey, StoredTurn]]:
+        await self.check()
+        pages = {key: self.pages[key] for key in sessions if key in self.pages}
+        return pages, {key: self.turns[key] for key in turns if key in self.turns}
+
+    async def add(
+        self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
+    ) -> None:
+        await self.check()
+        for key, page in sessions.items():
+            self.pages.setdefault(key, page)
+        for turn_key, view in turns.items():
+            self.turns.setdefault(turn_key, StoredTurn(view))
+
+    async def save(self, changes: Changes) -> None:
+        """See ReadModel.save."""
+        await self.check()
+        for key, page in changes.sessions.items():
+            known = self.pages.get(key)
+            if known is None or known.view.last_seq <= page.view.last_seq:
+                self.pages[key] = page
+        for turn_key in [key for key in self.turns if key[:2] in changes.forgotten]:
+            del self.turns[turn_key]
+        for turn_key, turn in changes.turns.items():
+            stored = self.turns.get(turn_key)
+            if stored is None or stored.seq <= turn.seq:
+                self.turns[turn_key] = turn
+
+    async def check(self) -> None:
+        if self.down:
+            raise Transient("database_unavailable", "the database did not answer", retry_after=2)
+
+
+@dataclass
+class MemoryArchive:
+    """Archived events by session, in order."""
+
+    entries: dict[SessionKey, list[Entry]] = field(default_factory=dict)
+    down: bool = False
+
+    async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
+        await self.check()
+        kept = self.entries.get(key, [])
+        return [entry for entry in kept if after < entry.seq <= after + limit]
+
+    async def check(self) -> None:
+        if self.down:
+            raise Transient("archive_unavailable", "the archive did not answer", retry_after=2)
+
+
+@dataclass
+class MemoryLog:
+    """The event log; `scans` counts how often it was read back."""
+
+    entries: dict[SessionKey, list[Entry]] = field(default_factory=dict)
+    scans: int = 0
+    down: bool = False
+
+    async def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
+        self.scans += 1
+        if self.down:
+            raise Transient("kafka_unavailable", "the log does not answer", retry_after=1)
+        for entry in self.entries.get(key, []):
+            if entry.seq > after:
+                yield entry
+
+
+@dataclass
+class MemoryFeed:
+    """Batches handed out one by one; `commits` counts how often they were dealt with."""
+
+    batches: list[Sequence[Record]] = field(default_factory=list)
+    commits: int = 0
+    _next: int = 0
+    _committed: int = 0
+
+    async def batch(self, timeout: float) -> Sequence[Record]:
+        if self._next >= len(self.batches):
+            return []
+        self._next += 1
+        return self.batches[self._next - 1]
+
+    async def commit(self) -> None:
+        self.commits += 1
+        self._committed = self._next
+
+    async def rewind(self) -> None:
+        self._next = self._committed
+
+
+def _place(page: SessionPage) -> tuple[str, str]:
+    return page.view.created_at, page.view.session_id
+
+
+def _wanted(page: SessionPage, wanted: SessionFilter) -> bool:
+    view = page.view
+    return (
+        view.tenant_id == wanted.tenant_id
+        and wanted.user_id in (None, view.user_id)
+        and wanted.status in (None, view.status)
+        and (wanted.before is None or _place(page) < wanted.before)
+    )

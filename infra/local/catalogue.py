@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from infra.kafka import broker as kafka
-from infra.kafka.classes import class_archive, make_class_archive
 from infra.kafka.jars import JarError, ensure_jars
 from infra.kafka.java import find_java
 from infra.local import probes
@@ -23,6 +22,7 @@ from infra.local.addresses import (
     simulated,
 )
 from infra.local.errors import StackError
+from infra.local.kafka_classes import class_archive, make_class_archive
 from infra.local.keys import Keys
 from infra.local.part import Part, Say
 from infra.local.ports import free_ports
@@ -63,9 +63,7 @@ def services(settings: StackSettings, keys: Keys) -> list[Part]:
         _service(settings, keys, name, "services.agent_worker.main", port)
         for name, port in zip(names, health, strict=False)
     ]
-    recorder = _service(
-        settings, keys, "recorder", "services.agent_worker.recorder.main", health[-1]
-    )
+    recorder = _service(settings, keys, "recorder", "services.recorder.main", health[-1])
     return [_gateway(settings, keys), *workers, recorder]
 
 

@@ -13,12 +13,12 @@ from typing import Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from services.agent_worker.brake import Braked
 from services.agent_worker.parking import MARK, turn_input
 from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Key, NewInput, Store
 from services.agent_worker.validate import Record, validated
 from shared import logs, metrics, telemetry
+from shared.bus.brake import Braked
 from shared.errors import Corrupt, Transient
 from shared.telemetry import SpanKind
 

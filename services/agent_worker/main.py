@@ -30,7 +30,6 @@ from services.agent_worker.adapters.answering import database_answers, kafka_ans
 from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.clients import consumer_of, producer_of
-from services.agent_worker.adapters.connecting import connected
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.inputs import KafkaInputs, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
@@ -54,6 +53,7 @@ from services.agent_worker.world import World
 from shared import logs, telemetry
 from shared.clock import utcnow
 from shared.health import serve_health
+from shared.kafka import connected
 from shared.session.policy import Policy
 from shared.settings import (
     ArchiveSettings,

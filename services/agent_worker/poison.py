@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from services.agent_worker.brake import Brake
+from shared.bus.brake import Brake
 
 GATEWAY = "turnstile/gateway"
 TO_DO = (

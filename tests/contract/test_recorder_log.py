@@ -12,11 +12,11 @@ import pytest
 from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
 from infra.kafka.topics import create_topics
-from services.agent_worker.recorder import kafka
-from services.agent_worker.recorder.ports import Log, Record
+from services.recorder import kafka
+from services.recorder.ports import Log, Record
 from shared.bus.topics import DAY_MS, Topic
 from shared.settings import KafkaSettings
-from tests.unit.agent_worker.recorder.records import TOPIC, FakeLog, FakeRecord
+from tests.unit.recorder.records import TOPIC, FakeLog, FakeRecord
 
 pytestmark = pytest.mark.contract
 

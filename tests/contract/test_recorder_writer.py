@@ -11,10 +11,10 @@ import clickhouse_connect
 import pytest
 
 from infra.clickhouse.migrate import migrate
-from services.agent_worker.recorder.ports import Writer
-from services.agent_worker.recorder.writer import Away, ClickHouseWriter, Refused
+from services.recorder.ports import Writer
+from services.recorder.writer import Away, ClickHouseWriter, Refused
 from tests.clickhouse_server import fresh_database
-from tests.unit.agent_worker.recorder.records import FakeWriter, value
+from tests.unit.recorder.records import FakeWriter, value
 
 pytestmark = pytest.mark.contract
 BAD = value("no number")

@@ -18,20 +18,20 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from infra.clickhouse.migrate import migrate
 from infra.kafka.topics import create_topics
-from services.agent_worker.adapters.connecting import started, stopped
-from services.agent_worker.brake import Brake
-from services.agent_worker.recorder import kafka
-from services.agent_worker.recorder.archive import Archive
-from services.agent_worker.recorder.consume import Recorder
-from services.agent_worker.recorder.dead import DeadLetters
-from services.agent_worker.recorder.eraser import Eraser
-from services.agent_worker.recorder.erasing import Erasing
-from services.agent_worker.recorder.ports import Writer
-from services.agent_worker.recorder.settings import RecorderSettings
-from services.agent_worker.recorder.tombstones import Tombstones
-from services.agent_worker.recorder.writer import ClickHouseWriter
+from services.recorder import kafka
+from services.recorder.archive import Archive
+from services.recorder.consume import Recorder
+from services.recorder.dead import DeadLetters
+from services.recorder.eraser import Eraser
+from services.recorder.erasing import Erasing
+from services.recorder.ports import Writer
+from services.recorder.settings import RecorderSettings
+from services.recorder.tombstones import Tombstones
+from services.recorder.writer import ClickHouseWriter
+from shared.bus.brake import Brake
 from shared.bus.topics import DAY_MS, Topic
 from shared.clock import utcnow
+from shared.kafka import started, stopped
 from shared.settings import KafkaSettings
 from tests.clickhouse_server import fresh_database
 

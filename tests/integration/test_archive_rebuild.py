@@ -20,8 +20,8 @@ from infra.clickhouse import rebuild as rebuilding
 from infra.clickhouse.backfill import derived_tables, pieces
 from infra.clickhouse.migrate import migrate
 from infra.clickhouse.rebuild import Rebuild, RebuildError, chosen
-from services.agent_worker.recorder.writer import ClickHouseWriter
 from services.operator.main import build
+from services.recorder.writer import ClickHouseWriter
 from tests.clickhouse_rows import event, turn
 from tests.clickhouse_server import ROOT, fresh_database, shared_clickhouse
 from tests.integration.test_archive_sums import rows, wrong

@@ -14,7 +14,7 @@ PARTS = {
     "simulator": "infra.simulator",
     "gateway": "services.gateway.main",
     "agent-worker-1": "services.agent_worker.main",
-    "recorder": "services.agent_worker.recorder.main",
+    "recorder": "services.recorder.main",
 }
 
 

@@ -18,10 +18,10 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.local.ports import free_ports
-from services.agent_worker.brake import Braked
-from services.agent_worker.recorder.kafka import GROUP
-from services.agent_worker.recorder.settings import RecorderSettings
+from services.recorder.kafka import GROUP
+from services.recorder.settings import RecorderSettings
 from shared import metrics
+from shared.bus.brake import Braked
 from shared.bus.topics import DEAD, EVENTS
 from tests.clickhouse_server import clickhouse_url, start_clickhouse, stop_clickhouse
 from tests.integration.recorder_rig import Rig, event, events, rig, until
@@ -30,7 +30,7 @@ __all__ = ["clickhouse_url"]
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "services.agent_worker.recorder.main"]
+COMMAND = [sys.executable, "-m", "services.recorder.main"]
 IN_HAND = "turnstile_recorder_in_hand"
 
 

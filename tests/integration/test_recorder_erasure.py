@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from infra.kafka.topics import create_topics
-from services.agent_worker.recorder.eraser import Eraser
-from services.agent_worker.recorder.tombstones import Tombstone, Tombstones
 from services.operator.dead.letters import newest
+from services.recorder.eraser import Eraser
+from services.recorder.tombstones import Tombstone, Tombstones
 from shared.bus.topics import DEAD
 from shared.clock import utcnow
 from tests.clickhouse_server import clickhouse_url

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from services.agent_worker.recorder.kafka import GROUP
+from services.recorder.kafka import GROUP
 from shared.bus.topics import EVENTS
 from tests.bench.process import MIB, resident
 from tests.clickhouse_server import start_clickhouse, stop_clickhouse

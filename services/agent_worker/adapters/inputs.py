@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from services.agent_worker.adapters.connecting import stopped
 from services.agent_worker.adapters.kafka import bury
 from services.agent_worker.validate import Record
 from shared import logs
 from shared.bus.envelope import dead_letter
 from shared.clock import Clock
+from shared.kafka import stopped
 from shared.moment import rfc3339
 
 GROUP = "turnstile.intake"

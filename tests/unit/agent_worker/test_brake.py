@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent_worker.brake import LEAST, Brake, Braked
+from shared.bus.brake import LEAST, Brake, Braked
 
 pytestmark = pytest.mark.unit
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from services.agent_worker.brake import Braked
 from services.agent_worker.intake import Intake, Parks
 from services.agent_worker.poison import GATEWAY, Poison
 from services.agent_worker.ports import Key, NewInput
 from services.agent_worker.validate import Record
+from shared.bus.brake import Braked
 from shared.bus.envelope import Headers
 from shared.errors import Transient
 from tests.builders import BEGINNING, SESSION, TENANT, interrupting, turn

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from infra.kafka.broker import Broker, command, properties
-from infra.kafka.classes import class_archive
 from infra.kafka.jars import JarError, ensure_jars, read_lock
 from infra.kafka.java import parse_version
 from infra.local.folders import Folders
+from infra.local.kafka_classes import class_archive
 from infra.local.logs import rotate, tail
 from infra.local.ports import free_ports, is_free
 from infra.local.processes import alive, is_part

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent_worker.recorder.rows import body, read_row
+from services.recorder.rows import body, read_row
 from shared.errors import Corrupt
-from tests.unit.agent_worker.recorder.records import FakeRecord, value
+from tests.unit.recorder.records import FakeRecord, value
 
 pytestmark = pytest.mark.unit
 

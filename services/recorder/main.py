@@ -1,4 +1,4 @@
-"""`python -m services.agent_worker.recorder.main`: records events until SIGTERM or SIGINT.
+"""`python -m services.recorder.main`: records events until SIGTERM or SIGINT.
 
 Exit codes: 0 stopped as asked, 1 something broke (start it again), 2 a setting is wrong, 3 the brake was pulled.
 """
@@ -24,21 +24,21 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from services.agent_worker.adapters.connecting import started, stopped
-from services.agent_worker.brake import Brake, Braked
-from services.agent_worker.recorder import kafka
-from services.agent_worker.recorder.archive import Archive, in_thread
-from services.agent_worker.recorder.consume import Recorder
-from services.agent_worker.recorder.dead import DeadLetters
-from services.agent_worker.recorder.eraser import Eraser
-from services.agent_worker.recorder.erasing import Erasing
-from services.agent_worker.recorder.ports import Log, Out
-from services.agent_worker.recorder.settings import RecorderSettings
-from services.agent_worker.recorder.tombstones import Tombstones
-from services.agent_worker.recorder.writer import ClickHouseWriter
+from services.recorder import kafka
+from services.recorder.archive import Archive, in_thread
+from services.recorder.consume import Recorder
+from services.recorder.dead import DeadLetters
+from services.recorder.eraser import Eraser
+from services.recorder.erasing import Erasing
+from services.recorder.ports import Log, Out
+from services.recorder.settings import RecorderSettings
+from services.recorder.tombstones import Tombstones
+from services.recorder.writer import ClickHouseWriter
 from shared import logs, telemetry
+from shared.bus.brake import Brake, Braked
 from shared.clock import utcnow
 from shared.health import Check, serve_health
+from shared.kafka import started, stopped
 from shared.settings import ArchiveSettings, HealthSettings, KafkaSettings, TelemetrySettings
 
 SERVICE = "recorder"
@@ -168,7 +168,7 @@ async def _until(stop: asyncio.Event, parts: Parts) -> int:
 def main() -> int:
     """Read the settings, run, export what telemetry waits."""
     argparse.ArgumentParser(
-        prog="python -m services.agent_worker.recorder.main",
+        prog="python -m services.recorder.main",
         description="Records every event of turnstile.events.v1 in ClickHouse until SIGTERM.",
         epilog="Settings: TURNSTILE_KAFKA_BOOTSTRAP, TURNSTILE_CLICKHOUSE_URL, "
         "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL, OTEL_EXPORTER_OTLP_ENDPOINT, "

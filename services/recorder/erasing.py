@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
-from services.agent_worker.recorder.archive import Archive, in_thread
-from services.agent_worker.recorder.batch import Letter
-from services.agent_worker.recorder.ports import Out, Record
-from services.agent_worker.recorder.rows import Row, read_row
-from services.agent_worker.recorder.tombstones import Key, Tombstone, Tombstones
-from services.agent_worker.recorder.writer import Away
+from services.recorder.archive import Archive, in_thread
+from services.recorder.batch import Letter
+from services.recorder.ports import Out, Record
+from services.recorder.rows import Row, read_row
+from services.recorder.tombstones import Key, Tombstone, Tombstones
+from services.recorder.writer import Away
 from shared import logs
 from shared.bus.envelope import erasure_mark
 from shared.bus.topics import DEAD

@@ -6,13 +6,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 
-from services.agent_worker.brake import Brake
-from services.agent_worker.recorder.batch import Letter
-from services.agent_worker.recorder.ports import Record, Writer
-from services.agent_worker.recorder.rows import body
-from services.agent_worker.recorder.writer import Away, Refused
+from services.recorder.batch import Letter
+from services.recorder.ports import Record, Writer
+from services.recorder.rows import body
+from services.recorder.writer import Away, Refused
 from shared import logs, metrics
 from shared.archive_insert import TABLE
+from shared.bus.brake import Brake
 
 FIRST_PAUSE_S = 0.2
 # One process asks, for one batch: an archive that comes back need not wait longer to be used.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from datetime import datetime
 
-from services.agent_worker.recorder.batch import Batch
-from services.agent_worker.recorder.kafka import GROUP, TOPIC
+from services.recorder.batch import Batch
+from services.recorder.kafka import GROUP, TOPIC
 from shared import telemetry
 from shared.archive_insert import TABLE
 from shared.telemetry import Attributes, Span, SpanKind

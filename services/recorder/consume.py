@@ -14,13 +14,13 @@ from typing import Protocol
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services.agent_worker.brake import Brake
-from services.agent_worker.recorder import spans
-from services.agent_worker.recorder.batch import Batch, Letter
-from services.agent_worker.recorder.kafka import GROUP, TOPIC
-from services.agent_worker.recorder.ports import Log, Record
-from services.agent_worker.recorder.settings import RecorderSettings
+from services.recorder import spans
+from services.recorder.batch import Batch, Letter
+from services.recorder.kafka import GROUP, TOPIC
+from services.recorder.ports import Log, Record
+from services.recorder.settings import RecorderSettings
 from shared import logs, metrics
+from shared.bus.brake import Brake
 from shared.bus.parts import Joiner
 from shared.clock import Clock
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.agent_worker.recorder.ports import Record
-from services.agent_worker.recorder.rows import read_row
+from services.recorder.ports import Record
+from services.recorder.rows import read_row
 from shared.bus.parts import Joiner
 from shared.errors import Corrupt
 from shared.session.events import TURN_ENDS

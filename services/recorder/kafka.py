@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from services.agent_worker.recorder.ports import Log, Out
+from services.recorder.ports import Log, Out
 from shared.bus.topics import DEAD, EVENTS
 from shared.settings import KafkaSettings
 

@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from services.agent_worker.recorder.ports import Record
+from services.recorder.ports import Record
 from shared.errors import Corrupt
 
 Text = Annotated[str, Meta(min_length=1)]

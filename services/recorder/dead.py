@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from aiokafka.errors import MessageSizeTooLargeError
 
-from services.agent_worker.recorder.batch import Letter
-from services.agent_worker.recorder.ports import Out, Record
+from services.recorder.batch import Letter
+from services.recorder.ports import Out, Record
 from shared import logs, metrics
 from shared.bus.envelope import Headers, dead_letter
 from shared.bus.topics import DEAD

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 
-from services.agent_worker.recorder.writer import Refused
+from services.recorder.writer import Refused
 
 TOPIC = "turnstile.events.v1"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

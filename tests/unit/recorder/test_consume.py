@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.agent_worker.brake import Brake, Braked
-from services.agent_worker.recorder import consume
-from services.agent_worker.recorder.archive import Archive
-from services.agent_worker.recorder.batch import Letter
-from services.agent_worker.recorder.consume import Recorder
-from services.agent_worker.recorder.settings import RecorderSettings
-from tests.unit.agent_worker.recorder.records import FakeLog, FakeRecord, FakeWriter, good, value
+from services.recorder import consume
+from services.recorder.archive import Archive
+from services.recorder.batch import Letter
+from services.recorder.consume import Recorder
+from services.recorder.settings import RecorderSettings
+from shared.bus.brake import Brake, Braked
+from tests.unit.recorder.records import FakeLog, FakeRecord, FakeWriter, good, value
 
 pytestmark = pytest.mark.unit
 

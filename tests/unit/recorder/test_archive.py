@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.agent_worker.brake import Brake, Braked
-from services.agent_worker.recorder import archive as archive_module
-from services.agent_worker.recorder.archive import Archive
-from services.agent_worker.recorder.writer import Away
-from tests.unit.agent_worker.recorder.records import FakeRecord, FakeWriter, good, value
+from services.recorder import archive as archive_module
+from services.recorder.archive import Archive
+from services.recorder.writer import Away
+from shared.bus.brake import Brake, Braked
+from tests.unit.recorder.records import FakeRecord, FakeWriter, good, value
 
 pytestmark = pytest.mark.unit
 

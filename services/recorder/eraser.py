@@ -13,9 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from services.agent_worker.recorder.archive import in_thread
-from services.agent_worker.recorder.tombstones import Key, Tombstone, Tombstones
-from services.agent_worker.recorder.writer import Away
+from services.recorder.archive import in_thread
+from services.recorder.tombstones import Key, Tombstone, Tombstones
+from services.recorder.writer import Away
 from shared import logs, metrics
 from shared.clock import Clock
 

@@ -1,4 +1,4 @@
-"""How do events go into ClickHouse? As they are (JSONEachRow) into this table, under these settings, always.
+"""Inserts of events into ClickHouse: always as they are (JSONEachRow), into this table, under these settings.
 
 Whoever inserts them in another way gets other rows: `data` is kept as its own bytes.
 """

@@ -1,4 +1,4 @@
-"""How is a page of a session's events read out of the archive? One query, one reading of its rows for all.
+"""A page of a session's events out of the archive: one query, and one reading of its rows.
 
 `infra/clickhouse/queries/gateway_events_page.sql` says what a page is.
 """

@@ -1,4 +1,4 @@
-"""In whose trace does a record die? In its own, whoever buries it."""
+"""Dead letters are traced in the trace of the record they carry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is this process alive, and can it do its work? `/healthz`, `/readyz`, `/metrics` over HTTP.
+"""`/healthz`, `/readyz` and `/metrics` over HTTP: whether a process is alive and can do its work.
 
 `/healthz` says that the event loop turns. `/readyz` asks every dependency and names each; 503 when one that is
 needed does not answer. The gateway serves the same answers on its own port through `readiness`.

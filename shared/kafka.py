@@ -1,4 +1,4 @@
-"""How does a process get Kafka clients that have started? It waits for Kafka, saying so, instead of dying of it."""
+"""Kafka clients that have started: waits for Kafka while it is away, saying so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which repeated lines are left out? Those a library logs again and again while something is away.
+"""Leaves out lines that a library logs again and again while something is away.
 
 A Kafka client without its broker logs the same failure many times a second for as long as it lasts. The first line
 passes; then one per window passes, with the number left out since.

@@ -1,4 +1,4 @@
-"""What does a log line look like? One JSON object on stderr, with time, level, event, service and ids.
+"""Log lines: one JSON object on stderr, with time, level, event, service and ids.
 
 `time` is RFC 3339 in UTC; `trace_id` and `span_id` are those of the current span; `tenant_id`, `session_id` and
 `turn_id` come from `bind`. Libraries that log through the standard library take the same road. What a user or an

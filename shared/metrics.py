@@ -1,4 +1,4 @@
-"""How are metrics counted? By name from a closed list; a child is looked up once and then kept.
+"""Metrics by name from a closed list; a child is looked up once and then kept.
 
 A name or a label that is not on the list is an error of the programmer: KeyError or ValueError at once.
 """

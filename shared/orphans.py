@@ -1,4 +1,4 @@
-"""Which provider sessions did we make and nobody is bound to? Pure.
+"""Provider sessions that we made and nobody is bound to. Pure.
 
 A worker that dies between making a provider session and journaling it leaves one behind. The next attempt at the
 turn adopts it; when there is none, because the turn ended otherwise, it stays: that is an orphan.

@@ -1,4 +1,4 @@
-"""How long is what kept? `*=365d, acme=90d, acme/agent.thinking=7d, */span.*=30d`, read into rules.
+"""Retention rules (`*=365d, acme=90d, acme/agent.thinking=7d, */span.*=30d`), parsed.
 
 A part is `tenant=time` or `tenant/kind=time`: `*` is any tenant, a kind is an event's type or, with `*` at its end,
 a beginning of one; a time is days (`90d`), hours (`12h`) or `forever`. Of the rules that fit an event the one with

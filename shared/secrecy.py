@@ -1,4 +1,4 @@
-"""How are secrets kept out of text? Their values are replaced, in the forms in which they get into text."""
+"""Keeps secrets out of text: their values are replaced, in the forms in which they get into text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do spans reach ClickHouse when there is no collector? As JSONEachRow over its HTTP interface.
+"""Exports spans to ClickHouse when there is no collector: as JSONEachRow over its HTTP interface.
 
 Runs in the exporting thread only. While ClickHouse is away a batch is tried again with growing pauses and the
 queue behind it fills up; what ClickHouse refuses is dropped and counted.

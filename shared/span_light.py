@@ -1,5 +1,5 @@
-"""What is a span of ours made of? Less than the SDK's: starting and ending one of those costs as much as a message
-through Kafka, and every request, input and event has several.
+"""Spans that cost less than the SDK's: starting and ending one of those costs as much as a message through
+Kafka, and every request, input and event has several.
 
 The API is OpenTelemetry's, so that spans of libraries nest in ours and ours in theirs. What is left out: locks (a
 span here belongs to one task), limits, and events with stack traces.

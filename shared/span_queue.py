@@ -1,4 +1,4 @@
-"""Where do ended spans wait for export? In a bounded queue that never makes the service wait.
+"""The bounded queue of ended spans that wait for export; it never makes the service wait.
 
 Not the SDK's BatchSpanProcessor because that one drops without a count and stops only after 30 s.
 """

@@ -1,4 +1,4 @@
-"""How does a span look as a row of `otel_traces`? As the Collector's ClickHouse exporter writes it."""
+"""A span as a row of `otel_traces`, as the Collector's ClickHouse exporter writes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is work traced? One trace per turn, across processes, carried as W3C `traceparent` texts.
+"""Tracing: one trace per turn, across processes, carried as W3C `traceparent` texts.
 
 Everything here works before `start` too, at next to no cost: nothing is kept then, and a traceparent that came in
 is handed on as it is. The rest of the house passes texts around and never sees the SDK.

@@ -1,4 +1,4 @@
-"""How is a span's context written down? As W3C Trace Context's `traceparent`, level 1, section 3.2."""
+"""W3C Trace Context's `traceparent`, level 1, section 3.2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do the events that are there already come to in a derived table?
+"""Fills a derived table from the events that are already in the archive.
 
 A materialized view sees what is inserted after it was made. The rest is copied here, through the view's own
 SELECT as the server knows it, in pieces: all of some sessions, side by side in the table, so that a piece is read

@@ -1,4 +1,4 @@
-"""How do the tools reach ClickHouse? By the URL that everything else uses, without its database."""
+"""The tools' connection to ClickHouse: the URL that everything else uses, without its database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a derived table made anew from the events, while it is read and filled?
+"""Makes a derived table anew from the events, while it is read and filled.
 
 A second table of the same kind stands beside it, with a view of its own, so that from then on every insert reaches
 both. What came before is copied in pieces; then the two change names in one step, and the old one goes. At every

@@ -1,4 +1,4 @@
-"""Which rows of the archive go when? The rules of retention as the TTL of each table."""
+"""Retention rules, written as the TTL of each table of the archive."""
 
 from __future__ import annotations
 

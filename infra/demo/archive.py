@@ -1,4 +1,4 @@
-"""What landed in ClickHouse? Read with the client and the URL that analysts use."""
+"""The demo's reading of ClickHouse, with the client and the URL that analysts use."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Which conversations does the demo play? One JSON object a line in `turns.jsonl`.
+"""The conversations that the demo plays: one JSON object a line in `turns.jsonl`.
 
 `[[script: …]]` in a turn asks the simulator for a certain course (tools, a permission, child
 threads); a real provider would take it for text.

@@ -1,4 +1,4 @@
-"""What does the demo ask of the gateway? Its public HTTP calls, and nothing but them."""
+"""The demo's calls of the gateway: its public HTTP interface and nothing else."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterable

@@ -1,4 +1,4 @@
-"""What of an agent's messages has been shown already? Previews first, then the message itself.
+"""What of an agent's messages has been shown: previews first, then the message itself.
 
 Previews come on a way of their own: they may stop in the middle, or arrive after the message they
 belong to. The message is what counts; previews only show it earlier.

@@ -1,4 +1,4 @@
-"""What does `make demo` show? Replies as they stream, the rows that landed, one turn's trace.
+"""`make demo`: replies as they stream, the rows that landed, one turn's trace.
 
 The stack is the demo's own: free ports, a state folder under the system's temporary folder, the
 simulator as provider whatever keys the environment holds. Nothing of it is left afterwards.

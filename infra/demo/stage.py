@@ -1,4 +1,4 @@
-"""In which order do conversations that run at once appear? One after the other, each live.
+"""The output of conversations that run at once: one after the other, each live.
 
 The first conversation is printed as it comes; the others are kept until it is their turn, then
 what they have so far is printed at once and the rest as it comes.

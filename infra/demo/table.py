@@ -1,4 +1,4 @@
-"""How do rows look on a terminal?"""
+"""Rows as a table on a terminal."""
 
 import unicodedata
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How is one conversation played? Open, follow, send a turn, wait for its end, send the next."""
+"""Plays one conversation: open, follow, send a turn, wait for its end, send the next."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -1,4 +1,4 @@
-"""What did one turn do, span by span? A trace as an indented tree."""
+"""One turn's trace as an indented tree of spans."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What does the life of a turn look like? Drawn from the transition table, so that it can't be out of date.
+"""The picture of a turn's life, drawn from the transition table.
 
 `python -m infra.docs.state_picture` writes `docs/session-states.md`; `--check` exits 1 when it is stale.
 """

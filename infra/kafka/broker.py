@@ -1,4 +1,4 @@
-"""How is a one-node broker started? Its properties, its storage, its command line.
+"""A one-node broker: its properties, its storage, its command line.
 
 KRaft, broker and controller in one JVM, listening on 127.0.0.1 only. Replication is 1, so an
 acknowledged record is as safe as this machine's disk.

@@ -1,4 +1,4 @@
-"""Which jars make the broker, and where are they on this machine?
+"""The broker's jars: their locked list, and their files on this machine.
 
 `jars.lock` is the closed list: one `sha256  group:artifact:version` a line. A jar enters the
 cache only after its sha256 matched, by an atomic rename, so a cache entry is always whole and

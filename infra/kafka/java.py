@@ -1,4 +1,4 @@
-"""Which Java runs the broker? The machine's own from 17 on, else the one from PyPI."""
+"""The Java that runs the broker: the machine's own from 17 on, else the one from PyPI."""
 
 import re
 import shutil

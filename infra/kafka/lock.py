@@ -1,4 +1,4 @@
-"""Which jars does the broker need? Run `python -m infra.kafka.lock` to write `jars.lock` anew.
+"""`python -m infra.kafka.lock` resolves the broker's jars and writes `jars.lock` anew.
 
 Kafka and its log binding are resolved one after the other: resolved together, the managed
 versions of the second would replace Kafka's own client by an older one.

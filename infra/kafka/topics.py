@@ -1,4 +1,4 @@
-"""Do the topics of the closed list exist, and are they as the list says?
+"""Creates the topics of the closed list, and checks that they are as the list says.
 
 `python -m infra.kafka.topics [--bootstrap HOST:PORT] [--check]`: creates what is missing, or only
 says what differs (exit code 1 when anything does). Nothing that exists is ever changed here: a

@@ -1,4 +1,4 @@
-"""What does `python -m infra.local` do? Reads the command line; the work is elsewhere."""
+"""The command line of `python -m infra.local`."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""Under which addresses do the parts of one stack find each other, and who is told what?"""
+"""The addresses of one stack's parts, and the environment variables that tell them to each part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

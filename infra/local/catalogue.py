@@ -1,4 +1,4 @@
-"""Which parts does a stack have? Each built from the settings, in the order they are started.
+"""The parts of a stack, built from the settings, in the order in which they start.
 
 First the parts that others stand on, then (after the migrations) the services.
 """

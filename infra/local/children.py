@@ -1,4 +1,4 @@
-"""How is the process of a part started and ended?
+"""Starts and ends the process of a part.
 
 Each child leads a session of its own, so a Ctrl-C at the terminal reaches only the supervisor,
 which then ends the parts in order. Should the supervisor be killed, the kernel sends each child

@@ -1,4 +1,4 @@
-"""What can go wrong with the local stack in a way its user can act on?"""
+"""The error of the local stack that its user can act on."""
 
 
 class StackError(RuntimeError):

@@ -1,4 +1,4 @@
-"""Where does a stack keep what? One folder (`var/`), one place for each kind of thing."""
+"""The layout of a stack's state folder (`var/`)."""
 
 from dataclasses import dataclass
 from pathlib import Path

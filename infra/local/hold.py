@@ -1,4 +1,4 @@
-"""How is one part of a running stack stopped and started again? By a file the supervisor minds."""
+"""Stops one part of a running stack and starts it again, by a file that the supervisor minds."""
 
 import time
 from collections.abc import Callable

@@ -1,5 +1,5 @@
-"""How does the broker start in half the time? The JVM maps Kafka's classes from an archive instead of reading and
-checking 8,000 of them out of jars (dynamic class data sharing, JEP 350).
+"""An archive of Kafka's classes, with which the broker starts in half the time. The JVM maps Kafka's classes
+from an archive instead of reading and checking 8,000 of them out of jars (dynamic class data sharing, JEP 350).
 
 The archive is made once, by a broker that starts in a folder of its own and ends. It fits one Java and one set of
 jars, which its name says; the JVM looks again and does without one that does not fit.

@@ -1,4 +1,4 @@
-"""Which API keys does the gateway know? Those of the environment, else one made at first start."""
+"""The gateway's API keys: those of the environment, else one made at first start."""
 
 import os
 import secrets

@@ -1,4 +1,4 @@
-"""What is still running of a stack whose supervisor is gone, and how is it ended?"""
+"""Finds and ends the parts of a stack whose supervisor is gone."""
 
 import shutil
 import signal

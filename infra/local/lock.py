@@ -1,4 +1,4 @@
-"""Who runs the stack in this folder? At most one supervisor, told by a lock that dies with it."""
+"""The lock of a state folder: at most one supervisor, released by its death."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""How do the parts' logs stay bounded, and what do they say last?"""
+"""Log files of the parts: rotated by size, their last lines shown when a part fails."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Are tables and topics as the services need them? One run between the ground and the services."""
+"""Migrates tables and creates topics: one run between the ground and the services."""
 
 import subprocess
 import sys

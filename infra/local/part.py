@@ -1,4 +1,4 @@
-"""What is a part of the stack? One process: how to start it, tell it is ready, and end it."""
+"""A part of the stack: one process, with how it is started, probed and ended."""
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,4 +1,4 @@
-"""Is a port free, and if not, who has it? Reads /proc, so Linux only; elsewhere `who` is unknown."""
+"""Free ports, and who holds one that is taken (from /proc, so on Linux only)."""
 
 import random
 import socket

@@ -1,4 +1,4 @@
-"""Does a part truly serve? One probe a kind of part; each ends within a few seconds.
+"""Readiness probes, one a kind of part; each ends within a few seconds.
 
 A probe returns when the part does its work (not merely listens) and raises NotReady or OSError
 otherwise.

@@ -1,4 +1,4 @@
-"""Which process is that, and is it still the one we started? Answers from /proc."""
+"""Processes by pid, told apart from later ones that got the same pid (from /proc)."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""How is one part kept running? Start, wait until ready, start again when it dies, end.
+"""Keeps one part running: starts it, waits until it is ready, starts it again when it dies, ends it.
 
 States: `starting`, `ready`, `waiting` (died, to be started again), `held` (stopped on request,
 see Folders.hold_file), `stopped`.

@@ -1,4 +1,4 @@
-"""What does the environment ask of the local stack? The only reader of it in this package."""
+"""Settings of the local stack, read from the environment here alone."""
 
 import os
 from collections.abc import Mapping

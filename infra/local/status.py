@@ -1,4 +1,4 @@
-"""How is each part doing? Written by the supervisor at every change, readable by anybody."""
+"""The state of each part, written by the supervisor at every change, readable by anybody."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How does the whole stack start, live and end? Stage by stage, in order, all or nothing.
+"""Starts, supervises and stops the whole stack: stage by stage, in order, all or nothing.
 
 Start: the ground (broker, database, archive, simulator) at once, then databases, topics and
 migrations, then the services. End: the reverse, services first, so that nothing loses what it

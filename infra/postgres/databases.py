@@ -1,4 +1,4 @@
-"""Does a database exist on a server? Made when missing, dropped when a test is done with it."""
+"""Databases on a server: made when missing, dropped when a test is done with them."""
 
 from urllib.parse import urlsplit, urlunsplit
 

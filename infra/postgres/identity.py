@@ -1,4 +1,4 @@
-"""As whom does PostgreSQL run? It refuses to be root, so root lends the process to `nobody`.
+"""The user that PostgreSQL runs as: it refuses to be root, so root lends the process to `nobody`.
 
 The data folder then belongs to `nobody`. Where a parent folder is closed to others (a project
 under /root, a temporary folder of mode 0700) the process also gets one capability: to pass

@@ -1,4 +1,4 @@
-"""How does the SQL database get its tables? Both services' migrations, each tree with its own history.
+"""SQL migrations of both services, each tree with its own history.
 
 Works on PostgreSQL and SQLite; the database itself is created when it is missing. Several processes may
 migrate at once: on PostgreSQL they take turns by an advisory lock, on SQLite by its write lock.

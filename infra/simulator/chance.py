@@ -1,4 +1,4 @@
-"""Where do ids and dice come from? From the seed, never from the system."""
+"""Ids and dice, drawn from the seed and never from the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which script does a prompt ask for by name?
+"""The script that a prompt asks for by name.
 
 A prompt may hold `[[script: NAME key=value ...]]`; the last one in the text counts. Unknown names
 and keys are refused when the message is sent, so that a typing error shows at once.

@@ -1,4 +1,4 @@
-"""How does the provider say no?"""
+"""The provider's error bodies and statuses."""
 
 from __future__ import annotations
 

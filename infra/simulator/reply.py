@@ -1,4 +1,4 @@
-"""What does the simulated agent answer to a prompt?"""
+"""The simulated agent's reply to a prompt."""
 
 from __future__ import annotations
 

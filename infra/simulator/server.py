@@ -1,4 +1,4 @@
-"""How does the simulator run: as a process, or inside a test?"""
+"""Runs the simulator, as a process or inside a test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is one simulator set up? All of it comes from the command line."""
+"""Settings of one simulator, all from the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What time does an event carry, and how is it written?
+"""The times that events carry, and how they are written.
 
 The provider writes the shortest form that is exact: no fraction, milliseconds or microseconds.
 Times of one session never go back; a coarse stamp is the true time rounded down, and only where

@@ -1,4 +1,4 @@
-"""Which models and tools did the agent call, and for how long? Spans rebuilt from the provider's events.
+"""Spans of the agent's model requests and tool calls, rebuilt from the provider's events.
 
 The calls happen at the provider; the spans have its times.
 """

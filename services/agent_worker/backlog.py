@@ -1,4 +1,4 @@
-"""How many sessions wait for a driver? Asked now and then, for the operator; nothing depends on the answer."""
+"""The number of sessions that wait for a driver, measured now and then for the operator."""
 
 from __future__ import annotations
 

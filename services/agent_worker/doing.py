@@ -1,4 +1,4 @@
-"""What is being asked for a session right now? Its commands under way, each a task under the session's lease."""
+"""The commands of a session that are under way, each a task under the session's lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sessions are ours? Claim those that are due, keep their leases, run a shell for each, let go in order."""
+"""Claims the sessions that are due, keeps their leases, runs a shell for each, and lets go in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the calls that a session waits for does this worker serve itself, and is it doing so?
+"""The custom tool calls of a session that this worker serves itself.
 
 A result goes into the session's inbox under an id made from the call's, as if it had come from outside: whoever
 drives the session then gives it to the agent, and a second one of the same call, by whichever worker, is no news.

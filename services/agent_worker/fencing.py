@@ -1,5 +1,5 @@
-"""May this task still change anything at the provider? Bound to the task, and asked last: when the request was let
-go by the governor and its bytes are about to leave.
+"""The lease that a task works under, asked last: when the governor has let the request go and its bytes are
+about to leave.
 
 A session's driver looks at its lease before each call too; but a call may first read a list, or wait for its turn
 under the rate limits, and a process may stand still in between.

@@ -1,4 +1,4 @@
-"""Which sessions are still ours, and until when? Leases are kept apart from the work they allow.
+"""The leases of this process's sessions, kept apart from the work they allow.
 
 A worker full of work answers late, not never; its leases would run out all the same, and every session it drives
 would be taken up once more on top of the load. So the process keeps them from a thread of its own, for as long as

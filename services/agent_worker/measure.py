@@ -1,4 +1,4 @@
-"""What did a write record that an operator counts? Turns and how long they took, attempts, tokens, dollars."""
+"""Metrics of what a write recorded: turns and how long they took, attempts, tokens, dollars."""
 
 from __future__ import annotations
 

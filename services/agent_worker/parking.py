@@ -1,4 +1,4 @@
-"""Which session is to wait for a turn that nobody can use? Pure: the record in, what is to be filed out."""
+"""The input that makes a session wait for a turn that nobody can use. Pure."""
 
 from __future__ import annotations
 

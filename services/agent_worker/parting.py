@@ -1,4 +1,5 @@
-"""What is left of an erased session once nothing of it is under way? A row that says so, and nothing that was said.
+"""What is kept of an erased session once nothing of it is under way: a row that says so, and nothing that was
+said.
 
 The row is the worker's tombstone: whatever is asked of the session later is filed, refused and forgotten again. As
 long as the provider does not let go of a provider session, the row keeps its id, and becomes due again.

@@ -1,4 +1,4 @@
-"""How long does a session wait for news, and what does it mean when none came? Pure: times come in as texts."""
+"""How long a session waits for news, and what it means that none came. Pure: times come in as texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do this worker and those who publish still understand each other? Pure: counts inputs, by who published them.
+"""The brake of intake: counts unusable inputs by who published them. Pure.
 
 The gateway checks what it takes by the rules of this worker, so what it publishes and this worker can't use speaks
 of a bad deploy: of a wrong TURNSTILE_TENANTS, or of code of another day. Another service may be broken all by

@@ -1,4 +1,4 @@
-"""What is put to the agent, and in which words where they are ours?"""
+"""The messages that are put to the agent, and those words of them that are ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which inputs of a session need not be read again? The newest small ones: the store has them all."""
+"""The newest small inputs of a session, which need not be read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which provider sessions did a crash leave behind for good? Listed now and then, by one worker, and archived.
+"""Archives provider sessions that a crash left behind for good; listed now and then, by one worker.
 
 An orphan costs nothing until somebody wonders what it is; so this is slow, asks in the background lane, and leaves
 alone what it can't judge: a session that may be adopted yet, and one whose mark names no session of ours.

@@ -1,4 +1,4 @@
-"""Which custom tools does this worker run itself, and what comes of a call? No client, no database, no log.
+"""The custom tools that this worker runs, and their calls. No client, no database, no log.
 
 A call always comes to a result. What goes wrong in a tool is a result with `is_error`, in words the agent can act
 on: it may correct itself and call again. A tool may be run more than once for one call (a worker dies in the middle

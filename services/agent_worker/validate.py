@@ -1,4 +1,6 @@
-"""Is a record on the inputs topic a request of ours? Pure: a record in, a NewInput or the reason why not."""
+"""Checks that a record on the inputs topic is a request of ours. Pure: a record in, a NewInput or the reason why
+not.
+"""
 
 from __future__ import annotations
 

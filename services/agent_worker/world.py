@@ -1,4 +1,4 @@
-"""What does a shell work with?"""
+"""The dependencies of a shell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happened in a session, from any seq on, without gap or repeat, wherever it is kept?
+"""A session's events from any seq on, without gap or repeat, wherever they are kept.
 
 Three places hold the events: ClickHouse (all, some seconds late), the ring (the newest, in memory) and
 the log (days, slow to search). `read` asks them in the order of their cost and yields seq after + 1,

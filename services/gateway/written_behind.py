@@ -1,4 +1,4 @@
-"""How do accepted sessions and turns reach the read model without an SQL round trip per request?
+"""Writes accepted sessions and turns to the read model in batches, without an SQL round trip per request.
 
 They are collected here and inserted in batches, a few milliseconds later. Nothing depends on it being
 safe: the projector reads the same facts from the log, only somewhat later.

@@ -1,4 +1,4 @@
-"""Where are the parts? Read from the environment when a command needs them, with the secrets in each."""
+"""The operator's addresses, read from the environment when a command needs them, with the secrets in each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the archive hold of a session? One reader over ClickHouse's HTTP interface."""
+"""The operator's reader of the archive, over ClickHouse's HTTP interface."""
 
 from __future__ import annotations
 

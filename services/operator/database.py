@@ -1,4 +1,4 @@
-"""How does a command reach the SQL database? Over an engine of its own, with a limit on every wait."""
+"""The operator's database connections, over an engine of their own with a limit on every wait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a command end when it can't be done? With one sentence on stderr, no secret in it, and exit code 1."""
+"""Ends a command that failed: one sentence on stderr, no secret in it, and exit code 1."""
 
 from __future__ import annotations
 

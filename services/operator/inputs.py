@@ -1,4 +1,4 @@
-"""How does an operator ask something of a session? By an input on the log, as every other service does."""
+"""Publishes inputs on the log, as every other service does."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""How does a command start fast although another one needs the provider's SDK? Its module is imported when the
-command is used, or described by `--help`."""
+"""Commands whose module is imported when they are used, or described by `--help`."""
 
 from __future__ import annotations
 

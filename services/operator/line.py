@@ -1,4 +1,4 @@
-"""How does one event read on a terminal? Pure."""
+"""One event as one line of text. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`turnstile migrate`: are tables and topics as the services need them?"""
+"""`turnstile migrate`: brings tables and topics to what the services need."""
 
 from __future__ import annotations
 

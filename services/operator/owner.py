@@ -1,4 +1,4 @@
-"""Whose session is it, where there is one tenant?"""
+"""The tenant of a session, where there is one tenant."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What had become of a session by some event: its state, and each of its turns? Pure: the core's fold, and beside
-it what the state forgets when a turn has ended."""
+"""A session's past: the core's fold, and beside it what the state forgets when a turn has ended. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a text stand on a terminal, whatever is in it? Pure.
+"""Text made safe for a terminal. Pure.
 
 What users and agents wrote may hold control sequences, half characters and marks that turn the writing round: none
 of that may reach the terminal of somebody who only wants to read it.

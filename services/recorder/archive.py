@@ -1,4 +1,4 @@
-"""How is a batch brought in? With patience while ClickHouse is away, by halves when it refuses."""
+"""Brings batches into the archive: with patience while ClickHouse is away, by halves when it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken to ClickHouse in one go? Good records, bad ones with their reason, and how far they reach."""
+"""A batch: good records, bad ones with their reason, and the offsets they reach."""
 
 from __future__ import annotations
 

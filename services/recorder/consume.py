@@ -1,4 +1,4 @@
-"""How do records get from the log into the archive? Read, insert, commit: in this order, always.
+"""Brings records from the log into the archive: read, insert, commit, always in this order.
 
 One batch is inserted while the next is read, and no more than that is held: while ClickHouse is away the
 partitions are paused, polling goes on (so the group keeps this member), and the log is the buffer.

@@ -1,4 +1,4 @@
-"""Where do bad records go? To turnstile.dead.v1, as they came, with the reason."""
+"""Publishes bad records to turnstile.dead.v1, as they came, with the reason."""
 
 from __future__ import annotations
 

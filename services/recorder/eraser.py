@@ -1,4 +1,4 @@
-"""When is an erased session gone? Its rows are deleted, the mutations waited for, and then the parts they lay in.
+"""Deletes the rows of erased sessions, waits for the mutations, and then for the parts they lay in.
 
 Works through the tombstones for ever; what it has done is noted in them, so that whoever comes after a crash goes
 on there. It also looks now and then for rows that came in behind a tombstone: from a recorder that had stood still

@@ -1,5 +1,4 @@
-"""Which rows may come in? None of an erased session, ever: those who are erased are noted first, then the rest of
-the batch goes its way.
+"""Keeps rows of erased sessions out: the erased are noted first, then the rest of the batch goes its way.
 
 `session.erased` is how the recorder hears of it. The tombstone is in ClickHouse, and the dead letters are marked,
 before the batch's offsets are committed: a crash in between hears of it again. Whatever rows there are already are

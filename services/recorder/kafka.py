@@ -1,4 +1,4 @@
-"""How does the recorder speak to Kafka? Its clients, not started yet."""
+"""The recorder's Kafka clients, not started yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does an event become a row? It is one already: its JSON goes into the archive byte for byte.
+"""The row of an event: its JSON goes into the archive byte for byte.
 
 Pure. All that happens here is a look at what the table's keys and columns rely on; `data` is passed over, not
 parsed. What ClickHouse reads out of `data` is its own affair (see the table's DEFAULT expressions).

@@ -1,4 +1,4 @@
-"""How does a turn's trace reach the archive? Through a span of the insert that holds the turn's end."""
+"""Spans of inserts, in the trace of each turn whose end they hold."""
 
 from __future__ import annotations
 

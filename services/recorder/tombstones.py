@@ -1,4 +1,4 @@
-"""What does ClickHouse know of erased sessions, and what does it still hold of them? Blocking, for a thread.
+"""Erased sessions as ClickHouse knows them, and what it still holds of them. Blocking, for a thread.
 
 The table `erasures` is the recorder's memory of them (`infra/clickhouse/migrations`); every other table of the
 database that has the columns `tenant_id` and `session_id` may hold rows of theirs, whoever made it.

@@ -1,4 +1,4 @@
-"""How do rows get into ClickHouse? As they are, over HTTP; a repeat is harmless.
+"""Inserts rows into ClickHouse as they are, over HTTP; a repeat is harmless.
 
 Blocking, for a thread; the client is made at the first insert, so that ClickHouse may be away at the start.
 """

@@ -1,4 +1,4 @@
-"""When is bad data a bad deploy? When so much of it comes that the fault must be ours.
+"""The brake that tells bad data from a bad deploy: so many dead letters that the fault must be ours.
 
 A few dead letters are for an operator to look at. A stream of them means that this process and what it reads no
 longer understand each other: it stops, with offsets uncommitted, and everything is still in the log. Pure.

@@ -1,4 +1,4 @@
-"""May a new schema take the place of a released one? Pure functions over JSON Schema as plain dicts.
+"""Whether a new schema may take the place of a released one. Pure functions over JSON Schema as plain dicts.
 
 An *input* is written by others and read by us: whatever the released schema let them write must still be read.
 It may gain optional fields, wider types and enum values; it may not lose a field, need a new one or get narrower.

@@ -1,4 +1,4 @@
-"""Which schema has each type on the bus? Read from the session's own structs.
+"""The schema of each type on the bus, read from the session's own structs.
 
 An input's value is the request itself. An event's value is the envelope `Event` with the type's own `data`;
 events of the provider share one schema, since their `data` is the provider's to define.

@@ -1,4 +1,4 @@
-"""How does an event travel that no record can hold? In numbered parts, one record each, joined by whoever reads.
+"""Events that no record can hold: numbered parts, one record each, joined by whoever reads.
 
 Why so, and what it rests on: docs/decisions/0015-big-events.md. Every part has the key and the `ce_*` headers of
 its event, and says in `part` which of how many it is (`2/3`), in `part_seq` the event's seq. Its value is a slice

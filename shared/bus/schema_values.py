@@ -1,4 +1,4 @@
-"""What does a JSON Schema node let through? The part of the language that msgspec writes, no more."""
+"""The values that a JSON Schema node lets through: the part of the language that msgspec writes, no more."""
 
 from __future__ import annotations
 

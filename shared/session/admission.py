@@ -1,4 +1,4 @@
-"""Does what came from outside make sense, beyond its shape? Asked once, before anything is filed or shown.
+"""Checks of requests from outside beyond their shape, made once, before anything is filed or shown.
 
 Both services ask here: what the worker puts into the dead letters, the gateway must not show as accepted.
 """

@@ -1,1 +1,1 @@
-"""How fast is Turnstile, compared with the barest program that does the same on the same machine?"""
+"""Benchmarks of Turnstile against the barest program that does the same on the same machine."""

@@ -1,4 +1,4 @@
-"""Leg `accept`: how many turns a second does the gateway accept, against the barest program?"""
+"""Leg `accept`: turns a second that the gateway accepts, against the barest program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leg `aged`: does a turn cost more in a session with very many events? Work is counted, so load does not matter.
+"""Leg `aged`: the cost of a turn in a session with very many events. Work is counted, so load does not matter.
 
 Old and young session take turns. Before each turn the session was let go of, so that taking it up again, opening
 its stream and reading its list are part of the cost. Windows of the same length without a turn are subtracted.

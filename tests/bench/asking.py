@@ -1,4 +1,4 @@
-"""How are turns asked for on the log, and how many has the worker ended? For legs that need no gateway."""
+"""Puts turns on the log and counts those the worker has ended, for legs that need no gateway."""
 
 from __future__ import annotations
 

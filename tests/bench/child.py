@@ -1,4 +1,4 @@
-"""How does a leg run one of its own programs? As a process: JSON on its stdin, JSON on its stdout."""
+"""Runs one of a leg's own programs as a process: JSON on its stdin, JSON on its stdout."""
 
 from __future__ import annotations
 

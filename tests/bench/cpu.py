@@ -1,4 +1,4 @@
-"""How much processor time did a process use, and has the machine come to rest? From /proc."""
+"""Processor time of a process, and whether the machine has come to rest (from /proc)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which figures come out of many samples? Pure."""
+"""Figures out of many samples. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How soon does an interrupt reach the turn that runs? From its POST until the provider has it.
+"""The time of an interrupt from its POST until the provider has it.
 
 There is no bare program to compare with; what is promised is ALLOWED_MS.
 """

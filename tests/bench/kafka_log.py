@@ -1,4 +1,4 @@
-"""How does a leg put records on the log and read what is there? Plain aiokafka, no groups."""
+"""Puts records on the log and reads them: plain aiokafka, no groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests does a server answer? Keep-alive connections, one request under way on each.
+"""Counts the requests a server takes: keep-alive connections, one request under way on each.
 
 A program: order `{url, paths: [one a connection], headers, body, seconds, expect}`, answer
 `{count, errors, seconds, p50_ms, p99_ms, cpu_seconds}`. Raw HTTP/1.1, so that it costs little

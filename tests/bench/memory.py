@@ -1,4 +1,4 @@
-"""Leg `memory`: how much does a worker hold with thousands of sessions in flight and every queue full?
+"""Leg `memory`: what a worker holds with thousands of sessions in flight and every queue full.
 
 Every session has a turn that its agent holds and others in line. Then the log is stopped (SIGSTOP), so that nothing
 can be said, and all agents are let go at once: what they say piles up as far as it may. The figures are the highest

@@ -1,4 +1,4 @@
-"""What is a leg told? The same for all of them."""
+"""The options of a leg, the same for all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which real parts does a leg stand on? A stack of its own, on free ports, gone afterwards."""
+"""The real parts of a leg: a stack of its own, on free ports, gone afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a process hold, and what has it read and written? From /proc (proc(5))."""
+"""Memory and IO of a process, from /proc (proc(5))."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where does a process spend its time? py-spy looks into it while a round runs, when asked to."""
+"""Profiles of a process by py-spy while a round runs, when asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did a leg come to? One result a leg, and its place in a table."""
+"""The result of a leg, and its place in a table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do recorded events look like? Turns of a plain conversation, shaped and sized like real ones."""
+"""Recorded events: turns of a plain conversation, shaped and sized like real ones."""
 
 from __future__ import annotations
 

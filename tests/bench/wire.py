@@ -1,4 +1,4 @@
-"""How does a leg speak HTTP without a client's own cost in the figure? One keep-alive connection."""
+"""HTTP over one keep-alive connection, without a client's own cost in the figure."""
 
 from __future__ import annotations
 

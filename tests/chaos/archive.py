@@ -1,4 +1,4 @@
-"""What is in ClickHouse? Read with the client and through the views that analysts use."""
+"""What is in ClickHouse, read with the client and through the views that analysts use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Has everything come to rest after the last fault? Parts serve, sessions are closed, events are archived."""
+"""Waits for rest after the last fault: parts serve, sessions are closed, events are archived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known after a run, from all sides? Plain facts, to be judged without asking anybody again."""
+"""The facts of a run from all sides, to be judged without asking anybody again."""
 
 from __future__ import annotations
 

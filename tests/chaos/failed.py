@@ -1,4 +1,4 @@
-"""What does a run end with that could not be judged?"""
+"""The error of a run that could not be judged."""
 
 
 class ChaosFailed(RuntimeError):

@@ -1,4 +1,4 @@
-"""What does a client hear of its session? One stream, opened again from its last seq whenever it ends."""
+"""A client's stream of its session, opened again from its last seq whenever it ends."""
 
 from __future__ import annotations
 

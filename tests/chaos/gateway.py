@@ -1,4 +1,4 @@
-"""How does a stubborn client call the gateway? The same call again until it is taken."""
+"""A stubborn client of the gateway: the same call again until it is taken."""
 
 from __future__ import annotations
 

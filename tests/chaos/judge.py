@@ -1,4 +1,4 @@
-"""Was every promise kept for a session? Compares what was accepted, what the provider saw, and what is archived."""
+"""Judges the promises for a session: compares what was accepted, what the provider saw, and what is archived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a conversation do next? One move after the other, each a pure function of seed, session and number."""
+"""The moves of a conversation, each a pure function of seed, session and number."""
 
 from __future__ import annotations
 

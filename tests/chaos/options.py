@@ -1,4 +1,4 @@
-"""What is a run told?"""
+"""The options of a run."""
 
 from __future__ import annotations
 

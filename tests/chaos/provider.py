@@ -1,4 +1,4 @@
-"""What did the provider see and make, and how is it made to misbehave? Through the simulator's own endpoints."""
+"""Reads the provider's own log and makes it misbehave, through the simulator's own endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long until things go on after a strike?
+"""Recovery times: from a strike until things go on.
 
 For a part that turns run through: until every session that had a turn accepted and not ended at that moment shows
 its next event to its client, an event that happened after the strike. For a part that records: until ClickHouse

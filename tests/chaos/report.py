@@ -1,4 +1,4 @@
-"""What is told of a run? Figures, then each thing that was wrong."""
+"""The report of a run: figures, then each thing that was wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a run go? Load and strikes together, then calm, then the facts from all sides."""
+"""A run: load and strikes together, then calm, then the facts from all sides."""
 
 from __future__ import annotations
 

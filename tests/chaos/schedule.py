@@ -1,4 +1,4 @@
-"""When does which part go down, and when does the provider misbehave? A pure function of the seed."""
+"""When which part goes down, and when the provider misbehaves: a pure function of the seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a part of a running stack struck? By signals to its processes; the supervisor starts it again."""
+"""Strikes a part of a running stack by signals to its processes; the supervisor starts it again."""
 
 from __future__ import annotations
 

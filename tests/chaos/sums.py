@@ -1,4 +1,4 @@
-"""Do the archive's tables of turns, tool calls, model requests, sessions and days add up to the events?
+"""Checks that the archive's tables of turns, tool calls, model requests, sessions and days add up to the events.
 
 The same figures are taken twice: from the views that analysts read, and from the events themselves, each counted
 once whatever the table holds of it. The second way shares only the columns of `session_events` with the first.

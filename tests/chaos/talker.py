@@ -1,4 +1,4 @@
-"""How is one conversation played while everything breaks? Move by move; what was accepted is kept in order."""
+"""Plays one conversation while everything breaks; what was accepted is kept in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is on the events topic? Read to its end once, keeping only what tells repeats from contradictions."""
+"""The events topic, read to its end once, keeping only what tells repeats from contradictions."""
 
 from __future__ import annotations
 

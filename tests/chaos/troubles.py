@@ -1,4 +1,4 @@
-"""In which ways does the provider misbehave? Fault rules of the simulator, by the name of the trouble."""
+"""The provider's troubles: fault rules of the simulator, by the name of the trouble."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which agent is told of the worker's tools? Its own, once made and whenever they change; nobody else's."""
+"""The worker's tools are declared to its own agent, once made and whenever they change, and to nobody else's."""
 
 from __future__ import annotations
 

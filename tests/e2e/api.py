@@ -1,4 +1,4 @@
-"""What can a client ask of the gateway? Its public HTTP calls with one API key, as a stranger makes them."""
+"""The gateway's public HTTP calls with one API key, as a stranger makes them."""
 
 from __future__ import annotations
 

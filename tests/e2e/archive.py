@@ -1,4 +1,4 @@
-"""What is in ClickHouse? Asked with plain clickhouse-connect, through the views analysts read."""
+"""What is in ClickHouse, asked with plain clickhouse-connect, through the views analysts read."""
 
 from __future__ import annotations
 

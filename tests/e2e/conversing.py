@@ -1,4 +1,4 @@
-"""How is a conversation played? Turn by turn over one stream, as a client does it."""
+"""Plays a conversation turn by turn over one stream, as a client does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who talks while a part of the stack dies? A dozen conversations at once; and what must be true of them after."""
+"""A dozen conversations at once while a part of the stack dies, and what must be true of them after."""
 
 from __future__ import annotations
 

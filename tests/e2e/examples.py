@@ -1,4 +1,4 @@
-"""Which code does a document show? Cut out as it stands, so that what readers copy is what is tested."""
+"""Code examples of a document, cut out as they stand, so that what readers copy is what is tested."""
 
 from __future__ import annotations
 

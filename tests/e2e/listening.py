@@ -1,4 +1,4 @@
-"""What do many readers of one session hear, each from another seq on? Streams held open together."""
+"""Many readers of one session, each from another seq on, their streams held open together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What did the provider see and make? Read from the simulator's own log, outside its API."""
+"""The simulator's own log of what the provider saw and made, read outside its API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does another service publish, and what became of its bad records? All with plain aiokafka."""
+"""Publishes as another service does, and reads its dead letters, with plain aiokafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in the bytes of an event stream? Read as the standard says, with nothing of the product."""
+"""Parses the bytes of an event stream as the standard says, with nothing of the product."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the archive hold what the provider made? Every event once, byte for byte, in its thread's order."""
+"""Checks that the archive holds what the provider made: every event once, byte for byte, in its thread's order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is an answer a refusal that its reader can act on?"""
+"""Checks that a refusal is one that its reader can act on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where does a text still lie? In rows of PostgreSQL, rows of ClickHouse, files of the engine and of the logs."""
+"""Finds where a text still lies: rows of PostgreSQL, rows of ClickHouse, files of the engine and of the logs."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What is on `turnstile.events.v1`? Read with plain aiokafka, as any service beside ours would; events in parts are
-put together."""
+"""What is on `turnstile.events.v1`, read with plain aiokafka; events in parts are put together."""
 
 from __future__ import annotations
 

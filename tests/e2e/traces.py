@@ -1,4 +1,4 @@
-"""Which spans does a trace have? Read from `otel_traces`, as an operator does."""
+"""The spans of a trace, read from `otel_traces`, as an operator does."""
 
 from __future__ import annotations
 

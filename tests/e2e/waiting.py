@@ -1,4 +1,4 @@
-"""How does a test wait? For a fact, by asking again until a deadline, never for a time."""
+"""Waits for a fact, by asking again until a deadline, never for a time."""
 
 from __future__ import annotations
 

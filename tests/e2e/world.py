@@ -1,4 +1,4 @@
-"""What does a test of bad days hold in its hands? The stack, what asks it questions, and a voice."""
+"""What a test of bad days works with: the stack, what asks it questions, and a voice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do the events of a tenant tell of its turns, tool calls and model requests? Read by a plain program."""
+"""Turns, tool calls and model requests of a tenant, read out of its events by a plain program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What should the questions of docs/analysts.md be answered with? Computed from the events by a plain program.
+"""The right results of the questions of docs/analysts.md, computed from the events by a plain program.
 
 Each truth has the first words of its question as key and gives the rows of the answer, in JSON's terms.
 """

@@ -1,4 +1,4 @@
-"""How do a thousand patterns become ten million events? Each copy has ids, tenant, user and days of its own.
+"""Makes ten million events of a thousand patterns: each copy has ids, tenant, user and days of its own.
 
 Filling blanks in bytes costs a few microseconds an event; writing events costs ten times that.
 """

@@ -1,5 +1,5 @@
-"""How can a turn go? Each course writes its events between `turn.started` and the turn's end, as the provider sends
-them (orders and fields as recorded from the simulator), and returns how it ended.
+"""The ways a turn can go. Each course writes its events between `turn.started` and the turn's end, as the
+provider sends them (orders and fields as recorded from the simulator), and returns how it ended.
 """
 
 from __future__ import annotations

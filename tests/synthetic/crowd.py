@@ -1,4 +1,4 @@
-"""Who talks, and on which day? A few tenants and users do most of it, working days more than others."""
+"""Who talks on which day: a few tenants and users do most of it, working days more than others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How do the events get into ClickHouse? As the recorder's do: JSON lines over HTTP under the same settings."""
+"""Brings the events into ClickHouse as the recorder does: JSON lines over HTTP under the same settings."""
 
 from __future__ import annotations
 

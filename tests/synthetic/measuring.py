@@ -1,4 +1,4 @@
-"""`python -m tests.synthetic.measuring`: what do events cost in ClickHouse, to insert, to keep and to read?
+"""`python -m tests.synthetic.measuring`: what events cost in ClickHouse, to insert, to keep and to read.
 
 Runs an embedded server of its own on a folder, which it keeps: a second run finds the events and only reads.
 """

@@ -1,4 +1,4 @@
-"""What is in a session? Turns by their shares, from `session.opened` on: patterns of which copies are made.
+"""The patterns of sessions: turns by their shares, from `session.opened` on; copies are made of them.
 
 A pattern is real events but for the names in it, which stand for others until a copy is made: TENANT, USER, TOKEN
 (in every id of the session) and the days from DAY on, all of the length of what replaces them or free to grow.

@@ -1,4 +1,4 @@
-"""Which questions does docs/analysts.md answer? Read from the document itself."""
+"""The questions of docs/analysts.md, read from the document itself."""
 
 from __future__ import annotations
 

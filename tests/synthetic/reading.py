@@ -1,4 +1,4 @@
-"""In which ways can a table be read that may hold a row twice? The same questions, spelled in four ways."""
+"""Ways of reading a table that may hold a row twice: the same questions, spelled in four ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does a `turn.*` event carry? The turn as it stands, kept here while a session is being written."""
+"""The turn as a `turn.*` event carries it, kept while a session is being written."""
 
 from __future__ import annotations
 

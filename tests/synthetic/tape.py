@@ -1,4 +1,4 @@
-"""How is the log of one session written? Event after event: number, id, time and totals are kept here.
+"""Writes the log of one session event after event: number, id, time and totals are kept here.
 
 Ids and sums are those of a real log: `seq` has no gap, the provider's ids are unlike, `session.usage` adds up what
 the model requests reported and what they cost at list price, in whole cents, as the provider does.

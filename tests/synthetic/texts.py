@@ -1,4 +1,4 @@
-"""What do people ask and agents answer? Words of a small vocabulary, common ones more often."""
+"""What people ask and agents reply: words of a small vocabulary, common ones more often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is the engine opened, asked and closed?
+"""The embedded engine (chDB): opened, asked, closed.
 
 chDB holds one data directory per process under an exclusive lock and gives any number of
 handles to it; a handle has its own settings and current database, and opening one costs half

@@ -1,4 +1,4 @@
-"""Which ClickHouse error is it, and which HTTP status does it get?"""
+"""ClickHouse's error codes and the HTTP status of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may a read-only user say?
+"""The statements that a read-only user may send.
 
 The engine itself refuses most of it once `readonly` is set: writes, DDL, settings, and the table
 functions that create a temporary table. This closes what is left, which was found by trying:

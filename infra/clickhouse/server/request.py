@@ -1,4 +1,4 @@
-"""What did the client ask for? URL parameters and headers, sorted by meaning."""
+"""A request's URL parameters and headers, sorted by meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which rows does a user see who is bound to tenants?
+"""The row filter of users who are bound to tenants.
 
 Every table of the engine gets a filter, which the engine applies wherever the table is read: behind views, in
 joins, subqueries and unions. They are made anew for each request, so that a table that was added a moment ago has

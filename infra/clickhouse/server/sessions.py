@@ -1,4 +1,4 @@
-"""Which handle serves a request? A fresh one, or the one its `session_id` has kept.
+"""Engine handles: a fresh one for each request, or the one that its `session_id` keeps.
 
 A kept handle carries USE, SET and temporary tables from one request to the next. Settings in the
 URL count for one request only; but clients send the same ones each time, so they stay on the handle

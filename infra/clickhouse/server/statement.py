@@ -1,4 +1,4 @@
-"""Where does an INSERT end and its data begin, and which FORMAT does a query name?
+"""Splits a statement: where an INSERT ends and its data begins, and the FORMAT that a query names.
 
 A lexer for just that much of SQL. It reads bytes, since data after `FORMAT` need not be text.
 """

@@ -1,4 +1,4 @@
-"""Who may ask, and what may they do?"""
+"""Users of the embedded server: name, password, tenants, and whether they may write."""
 
 from __future__ import annotations
 

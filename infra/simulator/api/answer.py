@@ -1,4 +1,4 @@
-"""How does an answer go out? Encoded once, with the headers every answer has."""
+"""Responses: encoded once, with the headers that every one has."""
 
 from __future__ import annotations
 

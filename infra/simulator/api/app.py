@@ -1,4 +1,4 @@
-"""Which parts make up the simulator's web application, and in which order?
+"""The simulator's web application.
 
 From outside in: the gate (headers, key, log), the faults, the routes. The routes a running session
 uses most stand first.

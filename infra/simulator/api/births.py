@@ -1,4 +1,4 @@
-"""How does a session come into being? Everything is checked first, then it exists at once."""
+"""Creates a session: everything is checked first, then it exists at once."""
 
 from __future__ import annotations
 

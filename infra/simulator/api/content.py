@@ -1,4 +1,4 @@
-"""What may a client put into an event? Shapes of content blocks and of the events it sends."""
+"""The content blocks and events that a client may send."""
 
 from __future__ import annotations
 

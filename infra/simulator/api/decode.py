@@ -1,4 +1,4 @@
-"""Is this request body what the endpoint takes?"""
+"""Decodes and checks request bodies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which event types can a listing be filtered by? All persisted ones but `session.deleted`."""
+"""The event types by which a listing can be filtered: all persisted ones but `session.deleted`."""
 
 LISTABLE_TYPES = frozenset(
     {

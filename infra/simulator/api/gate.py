@@ -1,4 +1,4 @@
-"""Who may come in, and what is noted of each request?
+"""Authentication, and the note that is kept of each request.
 
 The outermost layer: gives every answer its headers, refuses requests without key, version or beta
 header, and keeps the log of requests. Written as plain ASGI because every byte passes here.

@@ -1,4 +1,4 @@
-"""What did this provider see and make? The simulator's own log, outside the API and without a key."""
+"""`/_sim`: the simulator's own log, outside the API and without a key."""
 
 from __future__ import annotations
 

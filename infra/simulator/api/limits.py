@@ -1,4 +1,4 @@
-"""How many requests a minute? The provider counts creates and reads apart; off by default."""
+"""Request limits by the minute, creates and reads apart; off by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a list go on? Opaque cursors, each bound to the query it came from."""
+"""Pages of lists: opaque cursors, each bound to the query it came from."""
 
 from __future__ import annotations
 

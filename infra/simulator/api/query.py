@@ -1,4 +1,4 @@
-"""Is this query string what the endpoint takes?
+"""Decodes and checks query strings.
 
 Arrays come as `types[]=a&types[]=b` (the SDK) or `types=a` (by hand); ranges as `created_at[gt]=`.
 A name that is not listed is refused, except `beta=true`, which older clients send.

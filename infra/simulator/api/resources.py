@@ -1,4 +1,4 @@
-"""What do agents, environments, vaults and sessions look like when a client makes them?"""
+"""Agents, environments, vaults and sessions as clients send them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What does the API make of a configuration it was given? Defaults filled in, references resolved."""
+"""Agents and environments as the API returns them: defaults filled in, references resolved."""
 
 from __future__ import annotations
 

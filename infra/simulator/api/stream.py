@@ -1,4 +1,4 @@
-"""What does an open event stream look like on the wire?
+"""An open event stream on the wire.
 
 It opens with the comment `: connected`, carries one record per event, and every 28 seconds the
 comment `:keepalive`, between records too. No ids, no replay, no end mark: it ends when either side

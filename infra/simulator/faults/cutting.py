@@ -1,4 +1,4 @@
-"""How is a connection broken? Through its transport, which the server puts into the scope."""
+"""Breaks a connection through its transport, which the server puts into the scope."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where do faults strike? One layer between the gate and the routes, for requests and streams alike.
+"""The layer between gate and routes that strikes requests and streams with faults.
 
 No other part of the simulator knows about faults, except that a session can be asked for an event
 after its next idle.

@@ -1,4 +1,4 @@
-"""What goes wrong with a plain request: before it lands, or after it landed?"""
+"""Faults of plain requests, before they land or after."""
 
 from __future__ import annotations
 

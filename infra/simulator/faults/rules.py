@@ -1,4 +1,4 @@
-"""Which request meets which fault?
+"""Fault rules, and which request meets which.
 
 Rules are tried in order; each keeps its own count of the requests that match it, and the first one
 that is due takes the request. A rule without `nth`, `every` or `probability` is always due.

@@ -1,4 +1,4 @@
-"""What goes wrong on an event stream, and after how many events?"""
+"""Faults of event streams, after a number of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which tool calls wait for the client, and what did it answer?"""
+"""Tool calls that wait for the client, and its answers."""
 
 from __future__ import annotations
 

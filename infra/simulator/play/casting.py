@@ -1,4 +1,4 @@
-"""Which plan does this prompt get? The seed and the prompt decide, or the prompt names a script."""
+"""Chooses the plan for a prompt: by the seed and the prompt, or by the script that the prompt names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is listening to a thread, and what have they not read yet?
+"""The listeners of a thread, and what each has not read yet.
 
 A record is built once and shared by all listeners. Nothing is replayed: a listener gets what is
 published after it joined. A listener that does not read is cut off, never waited for.

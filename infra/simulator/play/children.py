@@ -1,4 +1,4 @@
-"""How does a child thread work, and what of it shows on the primary thread?
+"""Child threads: how one works, and what of it shows on the primary thread.
 
 The primary thread shows that the child exists, runs and rests, the messages between the two, and the
 calls that wait for the client: those under the same id as on the child, with a later time. All else

@@ -1,4 +1,4 @@
-"""What does the agent do next? One driver task per session with work; it ends when there is none."""
+"""The agent: one driver task per session with work, which ends when there is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""May this session take these events, and what happens to them when it does?
+"""Events that a client sends: whether the session may take them, and what they do.
 
 A send is all or nothing: every event is checked against the state before any is filed. Filing never
 waits; the driver is woken and takes up the events at its own pace.

@@ -1,4 +1,4 @@
-"""What has happened on one thread, in the order the API lists it?
+"""The log of one thread, in the order in which the API lists it.
 
 Processed events are appended and never move. Events a client sent wait in `pending`, listed after
 all others and without `processed_at`, and move to the end of the processed ones when their turn

@@ -1,4 +1,4 @@
-"""What will the agent do with a prompt? A plan is data: scripts write it, a turn performs it."""
+"""Plans of turns, as data: scripts write them, a turn performs them."""
 
 from __future__ import annotations
 

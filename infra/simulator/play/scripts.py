@@ -1,4 +1,4 @@
-"""Which scripts are there? Each turns a prompt, dice and options into a plan; none has effects.
+"""Scripts: each turns a prompt, dice and options into a plan; none has effects.
 
 The first line of a script's docstring is its help text, and so is its option list after `Options:`.
 """

@@ -1,4 +1,4 @@
-"""What does the provider know of one session, and how does a fact about it come out?
+"""One provider session: its state, its threads, and the events that tell of it.
 
 `emit` is the only way to make an event: it stamps, encodes once, files in the thread's log and
 publishes to the thread's listeners. Who may send what is decided in `inbox`, what the agent does in

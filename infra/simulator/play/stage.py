@@ -1,5 +1,4 @@
-"""How does one model request look from outside? Spans, previews, messages, tool calls, and the time
-they take.
+"""One model request as it looks from outside: spans, previews, messages, tool calls, and the time they take.
 
 Everything here can be stopped by an interrupt: a pause raises `Interrupted` when one is waiting.
 """

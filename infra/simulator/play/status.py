@@ -1,4 +1,4 @@
-"""Which events say that a session runs, rests or ends, and in which order do they come?"""
+"""The events that say that a session runs, rests or ends, in their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is one thread of a session: its log, its listeners, its state?"""
+"""One thread of a session: its log, its listeners, its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How is a plan performed on the primary thread, from its first request to the last?"""
+"""Performs a plan on the primary thread, from its first request to the last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has a session used, and what does it cost at list price?"""
+"""A session's usage, and its cost at list price."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do log and database answer? Checks for readiness; each raises what its client raises."""
+"""Readiness checks of log and database; each raises what its client raises."""
 
 from __future__ import annotations
 

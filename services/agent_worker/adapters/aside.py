@@ -1,4 +1,6 @@
-"""How does something go on while the process's event loop is busy? In a thread with an event loop of its own."""
+"""Runs a coroutine in a thread with an event loop of its own, so that it goes on while the process's loop is
+busy.
+"""
 
 from __future__ import annotations
 

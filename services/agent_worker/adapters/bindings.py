@@ -1,4 +1,4 @@
-"""To which provider sessions are head rows bound, and who may sweep what is bound to none?"""
+"""Head rows by provider session, and the lock of those who sweep what no row is bound to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which clients of the log does the agent-worker have, and how are they set?"""
+"""The agent-worker's Kafka clients and their settings."""
 
 from __future__ import annotations
 

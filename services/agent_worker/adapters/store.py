@@ -1,4 +1,4 @@
-"""Which store fits the database?"""
+"""The store for a database: PostgreSQL's or SQLite's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How does a conversation go on in another provider session? Its past goes along as the first block of a message.
+"""The past of a conversation as the first block of a message, for a session that goes on in another provider
+session.
 
 The old session is asked for it: one that was terminated or archived still lists its events. Of one that is gone,
 only the loss can be told.

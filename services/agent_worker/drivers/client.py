@@ -1,5 +1,4 @@
-"""May the provider be called now, how often is it called, how does it go, how long does it take? The HTTP client
-asks the governor and the lease, and counts."""
+"""The provider's HTTP client: it asks the governor and the lease before each call, counts it and measures it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does an agent know of the custom tools that the worker runs? It calls only what its configuration declares."""
+"""Whether an agent's configuration declares the custom tools that the worker runs: it calls only those."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where does what was recorded end in a list, when only the newest ids of it are known any more?
+"""Where a list stops being known, when only the newest recorded ids are remembered.
 
 The newest ids are those recorded last, which is not quite the list's order: what the primary thread shows of a
 child is recorded before its neighbours in the child's list, and late events after theirs. So one known event says

@@ -1,4 +1,4 @@
-"""Which lane does a request to the provider take? By what it asks, unless the task was put in a lane."""
+"""The lane of a request to the provider: by its path, unless the task was put in a lane."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""How many bytes of events may wait in this worker, over all its sessions? Beyond it streams are not read on.
+"""The bound in bytes on events that wait in this worker, over all its sessions; beyond it streams are not read
+on.
 
 Each session has a line of its own, bounded by the number of events; two thousand full ones would be gigabytes.
 """

@@ -1,4 +1,4 @@
-"""Which provider sessions did an earlier try make, and nobody journal? They carry our mark in their metadata.
+"""Finds provider sessions that an earlier try made and nobody journaled, by the mark in their metadata.
 
 The API filters sessions by time and not by metadata, so the list is read; after a crash many ask at once, and those
 who ask at the same time share one reading of it.

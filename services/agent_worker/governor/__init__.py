@@ -1,1 +1,1 @@
-"""When may a request go to the provider? Its limits are the organisation's: all workers share one account."""
+"""The provider's rate limits, which are the organisation's: all workers share one account."""

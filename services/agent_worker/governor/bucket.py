@@ -1,4 +1,4 @@
-"""How many tokens are there, and for whom? Pure: the state, the time and the wishes come in.
+"""A token bucket. Pure: the state, the time and the wishes come in.
 
 Each lane has a bucket of its own that fills by its share. What overflows goes into one that is common to all lanes,
 so nothing is lost while somebody wants it, and a lane that asks for its share gets it whatever the others do.

@@ -1,4 +1,4 @@
-"""Whose request is next? Tenants take turns, each with its requests in the order they came.
+"""A queue in which tenants take turns, each with its requests in the order they came.
 
 All requests weigh the same, so deficit round robin is plain round robin: a tenant with one request waits for at
 most one of every other tenant's, however many those have.

@@ -1,4 +1,4 @@
-"""May this request go now? Every limit that is set has a pacer; a lane without one is free."""
+"""Lets requests go within every limit that is set; a lane without one is free."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When does each request that wants a token of one limit get it? Lanes apart, tenants in turns.
+"""Gives out the tokens of one limit: lanes apart, tenants in turns.
 
 Tokens are taken for all who wait at once, and a few ahead for those who will come in the next quarter of a second:
 a busy worker asks the shared account a few times a second, not once a request.

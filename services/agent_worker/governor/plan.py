@@ -1,4 +1,4 @@
-"""How much may be asked of the provider, and how is that shared out among the lanes?"""
+"""The share of each lane in what may be asked of the provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which limits does the provider have, and how long may a request wait for its turn?"""
+"""Settings: the provider's limits, and how long a request may wait for its turn."""
 
 from __future__ import annotations
 

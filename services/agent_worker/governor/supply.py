@@ -1,4 +1,4 @@
-"""Where do this process's tokens come from? The account that all workers share; while it is away, a part of it."""
+"""This process's tokens: from the account that all workers share; while it is away, a part of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For whom, and how urgently, is the provider asked here? Bound to the task, so that no call has to hand it on."""
+"""The tenant and the lane of a request, bound to the task, so that no call has to hand them on."""
 
 from __future__ import annotations
 

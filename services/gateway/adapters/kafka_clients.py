@@ -1,4 +1,4 @@
-"""Which clients speak to Kafka here, and under which name?"""
+"""The gateway's Kafka clients and their names."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Is everything recorded, once and as the provider has it? Compared, mended; strays found."""
+"""Audits: archive, log, head rows and provider compared and mended; orphans found."""

@@ -1,4 +1,4 @@
-"""What does the archive hold, for an audit? Rows without what was said: of each event's JSON a digest is left."""
+"""Archived rows for an audit, without what was said: of each event's JSON a digest is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`turnstile audit`: is everything recorded, once and as the provider has it?"""
+"""`turnstile audit`: checks that everything is recorded, once and as the provider has it."""
 
 from __future__ import annotations
 

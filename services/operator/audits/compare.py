@@ -1,4 +1,4 @@
-"""Do archive, provider and inbox tell the same of a session? Pure: evidence in, findings out."""
+"""Compares the evidence of one session. Pure: evidence in, findings out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How complete is what was recorded, as numbers? Prometheus text for node_exporter's textfile collector."""
+"""Completeness as Prometheus text, for node_exporter's textfile collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of one session, in three places? Values for `compare`, without a word that somebody said."""
+"""Values for `compare`, without a word that somebody said."""
 
 from __future__ import annotations
 

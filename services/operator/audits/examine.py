@@ -1,4 +1,4 @@
-"""How is one session looked at? All its evidence is read, then compared; what it finds is looked at once more.
+"""Examines one session: all its evidence is read, then compared; what is found is looked at once more.
 
 The session goes on meanwhile: what was under way at the first look is recorded at the second.
 """

@@ -1,4 +1,4 @@
-"""What can an audit find? One object a finding, its kind from a closed list."""
+"""A finding of an audit: one object each, its kind from a closed list."""
 
 from __future__ import annotations
 

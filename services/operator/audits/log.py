@@ -1,4 +1,4 @@
-"""What does `turnstile.events.v1` still hold of events that the archive lacks? Read without a consumer group."""
+"""The events topic, read for audits without a consumer group."""
 
 from __future__ import annotations
 

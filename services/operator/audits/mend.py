@@ -1,4 +1,4 @@
-"""What can be done about findings? Missing rows come from the log, late events through the worker.
+"""Mends findings: missing rows come from the log, late events through the worker.
 
 Nothing here invents anything: a row is inserted as the log has it, and what only the provider has is recorded by
 the worker, which lists a session whenever it takes it up.

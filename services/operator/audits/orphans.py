@@ -1,4 +1,4 @@
-"""`turnstile orphans`: which provider sessions did a crash leave behind, and shall they go?"""
+"""`turnstile orphans`: lists provider sessions that a crash left behind, and archives them on request."""
 
 from __future__ import annotations
 

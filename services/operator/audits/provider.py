@@ -1,4 +1,4 @@
-"""What does the provider list of a session? Raw lists through the SDK, which knows keys, headers and errors."""
+"""The provider's lists for audits, raw, through the SDK, which knows keys, headers and errors."""
 
 from __future__ import annotations
 

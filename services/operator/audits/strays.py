@@ -1,4 +1,4 @@
-"""Which provider sessions carry our mark and are nobody's? Compared with the head rows."""
+"""Orphans: provider sessions of ours, compared with the head rows."""
 
 from __future__ import annotations
 

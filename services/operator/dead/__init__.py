@@ -1,1 +1,1 @@
-"""Which records could nobody use, and what shall become of them?"""
+"""Dead letters: listed, inspected, redriven, dropped."""

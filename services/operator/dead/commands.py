@@ -1,4 +1,4 @@
-"""`turnstile dead`: which records could nobody use, why, and what is to become of them?"""
+"""`turnstile dead`: lists and shows dead letters, sends them again or drops them."""
 
 from __future__ import annotations
 

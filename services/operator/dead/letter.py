@@ -1,4 +1,4 @@
-"""What is one dead letter, and how does it read? Pure."""
+"""A dead letter, decoded. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in `turnstile.dead.v1`? Read without a consumer group, so that looking changes nothing."""
+"""The dead letters on the log, read without a consumer group, so that looking changes nothing."""
 
 from __future__ import annotations
 

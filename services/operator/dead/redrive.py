@@ -1,4 +1,4 @@
-"""How does a dead letter go back to where it died, once? And how is one put aside for good?
+"""Sends a dead letter again, or drops it for good.
 
 First the record is sent and acknowledged, then the letter is marked as settled. A crash in between leaves it open,
 and the next redrive sends it again: its `ce_id`, or its turn's id, is the same, so the inbox takes it in once.

@@ -1,1 +1,1 @@
-"""Is a session gone everywhere? Asked for, looked for again, certified."""
+"""Erasure of a session or a user: asked for, looked for again, certified."""

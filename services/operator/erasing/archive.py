@@ -1,4 +1,4 @@
-"""What does ClickHouse hold of a session, and what has the recorder noted of its erasure? Blocking, read only."""
+"""What the archive still holds of an erased session. Blocking, read only."""
 
 from __future__ import annotations
 

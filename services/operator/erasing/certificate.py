@@ -1,4 +1,4 @@
-"""What does an operator get to show that sessions were erased? Pure: one JSON document."""
+"""The certificate of an erasure: one JSON document. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is there of some sessions, in every store at once? Looked at before they are erased, meanwhile and after."""
+"""Looks at sessions before they are erased, meanwhile and after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What do the worker's and the gateway's tables hold of a session? Read only."""
+"""What the SQL database still holds of an erased session. Read only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long do Kafka's copies last? Asked of the broker, topic by topic."""
+"""How long each topic keeps its records, asked of the broker."""
 
 from __future__ import annotations
 

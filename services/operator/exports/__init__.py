@@ -1,1 +1,1 @@
-"""How does the archive leave the house? As Parquet files, whole or not at all."""
+"""Exports of the archive as Parquet files, whole or not at all."""

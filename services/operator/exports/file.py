@@ -1,4 +1,4 @@
-"""What has been exported into a folder so far? Files that are whole under their names, and a list of them.
+"""Export files that are whole under their names, and the list of them.
 
 A file gets its name when it is whole; until then it is `.NAME.partial`, which the next run writes anew.
 `_export.json` says what was asked for and what each file holds.

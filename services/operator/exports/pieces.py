@@ -1,4 +1,4 @@
-"""Into which files does an export go, and what is asked of ClickHouse for each? Pure.
+"""The pieces of an export: which rows go into which file. Pure.
 
 An export is cut at days or months of the table's own time (UTC), so that each piece is small, can be made again on
 its own, and says by its name what is in it.

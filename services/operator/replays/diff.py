@@ -1,4 +1,4 @@
-"""`turnstile diff`: in what do two sessions differ, or two points of one?"""
+"""`turnstile diff`: the differences of two sessions, or of two points of one."""
 
 from __future__ import annotations
 

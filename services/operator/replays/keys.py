@@ -1,4 +1,4 @@
-"""What does the person at the terminal want: go on, pause, step, leave? Without a terminal: go on."""
+"""Pauses of a replay by the space bar; without a terminal it goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom may a replay speak to? The archive and nobody else: any other connection is refused before it is made.
+"""The guard of replays: any connection but that to the archive is refused before it is made.
 
 The import contracts keep the provider's client out of these commands. This holds for what imports can't show.
 """

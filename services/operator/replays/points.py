@@ -1,4 +1,4 @@
-"""In what do two pasts differ: two sessions, or two points of one? Pure."""
+"""The differences of two pasts: two sessions, or two points of one. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`turnstile replay`: what was said in a session, read from the archive?"""
+"""`turnstile replay`: what was said in a session, read from the archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`turnstile state`: what was known of a session when some event had been recorded?"""
+"""`turnstile state`: a session as it was when some event had been recorded."""
 
 from __future__ import annotations
 

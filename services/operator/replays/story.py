@@ -1,4 +1,4 @@
-"""How does a session read as a story: who said what, which tools ran, what it cost? Pure.
+"""A session as a story: who said what, which tools ran, what it cost. Pure.
 
 One entry an event that says something; what only keeps the machinery going (states, threads, starts of requests)
 has none. Remembered is what the next lines need and no more: the turn's beginning, calls that are not answered.

@@ -1,1 +1,1 @@
-"""What would another agent have said? Recorded turns asked again in shadow sessions, and compared."""
+"""Reruns: recorded turns asked again in shadow sessions, and compared."""

@@ -1,4 +1,4 @@
-"""How fast, and for how much money, may a rerun go on? Pure: time comes in as an argument."""
+"""The bounds of a rerun in pace and money. Pure: time comes in as an argument."""
 
 from __future__ import annotations
 

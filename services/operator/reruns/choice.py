@@ -1,4 +1,4 @@
-"""Which recorded sessions are run again? What the command line names, or what a condition selects, read-only."""
+"""Chooses the sessions of a rerun: what the command line names, or what a condition selects, read-only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How did each turn go the second time? Pure: two pasts in, pairs and their sums out."""
+"""Compares the turns of a rerun with the recorded ones. Pure: two pasts in, pairs and their sums out."""
 
 from __future__ import annotations
 

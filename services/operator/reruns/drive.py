@@ -1,4 +1,4 @@
-"""How does a rerun go on: what is sent next, what is waited for, when is it over?
+"""Drives a rerun: what is sent next, what is waited for, when it is over.
 
 The archive is asked how far the shadow sessions are, also by a run that is begun again: nothing is kept here that a
 crash could lose. One turn of a session is under way at a time, several sessions are.

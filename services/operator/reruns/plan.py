@@ -1,4 +1,4 @@
-"""What is sent for a rerun, and under which names? Pure.
+"""The inputs of a rerun and their ids. Pure.
 
 Every id follows from the run's and from the recorded ones, so that a run that is begun again asks for the same
 things under the same ids, and the inbox takes each in once.

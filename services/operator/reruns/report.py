@@ -1,4 +1,4 @@
-"""How does a rerun read? One page of HTML that needs nothing else. Pure.
+"""The report of a rerun: one page of HTML that needs nothing else. Pure.
 
 What users and agents wrote is escaped wherever it stands, and the page allows no script at all.
 """

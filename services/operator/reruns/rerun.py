@@ -1,4 +1,4 @@
-"""`turnstile rerun`: what would another agent have made of the recorded turns?"""
+"""`turnstile rerun`: asks recorded turns of another agent and compares the replies."""
 
 from __future__ import annotations
 

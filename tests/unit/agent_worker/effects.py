@@ -1,4 +1,4 @@
-"""What does a worker do to the world, and what is left when it stops at the k-th of it?
+"""Side effects of a worker, counted, and cut off at the k-th.
 
 Every side effect of one worker passes through `Effects.do`, is counted and takes time on the way there and back. A
 `Halt` names one of them and a moment, before it or after it and before its answer, at which the whole process dies

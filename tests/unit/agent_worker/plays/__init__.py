@@ -1,4 +1,4 @@
-"""What do clients and the provider do in the crash tests? A play asks, waits for what the log says, and asks again.
+"""Plays of clients and provider for the crash tests: a play asks, waits for what the log says, and asks again.
 
 Every play ends the same whatever dies meanwhile, so it may hang on nothing that only a dead process knew.
 """

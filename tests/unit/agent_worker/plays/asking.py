@@ -1,4 +1,4 @@
-"""Which tool calls does the session say it waits for?"""
+"""The tool calls that a session says it waits for."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ CounterName = Literal[
     "turnstile_provider_streams_cut_total",
     "turnstile_provider_sends_reconciled_total",
     "turnstile_provider_events_total",
+    "turnstile_provider_account_refusals_total",
+    "turnstile_provider_defaults_replaced_total",
     "turnstile_rate_tokens_total",
     "turnstile_rate_held_total",
     "turnstile_rate_pauses_total",
@@ -123,6 +125,13 @@ COUNTERS: dict[CounterName, About] = {
     ),
     "turnstile_provider_events_total": About(
         "Provider events by how they were seen; source: stream, list", ("source",)
+    ),
+    "turnstile_provider_account_refusals_total": About(
+        "Answers of the provider about the account, not a request (key, bill, spend limit): people must act"
+    ),
+    "turnstile_provider_defaults_replaced_total": About(
+        "Default agents and environments that were gone and are looked up or made anew; kind: agent, environment",
+        ("kind",),
     ),
     "turnstile_rate_tokens_total": About(
         "Requests to the provider allowed, some never made; source: shared (the account of all workers), alone (it "

@@ -71,9 +71,7 @@ async def test_compressed_records_are_taken_where_tmp_allows_no_programs(compres
             )
         finally:
             await producer.stop()
-        pid = read_pid(settings.folders.pid_file("kafka"))
-        mapped = Path(f"/proc/{pid}/maps").read_text().splitlines()
-        programs = {line.split(maxsplit=5)[5] for line in mapped if compression in line}
+        programs = _mapped(read_pid(settings.folders.pid_file("kafka")), compression)
     unpacked = {path for path in programs if ".jar" not in path}
     assert unpacked
     assert all(path.startswith(str(settings.folders.data("kafka"))) for path in unpacked)
@@ -87,3 +85,9 @@ async def test_databases_are_apart(postgres_server: str, postgres_url: str) -> N
             await connection.execute("CREATE TABLE t (id int)")
             assert await connection.fetchval("SELECT count(*) FROM t") == 0
             await connection.close()
+
+
+def _mapped(pid: int | None, word: str) -> set[str]:
+    """The files with `word` in their name that the process has in its memory."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if word in line}

@@ -132,7 +132,7 @@ async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input
     def waits(state: SessionState) -> bool:
         """Its last attempt came to nothing; one that was interrupted for its silence is to go on."""
         progress = state.progress
-        waits = progress is not None and progress.retry_at is not None and not progress.nudged
+        waits = progress is not None and progress.retry_at is not None and not progress.to_be_told
         return waits and not gone(state) and not driven.sending(command.turn_id)
 
     while True:

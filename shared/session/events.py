@@ -115,13 +115,15 @@ class PendingAction(Struct, frozen=True, kw_only=True):
 
 class TurnAccepted(Turn, frozen=True, kw_only=True):
     """`turn.accepted`: with what was asked. `input_id` is the request's place in the inbox; until `gathers_until`
-    the turn waits for others to go out with it."""
+    the turn waits for others to go out with it. `behind` is the turn whose end it waits for; None when it is taken up
+    at once, goes out with the open turn, or takes a place that was kept for it."""
 
     content: Any
     input_id: str
     on_busy: str = "enqueue"
     traceparent: str = ""
     gathers_until: str | None = None
+    behind: str | None = None
 
 
 class TurnStarted(Turn, frozen=True, kw_only=True):

@@ -71,6 +71,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         on_busy=request.on_busy,
         traceparent=filed.traceparent,
         gathers_until=_gathers_until(draft.state, filed, request, policy),
+        behind=_behind(draft.state, request),
     )
     busy = draft.state.turn is not None
     draft.own(
@@ -95,6 +96,15 @@ def _gathers_until(
         return None
     taken = parse(filed.taken_at or request.at)
     return rfc3339(taken + timedelta(seconds=policy.coalesce_for))
+
+
+def _behind(state: SessionState, request: TurnRequested) -> str | None:
+    """The turn it waits for: turns go to the agent in the order in which they were accepted, those that interrupt
+    too. One that may be coalesced goes out with those that gather, unless it would overtake another one."""
+    joins = request.on_busy == "coalesce" and state.gathering and not state.queue
+    if joins or state.parks(request.turn_id):
+        return None
+    return state.queue[-1].turn.turn_id if state.queue else state.open_turn
 
 
 def _refusal(state: SessionState, request: TurnRequested) -> TurnError | None:

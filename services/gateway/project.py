@@ -237,7 +237,8 @@ def _queued(page: SessionPage, event: Event) -> SessionPage:
         return _go_on(replace(page, parked=_without(page.parked, data.turn_id)))
     if page.view.open_turn is None and not page.waiting:
         return _taken_up(page, data.turn_id)
-    if data.on_busy == "interrupt" and page.view.open_turn is not None:
+    first = data.on_busy == "interrupt" and data.behind is None
+    if first and page.view.open_turn is not None:
         return replace(page, waiting=(data.turn_id, *page.waiting))
     return replace(page, waiting=(*page.waiting, data.turn_id))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from services.gateway.beginnings import accepted_turn, opened
@@ -237,7 +238,7 @@ def _queued(page: SessionPage, event: Event) -> SessionPage:
         return _go_on(replace(page, parked=_without(page.parked, data.turn_id)))
     if page.view.open_turn is None and not page.waiting:
         return _taken_up(page, data.turn_id)
-    first = data.on_busy == "interrupt" and data.behind is None
+    first = data.on_busy == "interrupt" and data.behind is UNSET
     if first and page.view.open_turn is not None:
         return replace(page, waiting=(data.turn_id, *page.waiting))
     return replace(page, waiting=(*page.waiting, data.turn_id))

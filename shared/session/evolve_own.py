@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from shared.session.events import (
@@ -99,7 +100,7 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
     if state.parks(data.turn_id):  # redriven: it goes where it would have gone
         same = (queued if q.turn.turn_id == data.turn_id else q for q in state.queue)
         return _go_on(replace(state, queue=tuple(same)))
-    if data.behind is not None:
+    if data.behind is not UNSET:
         return replace(state, queue=(*state.queue, queued))
     if state.turn is None and not state.queue:
         return _take_up(state, queued, gathers_until=data.gathers_until)

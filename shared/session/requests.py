@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from shared.moment import normal, parse, rfc3339
@@ -98,13 +99,14 @@ def _gathers_until(
     return rfc3339(taken + timedelta(seconds=policy.coalesce_for))
 
 
-def _behind(state: SessionState, request: TurnRequested) -> str | None:
-    """The turn it waits for: turns go to the agent in the order in which they were accepted, those that interrupt
-    too. One that may be coalesced goes out with those that gather, unless it would overtake another one."""
+def _behind(state: SessionState, request: TurnRequested) -> str | UnsetType:
+    """What a turn waits behind that interrupts or may be coalesced: turns go to the agent in the order in which
+    they were accepted. Those that may be coalesced go out with those that gather, and never overtake another."""
     joins = request.on_busy == "coalesce" and state.gathering and not state.queue
-    if joins or state.parks(request.turn_id):
-        return None
-    return state.queue[-1].turn.turn_id if state.queue else state.open_turn
+    if request.on_busy == "enqueue" or joins or state.parks(request.turn_id):
+        return UNSET
+    last = state.queue[-1].turn.turn_id if state.queue else state.open_turn
+    return UNSET if last is None else last
 
 
 def _refusal(state: SessionState, request: TurnRequested) -> TurnError | None:

@@ -45,8 +45,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `failures` counts attempts that came to nothing since `failing_since`; `retry_at` is when the next is due.
     `riders` are turns that go out in the same message, which is not sent before `gathers_until`. `answer_by`: what
     waits for people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and
-    goes on with a word about it instead of the turn's message, which it was `told`. `stray`: the agent answers a message of somebody
-    else, sent before the turn's own, whose fingerprint is `prompt`.
+    goes on with a word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a
+    message of somebody else, sent before the turn's own, whose fingerprint is `prompt`.
     """
 
     input_id: str

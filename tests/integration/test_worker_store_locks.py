@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.store import store_on
 from services.agent_worker.ports import NewInput
 from tests.contract.store_rows import asked
+from tests.e2e.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -37,13 +38,6 @@ async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-async def _waits(connection: AsyncConnection) -> None:
-    """Wait until somebody waits for a lock."""
-    async with asyncio.timeout(10.0):
-        while not await connection.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
-            await asyncio.sleep(0.01)
-
-
 async def test_an_input_that_is_filed_late_is_behind_those_that_were_read(
     engine: AsyncEngine,
 ) -> None:
@@ -55,7 +49,8 @@ async def test_an_input_that_is_filed_late_is_behind_those_that_were_read(
         held = text("SELECT 1 FROM worker_heads WHERE session_id = 's1' FOR UPDATE")
         await connection.execute(held)
         batch = asyncio.create_task(store.file([asked("t2", first), asked("t2", second)]))
-        await _waits(connection)
+        waits = text("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
+        await eventually(lambda: connection.scalar(waits), "a batch that waits for a lock")
         await store.file([asked("t3", second)])
         read = await store.unread(second, 0)
     await batch

@@ -22,9 +22,9 @@ class Broken(Exception):
 class Book(NamedTuple):
     """What the row's state tells, and all events written so far (`history`; a seq is a place in it, from 1).
 
-    `taken` inputs taken in, `ended` turns ended, `line` the turns between the two, `attempt` of its first, the open one, `phase` of it (`idle`: none is open,
-    `trying`, `waiting` for a further attempt), `prompted`: its message was seen, `heard` events of the provider,
-    `heeded` requests to interrupt.
+    `taken` inputs taken in, `ended` turns ended, `line` the turns between the two, of which the first is the open
+    one, `attempt` and `phase` of it (`idle`: none is open, `trying`, `waiting` for a further attempt), `prompted`:
+    its message was seen, `heard` events of the provider, `heeded` requests to interrupt.
     """
 
     taken: int = 0

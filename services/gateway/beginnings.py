@@ -6,8 +6,19 @@ from services.gateway.views import SessionPage, SessionView, TurnView
 from shared.session.inputs import SessionRequested, TurnRequested
 
 
-def opened(request: SessionRequested) -> SessionPage:
-    """The row of a session that was just asked for."""
+def opened(request: SessionRequested | TurnRequested) -> SessionPage:
+    """The row of a session that was just asked for, or that a turn opens."""
+    if isinstance(request, TurnRequested):
+        view = SessionView(
+            session_id=request.session_id,
+            tenant_id=request.tenant_id,
+            user_id=request.user_id,
+            status="idle",
+            agent=request.agent,
+            mode=request.mode,
+            created_at=request.at,
+        )
+        return SessionPage(view=view)
     view = SessionView(
         session_id=request.session_id,
         tenant_id=request.tenant_id,

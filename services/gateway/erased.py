@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from services.gateway.views import SessionPage
 from shared.moment import normal
 from shared.session.events import Turn
 from shared.session.inputs import Request, TurnRequested
+from shared.session.state import Progress, SessionState
 
 
-def erased(page: SessionPage, at: str) -> SessionPage:
-    """The page with its ids and sums and nothing that was said; what comes for it is measured by `at`."""
-    view = replace(
-        page.view,
-        status="erased",
-        title=None,
-        metadata=None,
-        agent=None,
-        vault_ids=None,
-        pending_actions=(),
-        open_turn=None,
+def forgotten(state: SessionState) -> SessionState:
+    """An erased session's state: its ids and sums, nothing that was said. It folds on to the same sums."""
+    turn = state.turn
+    if turn is not None:
+        turn = Turn(
+            turn_id=turn.turn_id,
+            user_id=turn.user_id,
+            status=turn.status,
+            submitted_at=turn.submitted_at,
+        )
+    return SessionState(
+        tenant_id=state.tenant_id,
+        session_id=state.session_id,
+        user_id=state.user_id,
+        mode=state.mode,
+        budget_usd=state.budget_usd,
+        status=state.status,
+        last_seq=state.last_seq,
+        opened_at=state.opened_at,
+        turn=turn,
+        progress=Progress(input_id="") if turn else None,
+        usage=state.usage,
+        cost_cents=state.cost_cents,
+        rotated_cents=state.rotated_cents,
     )
-    return replace(page, view=view, erased_at=normal(at), waiting=(), closing="erase")
 
 
 def is_late(page: SessionPage | None, request: Request) -> bool:

@@ -28,14 +28,16 @@ _log = logs.get("gateway.history")
 
 
 class Hole(Transient):
-    """The event after `seq` exists but none of the three places has it now."""
+    """The event after `seq` exists but none of the three places has it now. `gone`: all three answered."""
 
-    def __init__(self, key: SessionKey, seq: int, why: str) -> None:
+    def __init__(self, key: SessionKey, seq: int, away: Transient | None) -> None:
+        why = str(away) if away else "it is on its way to the archive"
         super().__init__(
             "history_unavailable",
             f"event {seq + 1} of session {key[1]} cannot be read now ({why}): try again",
             retry_after=2,
         )
+        self.gone = away is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,23 @@ class History:
                     yield taken
         if walk.last < until:
             walk.hole = "history_unavailable"
-            raise Hole(key, walk.last, str(away) if away else "it is on its way to the archive")
+            raise Hole(key, walk.last, away)
+
+    async def left(self, key: SessionKey, after: int, until: int) -> AsyncIterator[Entry]:
+        """What there is of events `after` + 1 … `until` of which some are gone (retention), in order, without the
+        ring. Raises Transient."""
+        walk, place = _Walk(after), after
+        while place < until:
+            page = await self.archive.page(key, place, min(PAGE, until - place))
+            for entry in page:
+                walk.last, walk.at = entry.seq, entry.at
+                yield entry
+            place = page[-1].seq if page else place + PAGE
+        last = walk.last
+        async for found in self.log.scan(key, await self._since(key, walk), last):
+            if last < found.seq <= until:
+                last = found.seq
+                yield found
 
     async def _archived(self, key: SessionKey, walk: _Walk, until: int) -> AsyncIterator[Entry]:
         """Page by page; the next is asked for while one is given on, so that neither side waits for the other."""

@@ -39,6 +39,7 @@ from services.gateway.http.auth import Keys
 from services.gateway.listener import Listener
 from services.gateway.live import Live
 from services.gateway.projector import Projector
+from services.gateway.refold import Refold
 from services.gateway.register import Register
 from services.gateway.settings import Settings
 from services.gateway.written_behind import WrittenBehind
@@ -74,10 +75,16 @@ class Gateway:
         self.behind = WrittenBehind(self.read_model)
         tail = KafkaTail(settings.kafka).records
         self.listener = Listener(tail, self.live, self.register)
-        self.projector = Projector(
-            self.feed, self.read_model, settings.tenants.knows, self.behind.wrote
-        )
         self.log = KafkaLog(settings.kafka)
+        self.history = History(self.archive, self.log, self.live, self.read_model)
+        self.refold = Refold(self.read_model, self.history)
+        self.projector = Projector(
+            self.feed,
+            self.read_model,
+            settings.tenants.knows,
+            written=self.behind.wrote,
+            behind=self.refold.behind,
+        )
 
     def application(self) -> ASGIApp:
         """The HTTP side."""
@@ -86,7 +93,7 @@ class Gateway:
             accept=accept,
             read_model=self.read_model,
             register=self.register,
-            history=History(self.archive, self.log, self.live, self.read_model),
+            history=self.history,
             live=self.live,
             checks={
                 "kafka": self._check_kafka,
@@ -111,6 +118,7 @@ class Gateway:
             _forever("projector", self.projector.run()),
             _forever("listener", self.listener.run()),
             _forever("written-behind", self.behind.run()),
+            _forever("refold", self.refold.run()),
         ]
         try:
             yield

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope, Headers
+from shared.session.state import SessionState
 
 SessionKey = tuple[str, str]  # tenant, session
 TurnKey = tuple[str, str, str]  # tenant, session, turn
@@ -41,6 +42,28 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session's row: what is shown of it, and the core's state that it was made of, if that is known.
+
+    The state may be behind the page (`behind`): of a row that an older build wrote or went on with, and of one that
+    is missing events. Such a page is not moved on by events, beyond its `last_seq`, until the events were folded.
+    """
+
+    page: SessionPage
+    state: SessionState | None = None
+
+    @property
+    def folded(self) -> int:
+        """The number of the newest event that the state knows."""
+        return self.state.last_seq if self.state else 0
+
+    @property
+    def behind(self) -> bool:
+        """Whether there are events that the state does not know."""
+        return self.folded < self.page.view.last_seq
+
+
+@dataclass(frozen=True, slots=True)
 class StoredTurn:
     """A turn's row: `seq` is the number of the event it shows, 0 before the first."""
 
@@ -52,7 +75,7 @@ class StoredTurn:
 class Changes:
     """What one batch of records makes of the read model; `forgotten` are sessions whose turns are dropped."""
 
-    sessions: dict[SessionKey, SessionPage] = field(default_factory=dict)
+    sessions: dict[SessionKey, StoredSession] = field(default_factory=dict)
     turns: dict[TurnKey, StoredTurn] = field(default_factory=dict)
     forgotten: set[SessionKey] = field(default_factory=set)
 
@@ -93,8 +116,11 @@ class ReadModel(Protocol):
 
     async def load(
         self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
-    ) -> tuple[Mapping[SessionKey, SessionPage], Mapping[TurnKey, StoredTurn]]:
+    ) -> tuple[Mapping[SessionKey, StoredSession], Mapping[TurnKey, StoredTurn]]:
         """Those that exist."""
+
+    async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
+        """Sessions whose state does not know all their events, in order of key, beyond `after`, at most `limit`."""
 
     async def add(
         self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
@@ -102,7 +128,8 @@ class ReadModel(Protocol):
         """Insert those that do not exist; leave the others as they are. All or nothing."""
 
     async def save(self, changes: Changes) -> None:
-        """Write the changes in one transaction; a row that is further on (`last_seq`, `seq`) stays."""
+        """Write the changes in one transaction; a row that is further on (`last_seq`, `seq`) stays, and so does a
+        state that knows more."""
 
     async def check(self) -> None:
         """Raise Transient when the database does not answer."""

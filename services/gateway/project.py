@@ -1,172 +1,190 @@
-"""What do records make of the read model? Pure: pages and turns in, changes out.
+"""What do records make of the read model? Pure: rows in, changes out.
 
-A `turn.*` event carries the turn as it stands, so it is copied; a session's few moving parts follow
-the same rules as `shared.session.evolve`.
+A session's row is what the core's `evolve` makes of its events, seen by `views.session_view`; a turn's row is the
+turn as its newest `turn.*` event carries it, or as the state has it when another event moved it. No rule of a
+session is written here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from services.gateway.beginnings import accepted_turn, opened
-from services.gateway.erased import erased, is_late, is_told
-from services.gateway.ports import Changes, SessionKey, StoredTurn, TurnKey
-from services.gateway.views import SessionPage, SessionView, TurnView
+from services.gateway.erased import forgotten, is_late, is_told
+from services.gateway.ports import Changes, SessionKey, StoredSession, StoredTurn, TurnKey
+from services.gateway.views import (
+    SETTLED,
+    SessionPage,
+    SessionView,
+    SettledCall,
+    kept,
+    session_view,
+    turn_view,
+)
+from shared import telemetry
 from shared.moment import normal
 from shared.session import provider
-from shared.session.events import (
-    TURN_ENDS,
-    Event,
-    SessionIdled,
-    SessionOpened,
-    SessionParked,
-    SessionUnparked,
-    Turn,
-    TurnAccepted,
-    TurnRequiresAction,
-)
+from shared.session.events import TURN_ENDS, Event, Turn
+from shared.session.evolve import evolve
 from shared.session.inputs import (
     ArchiveRequested,
     EraseRequested,
     Request,
     SessionRequested,
+    ToolAnswered,
+    ToolConfirmed,
     TurnRequested,
 )
+from shared.session.state import SessionState, initial
+from shared.session.transitions import IllegalTransition
+from shared.session.upcast import UnknownShape
 
-_ANSWERS = frozenset(
-    {
-        "user.tool_confirmation",
-        "user.custom_tool_result",
-        "user.tool_result",
-        "agent.tool_result",
-        "agent.mcp_tool_result",
-    }
-)
+# What was asked before these is never asked again; after another attempt of the turn it may be.
+_ENDS_QUESTIONS = TURN_ENDS | {"session.rotated"}
+# What `Projection.event` raises.
+UNUSABLE = (IllegalTransition, UnknownShape, msgspec.DecodeError, ValueError)
+
+
+@dataclass(slots=True)
+class _Row:
+    """A session's row while events go through it: `page.view` is made at the end."""
+
+    page: SessionPage
+    state: SessionState | None
+    last_seq: int
+
+    @property
+    def behind(self) -> bool:
+        return (self.state.last_seq if self.state else 0) < self.last_seq
 
 
 class Projection:
-    """One batch at work: starts from stored rows, ends in `changes`."""
+    """One batch at work: starts from stored rows and ends in `finish`.
+
+    `behind` are sessions of which events are missing: their states have to be folded from the history. `torn` says
+    that what is missing is gone for good: then the rest is folded without it.
+    """
 
     def __init__(
-        self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, StoredTurn]
+        self,
+        sessions: Mapping[SessionKey, StoredSession],
+        turns: Mapping[TurnKey, StoredTurn],
+        *,
+        torn: bool = False,
     ) -> None:
-        self._sessions = dict(sessions)
+        self._stored = sessions
+        self._rows: dict[SessionKey, _Row] = {}
         self._turns = dict(turns)
-        self.changes = Changes()
+        self._torn = torn
+        self._changes = Changes()
+        self.behind: set[SessionKey] = set()
 
-    def request(self, request: Request, trace_id: str) -> None:
+    def request(self, request: Request, trace_id: str, input_id: str) -> None:
         """Apply an input. The worker decides what becomes of it; here it only becomes visible."""
         key = (request.tenant_id, request.session_id)
         request = replace(request, at=normal(request.at))
-        if is_late(self._sessions.get(key), request):
+        row = self._row(key)
+        if is_late(row.page if row else None, request):
             return
-        if isinstance(request, SessionRequested):
-            self._open(key, opened(request))
-        elif isinstance(request, TurnRequested):
-            self._open(key, opened(_opening(request)))
-            turn_key = (*key, request.turn_id)
-            if turn_key not in self._turns:
-                self._put_turn(turn_key, StoredTurn(accepted_turn(request, trace_id)))
-        elif isinstance(request, ArchiveRequested | EraseRequested) and key in self._sessions:
-            closing = "archive" if isinstance(request, ArchiveRequested) else "erase"
-            self._put(key, replace(self._sessions[key], closing=closing))
+        if isinstance(request, SessionRequested | TurnRequested):
+            if row is None:
+                self._rows[key] = _Row(opened(request), None, 0)
+            if isinstance(request, TurnRequested):
+                turn_key = (*key, request.turn_id)
+                if turn_key not in self._turns:
+                    self._put_turn(turn_key, StoredTurn(accepted_turn(request, trace_id)))
+        elif row is not None:
+            row.page = _asked(row.page, request, input_id)
 
     def event(self, event: Event) -> None:
-        """Apply an event; one that is known already (by `seq`) changes nothing."""
+        """Apply an event; one that is known already (by `seq`) changes nothing.
+
+        Raises what `evolve` raises for an event that can't be folded, which is passed over then, and
+        msgspec.DecodeError for one whose data is not of its type.
+        """
         key = (event.tenant_id, event.session_id)
-        page = self._sessions.get(key) or _unseen(event)
-        if event.seq <= page.view.last_seq:
+        row = self._row(key)
+        if row is None:
+            row = self._rows[key] = _Row(_unseen(event), None, 0)
+        if event.seq <= row.last_seq:
             return
-        page = replace(page, view=replace(page.view, last_seq=event.seq))
-        gone = page.view.status == "erased"
         if event.type.startswith("turn."):
-            turn = msgspec.json.decode(event.data, type=Turn)
-            if not gone or is_told(page, turn):
-                self._put_turn((*key, turn.turn_id), StoredTurn(_turn_view(event, turn), event.seq))
-            page = _with_turn(page, event, turn) if not gone else page
-        elif gone:
-            pass  # only its number is kept
-        elif event.type.startswith("session."):
-            page = self._session_event(key, page, event)
-        elif event.type in _ANSWERS:
-            page = _answered(page, event)
-        self._put(key, page)
+            self._turn_event(key, row.page, event)
+        missing = event.seq != row.last_seq + 1 or row.behind
+        row.last_seq = event.seq
+        if missing and (self._torn or _is_gone(row.page, event)):
+            row.state, missing = row.state or _assumed(row.page.view), False
+        if missing:
+            self.behind.add(key)
+        else:
+            self._fold(key, row, event)
 
-    def _session_event(self, key: SessionKey, page: SessionPage, event: Event) -> SessionPage:
-        view = page.view
-        if event.type == "session.opened":
-            return replace(page, view=_opened_view(view, event))
-        if event.type == "session.idled":
-            data = msgspec.json.decode(event.data, type=SessionIdled)
-            return replace(page, view=replace(view, usage=data.usage, cost_usd=data.cost_usd))
-        if event.type == "session.parked":
-            turn_id = msgspec.json.decode(event.data, type=SessionParked).turn_id
-            return replace(page, waiting=(*page.waiting, turn_id), parked=(*page.parked, turn_id))
-        if event.type == "session.unparked":
-            return _unparked(page, msgspec.json.decode(event.data, type=SessionUnparked).turn_id)
-        if event.type == "session.archived":
-            return replace(page, view=replace(view, status="archived"), waiting=(), parked=())
-        if event.type == "session.erased":
-            self._forget(key)
-            return erased(replace(page, parked=()), event.at)
-        if event.type == "session.status_running" and view.status == "requires_action":
-            return self._resumed(key, page, event)
-        return page
+    def reach(self, key: SessionKey, seq: int) -> None:
+        """Count the events up to `seq` as known, although the newest may be gone for good."""
+        row = self._row(key)
+        if row is not None and row.last_seq < seq:
+            row.state = replace(row.state or _assumed(row.page.view), last_seq=seq)
+            row.last_seq = seq
 
-    def _resumed(self, key: SessionKey, page: SessionPage, event: Event) -> SessionPage:
-        if page.view.pending_actions or page.view.open_turn is None:
-            return page
-        turn_key = (*key, page.view.open_turn)
-        stored = self._turns.get(turn_key)
-        if stored is not None:
-            running = replace(stored.view, status="running")
-            self._put_turn(turn_key, StoredTurn(running, event.seq))
-        return replace(page, view=replace(page.view, status="running"))
+    def finish(self) -> Changes:
+        """What is to be written: each page as its state tells it. Nothing is applied afterwards."""
+        for key, row in self._rows.items():
+            stored, state, view = self._stored.get(key), row.state, row.page.view
+            if stored == StoredSession(row.page, state) and view.last_seq == row.last_seq:
+                continue
+            if state is None or row.behind:
+                view = replace(view, last_seq=row.last_seq)
+            else:
+                state = forgotten(state) if state.status == "erased" else kept(state)
+                view = session_view(state, view.created_at)
+            self._changes.sessions[key] = StoredSession(replace(row.page, view=view), state)
+        return self._changes
 
-    def _open(self, key: SessionKey, page: SessionPage) -> None:
-        if key not in self._sessions:
-            self._put(key, page)
+    def _row(self, key: SessionKey) -> _Row | None:
+        row = self._rows.get(key)
+        if row is None and (stored := self._stored.get(key)) is not None:
+            last_seq = stored.page.view.last_seq
+            row = self._rows[key] = _Row(stored.page, stored.state, last_seq)
+        return row
 
-    def _put(self, key: SessionKey, page: SessionPage) -> None:
-        self._sessions[key] = self.changes.sessions[key] = page
+    def _fold(self, key: SessionKey, row: _Row, event: Event) -> None:
+        before = row.state or initial(*key)
+        row.state = replace(before, last_seq=event.seq)  # also when it can't be folded
+        row.state = after = evolve(before, event)
+        if after.status == "erased":
+            if before.status != "erased":
+                row.page = replace(
+                    row.page, erased_at=normal(event.at), closing="erase", settled=(), answers=()
+                )
+                self._forget(key)
+            return
+        if before.pending != after.pending:
+            row.page = _settled(row.page, event, before, after)
+        if _moved(event, before.turn, after.turn):
+            assert after.turn is not None
+            assert after.progress is not None
+            trace_id = telemetry.trace_id_of(after.progress.traceparent)
+            view = turn_view(key[1], after.turn, trace_id)
+            self._put_turn((*key, view.turn_id), StoredTurn(view, event.seq))
+
+    def _turn_event(self, key: SessionKey, page: SessionPage, event: Event) -> None:
+        turn = msgspec.json.decode(event.data, type=Turn)
+        if page.erased_at is None or is_told(page, turn):
+            view = turn_view(key[1], turn, event.trace_id)
+            self._put_turn((*key, turn.turn_id), StoredTurn(view, event.seq))
 
     def _put_turn(self, key: TurnKey, turn: StoredTurn) -> None:
-        self._turns[key] = self.changes.turns[key] = turn
+        self._turns[key] = self._changes.turns[key] = turn
 
     def _forget(self, key: SessionKey) -> None:
-        self.changes.forgotten.add(key)
-        for turn_key in [k for k in self.changes.turns if k[:2] == key]:
-            del self.changes.turns[turn_key]
-
-
-def turns_needed(
-    events: Iterable[Event], sessions: Mapping[SessionKey, SessionPage]
-) -> set[TurnKey]:
-    """Stored turns that applying `events` may have to look at: open ones that may run on."""
-    needed: set[TurnKey] = set()
-    for event in events:
-        if event.type != "session.status_running":
-            continue
-        key = (event.tenant_id, event.session_id)
-        page = sessions.get(key)
-        if page is not None and page.view.open_turn is not None:
-            needed.add((*key, page.view.open_turn))
-    return needed
-
-
-def _opening(request: TurnRequested) -> SessionRequested:
-    return SessionRequested(
-        tenant_id=request.tenant_id,
-        session_id=request.session_id,
-        at=request.at,
-        user_id=request.user_id,
-        agent=request.agent,
-        mode=request.mode,
-    )
+        self._changes.forgotten.add(key)
+        for turn_key in [k for k in self._changes.turns if k[:2] == key]:
+            del self._changes.turns[turn_key]
 
 
 def _unseen(event: Event) -> SessionPage:
@@ -181,109 +199,56 @@ def _unseen(event: Event) -> SessionPage:
     return SessionPage(view=view)
 
 
-def _opened_view(view: SessionView, event: Event) -> SessionView:
-    data = msgspec.json.decode(event.data, type=SessionOpened)
-    return replace(
-        view,
-        user_id=data.user_id,
-        title=data.title,
-        metadata=data.metadata,
-        agent=data.agent,
-        mode=data.mode,
-        budget_usd=data.budget_usd,
-        vault_ids=data.vault_ids,
+def _is_gone(page: SessionPage, event: Event) -> bool:
+    """Whether the session has no history any more: what is erased is not folded anew."""
+    return page.erased_at is not None or event.type == "session.erased"
+
+
+def _assumed(view: SessionView) -> SessionState:
+    """A state for a session whose first events are gone: at rest, unless it is closed."""
+    return SessionState(
+        tenant_id=view.tenant_id,
+        session_id=view.session_id,
+        user_id=view.user_id,
+        title=view.title,
+        metadata=view.metadata,
+        agent=view.agent,
+        mode=view.mode,
+        budget_usd=view.budget_usd,
+        vault_ids=view.vault_ids,
+        status=view.status if view.status in ("archived", "erased") else "idle",
+        opened_at=view.created_at,
     )
 
 
-def _turn_view(event: Event, turn: Turn) -> TurnView:
-    return TurnView(
-        turn_id=turn.turn_id,
-        session_id=event.session_id,
-        user_id=turn.user_id,
-        status=turn.status,
-        reply=turn.reply if turn.status in ("completed", "interrupted") else None,
-        usage=turn.usage,
-        cost_usd=turn.cost_usd,
-        error=turn.error,
-        submitted_at=turn.submitted_at,
-        started_at=turn.started_at,
-        first_token_at=turn.first_token_at,
-        ended_at=turn.ended_at,
-        attempts=turn.attempts,
-        tool_calls=turn.tool_calls,
-        stop_reason=turn.stop_reason,
-        trace_id=event.trace_id,
-    )
+def _asked(page: SessionPage, request: Request, input_id: str) -> SessionPage:
+    """The page after an input that neither opens the session nor asks for a turn."""
+    if isinstance(request, ArchiveRequested):
+        return replace(page, closing="archive")
+    if isinstance(request, EraseRequested):
+        return replace(page, closing="erase")
+    if isinstance(request, ToolConfirmed | ToolAnswered) and input_id not in page.answers:
+        return replace(page, answers=(*page.answers[-SETTLED + 1 :], input_id))
+    return page
 
 
-def _with_turn(page: SessionPage, event: Event, turn: Turn) -> SessionPage:
-    if event.type == "turn.accepted":
-        return _queued(page, event)
-    if event.type in TURN_ENDS:
-        return _ended(page, turn)
-    view = page.view
-    if event.type == "turn.requires_action":
-        data = msgspec.json.decode(event.data, type=TurnRequiresAction)
-        view = replace(view, status="requires_action", pending_actions=data.pending_actions)
-    elif event.type == "turn.retrying":
-        view = replace(view, pending_actions=())
-    elif event.type == "turn.started" and view.status not in ("archived", "erased"):
-        view = replace(view, status="running", open_turn=turn.turn_id)
-    return replace(page, view=view)
-
-
-def _queued(page: SessionPage, event: Event) -> SessionPage:
-    data = msgspec.json.decode(event.data, type=TurnAccepted)
-    if data.turn_id in page.parked:
-        return _go_on(replace(page, parked=_without(page.parked, data.turn_id)))
-    if page.view.open_turn is None and not page.waiting:
-        return _taken_up(page, data.turn_id)
-    first = data.on_busy == "interrupt" and data.behind is UNSET
-    if first and page.view.open_turn is not None:
-        return replace(page, waiting=(data.turn_id, *page.waiting))
-    return replace(page, waiting=(*page.waiting, data.turn_id))
-
-
-def _taken_up(page: SessionPage, turn_id: str) -> SessionPage:
-    view = page.view
-    status = view.status if view.status in ("archived", "erased") else "running"
-    view = replace(view, open_turn=turn_id, status=status, pending_actions=())
-    return replace(page, view=view)
-
-
-def _ended(page: SessionPage, turn: Turn) -> SessionPage:
-    view = page.view
-    if turn.turn_id != view.open_turn:
-        return replace(page, waiting=_without(page.waiting, turn.turn_id))
-    closed = view.status in ("archived", "erased")
-    view = replace(
-        view,
-        open_turn=None,
-        pending_actions=(),
-        status=view.status if closed else "idle",
-        usage=view.usage + turn.usage,
-        cost_usd=round(view.cost_usd + turn.cost_usd, 6),
-    )
-    return _go_on(replace(page, view=view))
-
-
-def _go_on(page: SessionPage) -> SessionPage:
-    """With nothing open, the turn that is next is, unless it is a dead letter."""
-    if page.view.open_turn is not None or not page.waiting or page.waiting[0] in page.parked:
+def _settled(
+    page: SessionPage, event: Event, before: SessionState, after: SessionState
+) -> SessionPage:
+    """The page after calls ceased to wait for good: answered, or gone with the turn or with what it ran in. After
+    another attempt of the turn the same call may be asked again."""
+    left = {action.tool_use_id for action in after.pending}
+    gone = [a.tool_use_id for a in before.pending if a.tool_use_id not in left]
+    answered = provider.answered(event.data) in gone
+    if not gone or not (answered or event.type in _ENDS_QUESTIONS):
         return page
-    return _taken_up(replace(page, waiting=page.waiting[1:]), page.waiting[0])
+    end: Literal["answered", "withdrawn"] = "answered" if answered else "withdrawn"
+    calls = [SettledCall(tool_use_id=id, end=end, at=normal(event.at)) for id in gone]
+    return replace(page, settled=(*page.settled, *calls)[-SETTLED:])
 
 
-def _unparked(page: SessionPage, turn_id: str) -> SessionPage:
-    waiting, parked = _without(page.waiting, turn_id), _without(page.parked, turn_id)
-    return _go_on(replace(page, waiting=waiting, parked=parked))
-
-
-def _without(turns: tuple[str, ...], turn_id: str) -> tuple[str, ...]:
-    return tuple(turn for turn in turns if turn != turn_id)
-
-
-def _answered(page: SessionPage, event: Event) -> SessionPage:
-    answered = provider.answered(event.data)
-    left = tuple(a for a in page.view.pending_actions if a.tool_use_id != answered)
-    return replace(page, view=replace(page.view, pending_actions=left))
+def _moved(event: Event, before: Turn | None, after: Turn | None) -> bool:
+    """Whether the open turn has another status by an event that does not carry the turn."""
+    if before is None or after is None or event.type.startswith("turn."):
+        return False
+    return before.turn_id == after.turn_id and before.status != after.status

@@ -7,13 +7,13 @@ Inputs that nobody could use are left to the agent-worker, which dead-letters th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
 
-from services.gateway.ports import Feed, ReadModel, Record, TurnKey
-from services.gateway.project import Projection, turns_needed
+from services.gateway.ports import Feed, ReadModel, Record, SessionKey, TurnKey
+from services.gateway.project import UNUSABLE, Projection
 from shared import logs, metrics, telemetry
 from shared.bus import envelope
 from shared.bus.topics import INPUTS
@@ -24,7 +24,7 @@ from shared.session.inputs import Request, TurnRequested
 
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
-Input = tuple[Request, str]
+Input = tuple[Request, str, str]  # what was asked, its trace, its id
 
 
 class _Heading(Struct, frozen=True):
@@ -44,6 +44,7 @@ class Projector:
 
     `knows` says whether a tenant is served here; `written` which turns' rows this process wrote
     already: most inputs were accepted here, and reading them again would cost as much as accepting.
+    `behind` is told of sessions whose states have to be folded anew.
     """
 
     def __init__(
@@ -52,11 +53,13 @@ class Projector:
         read_model: ReadModel,
         knows: Callable[[str], bool],
         written: Callable[[TurnKey], bool] = lambda _: False,
+        behind: Callable[[Iterable[SessionKey]], None] = lambda _: None,
     ) -> None:
         self._feed = feed
         self._read_model = read_model
         self._knows = knows
         self._written = written
+        self._behind = behind
 
     async def run(self) -> None:
         """Project for ever; what is away is waited for, with growing waits."""
@@ -84,21 +87,19 @@ class Projector:
         requests = [item for _, item in found if isinstance(item, tuple)]
         events = [item for _, item in found if isinstance(item, Event)]
         keys = {(e.tenant_id, e.session_id) for e in events}
-        keys |= {(request.tenant_id, request.session_id) for request, _ in requests}
+        keys |= {(request.tenant_id, request.session_id) for request, *_ in requests}
         if not keys:
             return
-        sessions, _ = await self._read_model.load(keys, ())
-        needed = turns_needed(events, sessions)
-        needed |= {
+        asked = {
             (r.tenant_id, r.session_id, r.turn_id)
-            for r, _ in requests
+            for r, *_ in requests
             if isinstance(r, TurnRequested)
         }
-        _, turns = await self._read_model.load((), needed)
-        projection = Projection(sessions, turns)
+        projection = Projection(*await self._read_model.load(keys, asked))
         for record, item in found:
             _apply_one(projection, record, item)
-        await self._read_model.save(projection.changes)
+        await self._read_model.save(projection.finish())
+        self._behind(projection.behind)
         metrics.inc("turnstile_inputs_projected_total", len(requests))
         metrics.inc("turnstile_events_projected_total", len(events))
 
@@ -127,7 +128,7 @@ class Projector:
         same = record.key == request.session_id.encode() and about.subject == request.session_id
         if not same or not self._knows(request.tenant_id):
             return None
-        return request, telemetry.trace_id_of(about.traceparent)
+        return request, telemetry.trace_id_of(about.traceparent), about.id
 
 
 def _apply_one(projection: Projection, record: Record, item: Input | Event | None) -> None:
@@ -136,7 +137,7 @@ def _apply_one(projection: Projection, record: Record, item: Input | Event | Non
             projection.event(item)
         elif item is not None:
             projection.request(*item)
-    except (msgspec.DecodeError, ValueError) as error:
+    except UNUSABLE as error:
         # The worker wrote it, so this is a bug of ours; one session's page must not stop the others.
         _log.error(
             "an event could not be applied",

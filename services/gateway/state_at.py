@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from msgspec.structs import replace
-
 from services.gateway.history import History
-from services.gateway.views import SessionStatus, SessionView
+from services.gateway.views import SessionView, session_view
 from shared.errors import Rejected
 from shared.session.events import read_event
 from shared.session.evolve import evolve
-from shared.session.state import SessionState, initial
+from shared.session.state import initial
 
 # Folding is work for the processor: after so many events others get their turn.
 BREATH = 200
@@ -29,24 +27,4 @@ async def state_at(history: History, view: SessionView, seq: int) -> SessionView
         state = evolve(state, read_event(entry.value))
         if entry.seq % BREATH == 0:
             await asyncio.sleep(0)
-    return _as_view(view, state)
-
-
-def _as_view(view: SessionView, state: SessionState) -> SessionView:
-    status: SessionStatus = "idle" if state.status == "new" else state.status
-    return replace(
-        view,
-        user_id=state.user_id,
-        status=status,
-        title=state.title,
-        metadata=state.metadata,
-        agent=state.agent,
-        mode=state.mode,
-        budget_usd=state.budget_usd,
-        vault_ids=state.vault_ids,
-        last_seq=state.last_seq,
-        open_turn=state.open_turn,
-        pending_actions=state.pending,
-        usage=state.usage,
-        cost_usd=state.cost_usd,
-    )
+    return session_view(state, view.created_at)

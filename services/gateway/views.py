@@ -1,6 +1,7 @@
 """A session and a turn as a client sees them; also what the read model keeps, as JSON.
 
-Times are RFC 3339 in UTC with six digits, costs are US dollars, tokens are counted as the provider does.
+Both are functions of what the core knows: `session_view` of a folded state, `turn_view` of a turn. Times are RFC
+3339 in UTC with six digits, costs are US dollars, tokens are counted as the provider does.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from shared.session.events import PendingAction, TurnError, TurnStatus, Usage
+from shared.session.events import PendingAction, Turn, TurnError, TurnStatus, Usage
+from shared.session.state import SessionState
 
 SessionStatus = Literal["idle", "running", "requires_action", "archived", "erased"]
 Closing = Literal["archive", "erase"]
@@ -37,16 +40,31 @@ class SessionView(Struct, frozen=True, kw_only=True):
     cost_usd: float = 0.0
 
 
-class SessionPage(Struct, frozen=True, kw_only=True):
-    """A session's row. `waiting` are turns behind the open one, `parked` those among them that are dead letters;
-    `closing` is what was asked for it."""
+class SettledCall(Struct, frozen=True, kw_only=True):
+    """A tool call that waited for an answer and never will again: somebody gave it, or what asked is gone."""
+
+    tool_use_id: str
+    end: Literal["answered", "withdrawn"]
+    at: str
+
+
+class SessionPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A session's row, but for the state that it was made of. `closing` is what was asked for it, `erased_at` when
+    it was erased, as `session.erased` says.
+
+    `settled` are the newest tool calls that wait no more, `answers` the ids of the newest inputs that answer some:
+    SETTLED at most of each, the newest last.
+    """
 
     view: SessionView
-    waiting: tuple[str, ...] = ()
-    parked: tuple[str, ...] = ()
     closing: Closing | None = None
-    # When it was erased, as `session.erased` says.
     erased_at: str | None = None
+    settled: tuple[SettledCall, ...] = ()
+    answers: tuple[str, ...] = ()
+
+
+# How many answers a page remembers, and how many calls that wait no more: far more than an agent asks at once.
+SETTLED = 32
 
 
 class TurnView(Struct, frozen=True, kw_only=True):
@@ -68,6 +86,65 @@ class TurnView(Struct, frozen=True, kw_only=True):
     tool_calls: int = 0
     stop_reason: str | None = None
     trace_id: str = ""
+
+
+def session_view(state: SessionState, created_at: str) -> SessionView:
+    """The session as `state` tells it; `created_at` counts for one whose opening the state does not know."""
+    return SessionView(
+        session_id=state.session_id,
+        tenant_id=state.tenant_id,
+        user_id=state.user_id,
+        status="idle" if state.status == "new" else state.status,
+        title=state.title,
+        metadata=state.metadata,
+        agent=state.agent,
+        mode=state.mode,
+        budget_usd=state.budget_usd,
+        vault_ids=state.vault_ids,
+        created_at=state.opened_at or created_at,
+        last_seq=state.last_seq,
+        open_turn=None if state.status == "erased" else state.open_turn,
+        pending_actions=state.pending,
+        usage=state.usage,
+        cost_usd=state.cost_usd,
+    )
+
+
+def turn_view(session_id: str, turn: Turn, trace_id: str) -> TurnView:
+    """The turn as it stands; its reply is none while it may still change."""
+    return TurnView(
+        turn_id=turn.turn_id,
+        session_id=session_id,
+        user_id=turn.user_id,
+        status=turn.status,
+        reply=turn.reply if turn.status in ("completed", "interrupted") else None,
+        usage=turn.usage,
+        cost_usd=turn.cost_usd,
+        error=turn.error,
+        submitted_at=turn.submitted_at,
+        started_at=turn.started_at,
+        first_token_at=turn.first_token_at,
+        ended_at=turn.ended_at,
+        attempts=turn.attempts,
+        tool_calls=turn.tool_calls,
+        stop_reason=turn.stop_reason,
+        trace_id=trace_id,
+    )
+
+
+def kept(state: SessionState) -> SessionState:
+    """`state` without what only whoever drives the session needs: to know events again, to find what was sent, to
+    end a turn with its reply. What is left folds to the same views, and does not grow with the session's age."""
+    turn = replace(state.turn, reply=None) if state.turn and state.turn.reply else state.turn
+    return replace(
+        state,
+        turn=turn,
+        rotated_from=None,
+        given_up=(),
+        prompts=(),
+        tail=(),
+        threads={},
+    )
 
 
 _session = msgspec.json.Decoder(SessionPage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 TIMEOUT_S = 30.0
@@ -21,3 +22,11 @@ async def engine_on(url: str) -> AsyncIterator[AsyncEngine]:
         yield engine
     finally:
         await engine.dispose()
+
+
+async def changed(url: str, statement: str, values: dict[str, str | None], *, keep: bool) -> int:
+    """How many rows `statement` changes in the database at `url`; without `keep` it is taken back."""
+    async with engine_on(url) as engine, engine.connect() as connection:
+        count = (await connection.execute(text(statement), values)).rowcount
+        await (connection.commit() if keep else connection.rollback())
+    return int(count)

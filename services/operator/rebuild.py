@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Annotated
@@ -12,6 +13,13 @@ from services.operator import addresses
 from services.operator.failures import failing_clearly
 
 _SAY_EVERY_S = 1.0
+# The gateway folds anew what has no state. What is erased has no history to be made of.
+_UNFOLD = """
+UPDATE gateway_sessions SET state = NULL, folded = 0
+WHERE last_seq > 0 AND status <> 'erased'
+  AND (CAST(:tenant AS TEXT) IS NULL OR tenant_id = :tenant)
+  AND (CAST(:session AS TEXT) IS NULL OR session_id = :session)
+"""
 
 
 def rebuild() -> typer.Typer:
@@ -21,8 +29,8 @@ def rebuild() -> typer.Typer:
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    cli.callback()(lambda: None)  # else one command alone would take the name of the group
     cli.command("archive")(archive)
+    cli.command("sessions")(sessions)
     return cli
 
 
@@ -57,6 +65,27 @@ def archive(
             typer.echo(
                 f"{done.table}: {done.now:,} rows, before {done.before:,}; {done.seconds:.1f} s"
             )
+
+
+def sessions(
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Of this tenant only.")] = None,
+    session: Annotated[str | None, typer.Option("--session", help="This session only.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many it would be and change nothing.")
+    ] = False,
+) -> None:
+    """Have the gateway make its rows of sessions and turns anew, from the archive and then the log.
+
+    Marks the rows; a running gateway folds them within ten minutes, one after the other, and at once when an event
+    of the session comes. Until then they show what they did. `GET /v1/sessions` answers all the while.
+    """
+    where = addresses.database()
+    with failing_clearly(f"marking sessions in {where.shown}", where.secrets):
+        from services.operator.database import changed
+
+        about = {"tenant": tenant, "session": session}
+        count = asyncio.run(changed(where.url, _UNFOLD, about, keep=not dry_run))
+        typer.echo(f"sessions: {count:,} {'would be made' if dry_run else 'are being made'} anew")
 
 
 def _now_and_then() -> Callable[[str], None]:

@@ -7,20 +7,43 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
+from sqlalchemy import text
 
 from infra.postgres.migrate import migrate_async
 from services.gateway.adapters.sql import SqlReadModel, open_engine
-from services.gateway.ports import Changes, ReadModel, SessionFilter, SessionKey, StoredTurn
-from services.gateway.views import SessionPage, SessionView, TurnView
+from services.gateway.erased import forgotten
+from services.gateway.ports import (
+    Changes,
+    ReadModel,
+    Record,
+    SessionFilter,
+    SessionKey,
+    StoredSession,
+    StoredTurn,
+)
+from services.gateway.projector import Projector
+from services.gateway.views import SessionPage, SessionView, TurnView, kept, session_view
+from shared.bus.topics import EVENTS
 from shared.errors import Transient
+from shared.session import fold
 from shared.session.events import TurnError, Usage
-from tests.fakes.gateway import MemoryReadModel
+from shared.session.state import SessionState
+from tests.builders import TENANT, opening
+from tests.builders import turn as turn_of_core
+from tests.fakes.gateway import MemoryFeed, MemoryReadModel
+from tests.golden.record import recorded
 from tests.stack import fresh_database
+from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.contract
 KEY: SessionKey = ("acme", "ses_1")
+WRITTEN_BEFORE = """
+INSERT INTO gateway_sessions (tenant_id, session_id, user_id, status, created_at, last_seq, body)
+VALUES ('acme', 'ses_1', 'u1', 'idle', :at, 3, :body)
+"""
 TURN = (*KEY, "t1")
 
 
@@ -59,6 +82,12 @@ def page(session_id: str = "ses_1", seq: int = 0, **change: object) -> SessionPa
     return SessionPage(view=replace(view, **change))
 
 
+def row(session_id: str = "ses_1", seq: int = 0, **change: object) -> StoredSession:
+    """A row whose state knows all its events."""
+    known = SessionState(tenant_id="acme", session_id=session_id, last_seq=seq) if seq else None
+    return StoredSession(page(session_id, seq, **change), known)
+
+
 def turn(status: str = "accepted", **change: object) -> TurnView:
     view = TurnView(
         turn_id="t1", session_id="ses_1", user_id="u1", status="accepted", submitted_at="x"
@@ -78,14 +107,16 @@ async def test_what_was_written_comes_back_whole(model: ReadModel) -> None:
     title = "a\x00b 😀 'quoted' \\ \u2028"
     full = page(title=title, metadata={"k": "v"}, budget_usd=1.5, usage=Usage(input_tokens=7))
     done = turn("failed", reply=title, error=TurnError(type="e", message=title), cost_usd=0.25)
-    await model.save(Changes({KEY: full}, {TURN: StoredTurn(done, 4)}))
+    state = fold(history(opening(title=title), turn_of_core("t1", title), turn_of_core("t2")))
+    stored = StoredSession(full, state)
+    await model.save(Changes({KEY: stored}, {TURN: StoredTurn(done, 4)}))
     assert await model.session(KEY) == full
     assert await model.turn(TURN) == done
-    assert await model.load([KEY], [TURN]) == ({KEY: full}, {TURN: StoredTurn(done, 4)})
+    assert await model.load([KEY], [TURN]) == ({KEY: stored}, {TURN: StoredTurn(done, 4)})
 
 
 async def test_adding_leaves_what_is_there(model: ReadModel) -> None:
-    await model.save(Changes({KEY: page(seq=3)}, {TURN: StoredTurn(turn("running"), 3)}))
+    await model.save(Changes({KEY: row(seq=3)}, {TURN: StoredTurn(turn("running"), 3)}))
     await model.add({KEY: page(), ("acme", "ses_2"): page("ses_2")}, {TURN: turn()})
     await model.add({KEY: page(title="other")}, {})
     found = await model.session(KEY)
@@ -96,18 +127,78 @@ async def test_adding_leaves_what_is_there(model: ReadModel) -> None:
 
 
 async def test_a_row_that_is_further_on_stays(model: ReadModel) -> None:
-    await model.save(Changes({KEY: page(seq=5)}, {TURN: StoredTurn(turn("completed"), 5)}))
-    await model.save(Changes({KEY: page(seq=4)}, {TURN: StoredTurn(turn("running"), 4)}))
+    await model.save(Changes({KEY: row(seq=5)}, {TURN: StoredTurn(turn("completed"), 5)}))
+    await model.save(Changes({KEY: row(seq=4)}, {TURN: StoredTurn(turn("running"), 4)}))
     assert await model.session(KEY) == page(seq=5)
     assert await model.turn(TURN) == turn("completed")
-    await model.save(Changes({KEY: page(seq=5, title="T")}))
+    await model.save(Changes({KEY: row(seq=5, title="T")}))
     assert await model.session(KEY) == page(seq=5, title="T")
+
+
+async def test_a_state_that_knows_more_stays(model: ReadModel) -> None:
+    """The projector counts on while another process folds what it missed."""
+    await model.save(Changes({KEY: row(seq=5)}))
+    for less in (None, row(seq=3).state):
+        await model.save(Changes({KEY: StoredSession(page(seq=7), less)}))
+        found = (await model.load([KEY], []))[0][KEY]
+        assert (found.page.view.last_seq, found.state) == (7, row(seq=5).state)
+    await model.save(Changes({KEY: row(seq=7)}))
+    assert (await model.load([KEY], []))[0][KEY] == row(seq=7)
+
+
+async def test_rows_that_are_behind_are_found_page_by_page(model: ReadModel) -> None:
+    ids = [f"ses_{n}" for n in range(6)]
+    await model.save(Changes({("acme", id): StoredSession(page(id, 3)) for id in ids[:3]}))
+    await model.save(Changes({("acme", id): row(id, 3) for id in ids[3:5]}))
+    await model.add({("acme", "ses_5"): page("ses_5")}, {})
+    other = StoredSession(page("ses_0", 4, tenant_id="other"), row("ses_0", 2).state)
+    await model.save(Changes({("other", "ses_0"): other}))
+    first = await model.behind(("", ""), 2)
+    assert list(first) == [("acme", "ses_0"), ("acme", "ses_1")]
+    assert list(await model.behind(first[-1], 5)) == [("acme", "ses_2"), ("other", "ses_0")]
+    assert list(await model.behind(("other", "ses_0"), 5)) == []
+
+
+@pytest.mark.parametrize("name", sorted(recorded()))
+async def test_every_golden_log_is_kept_as_the_core_folds_it(model: ReadModel, name: str) -> None:
+    events = [replace(event, session_id=name) for event in history(*recorded()[name])]
+    for event in events:
+        about = msgspec.json.encode(event)
+        feed = MemoryFeed([[Record(EVENTS.name, 0, 0, name.encode(), about, [])]])
+        await Projector(feed, model, lambda _: True).step()
+    stored = (await model.load([(TENANT, name)], []))[0][TENANT, name]
+    state = fold(events)
+    state = forgotten(state) if state.status == "erased" else kept(state)
+    assert (stored.page.view, stored.state) == (session_view(state, ""), state)
+    listed = await model.sessions(SessionFilter(TENANT, status=stored.page.view.status))
+    assert stored.page in listed
+
+
+async def test_a_row_of_the_build_before_is_read_and_is_behind(
+    tmp_path: Path, postgres_server: str
+) -> None:
+    body = {"view": msgspec.to_builtins(page(seq=3).view), "waiting": ["t2"], "parked": []}
+    values = {"body": msgspec.json.encode(body).decode(), "at": "2026"}
+    async with fresh_database(postgres_server) as url:
+        for place in (f"sqlite+aiosqlite:///{tmp_path}/gateway.db", url):
+            await migrate_async(place)
+            engine = open_engine(place, 1)
+            async with engine.begin() as connection:
+                await connection.execute(text(WRITTEN_BEFORE), values)
+            model = SqlReadModel(engine)
+            assert (await model.load([KEY], []))[0] == {KEY: StoredSession(page(seq=3))}
+            assert list(await model.behind(("", ""), 9)) == [KEY]
+            async with engine.begin() as connection:
+                unreadable = "UPDATE gateway_sessions SET state = :state, folded = 3"
+                await connection.execute(text(unreadable), {"state": b'{"status": "other"}'})
+            assert (await model.load([KEY], []))[0] == {KEY: StoredSession(page(seq=3))}
+            await model.stop()
 
 
 async def test_forgotten_sessions_lose_their_turns_only(model: ReadModel) -> None:
     other = ("acme", "ses_2", "t1")
     await model.add({KEY: page()}, {TURN: turn(), other: turn()})
-    await model.save(Changes({KEY: page(seq=1)}, forgotten={KEY}))
+    await model.save(Changes({KEY: row(seq=1)}, forgotten={KEY}))
     assert await model.turn(TURN) is None
     assert await model.turn(other) is not None
     assert await model.session(KEY) is not None
@@ -147,12 +238,11 @@ async def test_two_writers_at_once(model: ReadModel) -> None:
 
     async def write(order: int) -> None:
         for seq in range(1, 6):
-            pages = {key: page(key[1], seq=seq) for key in keys[::order]}
-            await model.save(Changes(pages))
+            await model.save(Changes({key: row(key[1], seq=seq) for key in keys[::order]}))
 
     await asyncio.gather(write(1), write(-1))
     found, _ = await model.load(keys, [])
-    assert {one.view.last_seq for one in found.values()} == {5}
+    assert {(one.page.view.last_seq, one.folded) for one in found.values()} == {(5, 5)}
 
 
 async def test_a_database_that_is_away_is_transient(tmp_path: Path) -> None:

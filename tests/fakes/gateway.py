@@ -12,6 +12,7 @@ from services.gateway.ports import (
     Record,
     SessionFilter,
     SessionKey,
+    StoredSession,
     StoredTurn,
     TurnKey,
 )
@@ -40,13 +41,14 @@ class MemoryInputs:
 class MemoryReadModel:
     """The rows as two dictionaries."""
 
-    pages: dict[SessionKey, SessionPage] = field(default_factory=dict)
+    rows: dict[SessionKey, StoredSession] = field(default_factory=dict)
     turns: dict[TurnKey, StoredTurn] = field(default_factory=dict)
     down: bool = False
 
     async def session(self, key: SessionKey) -> SessionPage | None:
         await self.check()
-        return self.pages.get(key)
+        stored = self.rows.get(key)
+        return stored.page if stored else None
 
     async def turn(self, key: TurnKey) -> TurnView | None:
         await self.check()
@@ -55,32 +57,38 @@ class MemoryReadModel:
 
     async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
         await self.check()
-        newest = sorted(self.pages.values(), key=_place, reverse=True)
+        newest = sorted((row.page for row in self.rows.values()), key=_place, reverse=True)
         return [page for page in newest if _wanted(page, wanted)][: wanted.limit]
 
     async def load(
         self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
-    ) -> tuple[Mapping[SessionKey, SessionPage], Mapping[TurnKey, StoredTurn]]:
+    ) -> tuple[Mapping[SessionKey, StoredSession], Mapping[TurnKey, StoredTurn]]:
         await self.check()
-        pages = {key: self.pages[key] for key in sessions if key in self.pages}
-        return pages, {key: self.turns[key] for key in turns if key in self.turns}
+        rows = {key: self.rows[key] for key in sessions if key in self.rows}
+        return rows, {key: self.turns[key] for key in turns if key in self.turns}
+
+    async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
+        await self.check()
+        return sorted(key for key, row in self.rows.items() if row.behind and key > after)[:limit]
 
     async def add(
         self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
     ) -> None:
         await self.check()
         for key, page in sessions.items():
-            self.pages.setdefault(key, page)
+            self.rows.setdefault(key, StoredSession(page))
         for turn_key, view in turns.items():
             self.turns.setdefault(turn_key, StoredTurn(view))
 
     async def save(self, changes: Changes) -> None:
         """See ReadModel.save."""
         await self.check()
-        for key, page in changes.sessions.items():
-            known = self.pages.get(key)
-            if known is None or known.view.last_seq <= page.view.last_seq:
-                self.pages[key] = page
+        for key, row in changes.sessions.items():
+            there = self.rows.get(key)
+            if there is None or there.page.view.last_seq <= row.page.view.last_seq:
+                known = (there.state, row.state) if there else (row.state,)
+                state = max(known, key=lambda state: state.last_seq if state else 0)
+                self.rows[key] = StoredSession(row.page, state)
         for turn_key in [key for key in self.turns if key[:2] in changes.forgotten]:
             del self.turns[turn_key]
         for turn_key, turn in changes.turns.items():

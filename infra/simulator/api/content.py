@@ -19,17 +19,9 @@ class TextBlock(Strict, tag="text"):
     text: Text
 
 
-Base64 = Annotated[str, Meta(min_length=1, pattern=r"^[A-Za-z0-9+/]+={0,2}(?![\s\S])")]
-
-
-class ImageSource(Strict, tag="base64"):
-    data: Base64
-    media_type: Literal["image/gif", "image/jpeg", "image/png", "image/webp"]
-
-
-class PdfSource(Strict, tag="base64"):
-    data: Base64
-    media_type: Literal["application/pdf"]
+class Base64Source(Strict, tag="base64"):
+    data: Text
+    media_type: Text
 
 
 class UrlSource(Strict, tag="url"):
@@ -46,11 +38,11 @@ class PlainTextSource(Strict, tag="text"):
 
 
 class ImageBlock(Strict, tag="image"):
-    source: ImageSource | UrlSource | FileSource
+    source: Base64Source | UrlSource | FileSource
 
 
 class DocumentBlock(Strict, tag="document"):
-    source: PdfSource | PlainTextSource | UrlSource | FileSource
+    source: Base64Source | PlainTextSource | UrlSource | FileSource
     context: str | None = None
     title: str | None = None
 

@@ -20,9 +20,6 @@ LANES = {
     "sessions.retrieve": LIST,
     "agents.list": LIST,
     "environments.list": LIST,
-    "agents.retrieve": LIST,
-    "environments.retrieve": LIST,
-    "vaults.retrieve": LIST,
 }
 
 

@@ -7,16 +7,26 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, and_, delete, event, or_, select, tuple_
+import msgspec
+from sqlalchemy import ColumnElement, Table, and_, case, delete, event, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services.gateway.adapters.tables import METADATA
-from services.gateway.ports import Changes, SessionFilter, SessionKey, StoredTurn, TurnKey
+from services.gateway.ports import (
+    Changes,
+    SessionFilter,
+    SessionKey,
+    StoredSession,
+    StoredTurn,
+    TurnKey,
+)
 from services.gateway.views import SessionPage, TurnView, encode, read_session, read_turn
 from shared import logs
 from shared.errors import Transient
+from shared.session.state import SessionState, decode
+from shared.session.state import encode as encode_state
 
 SECONDS = 5.0
 SESSIONS: Table = METADATA.tables["gateway_sessions"]
@@ -51,6 +61,8 @@ class SqlReadModel:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._insert: Any = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+        self._save_sessions = self._upsert(SESSIONS, "last_seq", newest="folded", of=("state",))
+        self._save_turns = self._upsert(TURNS, "seq")
 
     async def session(self, key: SessionKey) -> SessionPage | None:
         found = await self._one(select(SESSIONS.c.body).where(_is(SESSIONS, key)))
@@ -83,11 +95,13 @@ class SqlReadModel:
 
     async def load(
         self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
-    ) -> tuple[Mapping[SessionKey, SessionPage], Mapping[TurnKey, StoredTurn]]:
+    ) -> tuple[Mapping[SessionKey, StoredSession], Mapping[TurnKey, StoredTurn]]:
         """See ReadModel.load: one transaction."""
         async with self._begin() as connection:
             pages = {
-                (row.tenant_id, row.session_id): read_session(row.body)
+                (row.tenant_id, row.session_id): StoredSession(
+                    read_session(row.body), _state(row.state)
+                )
                 for row in await _rows(connection, SESSIONS, list(sessions))
             }
             stored = {
@@ -98,12 +112,25 @@ class SqlReadModel:
             }
         return pages, stored
 
+    async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
+        """See ReadModel.behind: reads the table once from `after` on, there is no index for it."""
+        columns = SESSIONS.c
+        query = (
+            select(columns.tenant_id, columns.session_id)
+            .where(columns.folded < columns.last_seq)
+            .where(tuple_(columns.tenant_id, columns.session_id) > after)
+            .order_by(columns.tenant_id, columns.session_id)
+            .limit(limit)
+        )
+        async with self._begin() as connection:
+            return [(row.tenant_id, row.session_id) for row in await connection.execute(query)]
+
     async def add(
         self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
     ) -> None:
         """See ReadModel.add."""
         # Sorted: two writers that lock rows in one order can't wait for each other in a circle.
-        session_rows = [_session_row(page) for _, page in sorted(sessions.items())]
+        session_rows = [_session_row(StoredSession(page)) for _, page in sorted(sessions.items())]
         turn_rows = [_turn_row(key, StoredTurn(turn)) for key, turn in sorted(turns.items())]
         async with self._begin() as connection:
             for table, rows in ((SESSIONS, session_rows), (TURNS, turn_rows)):
@@ -113,15 +140,15 @@ class SqlReadModel:
 
     async def save(self, changes: Changes) -> None:
         """See ReadModel.save; turns of forgotten sessions are deleted before the turns that changed are written."""
-        sessions = [_session_row(page) for _, page in sorted(changes.sessions.items())]
+        sessions = [_session_row(changes.sessions[key]) for key in sorted(changes.sessions)]
         turns = [_turn_row(key, turn) for key, turn in sorted(changes.turns.items())]
         async with self._begin() as connection:
             if sessions:
-                await connection.execute(self._upsert(SESSIONS, "last_seq"), sessions)
+                await connection.execute(self._save_sessions, sessions)
             for tenant_id, session_id in sorted(changes.forgotten):
                 await connection.execute(delete(TURNS).where(_is(TURNS, (tenant_id, session_id))))
             if turns:
-                await connection.execute(self._upsert(TURNS, "seq"), turns)
+                await connection.execute(self._save_turns, turns)
 
     async def check(self) -> None:
         async with self._begin() as connection:
@@ -133,9 +160,15 @@ class SqlReadModel:
             async with asyncio.timeout(SECONDS):
                 await self._engine.dispose()
 
-    def _upsert(self, table: Table, order: str) -> Any:
+    def _upsert(self, table: Table, order: str, *, newest: str = "", of: Sequence[str] = ()) -> Any:
+        """Write a row unless the one there is further on by `order`; of the columns `of` keep what is there when it
+        is further on by the column `newest`, which goes with them."""
         insert = self._insert(table)
         fresh = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
+        if newest:
+            later = insert.excluded[newest] >= table.c[newest]
+            for name in (newest, *of):
+                fresh[name] = case((later, insert.excluded[name]), else_=table.c[name])
         return insert.on_conflict_do_update(
             index_elements=list(table.primary_key.columns),
             set_=fresh,
@@ -171,7 +204,16 @@ async def _rows(connection: AsyncConnection, table: Table, keys: Sequence[Any]) 
     return (await connection.execute(query)).all()
 
 
-def _session_row(page: SessionPage) -> dict[str, Any]:
+def _state(data: bytes | None) -> SessionState | None:
+    """The state in a row; none for one that this build can't read, which has it made anew."""
+    try:
+        return decode(data) if data else None
+    except msgspec.ValidationError:
+        return None
+
+
+def _session_row(stored: StoredSession) -> dict[str, Any]:
+    page = stored.page
     view = page.view
     return {
         "tenant_id": view.tenant_id,
@@ -181,6 +223,8 @@ def _session_row(page: SessionPage) -> dict[str, Any]:
         "created_at": view.created_at,
         "last_seq": view.last_seq,
         "body": encode(page),
+        "state": encode_state(stored.state) if stored.state else None,
+        "folded": stored.folded,
     }
 
 

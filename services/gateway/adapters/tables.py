@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Index, MetaData, Text
+from sqlalchemy import BigInteger, Index, LargeBinary, MetaData, Text
 from sqlmodel import Field, SQLModel
 
 METADATA = MetaData()
 
 
 class SessionRow(SQLModel, table=True):
-    """A session as a client sees it; `body` is a `views.SessionPage` as JSON, times are RFC 3339 text."""
+    """A session as a client sees it; `body` is a `views.SessionPage` as JSON, times are RFC 3339 text.
+
+    `state` is the core's, as of event `folded`, that all the rest is made of; none when it has to be made anew.
+    """
 
     __tablename__ = "gateway_sessions"
     __table_args__ = (
@@ -25,6 +28,8 @@ class SessionRow(SQLModel, table=True):
     created_at: str = Field(max_length=40)
     last_seq: int
     body: str = Field(sa_type=Text)
+    state: bytes | None = Field(sa_type=LargeBinary)
+    folded: int = Field(sa_type=BigInteger)
 
 
 class TurnRow(SQLModel, table=True):

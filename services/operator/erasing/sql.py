@@ -17,7 +17,7 @@ from shared.session.state import SessionState
 _WHOSE = "WHERE tenant_id = :tenant AND session_id = :session"
 HEAD = f"SELECT state, unsaid, todo FROM worker_heads {_WHOSE}"
 INBOX = f"SELECT count(*) AS rows FROM worker_inbox {_WHOSE}"
-PAGE = f"SELECT user_id, status FROM gateway_sessions {_WHOSE}"
+PAGE = f"SELECT user_id, status, state FROM gateway_sessions {_WHOSE}"
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
 TURNS = f"""
 SELECT count(*) AS rows, count(CASE WHEN status NOT IN ('accepted', 'refused') THEN 1 END) AS told
@@ -32,6 +32,8 @@ SELECT session_id FROM gateway_sessions WHERE tenant_id = :tenant AND user_id = 
 """
 # What a forgotten session's state may say; see the worker's `parting.py`.
 IDS = ("tenant_id", "session_id", "user_id", "status", "last_seq", "opened_at", "given_up")
+# And what the gateway's may: sums and settings, and which turn is just ending.
+SUMS = ("mode", "budget_usd", "usage", "cost_cents", "rotated_cents", "turn", "progress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +71,7 @@ class SqlStores:
         left = [
             *(_left_of_head(heads[0], known) if heads else ()),
             *([f"worker_inbox: {inputs} inputs"] if inputs else ()),
-            *(
-                f"gateway_sessions: status {page.status}"
-                for page in pages
-                if page.status != "erased"
-            ),
+            *(line for page in pages for line in _left_of_page(page)),
             *([f"gateway_turns: {told} turns"] if told else ()),
         ]
         bound = (known.provider_session_id,) if known and known.provider_session_id else ()
@@ -109,9 +107,22 @@ def _state(data: bytes) -> SessionState | None:
 def _left_of_head(row: Any, known: SessionState | None) -> list[str]:
     if known is None or known.status != "erased":
         return ["worker_heads: the session is not erased yet"]
-    nothing = SessionState(tenant_id=known.tenant_id, session_id=known.session_id)
-    names = [n for n in known.__struct_fields__ if getattr(known, n) != getattr(nothing, n)]
-    more = [name for name in names if name not in IDS]
+    more = _said(known, IDS)
     # An empty list of events is one byte.
     more += [name for name in ("unsaid", "todo") if len(getattr(row, name)) > 1]
     return [f"worker_heads: {', '.join(more)}"] if more else []
+
+
+def _left_of_page(row: Any) -> list[str]:
+    if row.status != "erased":
+        return [f"gateway_sessions: status {row.status}"]
+    known = _state(row.state)
+    more = _said(known, (*IDS, *SUMS)) if known else []
+    return [f"gateway_sessions: {', '.join(more)}"] if more else []
+
+
+def _said(known: SessionState, allowed: Sequence[str]) -> list[str]:
+    """Which fields of a state say something, beyond those allowed."""
+    nothing = SessionState(tenant_id=known.tenant_id, session_id=known.session_id)
+    names = [n for n in known.__struct_fields__ if getattr(known, n) != getattr(nothing, n)]
+    return [name for name in names if name not in allowed]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
-from services.gateway.erased import erased
 from services.gateway.live import Live, read_heading
+from services.gateway.project import Projection
+from shared.session.events import read_event
 from tests.unit.gateway.desk import KEY, an_event
 from tests.unit.gateway.test_events import EVENTS, a_desk
 
@@ -25,8 +25,10 @@ AT = "2026-11-21T12:00:00.000000Z"
 )
 async def test_there_is_nothing_to_read_and_it_says_so(path: str, headers: dict[str, str]) -> None:
     desk = await a_desk(archived=3, logged=3)
-    page = desk.read_model.pages[KEY]
-    desk.read_model.pages[KEY] = erased(replace(page, waiting=("t2",)), AT)
+    projection = Projection(desk.read_model.rows, {})
+    closed = an_event(4, "session.erased", {"reason": "requested"}, turn_id=None)
+    projection.event(read_event(closed))
+    await desk.read_model.save(projection.finish())
     async with desk.client() as client:
         answer = await client.get(path, headers=headers)
         session = await client.get("/v1/sessions/ses_1")

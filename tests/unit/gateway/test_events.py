@@ -14,7 +14,8 @@ from services.gateway.history import Hole
 from services.gateway.http.replay import CHUNK, replay
 from services.gateway.http.sse import COMMENT, message
 from services.gateway.live import Live, read_heading
-from services.gateway.ports import Entry
+from services.gateway.ports import Entry, StoredSession
+from shared.errors import Transient
 from tests.unit.gateway.desk import KEY, NOON, Desk, an_entry, an_event
 
 pytestmark = pytest.mark.unit
@@ -28,8 +29,9 @@ async def a_desk(*, archived: int = 0, logged: int = 0) -> Desk:
     every = [an_entry(seq) for seq in range(1, logged + 1)]
     desk.archive.entries[KEY] = every[:archived]
     desk.log.entries[KEY] = every
-    page = desk.read_model.pages[KEY]
-    desk.read_model.pages[KEY] = replace(page, view=replace(page.view, last_seq=logged))
+    page = desk.read_model.rows[KEY].page
+    page = replace(page, view=replace(page.view, last_seq=logged))
+    desk.read_model.rows[KEY] = StoredSession(page)
     return desk
 
 
@@ -228,7 +230,7 @@ async def test_a_replay_that_breaks_off_tells_what_was_read() -> None:
     async def entries() -> AsyncIterator[Entry]:
         for seq in (1, 2):
             yield an_entry(seq, at=NOON)
-        raise Hole(KEY, 2, "it is away")
+        raise Hole(KEY, 2, Transient("archive_unavailable", "it is away"))
 
     chunks = replay(entries(), 0.0, asyncio.sleep)
     assert (await anext(chunks)).count(b"id: ") == 2

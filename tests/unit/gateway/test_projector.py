@@ -58,7 +58,7 @@ async def project(*records: Record, model: MemoryReadModel | None = None) -> Mem
 
 
 def session(model: MemoryReadModel) -> SessionView:
-    return model.pages[KEY].view
+    return model.rows[KEY].page.view
 
 
 def view(model: MemoryReadModel, turn_id: str = "turn_1") -> TurnView:
@@ -74,21 +74,25 @@ async def test_a_turn_as_it_stands() -> None:
         turn(3, "started", "running", **started),
     )
     assert (session(model).status, session(model).open_turn) == ("running", "turn_1")
+    spent = {"id": "sevt_5", "usage": {"list_cost": {"amount": "50", "currency": "USD"}}}
     await project(
-        turn(4, "completed", "completed", reply="42", usage=usage, cost_usd=0.5), model=model
+        recorded(4, "span.model_request_end", {"id": "sevt_4", "model_usage": usage}),
+        recorded(5, "session.usage", spent),
+        turn(6, "completed", "completed", reply="42", usage=usage, cost_usd=0.5),
+        model=model,
     )
     assert (view(model).status, view(model).reply) == ("completed", "42")
     assert (session(model).status, session(model).open_turn) == ("idle", None)
     assert session(model).usage.output_tokens == 5
-    assert (session(model).cost_usd, session(model).last_seq) == (0.5, 4)
+    assert (session(model).cost_usd, session(model).last_seq) == (0.5, 6)
 
 
 async def test_the_same_batch_twice_changes_nothing() -> None:
     records = [accepted(1, "turn_1"), turn(2, "completed", "completed", cost_usd=0.5)]
     model = await project(*records)
-    before = (dict(model.pages), dict(model.turns))
+    before = (dict(model.rows), dict(model.turns))
     await project(*records, model=model)
-    assert (model.pages, model.turns) == before
+    assert (model.rows, model.turns) == before
 
 
 async def test_waiting_turns_are_taken_up_in_order() -> None:
@@ -130,16 +134,24 @@ async def test_turns_behind_a_dead_letter_wait_until_it_was_redriven_or_dropped(
 
 
 async def test_pending_actions_come_and_go() -> None:
+    call = {
+        "id": "ses_1:2",
+        "type": "agent.tool_use",
+        "name": "bash",
+        "evaluated_permission": "ask",
+    }
+    asked = {**ACTION, "tool_use_id": "ses_1:2"}
     model = await project(
         accepted(1, "turn_1"),
-        turn(2, "requires_action", "requires_action", pending_actions=[ACTION]),
+        recorded(2, "agent.tool_use", call),
+        turn(3, "requires_action", "requires_action", pending_actions=[asked]),
     )
     assert session(model).status == view(model).status == "requires_action"
-    assert [action.tool_use_id for action in session(model).pending_actions] == ["sevt_7"]
-    answer = {"id": "sevt_8", "type": "user.tool_confirmation", "tool_use_id": "sevt_7"}
-    await project(recorded(3, "user.tool_confirmation", answer), model=model)
+    assert [action.tool_use_id for action in session(model).pending_actions] == ["ses_1:2"]
+    answer = {"id": "sevt_8", "type": "user.tool_confirmation", "tool_use_id": "ses_1:2"}
+    await project(recorded(4, "user.tool_confirmation", answer), model=model)
     assert session(model).pending_actions == ()
-    await project(recorded(4, "session.status_running", {"id": "s"}), model=model)
+    await project(recorded(5, "session.status_running", {"id": "s"}), model=model)
     assert session(model).status == view(model).status == "running"
 
 
@@ -204,7 +216,7 @@ async def test_asked_to_close_then_closed() -> None:
         an_input("session.requested", user_id="u1", title="T"),
         an_input("session.erase_requested"),
     )
-    assert (model.pages[KEY].closing, session(model).status) == ("erase", "idle")
+    assert (model.rows[KEY].page.closing, session(model).status) == ("erase", "idle")
     await project(accepted(1, "turn_1"), model=model)
     await project(recorded(2, "session.erased", {"reason": "asked"}, None), model=model)
     assert (session(model).status, session(model).title) == ("erased", None)
@@ -238,4 +250,4 @@ async def test_what_comes_again_for_an_erased_session_changes_nothing() -> None:
         late,
     )
     assert [key[2] for key in model.turns] == ["turn_2"]
-    assert (model.pages[KEY].closing, session(model).title) == ("erase", None)
+    assert (model.rows[KEY].page.closing, session(model).title) == ("erase", None)

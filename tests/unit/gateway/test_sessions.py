@@ -72,7 +72,7 @@ async def test_a_session_is_remembered_when_the_database_goes_after_the_log() ->
     assert answer.status_code == 202
     desk.read_model.down = False
     await desk.behind.flush(1)
-    assert KEY in desk.read_model.pages
+    assert KEY in desk.read_model.rows
 
 
 async def test_a_list_is_the_tenants_own_and_comes_in_pages() -> None:

@@ -11,6 +11,13 @@ TIMED = timed() { began=$$(date +%s); name=$$1; shift; "$$@"; code=$$?; \
 	echo "$$name: $$([ $$code = 0 ] && echo done || echo FAILED) after $$(($$(date +%s) - began)) s"; \
 	return $$code; }; timed
 
+# A user without a home to write in (a container's `--user`) keeps caches in the project.
+ifeq ($(XDG_CACHE_HOME),)
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+endif
+endif
+
 help: ## print this list
 	@echo "Turnstile: make <target>"
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'

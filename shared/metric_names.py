@@ -1,7 +1,8 @@
 """Every metric there is: kind (by its list), unit (by its suffix), labels and meaning, once.
 
 Counters end in `_total`, times are in seconds. A label's values come from a closed set (a route template, a topic,
-a stable reason): never a tenant, a session or anything a client can invent.
+a stable reason): never a tenant, a session or anything a client can invent. Who writes to Kafka may name itself in
+one of them; of those names a process keeps 16.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ CounterName = Literal[
     "turnstile_provider_streams_cut_total",
     "turnstile_provider_sends_reconciled_total",
     "turnstile_provider_events_total",
+    "turnstile_provider_account_refusals_total",
+    "turnstile_provider_defaults_replaced_total",
     "turnstile_rate_tokens_total",
     "turnstile_rate_held_total",
     "turnstile_rate_pauses_total",
@@ -35,6 +38,8 @@ CounterName = Literal[
     "turnstile_leases_lost_total",
     "turnstile_head_conflicts_total",
     "turnstile_dead_letters_total",
+    "turnstile_dead_letters_by_source_total",
+    "turnstile_intake_brakes_total",
     "turnstile_rows_inserted_total",
     "turnstile_insert_failures_total",
     "turnstile_sse_events_total",
@@ -124,6 +129,13 @@ COUNTERS: dict[CounterName, About] = {
     "turnstile_provider_events_total": About(
         "Provider events by how they were seen; source: stream, list", ("source",)
     ),
+    "turnstile_provider_account_refusals_total": About(
+        "Answers of the provider about the account, not a request (key, bill, spend limit): people must act"
+    ),
+    "turnstile_provider_defaults_replaced_total": About(
+        "Default agents and environments that were gone and are looked up or made anew; kind: agent, environment",
+        ("kind",),
+    ),
     "turnstile_rate_tokens_total": About(
         "Requests to the provider allowed, some never made; source: shared (the account of all workers), alone (it "
         "was away)",
@@ -147,6 +159,14 @@ COUNTERS: dict[CounterName, About] = {
     "turnstile_dead_letters_total": About(
         "Records moved to turnstile.dead.v1, by the topic they came from", ("topic", "reason")
     ),
+    "turnstile_dead_letters_by_source_total": About(
+        "The same by who published them; source: gateway, agent-worker, operator, none (no ce_source), "
+        "the ce_source of the first 16 other publishers that a process meets, other",
+        ("source",),
+    ),
+    "turnstile_intake_brakes_total": About(
+        "How often intake stopped because too many of the gateway's inputs were unusable"
+    ),
     "turnstile_rows_inserted_total": About("Rows ClickHouse acknowledged", ("table",)),
     "turnstile_insert_failures_total": About(
         "Inserts that failed; kind: away (tried again), refused (looked into)", ("table", "kind")
@@ -159,7 +179,7 @@ COUNTERS: dict[CounterName, About] = {
     "turnstile_spans_dropped_total": About(
         "Spans given up; reason: queue_full, away, refused, stopped", ("reason",)
     ),
-    "turnstile_log_lines_suppressed_total": About("Repeated log lines of libraries left out"),
+    "turnstile_log_lines_suppressed_total": About("Repeated log lines left out"),
 }
 GAUGES: dict[GaugeName, About] = {
     "turnstile_sessions_driven": About("Sessions this process drives now"),
@@ -174,7 +194,7 @@ GAUGES: dict[GaugeName, About] = {
         "Records between what is committed and the end of the log", ("group", "topic")
     ),
     "turnstile_intake_braked": About(
-        "1 once so many inputs were unusable that none is taken in any more, else 0"
+        "1 while none is taken in because too many of the gateway's inputs were unusable, else 0"
     ),
     "turnstile_recorder_paused": About("1 while the recorder waits for ClickHouse, else 0"),
     "turnstile_erasures_open": About(

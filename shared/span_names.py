@@ -72,7 +72,8 @@ SpanName = Literal[
     "head.write",
     # PRODUCER, agent-worker: events of one write until Kafka acknowledged them. messaging.batch.message_count.
     "send turnstile.events.v1",
-    # PRODUCER, any service: a dead letter. turnstile.dead.reason.
+    # PRODUCER, any service: a dead letter, in the trace of what died; or, when too many die alike, those of a
+    # batch. turnstile.dead.reason, turnstile.dead.publisher, messaging.batch.message_count (how many letters).
     "send turnstile.dead.v1",
     # CONSUMER, recorder: one batch, linked to the traces in it, not their child.
     # messaging.batch.message_count, messaging.consumer.group.name.

@@ -5,6 +5,7 @@ acknowledged record is as safe as this machine's disk.
 """
 
 import base64
+import shutil
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,11 @@ class Broker:
         return self.folder / "data"
 
     @property
+    def temporary(self) -> Path:
+        """Where Java unpacks native libraries (zstd, snappy) to run them; `/tmp` may forbid that."""
+        return self.folder / "tmp"
+
+    @property
     def bootstrap(self) -> str:
         return f"127.0.0.1:{self.port}"
 
@@ -57,6 +63,8 @@ def prepare(broker: Broker, environment: Mapping[str, str]) -> None:
     Raises RuntimeError with the tool's own words when formatting fails.
     """
     broker.data.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(broker.temporary, ignore_errors=True)  # what a kill has left
+    broker.temporary.mkdir()
     broker.properties_file.write_text(properties(broker))
     if (broker.data / "meta.properties").exists():
         return
@@ -114,6 +122,7 @@ def _java(broker: Broker, options: Sequence[str]) -> list[str]:
         *_STARTS_FAST,
         *_classes(broker),
         *options,
+        f"-Djava.io.tmpdir={broker.temporary}",
         logging,
         "-cp",
         class_path,

@@ -143,9 +143,9 @@ def _postgres(settings: StackSettings) -> Part:
     def command(_say: Say) -> list[str]:
         try:
             postgres.prepare(server, environment)
+            return postgres.command(server)
         except (RuntimeError, OSError) as error:
             raise StackError(str(error)) from error
-        return postgres.command(server)
 
     try:
         identity = postgres.identity(server)
@@ -158,6 +158,7 @@ def _postgres(settings: StackSettings) -> Part:
         environment=environment,
         ports=_ports("postgres", port),
         identity=identity,
+        folder=server.folder,
         stop_signal=signal.SIGINT,
     )
 

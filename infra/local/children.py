@@ -30,7 +30,7 @@ async def spawn(part: Part, argv: Sequence[str], folders: Folders) -> Process:
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**part.environment, **marks(part.name, folders.root)},
-            cwd="/" if part.identity else None,
+            cwd=part.folder,
             start_new_session=True,
             preexec_fn=_before_exec(part, os.getpid()),
         )

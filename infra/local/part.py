@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from infra.postgres.identity import Identity
 
@@ -20,7 +21,8 @@ class Part:
 
     `command` prepares what the process needs (it may take long, and runs in a thread) and returns
     its command line. `ready` returns when the part serves, else raises NotReady or OSError.
-    `ports` maps each port that must be free to the variable that sets it. Times are seconds.
+    `ports` maps each port that must be free to the variable that sets it. `folder` is where it is
+    started, None where we are. Times are seconds.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Part:
     environment: Mapping[str, str] = field(repr=False)
     ports: Mapping[int, str] = field(default_factory=dict)
     identity: Identity | None = None
+    folder: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     stop_timeout: float = 15.0
     start_timeout: float = 60.0

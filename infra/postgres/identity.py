@@ -1,62 +1,83 @@
-"""The user that PostgreSQL runs as: it refuses to be root, so root lends the process to `nobody`.
+"""The user as whom PostgreSQL runs: it refuses to be root, and its `initdb` a user without a name.
 
-The data folder then belongs to `nobody`. Where a parent folder is closed to others (a project
-under /root, a temporary folder of mode 0700) the process also gets one capability: to pass
-through folders it may not read. Without that capability the start fails and says so.
+Root lends the process to another user, to whom the data folder then belongs. Where that is not
+allowed (a container without CAP_SETUID, one user mapped) and for a user whom `/etc/passwd` does
+not know, the process keeps its user under another number, in a user namespace of its own.
 """
 
 import ctypes
 import os
 import pwd
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 _USER = "nobody"
-_KEEP_CAPABILITIES = 8  # PR_SET_KEEPCAPS
-_AMBIENT, _RAISE = 47, 2  # PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE
-_DAC_READ_SEARCH, _DAC_OVERRIDE = 2, 1  # the first is the smaller one; containers often lack it
-_CAPABILITY_VERSION_3 = 0x20080522
+_NEW_USER_NAMESPACE = 0x10000000  # CLONE_NEWUSER
+_TIMEOUT_S = 10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user to become before exec. `capability` is kept across exec, None for none."""
+    """A user to be before exec: `uid` and `gid` as the program is to see them.
+
+    `renamed`: whoever starts it stays who they are, for files too, and only the numbers change.
+    """
 
     uid: int
     gid: int
-    capability: int | None = None
+    renamed: bool = False
 
     def assume(self) -> None:
         """Become this user; meant for a child between fork and exec. Raises OSError."""
-        if self.capability is not None:
-            _call("prctl", _KEEP_CAPABILITIES, 1, 0, 0, 0)
+        if self.renamed:
+            _rename(self.uid, self.gid)
+            return
         os.setgroups([])
         os.setgid(self.gid)
         os.setuid(self.uid)
-        if self.capability is not None:
-            _keep(self.capability)
+
+    def own(self, folder: Path) -> None:
+        """Make the folder this user's."""
+        if not self.renamed:
+            os.chown(folder, self.uid, self.gid)
 
 
-def for_folders(folders: Sequence[Path]) -> Identity | None:
-    """The identity to run as, able to reach `folders`; None when this process is not root.
+def identity_for(folder: Path) -> Identity | None:
+    """The identity to run with on data in `folder`; None when this process's own will do.
 
-    Raises PermissionError naming the folder when it cannot be reached.
+    Raises PermissionError that says what to do when there is no usable one.
     """
-    if os.geteuid() != 0:
+    root = os.geteuid() == 0
+    if not root and _entry(os.geteuid()):
         return None
-    user = pwd.getpwnam(_USER)
-    closed = [parent for folder in folders for parent in folder.parents if not _open(parent)]
-    if not closed:
-        return Identity(user.pw_uid, user.pw_gid)
-    capability = next((c for c in (_DAC_READ_SEARCH, _DAC_OVERRIDE) if _permitted(c)), None)
-    if capability is None:
-        raise PermissionError(
-            f"PostgreSQL must not run as root, and `{_USER}` may not enter {closed[0]}: run as an "
-            "ordinary user, set TURNSTILE_VAR to an open folder, or set TURNSTILE_DATABASE_URL"
+    user = (_owner(folder) if root else None) or _somebody()
+    lent = [Identity(user.pw_uid, user.pw_gid)] if root else []
+    for identity in (*lent, Identity(user.pw_uid, user.pw_gid, renamed=True)):
+        if usable(identity):
+            return identity
+    whom = "as root" if root else f"as user {os.geteuid()}, who is not in /etc/passwd,"
+    raise PermissionError(
+        f"PostgreSQL must not run {whom} and this process may become nobody else: run as an "
+        "ordinary user, or set TURNSTILE_DATABASE_URL to a server of your own"
+    )
+
+
+def usable(identity: Identity) -> bool:
+    """May a child of this process be it?"""
+    try:
+        subprocess.run(
+            ["/bin/sh", "-c", ":"],
+            cwd="/",
+            preexec_fn=identity.assume,
+            timeout=_TIMEOUT_S,
+            check=True,
         )
-    return Identity(user.pw_uid, user.pw_gid, capability)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return True
 
 
 def before_exec(identity: Identity | None) -> Callable[[], None] | None:
@@ -64,26 +85,31 @@ def before_exec(identity: Identity | None) -> Callable[[], None] | None:
     return identity.assume if identity else None
 
 
-def _open(folder: Path) -> bool:
-    """May others enter it? One that does not exist yet will be made by us, and asked then."""
-    return not folder.exists() or bool(folder.stat().st_mode & 0o001)
+def _owner(folder: Path) -> pwd.struct_passwd | None:
+    """The ordinary user whose folder it is already, if so."""
+    uid = folder.stat().st_uid if folder.exists() else 0
+    return _entry(uid) if uid else None
 
 
-def _permitted(capability: int) -> bool:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("CapPrm:"):
-            return bool(int(line.split()[1], 16) >> capability & 1)
-    return False
+def _somebody() -> pwd.struct_passwd:
+    users = [user for user in pwd.getpwall() if user.pw_uid]
+    named = [user for user in users if user.pw_name == _USER]
+    if not users:
+        raise PermissionError("PostgreSQL needs a user in /etc/passwd that is not root; add one")
+    return (named or users)[0]
 
 
-def _keep(capability: int) -> None:
-    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    mask = 1 << capability
-    data = (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0)
-    _call("capset", header, data)
-    _call("prctl", _AMBIENT, _RAISE, capability, 0, 0)
+def _entry(uid: int) -> pwd.struct_passwd | None:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        return None
 
 
-def _call(name: str, *arguments: object) -> None:
-    if getattr(_libc, name)(*arguments) != 0:
-        raise OSError(ctypes.get_errno(), f"{name} failed")
+def _rename(uid: int, gid: int) -> None:
+    was_uid, was_gid = os.geteuid(), os.getegid()
+    if _libc.unshare(_NEW_USER_NAMESPACE) != 0:
+        raise OSError(ctypes.get_errno(), "unshare failed")
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {was_uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {was_gid} 1")

@@ -46,6 +46,7 @@ class World:
     agents: dict[str, Agent] = field(default_factory=dict)
     environments: dict[str, JSON] = field(default_factory=dict)
     vaults: dict[str, JSON] = field(default_factory=dict)
+    files: dict[str, JSON] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     gone: OrderedDict[str, Session] = field(default_factory=OrderedDict)  # deleted ones, bounded
     requests: deque[JSON] = field(default_factory=lambda: deque(maxlen=MAX_REQUESTS_KEPT))

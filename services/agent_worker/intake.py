@@ -1,8 +1,9 @@
 """From the inputs topic into the inbox: short, in batches, offsets committed only when the rows are.
 
-A batch is one transaction. What can't be used is put into the dead letters in the same pass and never holds up the
-rest, until it is so much that the fault must be ours: then nothing more is taken in, and the log keeps it all. A
-crash between the transaction and the commit files the same ids again, which changes nothing.
+A batch is one transaction. What can't be used is put into the dead letters in the same pass, all of it at once, and
+never holds up the rest. Only when so much of what our own gateway wrote is unusable that the fault must be ours,
+intake pauses: the log keeps it all. Then it tries again. A crash between the transaction and the commit files the
+same ids again, which changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from msgspec.structs import replace
 from services.agent_worker.parking import MARK, turn_input
 from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Key, NewInput, Store
-from services.agent_worker.validate import Record, validated
+from services.agent_worker.validate import Bad, Record, validated
 from shared import logs, metrics, telemetry
 from shared.bus.brake import Braked
 from shared.errors import Corrupt, Transient
@@ -38,21 +39,21 @@ class Inputs(Protocol):
         ...
 
     async def leave(self) -> None:
-        """Read no more: what was not committed is for the other members of the group."""
+        """Read no more: what was not committed is for the other members of the group. `batch` joins it again."""
         ...
 
 
 T = TypeVar("T")
-Bad = tuple[Record, Corrupt]
 Parks = Callable[[Record, Corrupt], NewInput | None]
-Bury = Callable[[Record, str, str], Awaitable[None]]
+Bury = Callable[[Sequence[Bad]], Awaitable[None]]
 
 
 class Intake:
     """Files what is asked. `knows` tells whether a tenant is served, `news` hears of sessions with new inputs.
 
     `parks` says what makes a session wait for a turn that nobody can use; without it later turns do not wait.
-    `braked` says why nothing is taken in any more, "" while inputs are.
+    `pause` is how many seconds intake rests when the brake holds it; `braked` says why it does, "" while inputs are
+    taken in.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Intake:
         knows: Callable[[str], bool],
         news: Callable[[set[Key]], None],
         poison: Poison,
+        pause: float,
         parks: Parks | None = None,
     ) -> None:
         self._inputs = inputs
@@ -72,68 +74,107 @@ class Intake:
         self._knows = knows
         self._news = news
         self._poison = poison
+        self._pause = pause
         self._parks = parks
         self.braked = ""
 
     async def run(self) -> None:
         """File batches until cancelled; a batch in hand is filed again by the next run."""
-        try:
-            while True:
-                await self._take(await self._inputs.batch())
-                await self._inputs.commit()
-        except Braked as error:
-            await self._stop(str(error))
+        while True:
+            try:
+                await self._once()
+            except Braked as error:
+                await self._rest(str(error))
 
     async def check(self) -> None:
-        """For readiness: raises Braked once nothing is taken in any more."""
+        """For readiness: raises Braked while nothing is taken in."""
         if self.braked:
             raise Braked(self.braked)
 
-    async def _take(self, records: Sequence[Record]) -> None:
-        """Bury and file a batch. Raises Braked before anything of it is buried."""
-        valid, bad = await self._sorted(records)
-        for record, error in bad:
-            await self._bury(record, error.reason, str(error))
-        if valid:
-            self._news(await self._file(valid))
+    async def _once(self) -> None:
+        """Take a batch in and commit. Raises Braked: of the first batch that is too bad nothing was taken in, and
+        of one after a pause everything, else a batch would be tried for ever."""
+        records = await self._inputs.batch()
+        read = [self._read(record) for record in records]
+        why = self._poison.look(
+            (record.headers, isinstance(new, NewInput))
+            for record, new in zip(records, read, strict=True)
+        )
+        if why and not self.braked:
+            raise Braked(why)
+        await self._take(records, read)
+        await self._inputs.commit()
+        if why:
+            raise Braked(why)
+        if self.braked:
+            self._go_on()
 
-    async def _sorted(self, records: Sequence[Record]) -> tuple[list[NewInput], list[Bad]]:
-        valid: list[NewInput] = []
+    def _read(self, record: Record) -> NewInput | Corrupt:
+        try:
+            return _traced(validated(record, self._knows))
+        except Corrupt as error:
+            return error
+
+    async def _take(self, records: Sequence[Record], read: Sequence[NewInput | Corrupt]) -> None:
+        """Bury what is bad, file the rest; a session's turns and what makes it wait in the order of the records."""
+        parked = await self._parked(records, read)
         bad: list[Bad] = []
-        for record in records:
-            try:
-                valid.append(_traced(validated(record, self._knows)))
-            except Corrupt as error:
-                log.warning("dead_letter", reason=error.reason, source=record.source)
-                self._poison.bad(record.headers)
-                parked = await self._parked(record, error)
-                if parked is not None:
-                    valid.append(_traced(parked))
-                    record = replace(record, headers=[*record.headers, (MARK, b"1")])
-                bad.append((record, error))
+        filed: list[NewInput] = []
+        for record, new in zip(records, read, strict=True):
+            if isinstance(new, NewInput):
+                filed.append(new)
+            elif (waits := parked.get(record.source)) is None:
+                bad.append((record, new))
             else:
-                self._poison.good(1)
-        return valid, bad
+                filed.append(_traced(waits))
+                bad.append((replace(record, headers=[*record.headers, (MARK, b"1")]), new))
+        if bad:
+            await self._bury(bad)
+        if filed:
+            self._news(await self._file(filed))
 
-    async def _parked(self, record: Record, error: Corrupt) -> NewInput | None:
-        """What makes the session wait for this turn; None when nothing does, or the turn was taken in before."""
-        new = self._parks(record, error) if self._parks else None
-        if new is None:
-            return None
+    async def _parked(
+        self, records: Sequence[Record], read: Sequence[NewInput | Corrupt]
+    ) -> dict[str, NewInput]:
+        """What makes sessions wait for turns nobody can use, by the records' places; nothing for one that was taken
+        in before."""
+        if self._parks is None:
+            return {}
+        asked = {
+            record.source: new
+            for record, error in zip(records, read, strict=True)
+            if isinstance(error, Corrupt) and (new := self._parks(record, error)) is not None
+        }
+        known = await asyncio.gather(*map(self._is_known, asked.values()))
+        return {
+            source: new
+            for (source, new), is_known in zip(asked.items(), known, strict=True)
+            if not is_known
+        }
+
+    async def _is_known(self, new: NewInput) -> bool:
         try:
             await patiently(lambda: self._store.read(new.key, turn_input(new)))
         except KeyError:
-            return new
-        return None
+            return False
+        return True
 
-    async def _stop(self, why: str) -> None:
-        """Stay without taking anything in, until cancelled: sessions are driven on, and the place in the group is
-        free for a worker that understands what is asked."""
+    async def _rest(self, why: str) -> None:
+        """Take nothing in for a while: sessions are driven on, and the place in the group is free for a worker that
+        understands what is asked. Then count anew."""
+        if not self.braked:
+            metrics.set_gauge("turnstile_intake_braked", 1)
+        metrics.inc("turnstile_intake_brakes_total")
         self.braked = why
-        metrics.set_gauge("turnstile_intake_braked", 1)
-        log.error("intake_stopped", reason=why)
+        log.error("intake_stopped", reason=why, seconds=self._pause)
         await self._inputs.leave()
-        await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(self._pause)
+        self._poison.retry()
+
+    def _go_on(self) -> None:
+        self.braked = ""
+        metrics.set_gauge("turnstile_intake_braked", 0)
+        log.info("intake_goes_on")
 
     async def _file(self, inputs: list[NewInput]) -> set[Key]:
         """File, however long the database is away: the log keeps what comes meanwhile."""

@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import uvloop
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker import backlog
@@ -52,6 +52,7 @@ from services.agent_worker.tools import Toolbox
 from services.agent_worker.world import World
 from shared import logs, telemetry
 from shared.clock import utcnow
+from shared.dead_letters import DeadLetters
 from shared.health import serve_health
 from shared.kafka import connected
 from shared.session.policy import Policy
@@ -103,7 +104,7 @@ def main() -> int:
         "TURNSTILE_TENANTS, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, TURNSTILE_AGENT, TURNSTILE_ENVIRONMENT, "
         "TURNSTILE_CONCURRENCY, _LEASE_SECONDS, _POLL_SECONDS, _LINGER_SECONDS, _DRAIN_SECONDS, "
         "TURNSTILE_PROVIDER_REQUESTS_PER_MINUTE, _PROVIDER_CREATES_PER_MINUTE, _PROVIDER_WAIT_SECONDS, "
-        "TURNSTILE_DEAD_RATIO, _DEAD_WINDOW, _ORPHAN_SWEEP_SECONDS, _ORPHAN_AGE_SECONDS, "
+        "TURNSTILE_DEAD_RATIO, _DEAD_WINDOW, _DEAD_PAUSE_SECONDS, _ORPHAN_SWEEP_SECONDS, _ORPHAN_AGE_SECONDS, "
         "TURNSTILE_TOOLS, TURNSTILE_TOOL_TIMEOUT_SECONDS, TURNSTILE_TOOL_CONCURRENCY, "
         "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL: docs/operations.md. Exit codes: 0 stopped, 1 broken (start "
         "it again), 2 a setting is wrong.",
@@ -137,16 +138,19 @@ async def _run(settings: Settings, owner: str) -> None:
         connecting = asyncio.create_task(_connect(stack, settings.kafka))
         await _until(stopping, lambda: connecting)
         if not connecting.cancelled():
-            producer, consumer = connecting.result()
-            await _work(stack, settings, owner, producer, consumer, stopping)
+            producer, inputs = connecting.result()
+            await _work(stack, settings, owner, producer, inputs, stopping)
 
 
 async def _connect(
     stack: AsyncExitStack, kafka: KafkaSettings
-) -> tuple[AIOKafkaProducer, AIOKafkaConsumer]:
+) -> tuple[AIOKafkaProducer, KafkaInputs]:
     """Clients of the log, however long it is away."""
     producer = await stack.enter_async_context(connected(lambda: producer_of(kafka, SERVICE)))
-    return producer, await stack.enter_async_context(connected(lambda: consumer_of(kafka, SERVICE)))
+    inputs = KafkaInputs(lambda: consumer_of(kafka, SERVICE))
+    stack.push_async_callback(inputs.leave)
+    await inputs.join()
+    return producer, inputs
 
 
 async def _work(
@@ -154,7 +158,7 @@ async def _work(
     settings: Settings,
     owner: str,
     producer: AIOKafkaProducer,
-    consumer: AIOKafkaConsumer,
+    inputs: KafkaInputs,
     stopping: asyncio.Event,
 ) -> None:
     """Take in and drive until told to stop; then let every session go."""
@@ -162,7 +166,8 @@ async def _work(
     engine = make_engine(database.database_url.get_secret_value(), pool=database.database_pool)
     stack.push_async_callback(engine.dispose)
     previews = Previews(producer, utcnow)
-    publisher, store = KafkaPublisher(producer, previews, utcnow), store_on(engine)
+    letters, store = DeadLetters(producer, utcnow), store_on(engine)
+    publisher = KafkaPublisher(producer, previews, utcnow, letters)
     provider = await stack.enter_async_context(_provider(settings))
     world = _world(worker, store, publisher, provider, settings.toolbox)
     leases = Leases(owner, worker.lease_seconds, time.monotonic)
@@ -170,7 +175,7 @@ async def _work(
         aside("leases", lambda: _keep(leases, settings.database))
     )
     drive = Drive(leases, world, worker)
-    intake = _intake(settings, KafkaInputs(consumer), store, burial(producer, utcnow), drive)
+    intake = _intake(settings, inputs, store, burial(letters, utcnow), drive)
     checks = {
         "kafka": kafka_answers(producer),
         "database": database_answers(engine),
@@ -199,7 +204,14 @@ def _intake(
     poison = Poison(ratio=worker.dead_ratio, window=worker.dead_window)
     parks = (lambda record, error: parked(record, error, utcnow)) if worker.park_sessions else None
     return Intake(
-        inputs, store, bury=bury, knows=knows, news=drive.news, poison=poison, parks=parks
+        inputs,
+        store,
+        bury=bury,
+        knows=knows,
+        news=drive.news,
+        poison=poison,
+        pause=worker.dead_pause_seconds,
+        parks=parks,
     )
 
 

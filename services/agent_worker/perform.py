@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from services.agent_worker.ports import Feed, Provider, ProviderFailure, Publisher
+from services.agent_worker.ports import Feed, Key, Provider, ProviderFailure, Publisher
 from services.agent_worker.prompt import NUDGE, denial, joined
 from shared import telemetry
 from shared.errors import Transient
@@ -132,7 +132,7 @@ async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input
     def waits(state: SessionState) -> bool:
         """Its last attempt came to nothing; one that was interrupted for its silence is to go on."""
         progress = state.progress
-        waits = progress is not None and progress.retry_at is not None and not progress.nudged
+        waits = progress is not None and progress.retry_at is not None and not progress.to_be_told
         return waits and not gone(state) and not driven.sending(command.turn_id)
 
     while True:
@@ -149,8 +149,15 @@ async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input
 
 
 async def _answer(command: Answer, driven: Driven, resumed: bool) -> Input | None:
-    request: Any = (await driven.filed(command.input_id)).request
-    return await _give(command.tool_use_id, request, driven)
+    filed = await driven.filed(command.input_id)
+    request: Any = filed.request
+    refused = await _give(command.tool_use_id, request, driven)
+    if refused is not None:
+        # What the provider can't take it never will; the call waits on for an answer that it can.
+        detail = f"{command.tool_use_id}: {refused.reason}: {refused.detail}"
+        why = DeadLetter(input_id=command.input_id, reason="answer_refused", detail=detail)
+        await driven.publisher.bury(_key(driven), filed, why)
+    return None
 
 
 async def _deny(command: Deny, driven: Driven, resumed: bool) -> Input | None:
@@ -163,7 +170,9 @@ async def _deny(command: Deny, driven: Driven, resumed: bool) -> Input | None:
 
 async def _give(
     tool_use_id: str, request: ToolConfirmed | ToolAnswered, driven: Driven
-) -> Input | None:
+) -> ProviderFailure | None:
+    """Give an answer; answers why the provider refuses it for good while the call goes on waiting."""
+
     def answered(state: SessionState) -> bool:
         return all(action.tool_use_id != tool_use_id for action in state.pending)
 
@@ -179,6 +188,10 @@ async def _give(
             taken = await _insist(
                 lambda: driven.provider.answer(driven.state, request), driven, until=answered
             )
+        if isinstance(taken, ProviderFailure):
+            # 400 also for a call that somebody else has answered, which the stream tells in a moment.
+            seen = taken.lost or await driven.until(answered, TAKE_UP_SECONDS)
+            return None if seen else taken
         if taken and not await driven.until(answered, SEEN_SECONDS):
             detail = f"the answer to {tool_use_id} was not seen within {SEEN_SECONDS:.0f} s"
             raise Transient("answer_not_seen", detail)
@@ -215,17 +228,20 @@ def _cut_short(driven: Driven) -> Input | None:
 
 async def _dead_letter(command: DeadLetter, driven: Driven, resumed: bool) -> Input | None:
     filed = await driven.filed(command.input_id)
-    key = (driven.state.tenant_id, driven.state.session_id)
-    await driven.publisher.bury(key, filed, command)
+    await driven.publisher.bury(_key(driven), filed, command)
     return None
+
+
+def _key(driven: Driven) -> Key:
+    return (driven.state.tenant_id, driven.state.session_id)
 
 
 async def _insist(
     call: Callable[[], Awaitable[None]], driven: Driven, *, until: Callable[[SessionState], bool]
-) -> bool:
+) -> bool | ProviderFailure:
     """Call until it works, or trying again is useless: an answered call, a session that is gone, a state such that
     `until` holds. That is asked before every further try: what was meant for one turn must not hit the next.
-    Answers whether it worked.
+    Answers whether it worked, or the refusal that made further tries useless.
 
     Raises Transient when the last try failed: the session is dropped with the command in its row, and the next
     driver goes on with it, as long as the provider is away.
@@ -236,7 +252,7 @@ async def _insist(
             return True
         except ProviderFailure as failure:
             if failure.final or failure.lost:
-                return False
+                return failure
             if attempt == TRIES - 1:
                 raise Transient(failure.reason, failure.detail) from failure
             wait = min(failure.retry_after or 0.5 * 2**attempt, 30.0)

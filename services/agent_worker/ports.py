@@ -58,7 +58,7 @@ class Store(Protocol):
 
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
         """File inputs, each id once for ever, and make their sessions due; answers the sessions with news.
-        One transaction: all or nothing."""
+        One transaction: all or nothing. A session's inputs become readable in the order of their positions."""
         ...
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:

@@ -13,12 +13,12 @@ class WorkerSettings(Block):
     `concurrency`: sessions one process drives at once. `lease_seconds`: how long a dead worker's sessions wait for
     the next one; a live one extends its leases three times in that. `poll_seconds`: how late another process's
     news may be noticed. `linger_seconds`: how long an idle session keeps its stream. `drain_seconds`: how long a
-    stopping worker may finish what it is asking of the provider. `dead_ratio`: which share of the latest
-    `dead_window` inputs may be unusable before nothing more is taken in; 1: all of them. `coalesce_seconds`: how
-    long a turn that may be coalesced waits for company. `answer_seconds`: what waits for people longer is denied; 0
-    waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has stalled. Every
-    `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than `orphan_age_seconds` that a
-    crash left behind.
+    stopping worker may finish what it is asking of the provider. `dead_ratio`: which share of the gateway's
+    latest `dead_window` inputs may be unusable before nothing more is taken in for `dead_pause_seconds`; 1: all.
+    `coalesce_seconds`: how long a turn that may be coalesced waits for company. `answer_seconds`: what waits for
+    people longer is denied; 0 waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has
+    stalled. Every `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than
+    `orphan_age_seconds` that a crash left behind.
     `park_sessions`: while a turn of a session is a dead letter, its later turns wait.
     `tools`: places of custom tools that the worker runs itself, `package.module:name`, comma-separated;
     `tool_timeout_seconds` is for one call, `tool_concurrency` how many run at once.
@@ -34,6 +34,7 @@ class WorkerSettings(Block):
     silence_seconds: float = Field(default=900.0, ge=1)
     dead_ratio: float = Field(default=0.5, gt=0, le=1)
     dead_window: int = Field(default=1_000, ge=2, le=1_000_000)
+    dead_pause_seconds: float = Field(default=15.0, gt=0, le=3_600)
     park_sessions: bool = False
     orphan_sweep_seconds: float = Field(default=600.0, ge=0, le=86_400)
     orphan_age_seconds: float = Field(default=1_800.0, ge=0, le=604_800)

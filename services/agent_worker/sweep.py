@@ -51,7 +51,8 @@ class Leftovers(Protocol):
         ...
 
     async def archive(self, provider_session_id: str, *, erase: bool) -> None:
-        """Archive a session, and delete it when `erase`; one that is gone counts as archived."""
+        """Archive a session, and delete it when `erase`; one that is gone counts as archived. Raises
+        ProviderFailure, a `final` one when this session can't be archived as it is now (it runs)."""
         ...
 
 
@@ -111,8 +112,8 @@ class Sweeper:
             # Read after the page: what was made before it and journaled by now is bound.
             bound = await self._bindings.of({marked.key for marked in page})
             for marked in page:
-                if self._is_orphan(marked, bound.get(marked.key), now):
-                    await self._archive(marked, erase=bound[marked.key].erased)
+                orphan = self._is_orphan(marked, bound.get(marked.key), now)
+                if orphan and await self._archive(marked, erase=bound[marked.key].erased):
                     archived += 1
                 elif marked.key in bound and bound[marked.key].to != marked.id:
                     undecided = min(undecided, _moment(marked.created_at, now))
@@ -129,10 +130,24 @@ class Sweeper:
             at_least=self._age,
         )
 
-    async def _archive(self, marked: Marked, *, erase: bool) -> None:
-        await self._leftovers.archive(marked.id, erase=erase)
-        metrics.inc("turnstile_orphans_archived_total")
+    async def _archive(self, marked: Marked, *, erase: bool) -> bool:
+        """Archive one; answers False when the provider does not let it be: that keeps nobody from the others."""
         tenant, session = marked.key
+        try:
+            await self._leftovers.archive(marked.id, erase=erase)
+        except ProviderFailure as refused:
+            if not refused.final:
+                raise
+            log.warning(
+                "orphan_not_archived",
+                tenant_id=tenant,
+                session_id=session,
+                provider_session_id=marked.id,
+                reason=refused.reason,
+                detail=refused.detail,
+            )
+            return False
+        metrics.inc("turnstile_orphans_archived_total")
         log.warning(
             "orphan_archived",
             tenant_id=tenant,
@@ -140,6 +155,7 @@ class Sweeper:
             provider_session_id=marked.id,
             created_at=marked.created_at,
         )
+        return True
 
 
 def _moment(text: str, otherwise: datetime) -> datetime:

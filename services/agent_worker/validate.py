@@ -25,6 +25,10 @@ class Record(Struct, frozen=True):
     source: str
 
 
+# A record nobody can use, and why.
+Bad = tuple[Record, Corrupt]
+
+
 def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
     """The input a record asks to file; `knows` tells whether a tenant is served here.
 

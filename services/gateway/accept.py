@@ -19,7 +19,7 @@ from services.gateway.register import Known, Register, known
 from services.gateway.views import SessionPage, TurnView
 from services.gateway.written_behind import WrittenBehind
 from shared import metrics, telemetry
-from shared.bus.envelope import Envelope
+from shared.bus.envelope import GATEWAY, Envelope
 from shared.bus.topics import INPUTS
 from shared.clock import Clock
 from shared.errors import Rejected, Transient
@@ -33,7 +33,6 @@ from shared.session.inputs import (
 )
 from shared.telemetry import SpanKind
 
-SOURCE = "turnstile/gateway"
 _encode = msgspec.json.Encoder().encode
 _CLOSED = {"archive": "archived", "erase": "erased"}
 
@@ -166,7 +165,7 @@ class Accept:
             await self.inputs.publish(
                 Envelope(
                     id=input_id,
-                    source=SOURCE,
+                    source=GATEWAY,
                     type=kind,
                     time=request.at,
                     subject=request.session_id,

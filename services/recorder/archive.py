@@ -6,17 +6,20 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 
-from services.recorder.batch import Letter
+from services.recorder.batch import Letter, is_ours
 from services.recorder.ports import Record, Writer
 from services.recorder.rows import body
 from services.recorder.writer import Away, Refused
 from shared import logs, metrics
 from shared.archive_insert import TABLE
 from shared.bus.brake import Brake
+from shared.log_flood import Flood
 
 FIRST_PAUSE_S = 0.2
 # One process asks, for one batch: an archive that comes back need not wait longer to be used.
 LONGEST_PAUSE_S = 0.5
+# Refused rows that are told one by one, in ten seconds.
+TOLD_EACH = 20
 
 log = logs.get("recorder")
 
@@ -36,12 +39,13 @@ class Archive:
         self._brake = brake
         self._chance = chance
         self._clock = clock
+        self._flood = Flood(TOLD_EACH)
 
     async def bring_in(self, rows: Sequence[Record]) -> list[Letter]:
         """Insert all rows but those that ClickHouse refuses one by one; they come back as letters.
 
-        Returns when everything else is in. Raises Braked when too many are refused; what was inserted by then is
-        in, and a repeat of it is harmless.
+        Returns when everything else is in. Raises Braked when too many of our own are refused; what was inserted by
+        then is in, and a repeat of it is harmless.
         """
         refused: list[Letter] = []
         parts = [rows] if rows else []
@@ -55,8 +59,10 @@ class Archive:
                     parts += [part[middle:], part[:middle]]
                     continue
                 refused.append(Letter(part[0], "refused_by_clickhouse", str(error)))
-                log.warning("ClickHouse refuses a row", code=error.code)
-                self._brake.bad()
+                if self._flood.passes(error.code) is not None:
+                    log.warning("ClickHouse refuses a row", code=error.code)
+                if is_ours(part[0]):
+                    self._brake.bad()
             else:
                 self._brake.good(len(part))
         return refused

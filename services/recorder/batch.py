@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from services.recorder.ports import Record
 from services.recorder.rows import read_row
+from shared.bus.envelope import AGENT_WORKER, source_of
 from shared.bus.parts import Joiner
 from shared.errors import Corrupt
 from shared.session.events import TURN_ENDS
@@ -79,6 +80,12 @@ class Batch:
         parent = traceparent_of(record.headers)
         if parent:
             traces[parent] = None
+
+
+def is_ours(record: Record) -> bool:
+    """Whether our own agent-worker published it, as far as its headers tell. What strangers write there is put
+    aside and stops nobody."""
+    return source_of(record.headers).startswith(AGENT_WORKER)
 
 
 def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:

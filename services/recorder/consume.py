@@ -15,7 +15,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.recorder import spans
-from services.recorder.batch import Batch, Letter
+from services.recorder.batch import Batch, Letter, is_ours
 from services.recorder.kafka import GROUP, TOPIC
 from services.recorder.ports import Log, Record
 from services.recorder.settings import RecorderSettings
@@ -23,6 +23,7 @@ from shared import logs, metrics
 from shared.bus.brake import Brake
 from shared.bus.parts import Joiner
 from shared.clock import Clock
+from shared.log_flood import Flood
 
 # How long an insert may take before reading is paused and polling goes on without reading.
 PAUSE_AFTER_S = 2.0
@@ -32,6 +33,8 @@ REVOKE_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 10.0
 # Kafka away: how long a dead letter or a commit waits before the next try.
 RETRY_S = 1.0
+# Bad records of one reason that are told one by one, in ten seconds.
+TOLD_EACH = 20
 
 log = logs.get("recorder")
 
@@ -76,6 +79,7 @@ class Recorder(ConsumerRebalanceListener):
         self._launched = float("-inf")
         self._rest: deque[Record] = deque()
         self._joiner = Joiner()
+        self._flood = Flood(TOLD_EACH)
         self._flight: asyncio.Task[None] | None = None
         # Raised by every rebalance: what was read before it is read again by whoever has the partition now.
         self._generation = 0
@@ -136,13 +140,15 @@ class Recorder(ConsumerRebalanceListener):
             self._brake.good(good)
             good = 0
             self._note(self._hand.letters[-1])
-            self._brake.bad()
+            if is_ours(found):
+                self._brake.bad()
         self._brake.good(good)
         self._measure_hand()
 
     def _note(self, letter: Letter) -> None:
         """Said before the brake is pulled, whose message points here."""
-        log.warning("bad record", reason=letter.reason, detail=letter.detail)
+        if self._flood.passes(letter.reason) is not None:
+            log.warning("bad record", reason=letter.reason, detail=letter.detail)
 
     def _is_full(self) -> bool:
         settings = self._settings

@@ -45,6 +45,8 @@ def producer(settings: KafkaSettings) -> Out:
     made = make(
         acks="all",
         enable_idempotence=True,
+        # What comes while a request is under way goes out in the next one, not one by one.
+        max_batch_size=256 * 1024,
         max_request_size=DEAD.max_message_bytes + 64 * 1024,
         request_timeout_ms=10_000,
         **settings.client(CLIENT_ID),

@@ -34,6 +34,7 @@ from services.recorder.ports import Log, Out
 from services.recorder.settings import RecorderSettings
 from services.recorder.tombstones import Tombstones
 from services.recorder.writer import ClickHouseWriter
+from shared import dead_letters as letters
 from shared import logs, telemetry
 from shared.bus.brake import Brake, Braked
 from shared.clock import utcnow
@@ -100,7 +101,7 @@ class Parts:
             ratio=limits.recorder_dead_ratio, consecutive=limits.recorder_dead_consecutive
         )
         archive = Archive(self._writer, brake, chance=random.random, clock=time.perf_counter)
-        dead = DeadLetters(self._producer, utcnow)
+        dead = DeadLetters(letters.DeadLetters(self._producer, utcnow), utcnow)
         erasing = Erasing(
             archive,
             self._noted,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -42,6 +42,16 @@ class Out(Protocol):
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+    async def send(
+        self,
+        topic: str,
+        *,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+    ) -> Awaitable[object]:
+        """Put the record among those to be sent; what is returned is done once all replicas have it."""
+
     async def send_and_wait(
         self,
         topic: str,

@@ -1,7 +1,9 @@
-"""The brake that tells bad data from a bad deploy: so many dead letters that the fault must be ours.
+"""The brake that tells bad data from a bad deploy: so much of what our own services wrote is bad that the fault
+must be ours.
 
-A few dead letters are for an operator to look at. A stream of them means that this process and what it reads no
-longer understand each other: it stops, with offsets uncommitted, and everything is still in the log. Pure.
+A few dead letters are for an operator to look at, and any number of a stranger's. A stream of our own means that
+this process and the one that wrote it no longer understand each other: it stops, with offsets uncommitted, and
+everything is still in the log. Pure; whose a record is, the caller knows.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class Brake:
         self._consecutive = consecutive
         self._window = window
         self._least = least
+        self._heeded_from = least
         self._to_do = to_do
         self._run = 0
         self._seen = 0.0
@@ -54,11 +57,18 @@ class Brake:
         self._look(1, 1)
         if self._consecutive is not None and self._run >= self._consecutive:
             raise Braked(self._words(f"{self._run} records in a row can't be used"))
-        if self._seen >= self._least and self._bad > self._ratio * self._seen:
+        if self._seen >= self._heeded_from and self._bad > self._ratio * self._seen:
             share = f"{self._bad:.0f} of the latest {self._seen:.0f} records can't be used"
             raise Braked(self._words(share))
 
+    def retry(self, least: int) -> None:
+        """Forget what was seen, and heed the share from `least` records on until as many as usual were seen."""
+        self._run, self._seen, self._bad = 0, 0.0, 0.0
+        self._heeded_from = min(least, self._least)
+
     def _look(self, seen: int, bad: int) -> None:
+        if self._seen >= self._least:
+            self._heeded_from = self._least
         self._seen += seen
         self._bad += bad
         if self._seen > self._window:

@@ -16,6 +16,12 @@ SPEC_VERSION = "1.0"
 MAX_ID = 256
 JSON = "application/json"
 Headers = list[tuple[str, bytes]]
+# `ce_source` of what Turnstile's own services publish; the agent-worker adds the tenant behind a slash.
+GATEWAY, AGENT_WORKER, OPERATOR = (
+    "turnstile/gateway",
+    "/turnstile/agent-worker",
+    "/turnstile/operator",
+)
 # CloudEvents 1.0 allows none in an attribute (section "Type System"); PostgreSQL takes no zero byte in a text.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -72,6 +78,12 @@ def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
         subject=_text(found, "ce_subject"),
         traceparent=_printable(found.get("traceparent", b"")),
     )
+
+
+def source_of(headers: Sequence[tuple[str, bytes]]) -> str:
+    """The `ce_source` of a record that need not be one of ours; "" when nobody says."""
+    found = (value for name, value in headers if name.lower() == "ce_source" and value)
+    return next(found, b"").decode("utf-8", "replace")
 
 
 def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:

@@ -130,7 +130,7 @@ def interrupt(draft: Draft, *, at: str) -> None:
     if draft.state.turn is None:
         return
     waiting = draft.progress.retry_at or draft.progress.gathers_until
-    if waiting is not None or draft.progress.nudged:
+    if waiting is not None or draft.progress.to_be_told:
         # Nothing was sent, or what runs was interrupted already and would go on by itself.
         draft.end("turn.interrupted", at=at)
         after_turn(draft, at=at)

@@ -98,7 +98,7 @@ def _silent(draft: Draft, silent: Silent, policy: Policy) -> None:
 
 
 def _nothing_ran(draft: Draft, found: NothingRan, policy: Policy) -> None:
-    if found.turn_id == draft.state.open_turn and not draft.progress.nudged:
+    if found.turn_id == draft.state.open_turn and not draft.progress.to_be_told:
         interrupt(draft, at=found.at)
 
 

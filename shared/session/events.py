@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 TurnStatus = Literal[
     "accepted", "running", "requires_action", "completed", "interrupted", "refused", "failed"
@@ -115,13 +115,15 @@ class PendingAction(Struct, frozen=True, kw_only=True):
 
 class TurnAccepted(Turn, frozen=True, kw_only=True):
     """`turn.accepted`: with what was asked. `input_id` is the request's place in the inbox; until `gathers_until`
-    the turn waits for others to go out with it."""
+    the turn waits for others to go out with it. `behind`, of a turn that interrupts or may be coalesced: the turn
+    that it waits behind; absent when it is taken up at once or goes out with the open turn."""
 
     content: Any
     input_id: str
     on_busy: str = "enqueue"
     traceparent: str = ""
     gathers_until: str | None = None
+    behind: str | UnsetType = UNSET
 
 
 class TurnStarted(Turn, frozen=True, kw_only=True):

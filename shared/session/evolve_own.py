@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 import msgspec
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from shared.session.events import (
@@ -57,7 +58,9 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         tail=(),
         threads={},
         pending=(),
-        progress=replace(state.progress, nudged=False, stalls=0) if state.progress else None,
+        progress=replace(state.progress, nudged=False, told=False, stalls=0)
+        if state.progress
+        else None,
     )
 
 
@@ -97,10 +100,13 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
     if state.parks(data.turn_id):  # redriven: it goes where it would have gone
         same = (queued if q.turn.turn_id == data.turn_id else q for q in state.queue)
         return _go_on(replace(state, queue=tuple(same)))
+    if data.behind is not UNSET:
+        return replace(state, queue=(*state.queue, queued))
     if state.turn is None and not state.queue:
         return _take_up(state, queued, gathers_until=data.gathers_until)
     if coalesce and state.gathering:
         return _with_riders(state, (*state.riders, queued))
+    # Only events from before `behind` was recorded come here.
     if data.on_busy == "interrupt" and state.turn is not None:
         return replace(state, queue=(queued, *state.queue))
     return replace(state, queue=(*state.queue, queued))
@@ -152,7 +158,12 @@ def _started(state: SessionState, event: Event) -> SessionState:
             attempts=data.attempts,
         ),
         progress=replace(
-            progress, retry_at=None, gathers_until=None, prompted=False, exhausted=False
+            progress,
+            retry_at=None,
+            gathers_until=None,
+            prompted=False,
+            exhausted=False,
+            told=progress.nudged,
         ),
     )
 
@@ -227,7 +238,8 @@ def _stalled(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnStalled)
     _, progress = _open(state, event)
     nudged = data.action == "interrupt"
-    return replace(state, progress=replace(progress, stalls=progress.stalls + 1, nudged=nudged))
+    stalls = progress.stalls + 1
+    return replace(state, progress=replace(progress, stalls=stalls, nudged=nudged, told=False))
 
 
 def _ended(state: SessionState, event: Event) -> SessionState:

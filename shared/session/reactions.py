@@ -35,7 +35,7 @@ def _on_idle(draft: Draft, event: Event, policy: Policy, seen: Seen) -> None:
     reason = provider.stop_reason(event.data)
     if reason.type == "requires_action":
         _await_answers(draft, policy, at=event.at, now=seen.at)
-    elif draft.progress.interrupted and draft.progress.nudged:
+    elif draft.progress.interrupted and draft.progress.to_be_told:
         error = TurnError(type="stalled", message="the agent was interrupted for its silence")
         retry(draft, policy, error, at=seen.at, chance=seen.chance)
     elif draft.progress.interrupted:

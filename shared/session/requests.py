@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from shared.moment import normal, parse, rfc3339
@@ -71,6 +72,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         on_busy=request.on_busy,
         traceparent=filed.traceparent,
         gathers_until=_gathers_until(draft.state, filed, request, policy),
+        behind=_behind(draft.state, request),
     )
     busy = draft.state.turn is not None
     draft.own(
@@ -95,6 +97,16 @@ def _gathers_until(
         return None
     taken = parse(filed.taken_at or request.at)
     return rfc3339(taken + timedelta(seconds=policy.coalesce_for))
+
+
+def _behind(state: SessionState, request: TurnRequested) -> str | UnsetType:
+    """What a turn waits behind that interrupts or may be coalesced: turns go to the agent in the order in which
+    they were accepted. Those that may be coalesced go out with those that gather, and never overtake another."""
+    joins = request.on_busy == "coalesce" and state.gathering and not state.queue
+    if request.on_busy == "enqueue" or joins or state.parks(request.turn_id):
+        return UNSET
+    last = state.queue[-1].turn.turn_id if state.queue else state.open_turn
+    return UNSET if last is None else last
 
 
 def _refusal(state: SessionState, request: TurnRequested) -> TurnError | None:

@@ -45,8 +45,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `failures` counts attempts that came to nothing since `failing_since`; `retry_at` is when the next is due.
     `riders` are turns that go out in the same message, which is not sent before `gathers_until`. `answer_by`: what
     waits for people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and
-    goes on with a word about it instead of the turn's message. `stray`: the agent answers a message of somebody
-    else, sent before the turn's own, whose fingerprint is `prompt`.
+    goes on with a word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a
+    message of somebody else, sent before the turn's own, whose fingerprint is `prompt`.
     """
 
     input_id: str
@@ -66,8 +66,14 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     answer_by: str | None = None
     stalls: int = 0
     nudged: bool = False
+    told: bool = False
     prompt: str = ""
     stray: bool = False
+
+    @property
+    def to_be_told(self) -> bool:
+        """Whether the agent was interrupted for its silence and has not been told to go on yet."""
+        return self.nudged and not self.told
 
     def expects(self, prompt: str) -> bool:
         """Whether a message with this fingerprint may be what was sent for the turn."""

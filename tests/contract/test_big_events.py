@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from msgspec.structs import replace
 
 from services.agent_worker.adapters.clients import producer_of
-from services.agent_worker.adapters.kafka import KafkaPublisher, bury
+from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from services.gateway.adapters import kafka_consumers
 from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
@@ -22,8 +22,9 @@ from services.gateway.ports import Record
 from services.operator.audits import log as operators_log
 from shared.bus.envelope import Headers
 from shared.bus.parts import split
-from shared.bus.topics import DEAD, EVENTS, MAX_MESSAGE_BYTES
+from shared.bus.topics import DEAD, EVENTS, INPUTS, MAX_MESSAGE_BYTES
 from shared.clock import utcnow
+from shared.dead_letters import DeadLetters, Letter
 from shared.session import Event
 from shared.settings import KafkaSettings
 from tests.builders import BEGINNING, TENANT
@@ -141,9 +142,8 @@ async def test_an_input_that_its_marks_make_too_large_is_buried_without_its_valu
     value = b"".join(uuid.uuid4().hex.encode() for _ in range(MAX_MESSAGE_BYTES // 32 - 4))
     headers: Headers = [("dead_reason", b"invalid_json"), ("dead_detail", b"x" * 2000)]
     try:
-        await bury(
-            producer, key=session.encode(), value=value, headers=headers, reason="invalid_json"
-        )
+        letter = Letter(session.encode(), value, headers, "invalid_json", INPUTS.name, "place")
+        await asyncio.wait_for(DeadLetters(producer, utcnow).put([letter]), 60)
     finally:
         await producer.stop()
     consumer = AIOKafkaConsumer(
@@ -152,8 +152,8 @@ async def test_an_input_that_its_marks_make_too_large_is_buried_without_its_valu
     await consumer.start()
     try:
         async with asyncio.timeout(30):
-            letter = await anext(one async for one in consumer if one.key == session.encode())
+            found = await anext(one async for one in consumer if one.key == session.encode())
     finally:
         await consumer.stop()
-    assert letter.value is None
-    assert dict(letter.headers)["dead_value_bytes"] == str(len(value)).encode()
+    assert found.value is None
+    assert dict(found.headers)["dead_value_bytes"] == str(len(value)).encode()

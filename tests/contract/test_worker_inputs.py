@@ -52,18 +52,20 @@ class KafkaBus:
 
     @asynccontextmanager
     async def member(self) -> AsyncIterator[Inputs]:
-        consumer = AIOKafkaConsumer(
+        inputs = KafkaInputs(self._consumer)
+        try:
+            yield inputs
+        finally:
+            await inputs.leave()
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
             self._topic,
             bootstrap_servers=self._bootstrap,
             group_id=f"group-{self._topic}",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
         )
-        await consumer.start()
-        try:
-            yield KafkaInputs(consumer)
-        finally:
-            await consumer.stop()
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -143,6 +145,21 @@ async def test_a_commit_of_nothing_is_harmless(bus: Bus) -> None:
         await member.commit()
         await bus.put(b"ses_1", b"first")
         assert len(await read(member, 1)) == 1
+
+
+async def test_who_left_joins_again_where_was_committed(bus: Bus) -> None:
+    for value in (b"first", b"second"):
+        await bus.put(b"ses_1", value)
+    async with bus.member() as member:
+        await read(member, 2)
+        await member.leave()
+        await member.leave()
+        records = await read(member, 2)
+        await member.commit()
+        await member.leave()
+        await bus.put(b"ses_1", b"third")
+        records += await read(member, 1)
+    assert [record.value for record in records] == [b"first", b"second", b"third"]
 
 
 async def test_who_leaves_leaves_the_rest_to_the_others(bus: Bus) -> None:

@@ -70,6 +70,12 @@ class Provider:
             events += _made(its.events, thread)
         return Log(log.user_messages, log.inputs, events)
 
+    async def creates(self) -> set[str]:
+        """Request ids of the latest tries to make a session."""
+        found = (await self._http.get("/_sim/requests")).json()["data"]
+        made = (one for one in found if (one["method"], one["path"]) == ("POST", "/v1/sessions"))
+        return {one["request_id"] for one in made}
+
     async def messages(self) -> dict[str, int]:
         """How many messages were taken for each of our sessions, by `tenant/session`."""
         answer = await self._http.get("/_sim/sessions")

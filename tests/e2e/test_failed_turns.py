@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -52,3 +53,44 @@ async def test_it_is_a_dead_letter_that_goes_again_as_another_turn(
     assert (await provider.only(ACME, session_id)).prompts == ["first", "second"]
     assert (await api.turn(session_id, "t2"))["status"] == "failed"
     assert await listed() is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason", "named"),
+    [
+        ({"agent": "agent_nope"}, "agent_not_found", "agent_nope"),
+        ({"vault_ids": ["vlt_nope"]}, "vault_not_found", "vlt_nope"),
+    ],
+)
+async def test_what_is_not_there_fails_its_turn_within_two_seconds_and_with_one_create(
+    api: Api,
+    provider: Provider,
+    session_id: str,
+    asked: dict[str, object],
+    reason: str,
+    named: str,
+) -> None:
+    await api.open(session_id, **asked)
+    before, began = await provider.creates(), time.monotonic()
+    await api.say(session_id, "t1", "hello")
+    page = await api.ended(session_id, "t1")
+    assert time.monotonic() - began < 2
+    assert (page["status"], page["error"]["type"]) == ("failed", reason)
+    assert named in page["error"]["message"]
+    assert len(await provider.creates() - before) == 1
+
+
+async def test_content_that_is_refused_fails_its_turn_and_the_next_one_goes_on(
+    api: Api, provider: Provider, session_id: str
+) -> None:
+    await api.open(session_id)
+    image = {"type": "image", "source": {"type": "file", "file_id": "file_nope"}}
+    began = time.monotonic()
+    await api.say(session_id, "t1", [{"type": "text", "text": "look"}, image])
+    page = await api.ended(session_id, "t1")
+    assert time.monotonic() - began < 2
+    assert (page["status"], page["error"]["type"]) == ("failed", "not_found_error")
+    assert "file_nope" in page["error"]["message"]
+    await api.say(session_id, "t2", "hello")
+    assert (await api.ended(session_id, "t2"))["status"] == "completed"
+    assert (await provider.only(ACME, session_id)).prompts == ["hello"]

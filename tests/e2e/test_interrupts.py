@@ -21,6 +21,7 @@ pytestmark = pytest.mark.e2e
 HELD = "Take your time. [[script: tools rounds=2 calls=1 hold=1]]"
 # What the contract allows an interrupt until its driver hears of it is 250 ms; the rest is for a busy machine.
 SOON_S = 3.0
+SLOW_S = 3.0
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +109,25 @@ async def test_a_busy_session_is_talked_into_in_three_ways(
     assert (await api.turn(session_id, "waits"))["status"] == "accepted"
     await api.say(session_id, "urgent", "now!", on_busy="interrupt")
     await api.turn_in(session_id, "t1", "interrupted")
-    for turn_id, text in (("urgent", "now!"), ("waits", "when you can")):
+    for turn_id, text in (("waits", "when you can"), ("urgent", "now!")):
         assert (await api.turn_in(session_id, turn_id, "completed"))["reply"] == reply_to(text)
-    assert (await provider.only(ACME, session_id)).prompts == [HELD, "now!", "when you can"]
+    assert (await provider.only(ACME, session_id)).prompts == [HELD, "when you can", "now!"]
+
+
+async def test_interrupting_turns_reach_the_agent_in_the_order_of_their_acceptance(
+    api: Api, provider: Provider, session_id: str
+) -> None:
+    """Although the first one's interrupt takes its time at the provider."""
+    await _busy(api, provider, session_id)
+    slow = {"body": "user.interrupt", "session": {"turnstile": f"{ACME}/{session_id}"}, "times": 1}
+    await provider.fault(slow, {"kind": "delay", "seconds": SLOW_S})
+    for number in (2, 3, 4):
+        await api.say(session_id, f"t{number}", f"no, {number}", on_busy="interrupt")
+    for number in (2, 3, 4):
+        page = await api.turn_in(session_id, f"t{number}", "completed")
+        assert page["reply"] == reply_to(f"no, {number}")
+    assert (await api.turn(session_id, "t1"))["status"] == "interrupted"
+    assert (await provider.only(ACME, session_id)).prompts == [HELD, "no, 2", "no, 3", "no, 4"]
 
 
 async def test_a_free_session_takes_a_turn_that_would_be_rejected(

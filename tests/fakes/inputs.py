@@ -49,6 +49,8 @@ class MemoryMember:
 
     async def batch(self) -> Sequence[Record]:
         """See Inputs.batch."""
+        if self.left:
+            self.left, self._position = False, self._topic.committed
         while self._position >= len(self._topic.records):
             await self._topic.came()
         records = self._topic.records[self._position :]

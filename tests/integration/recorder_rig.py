@@ -28,6 +28,7 @@ from services.recorder.ports import Writer
 from services.recorder.settings import RecorderSettings
 from services.recorder.tombstones import Tombstones
 from services.recorder.writer import ClickHouseWriter
+from shared import dead_letters as letters
 from shared.bus.brake import Brake
 from shared.bus.topics import DAY_MS, Topic
 from shared.clock import utcnow
@@ -86,7 +87,7 @@ class Rig:
             chance=lambda: 0.5,
             clock=time.perf_counter,
         )
-        dead = DeadLetters(producer, utcnow)
+        dead = DeadLetters(letters.DeadLetters(producer, utcnow), utcnow)
         noted = [Tombstones(self.url, timeout=10) for _ in range(2)]
         eraser = Eraser(noted[0], utcnow)
         erasing = Erasing(

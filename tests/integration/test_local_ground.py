@@ -1,6 +1,8 @@
 """The broker and the database that this machine starts itself."""
 
+import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -8,8 +10,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from infra.kafka.topics import create_topics, find_drift
+from infra.local.processes import read_pid
 from shared.bus.topics import INPUTS, TOPICS
-from tests.stack import fresh_database
+from tests.stack import fresh_database, running_parts
 
 pytestmark = pytest.mark.integration
 # The client carries no types.
@@ -53,6 +56,27 @@ async def test_a_record_comes_back(kafka_bootstrap: str) -> None:
     assert (record.key, record.value) == (b"ses_1", b"value")
 
 
+@pytest.mark.parametrize("compression", ["zstd", "snappy"])
+async def test_compressed_records_are_taken_where_tmp_allows_no_programs(compression: str) -> None:
+    async with running_parts("kafka") as settings:
+        bootstrap = f"127.0.0.1:{settings.ports['kafka']}"
+        await create_topics(bootstrap)
+        producer = _Producer(
+            bootstrap_servers=bootstrap, acks="all", compression_type=compression, linger_ms=50
+        )
+        await producer.start()
+        try:
+            await asyncio.gather(
+                *(producer.send_and_wait(INPUTS.name, b"a" * 2000) for _ in range(3))
+            )
+        finally:
+            await producer.stop()
+        programs = _mapped(read_pid(settings.folders.pid_file("kafka")), compression)
+    unpacked = {path for path in programs if ".jar" not in path}
+    assert unpacked
+    assert all(path.startswith(str(settings.folders.data("kafka"))) for path in unpacked)
+
+
 async def test_databases_are_apart(postgres_server: str, postgres_url: str) -> None:
     async with fresh_database(postgres_server) as other:
         assert other != postgres_url
@@ -61,3 +85,9 @@ async def test_databases_are_apart(postgres_server: str, postgres_url: str) -> N
             await connection.execute("CREATE TABLE t (id int)")
             assert await connection.fetchval("SELECT count(*) FROM t") == 0
             await connection.close()
+
+
+def _mapped(pid: int | None, word: str) -> set[str]:
+    """The files with `word` in their name that the process has in its memory."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split(maxsplit=5)[5] for line in lines if word in line}

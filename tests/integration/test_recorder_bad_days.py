@@ -25,6 +25,7 @@ from shared.bus.brake import Braked
 from shared.bus.topics import DEAD, EVENTS
 from tests.clickhouse_server import clickhouse_url, start_clickhouse, stop_clickhouse
 from tests.integration.recorder_rig import Rig, event, events, rig, until
+from tests.unit.recorder.records import OURS
 
 __all__ = ["clickhouse_url"]
 pytestmark = pytest.mark.integration
@@ -98,13 +99,27 @@ async def test_poison_between_good_records_becomes_dead_letters(
     assert "$.seq" in _mark(seq, "dead_detail")
 
 
-async def test_too_much_poison_stops_instead(kafka_bootstrap: str, clickhouse_url: str) -> None:
+async def test_ten_thousand_records_of_strangers_hold_up_no_event(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
+    own = await rig(kafka_bootstrap, clickhouse_url, partitions=1)
+    await own.publish([b"{}", b"no json"] * 5_000, [("ce_source", b"/a-stranger")])
+    await own.publish(events(1, 1), OURS)
+    async with own.recording():
+        await until(own.count, lambda count: count == 1, deadline=10.0)
+        await until(own.committed, lambda offset: offset == 10_001)
+    assert len(await _letters(kafka_bootstrap, own.topic)) == 10_000
+
+
+async def test_too_much_poison_of_our_own_stops_instead(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
     own = await rig(kafka_bootstrap, clickhouse_url)
     own = replace(
         own,
         settings=RecorderSettings(recorder_batch_seconds=0.1, recorder_dead_consecutive=10),
     )
-    await own.publish([*events(1, 5), *[b"{}"] * 30])
+    await own.publish([*events(1, 5), *[b"{}"] * 30], OURS)
     async with own.recording() as running:
         with pytest.raises(Braked, match="bad deploy"):
             await asyncio.wait_for(running, 20)
@@ -119,7 +134,7 @@ async def test_too_many_refused_rows_stop_it_too(kafka_bootstrap: str, clickhous
         settings=RecorderSettings(recorder_batch_seconds=0.1, recorder_dead_consecutive=5),
     )
     bad = [event(seq).replace(b'"seq"', b'"seq": 1, "seq"') for seq in range(1, 20)]
-    await own.publish(bad)
+    await own.publish(bad, OURS)
     async with own.recording() as running:
         with pytest.raises(Braked, match="5 records in a row"):
             await asyncio.wait_for(running, 20)

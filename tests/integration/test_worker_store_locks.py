@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.store import store_on
 from services.agent_worker.ports import NewInput
+from tests.contract.store_rows import asked
+from tests.e2e.waiting import eventually
 
 pytestmark = pytest.mark.integration
 
@@ -24,26 +29,51 @@ def _inputs(number: int) -> list[NewInput]:
     ]
 
 
-async def test_filing_for_many_sessions_never_deadlocks_with_the_extension_of_their_leases(
-    postgres_url: str,
-) -> None:
+@pytest.fixture
+async def engine(postgres_url: str) -> AsyncIterator[AsyncEngine]:
+    """A migrated database of its own."""
     await migrate_async(postgres_url)
     engine = make_engine(postgres_url, pool=8)
-    try:
-        store = store_on(engine)
-        # Claimed backwards, so that the rows do not lie in the order of their keys.
-        for new in reversed(_inputs(0)):
-            await store.file([new])
-            await store.claim(OWNER, 1, 60.0)
+    yield engine
+    await engine.dispose()
 
-        async def file(writer: int) -> None:
-            for number in range(ROUNDS):
-                await store.file(_inputs(1 + writer * ROUNDS + number))
 
-        async def extend() -> None:
-            for _ in range(ROUNDS * 10):
-                assert len(await store.extend(OWNER, 60.0)) == SESSIONS
+async def test_an_input_that_is_filed_late_is_behind_those_that_were_read(
+    engine: AsyncEngine,
+) -> None:
+    """A batch that is held up by one session must not have places in another one's line already: whoever reads that
+    line meanwhile goes on behind what it found, and would never look there again."""
+    store, first, second = store_on(engine), ("acme", "s1"), ("acme", "s2")
+    await store.file([asked("t1", first), asked("t1", second)])
+    async with engine.connect() as connection, connection.begin():
+        held = text("SELECT 1 FROM worker_heads WHERE session_id = 's1' FOR UPDATE")
+        await connection.execute(held)
+        batch = asyncio.create_task(store.file([asked("t2", first), asked("t2", second)]))
+        waits = text("SELECT count(*) > 0 FROM pg_locks WHERE NOT granted")
+        await eventually(lambda: connection.scalar(waits), "a batch that waits for a lock")
+        await store.file([asked("t3", second)])
+        read = await store.unread(second, 0)
+    await batch
+    left = await store.unread(second, read[-1].position)
+    found = [unread.filed.input_id for unread in (*read, *left)]
+    assert found == ["turn:t1", "turn:t3", "turn:t2"]
 
-        await asyncio.gather(file(0), file(1), extend(), extend())
-    finally:
-        await engine.dispose()
+
+async def test_filing_for_many_sessions_never_deadlocks_with_the_extension_of_their_leases(
+    engine: AsyncEngine,
+) -> None:
+    store = store_on(engine)
+    # Claimed backwards, so that the rows do not lie in the order of their keys.
+    for new in reversed(_inputs(0)):
+        await store.file([new])
+        await store.claim(OWNER, 1, 60.0)
+
+    async def file(writer: int) -> None:
+        for number in range(ROUNDS):
+            await store.file(_inputs(1 + writer * ROUNDS + number))
+
+    async def extend() -> None:
+        for _ in range(ROUNDS * 10):
+            assert len(await store.extend(OWNER, 60.0)) == SESSIONS
+
+    await asyncio.gather(file(0), file(1), extend(), extend())

@@ -6,10 +6,12 @@ A metric that is exported and never moves, and a span that a query waits for in 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from services.gateway.http.routes import OPEN, UNKNOWN, route_of
 from shared.metric_names import COUNTERS, GAUGES, HISTOGRAMS, About
@@ -83,3 +85,21 @@ def test_every_metric_has_the_labels_of_the_list() -> None:
         if labels - {"amount"} != set(METRICS[name].labels)
     ]
     assert wrong == []
+
+
+def test_alerts_ask_for_metrics_that_there_are_by_labels_they_have() -> None:
+    rules = yaml.safe_load((ROOT / "infra" / "prometheus" / "alerts.yaml").read_text())
+    alerts = [rule for group in rules["groups"] for rule in group["rules"]]
+    assert len({alert["alert"] for alert in alerts}) == len(alerts)
+    manual = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    for alert in alerts:
+        asked = re.findall(r"(turnstile_\w+)(?:\{([^}]*)\})?", alert["expr"])
+        assert asked, alert
+        for name, matchers in asked:
+            labels = set(re.findall(r"(\w+)[!=]", matchers))
+            assert labels <= {*METRICS[name].labels, "instance"}, alert
+        assert alert["labels"]["severity"] in ("critical", "warning", "info")
+        assert {"summary", "do"} <= alert["annotations"].keys()
+        assert f"`{alert['alert']}`" in manual, (
+            f"docs/operations.md says nothing of {alert['alert']}"
+        )

@@ -20,6 +20,7 @@ from infra.simulator.api.agents import Agents
 from infra.simulator.api.answer import JsonBytes
 from infra.simulator.api.environments import Environments, Vaults
 from infra.simulator.api.events import Events
+from infra.simulator.api.files import Files
 from infra.simulator.api.gate import Gate
 from infra.simulator.api.inspect import Inspect
 from infra.simulator.api.sessions import Sessions
@@ -45,6 +46,7 @@ def build(world: World, faults: Faults) -> ASGIApp:
         *Agents(world).routes(),
         *Environments(world).routes(),
         *Vaults(world).routes(),
+        *Files(world).routes(),
         *Inspect(world, faults).routes(),
     ]
     handlers = {ApiError: _refused, HTTPException: _unrouted}

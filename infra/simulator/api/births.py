@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from infra.simulator.api.content import UserDefineOutcome
 from infra.simulator.api.environments import environment, vault
+from infra.simulator.api.files import check_files
 from infra.simulator.api.resources import AgentRef, AgentWithOverrides, CreateSession
 from infra.simulator.api.shape import model_json, tools_json
 from infra.simulator.errors import bad, missing
@@ -28,9 +29,14 @@ def born(world: World, asked: CreateSession) -> Session:
     agent = _agent(world, asked.agent)
     place = environment(world, asked.environment_id)
     if place["archived_at"] is not None:
-        raise bad("environment_id: the environment is archived", "environment_archived")
+        raise bad(
+            f"environment_id: environment {asked.environment_id!r} is archived",
+            "environment_archived",
+        )
     for ident in asked.vault_ids:
-        vault(world, ident)
+        if vault(world, ident)["archived_at"] is not None:
+            raise bad(f"vault_ids: vault {ident!r} is archived")
+    check_files(world, map(msgspec.to_builtins, (*asked.resources, *asked.initial_events)))
     outcomes = [event for event in asked.initial_events if isinstance(event, UserDefineOutcome)]
     if len(outcomes) > 1:
         raise bad("initial_events: at most one user.define_outcome")
@@ -75,7 +81,7 @@ def _agent(world: World, asked: str | AgentRef | AgentWithOverrides) -> JSON:
     if agent is None:
         raise missing("agent", ref.id)
     if agent.archived_at is not None:
-        raise bad("agent: the agent is archived")
+        raise bad(f"agent: agent {ref.id!r} is archived")
     body = {key: value for key, value in agent.at(ref.version).items() if key not in HIDDEN}
     body["multiagent"] = _roster(world, body["multiagent"])
     return _overridden(body, ref) if isinstance(ref, AgentWithOverrides) else body

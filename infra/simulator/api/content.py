@@ -19,9 +19,17 @@ class TextBlock(Strict, tag="text"):
     text: Text
 
 
-class Base64Source(Strict, tag="base64"):
-    data: Text
-    media_type: Text
+Base64 = Annotated[str, Meta(min_length=1, pattern=r"^[A-Za-z0-9+/]+={0,2}(?![\s\S])")]
+
+
+class ImageSource(Strict, tag="base64"):
+    data: Base64
+    media_type: Literal["image/gif", "image/jpeg", "image/png", "image/webp"]
+
+
+class PdfSource(Strict, tag="base64"):
+    data: Base64
+    media_type: Literal["application/pdf"]
 
 
 class UrlSource(Strict, tag="url"):
@@ -38,11 +46,11 @@ class PlainTextSource(Strict, tag="text"):
 
 
 class ImageBlock(Strict, tag="image"):
-    source: Base64Source | UrlSource | FileSource
+    source: ImageSource | UrlSource | FileSource
 
 
 class DocumentBlock(Strict, tag="document"):
-    source: Base64Source | PlainTextSource | UrlSource | FileSource
+    source: PdfSource | PlainTextSource | UrlSource | FileSource
     context: str | None = None
     title: str | None = None
 

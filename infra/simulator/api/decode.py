@@ -22,7 +22,7 @@ async def body_of(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     """
     if "json" not in request.headers.get("content-type", ""):
         raise bad("content-type: must be application/json")
-    return decoded(await _read(request), decoder)
+    return decoded(await read_body(request), decoder)
 
 
 def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -35,7 +35,8 @@ def decoded(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
         raise bad(f"the request body is not valid JSON: {error}") from None
 
 
-async def _read(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """The whole body. Raises ApiError 413 beyond 32 MB."""
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():

@@ -93,6 +93,8 @@ class Vaults:
             Route("/v1/vaults", self.create, methods=["POST"]),
             Route("/v1/vaults", self.list, methods=["GET"]),
             Route("/v1/vaults/{vault_id}", self.retrieve, methods=["GET"]),
+            Route("/v1/vaults/{vault_id}", self.delete, methods=["DELETE"]),
+            Route("/v1/vaults/{vault_id}/archive", self.archive, methods=["POST"]),
         ]
 
     async def create(self, request: Request) -> Response:
@@ -116,6 +118,16 @@ class Vaults:
 
     async def list(self, request: Request) -> Response:
         return _listed(request, "vaults", self._world.vaults)
+
+    async def archive(self, request: Request) -> Response:
+        body = vault(self._world, request.path_params["vault_id"])
+        body["archived_at"] = body["archived_at"] or self._world.written_now()
+        return answer(body)
+
+    async def delete(self, request: Request) -> Response:
+        ident = vault(self._world, request.path_params["vault_id"])["id"]
+        del self._world.vaults[ident]
+        return answer({"id": ident, "type": "vault_deleted"})
 
 
 def environment(world: World, ident: str) -> JSON:

@@ -9,9 +9,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.simulator.api.answer import answer, joined, listing
-from infra.simulator.api.content import SEND
+from infra.simulator.api.content import SEND, as_json
 from infra.simulator.api.decode import body_of
 from infra.simulator.api.event_types import DELTA_TYPES, LISTABLE_TYPES
+from infra.simulator.api.files import check_files
 from infra.simulator.api.pages import backward, decode, forward, page_of
 from infra.simulator.api.query import RANGES, Query
 from infra.simulator.api.sessions import STATUSES
@@ -52,6 +53,7 @@ class Events:
         session = self._session(request)
         asked = await body_of(request, SEND)
         inbox.admit(session, asked.events, self._world.casting)
+        check_files(self._world, map(as_json, asked.events))
         filed = inbox.file(session, asked.events)
         self._world.driver.wake(session)
         return answer({"data": filed})

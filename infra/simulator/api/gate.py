@@ -72,6 +72,8 @@ class Gate:
         if headers.get(b"anthropic-version") not in VERSIONS:
             raise bad(f"anthropic-version: header must be one of {', '.join(VERSIONS)}")
         betas = headers.get(b"anthropic-beta", "").split(",")
+        if scope["path"].startswith("/v1/files"):
+            betas = [BETA]  # files are no part of this beta
         if BETA not in (beta.strip() for beta in betas):
             raise bad(f"anthropic-beta: header must include {BETA}")
         if int(headers.get(b"content-length", "0") or 0) > MAX_BODY_BYTES:

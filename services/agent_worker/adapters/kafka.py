@@ -14,17 +14,16 @@ from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.ports import Key
 from shared import logs, metrics
 from shared.bus import topics
-from shared.bus.envelope import Envelope, Headers, dead_letter
+from shared.bus.envelope import AGENT_WORKER, Envelope, Headers, dead_letter
 from shared.bus.parts import split
 from shared.clock import Clock
-from shared.dead_span import dead_span
+from shared.dead_letters import DeadLetters, Letter
 from shared.moment import rfc3339
 from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed
 from shared.session.state import SessionState
 
-SOURCE = "/turnstile/agent-worker"
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 # Seconds without an acknowledgement after which the wait is mentioned.
 PATIENCE = 30.0
@@ -47,8 +46,15 @@ class NoRoom(KafkaError):
 class KafkaPublisher:
     """The Publisher port on a started producer; the caller stops it. Previews need `previews` running."""
 
-    def __init__(self, producer: AIOKafkaProducer, previews: Previews, clock: Clock) -> None:
+    def __init__(
+        self,
+        producer: AIOKafkaProducer,
+        previews: Previews,
+        clock: Clock,
+        letters: DeadLetters | None = None,
+    ) -> None:
         self._producer = producer
+        self._letters = letters or DeadLetters(producer, clock)
         self._previews = previews
         self._clock = clock
         self._beyond_repair = asyncio.Event()
@@ -130,57 +136,33 @@ class KafkaPublisher:
 
     async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
         """See Publisher.bury. The letter carries the request as it was filed."""
+        place = f"inbox/{key[0]}/{filed.input_id}"
         kind = next(kind for kind, shape in REQUESTS.items() if type(filed.request) is shape)
         envelope = Envelope(
             id=filed.input_id,
-            source=SOURCE,
+            source=AGENT_WORKER,
             type=kind,
             time=rfc3339(self._clock()),
             subject=key[1],
             traceparent=filed.traceparent,
         )
-        await bury(
-            self._producer,
+        headers = dead_letter(
+            envelope.headers(),
+            reason=why.reason,
+            detail=why.detail,
+            attempts=why.attempts,
+            at=envelope.time,
+            source=place,
+        )
+        letter = Letter(
             key=key[1].encode(),
             value=msgspec.json.encode(filed.request),
-            headers=dead_letter(
-                envelope.headers(),
-                reason=why.reason,
-                detail=why.detail,
-                attempts=why.attempts,
-                at=envelope.time,
-                source=f"inbox/{key[0]}/{filed.input_id}",
-            ),
+            headers=headers,
             reason=why.reason,
+            topic=topics.INPUTS.name,
+            place=place,
         )
-
-
-async def bury(
-    producer: AIOKafkaProducer,
-    *,
-    key: bytes | None,
-    value: bytes | None,
-    headers: Headers,
-    reason: str,
-) -> None:
-    """Put a record into the dead letters; returns once the log has it. Raises KafkaError or TimeoutError.
-
-    One that its marks make larger than a message may be goes without its value: `dead_source` has it.
-    """
-    with dead_span(headers, reason):
-        try:
-            await _put(producer, key, value, headers)
-        except MessageSizeTooLargeError:
-            size = str(len(value or b"")).encode()
-            await _put(producer, key, None, [*headers, ("dead_value_bytes", size)])
-    metrics.inc("turnstile_dead_letters_total", topic=topics.INPUTS.name, reason=reason)
-
-
-async def _put(
-    producer: AIOKafkaProducer, key: bytes | None, value: bytes | None, headers: Headers
-) -> None:
-    sent = producer.send_and_wait(topics.DEAD.name, key=key, value=value, headers=headers)
-    await asyncio.wait_for(sent, 30.0)
+        await self._letters.put([letter])
 
 
 def _records(event: Event, traceparent: str) -> Iterator[tuple[bytes, Headers]]:
@@ -191,7 +173,7 @@ def _records(event: Event, traceparent: str) -> Iterator[tuple[bytes, Headers]]:
 def _envelope(event: Event, traceparent: str) -> Envelope:
     return Envelope(
         id=event.event_id,
-        source=f"{SOURCE}/{event.tenant_id}",
+        source=f"{AGENT_WORKER}/{event.tenant_id}",
         type=event.type,
         time=event.at,
         subject=event.session_id,

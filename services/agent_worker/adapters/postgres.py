@@ -56,20 +56,30 @@ def _given(columns: Mapping[str, str]) -> str:
     return f"unnest({arrays}) WITH ORDINALITY AS given({', '.join(columns)}, place)"
 
 
+KEYS = {"tenant_id": "text", "session_id": "text"}
+MAKE_HEADS = f"""
+INSERT INTO worker_heads (tenant_id, session_id, epoch, version, state, unsaid, todo, filed, taken, position)
+SELECT tenant_id, session_id, 0, 0, '', '', '', 0, 0, 0 FROM {_given(KEYS)}
+GROUP BY tenant_id, session_id ORDER BY {_IN_ORDER} ON CONFLICT (tenant_id, session_id) DO NOTHING
+"""
+# All heads are locked (which counting them waits for) before the first input has its position: one with a lower
+# position that becomes visible later would lie behind its reader.
 FILE = f"""
-WITH asked AS (SELECT * FROM {_given(INBOX)}), filed AS (
+WITH asked AS (SELECT * FROM {_given(INBOX)}), locked AS (
+    SELECT 1 FROM worker_heads WHERE (tenant_id, session_id) IN (SELECT tenant_id, session_id FROM asked)
+    ORDER BY {_IN_ORDER} FOR UPDATE
+), filed AS (
     INSERT INTO worker_inbox ({", ".join(INBOX)})
-    SELECT {", ".join(INBOX)} FROM asked ORDER BY {_IN_ORDER}, place
+    SELECT {", ".join(INBOX)} FROM asked WHERE (SELECT count(*) FROM locked) > 0
+    ORDER BY {_IN_ORDER}, place
     ON CONFLICT (tenant_id, session_id, input_id) DO NOTHING
     RETURNING tenant_id, session_id, input_id
 ), woken AS (
-    INSERT INTO worker_heads
-        (tenant_id, session_id, epoch, version, state, unsaid, todo, filed, taken, position, wake_at)
-    SELECT tenant_id, session_id, 0, 0, '', '', '', count(*), 0, 0, extract(epoch FROM clock_timestamp())
-    FROM filed GROUP BY tenant_id, session_id ORDER BY {_IN_ORDER}
-    ON CONFLICT (tenant_id, session_id) DO UPDATE SET
-        filed = worker_heads.filed + excluded.filed,
-        wake_at = CASE WHEN worker_heads.lease_owner IS NULL THEN excluded.wake_at ELSE worker_heads.wake_at END
+    UPDATE worker_heads AS head SET filed = head.filed + news.count,
+        wake_at = CASE WHEN head.lease_owner IS NULL
+            THEN extract(epoch FROM clock_timestamp()) ELSE head.wake_at END
+    FROM (SELECT tenant_id, session_id, count(*) FROM filed GROUP BY tenant_id, session_id) AS news
+    WHERE (head.tenant_id, head.session_id) = (news.tenant_id, news.session_id)
 )
 SELECT min(place) AS place FROM asked JOIN filed USING (tenant_id, session_id, input_id)
 GROUP BY tenant_id, session_id, input_id
@@ -111,7 +121,8 @@ class PostgresStore(SqlLeases):
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
-        self._file_all, self._unread_of = text(FILE), text(UNREAD)
+        self._make_heads, self._file_all = text(MAKE_HEADS), text(FILE)
+        self._unread_of = text(UNREAD)
         self._write_all, self._release_all = text(WRITE), text(RELEASE)
         self._writes = Grouped(self._write_group)
         self._releases = Grouped(self._release_group)
@@ -119,7 +130,10 @@ class PostgresStore(SqlLeases):
 
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
         """See Store.file."""
-        rows = await self._rows(self._file_all, _arrays(INBOX, [inbox_row(new) for new in inputs]))
+        given = [inbox_row(new) for new in inputs]
+        async with self._connection(self._single) as connection:
+            await connection.execute(self._make_heads, _arrays(KEYS, given))
+            rows = (await connection.execute(self._file_all, _arrays(INBOX, given))).all()
         filed = [inputs[row.place - 1] for row in rows]
         count_filed(inputs, filed)
         return {new.key for new in filed}

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from shared import metrics
 from shared.bus import topics
-from shared.bus.envelope import Envelope
+from shared.bus.envelope import AGENT_WORKER, Envelope
 from shared.clock import Clock
 from shared.moment import rfc3339
 
@@ -118,7 +118,7 @@ class Previews:
         self._count += 1
         envelope = Envelope(
             id=f"{place.event_id}:{self._count}",
-            source=f"/turnstile/agent-worker/{place.tenant_id}",
+            source=f"{AGENT_WORKER}/{place.tenant_id}",
             type=preview.type,
             time=at,
             subject=place.session_id,

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from anthropic import AsyncAnthropic
 
-from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
+from services.agent_worker.drivers.failures import WIRE_ERRORS, explained, failure
 from services.agent_worker.drivers.listing import newest_first
-from services.agent_worker.drivers.send import explained, post
+from services.agent_worker.drivers.send import post
 from services.agent_worker.prompt import blocks
 from shared.session import provider
 from shared.session.inputs import ToolAnswered, ToolConfirmed
@@ -31,7 +31,7 @@ async def give_answer(
     try:
         given = await _given(client, session, event)
     except WIRE_ERRORS as error:
-        raise failure(error) from error
+        raise failure(error, session=True) from error
     if not given:
         await _put(client, session, event)
 
@@ -45,8 +45,6 @@ async def _put(client: AsyncAnthropic, session: str, event: dict[str, Any]) -> N
     try:
         await post(client, session, [event])
     except WIRE_ERRORS as error:
-        if may_have_landed(error):
-            raise failure(error) from error
         raise await explained(client, session, error) from error
 
 

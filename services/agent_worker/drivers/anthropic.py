@@ -26,7 +26,7 @@ from services.agent_worker.drivers.send import send_message
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.plan import BACKGROUND, URGENT
 from services.agent_worker.governor.whose import in_lane
-from services.agent_worker.ports import Feed, ProviderSession
+from services.agent_worker.ports import Feed, ProviderFailure, ProviderSession
 from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session.inputs import ToolAnswered, ToolConfirmed
@@ -95,7 +95,12 @@ class AnthropicProvider:
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         """See Provider.close."""
         with in_lane(BACKGROUND):
-            await close_session(self._client, provider_session_id, erase=erase)
+            try:
+                await close_session(self._client, provider_session_id, erase=erase)
+            except ProviderFailure as refused:
+                # 400 while it runs: its status lags behind its events, so it is worth another try.
+                refused.final = False
+                raise
 
     @asynccontextmanager
     async def watch(

@@ -45,7 +45,7 @@ async def carried(client: AsyncAnthropic, session: str) -> dict[str, Any]:
         async for page in newest_first(client, session, types=list(SPEAKERS), limit=MAX_MESSAGES):
             return _block(page)
     except WIRE_ERRORS as error:
-        refused = failure(error)
+        refused = failure(error, session=True)
         if not (refused.final or refused.lost):
             raise refused from error
     return {"type": "text", "text": LOST}

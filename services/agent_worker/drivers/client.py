@@ -32,13 +32,20 @@ OPERATIONS = {
     "GET agents": "agents.list",
     "POST agents": "agents.create",
     "POST agents/*": "agents.update",
+    "GET agents/*": "agents.retrieve",
     "GET environments": "environments.list",
+    "GET environments/*": "environments.retrieve",
+    "GET vaults/*": "vaults.retrieve",
     "POST environments": "environments.create",
 }
 
 
 class LeaseOver(Fenced, AnthropicError):
     """The request was not made. An error of the SDK's own kind, since it takes others for a broken connection."""
+
+
+class NotAsked(AnthropicError):
+    """The request was not made, because our own code failed: of the SDK's own kind for the same reason."""
 
 
 class CountingClient(DefaultAsyncHttpxClient):
@@ -58,7 +65,11 @@ class CountingClient(DefaultAsyncHttpxClient):
         if self._governor is None:
             return await self._send(request, options)
         lane = lane_of(operation_of(request.method, request.url.path))
-        if (held := await self._governor.admit(lane, whose.tenant())) is not None:
+        try:
+            held = await self._governor.admit(lane, whose.tenant())
+        except Exception as error:
+            raise NotAsked(f"{request.method} {request.url.path}: {error!r}") from error
+        if held is not None:
             return _not_now(request, lane, held)
         response = await self._send(request, options)
         if response.status_code == 429:

@@ -1,25 +1,72 @@
-"""What the SDK raises, in the words of the port.
+"""What the provider's refusals mean: the one table of its answers, and the SDK's errors in the words of the port.
 
-The one question that matters is whether a request may have landed. A 4xx with an answer did not (408 and 409 apart,
-which gateways in between also send); everything that broke on the way, and every 5xx, may have.
+Two questions. *May the request have landed?* A 4xx with an answer did not (408, 409 and 499 apart, which gateways
+in between also send); everything that broke on the way, and every 5xx, may have. *Will the same request be taken
+later?* The table says: what is wrong with the request stays wrong, what is wrong with the account is for people to
+mend and is tried again meanwhile, and everything else passes.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import anthropic
 import httpx2
+import msgspec
+from anthropic import AsyncAnthropic
 
 from services.agent_worker.ports import ProviderFailure
+from shared import metrics
 
-# Mid-stream failures reach us as raw transport errors, not as the SDK's (seen against SDK 2.11).
-WIRE_ERRORS = (anthropic.APIError, httpx2.HTTPError, ValueError)
+# What goes wrong on the wire, and nothing else: an error of our own must not pass for a request that may have
+# landed. Mid-stream failures reach us as raw transport errors, not as the SDK's (seen against SDK 2.11); what can't
+# be read as JSON was garbled on the way.
+WIRE_ERRORS = (
+    anthropic.APIError,
+    httpx2.HTTPError,
+    json.JSONDecodeError,
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+)
 
-MAY_HAVE_LANDED = frozenset({408, 409})
-# A request that is wrong stays wrong. 401, 402 and 403 are not here: a key or a bill is mended by people.
-FINAL = frozenset({400, 405, 413, 422})
+# `final`: the same request is refused for ever. `account`: all requests are, until a key, a bill or the
+# organisation's settings are mended by people; tried again, and told in a metric. `passes`: may be taken later.
+Verdict = Literal["final", "account", "passes"]
+
+BY_STATUS: dict[int, Verdict] = {
+    401: "account",
+    402: "account",
+    403: "account",
+    408: "passes",
+    409: "passes",
+    429: "passes",
+    499: "passes",
+}
+# Where `error.details.error_code` says more than the status does (the SDK's typed errors, 2.14).
+BY_CODE: dict[str, Verdict] = {
+    "request_body_timeout": "passes",
+    "organization_on_hold": "account",
+    "organization_not_enrolled_in_beta": "account",
+    "organization_type_not_supported": "account",
+    "cmek_key_disabled": "account",
+    "cmek_key_network_blocked": "account",
+    "enforced_spend_limit_reached": "account",
+    "contract_spend_limit_reached": "account",
+}
+MAY_HAVE_LANDED = frozenset({408, 409, 499})
+
+
+def verdict(status: int, code: str | None = None, *, typed: bool = True) -> Verdict:
+    """What an answer of that status and `error_code` means for the request. `typed`: it carries the API's error
+    document. A 404 without one is of something in between and says nothing of what was asked for."""
+    if code in BY_CODE:
+        return BY_CODE[code]
+    if status == 404 and not typed:
+        return "passes"
+    return BY_STATUS.get(status, "final" if 400 <= status < 500 else "passes")
 
 
 def may_have_landed(error: BaseException) -> bool:
@@ -29,22 +76,46 @@ def may_have_landed(error: BaseException) -> bool:
     return True
 
 
-def failure(error: BaseException) -> ProviderFailure:
-    """The port's failure for an error of the SDK or of the wire below it (`provider_unreachable`)."""
+def failure(error: BaseException, *, session: bool = False) -> ProviderFailure:
+    """The port's failure for an error of the SDK or of the wire below it (`provider_unreachable`). `session`: the
+    request named a provider session and nothing else, so that what is not found is that session."""
     if isinstance(error, ProviderFailure):
         return error
     if not isinstance(error, anthropic.APIStatusError):
         return ProviderFailure("provider_unreachable", type(error).__name__)
+    means = verdict(error.status_code, error.error_code, typed=error.type is not None)
+    lost = session and error.status_code == 404 and means == "final"
+    if means == "account":
+        metrics.inc("turnstile_provider_account_refusals_total")
     return ProviderFailure(
-        error.type or f"http_{error.status_code}",
-        f"{error.status_code}: {_message(error)}",
-        final=error.status_code in FINAL,
-        lost=error.status_code == 404,
+        error.error_code or error.type or f"http_{error.status_code}",
+        f"{error.status_code}: {words_of(error)}",
+        final=means == "final" and not lost,
+        lost=lost,
         retry_after=retry_after(error.response.headers),
     )
 
 
-def _message(error: anthropic.APIStatusError) -> str:
+async def explained(
+    client: AsyncAnthropic, session: str, error: BaseException, *, alone: bool = False
+) -> ProviderFailure:
+    """The failure of a request to a session. A refusal may be of what was sent, or mean that the session takes
+    nothing any more; only the session itself tells which. `alone`: the request named nothing but the session."""
+    refused = failure(error, session=alone)
+    if not (refused.final or isinstance(error, anthropic.ConflictError)):
+        return refused
+    try:
+        found = await client.beta.sessions.retrieve(session)
+    except WIRE_ERRORS as lookup:
+        return failure(lookup, session=True)
+    if found.status == "terminated" or found.archived_at is not None:
+        return ProviderFailure("session_lost", refused.detail, lost=True)
+    if "waiting on responses" in refused.detail:
+        refused.final = False
+    return refused
+
+
+def words_of(error: anthropic.APIStatusError) -> str:
     """The provider's words, cut: they may quote what was sent."""
     body = error.body
     inner = body.get("error") if isinstance(body, dict) else None

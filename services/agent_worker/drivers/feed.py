@@ -11,15 +11,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+import anthropic
 from anthropic import AsyncAnthropic
 
 from services.agent_worker.drivers import stream
+from services.agent_worker.drivers.failures import explained, failure
 from services.agent_worker.drivers.frontier import KNOWN_RUN, unrecorded
 from services.agent_worker.drivers.listing import GLANCE, PAGE, newest_first, of_thread
 from services.agent_worker.drivers.room import Line, Room
 from services.agent_worker.drivers.sieve import Sieve, in_order
 from services.agent_worker.ports import ProviderFailure
-from shared import metrics, telemetry
+from shared import logs, metrics, telemetry
 from shared.session import provider
 from shared.session.inputs import ProviderEvent
 from shared.session.state import SessionState
@@ -34,6 +36,7 @@ ENDS = frozenset({"session.status_terminated", "session.deleted"})
 # 74 ms apart in time, but side by side on the wire), and a burst costs one write instead of many.
 SETTLE_SECONDS = 0.02
 MAX_BATCH = 512
+log = logs.get(__name__)
 T = TypeVar("T")
 
 
@@ -112,9 +115,15 @@ class SessionFeed:
                 opened=self._on_opened,
                 take=self._take,
                 ended=self._opened.clear,
+                failed=lambda error: explained(self._client, self._session, error, alone=True),
                 chance=self._chance,
             )
-        except ProviderFailure as failed:
+        except Exception as failed:
+            self._fail(failed)
+
+    def _fail(self, failed: Exception) -> None:
+        """Nothing more can be told: the session is gone, or this code is wrong."""
+        if not self._failure.done():
             self._failure.set_exception(failed)
             self._failure.exception()  # read, so that a feed nobody waits for is no error
 
@@ -270,11 +279,14 @@ class SessionFeed:
                 opened=opened,
                 take=take,
                 ended=lambda: None,
+                failed=_of_child,
                 chance=self._chance,
             )
         except ProviderFailure:
             self._children[thread] = None  # gone as a stream; its list is read before the idle
             self._behind.add(thread)
+        except Exception as failed:
+            self._fail(failed)
 
     async def _catch_up_children(self) -> None:
         """Read the lists of those that ran: of all, a turn would cost as much as the session has children."""
@@ -282,6 +294,10 @@ class SessionFeed:
             self._behind.discard(thread)
             try:
                 await self._catch_up_child(thread)
+            except anthropic.NotFoundError:
+                # The thread is gone, not the session, whose own list tells of itself. Asked again at the next idle.
+                self._behind.add(thread)
+                log.warning("thread_not_found", provider_session_id=self._session, thread=thread)
             except BaseException:
                 self._behind.add(thread)
                 raise
@@ -296,3 +312,7 @@ class SessionFeed:
         async for page in pages:
             for raw in page:
                 await self._emit(raw, source="list", thread=thread)
+
+
+async def _of_child(error: BaseException) -> ProviderFailure:
+    return failure(error, session=True)

@@ -20,6 +20,9 @@ LANES = {
     "sessions.retrieve": LIST,
     "agents.list": LIST,
     "environments.list": LIST,
+    "agents.retrieve": LIST,
+    "environments.retrieve": LIST,
+    "vaults.retrieve": LIST,
 }
 
 

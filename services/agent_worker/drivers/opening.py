@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import anthropic
 from anthropic import AsyncAnthropic, omit
 
-from services.agent_worker.drivers.declared import tell_tools
 from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
+from services.agent_worker.drivers.parts import Gone, Part, Parts, pinned
 from services.agent_worker.drivers.strays import Strays
-from services.agent_worker.ports import ProviderSession
+from services.agent_worker.ports import ProviderFailure, ProviderSession
 from shared import telemetry
 from shared.orphans import MARK, mark
 from shared.session.state import SessionState
 
 MAX_METADATA = 16
-DEFAULT_NAME = "turnstile"
 
 
 class Openings:
-    """Makes provider sessions on the agent and the environment that settings name.
-
-    Where they name none, an agent and an environment called `turnstile` are used, and made when there are none.
-    That agent, and no other, is told of `tools`: declarations of custom tools.
-    """
+    """Makes provider sessions on the agent and the environment that settings name, else on defaults (see Parts)."""
 
     def __init__(
         self,
@@ -37,32 +32,59 @@ class Openings:
         tools: Sequence[Any] = (),
     ) -> None:
         self._client = client
-        self._agent = agent
-        self._environment = environment
-        self._model = model
-        self._tools = tools
-        self._lock = asyncio.Lock()
+        self._parts = Parts(client, agent=agent, environment=environment, model=model, tools=tools)
         self._strays = Strays(client)
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
         """See Provider.open."""
         try:
-            agent, environment = await self._defaults(state)
+            parts = await self._parts.of(state)
             found = await self._strays.find(state) if look else None
             telemetry.note({"turnstile.adopted": found is not None})
-            return found or await self._create(state, agent, environment)
+            return found or await self._create(state, parts)
         except WIRE_ERRORS as error:
             raise failure(error) from error
 
-    async def _create(self, state: SessionState, agent: str, environment: str) -> ProviderSession:
+    async def _create(self, state: SessionState, parts: Sequence[Part]) -> ProviderSession:
+        """Make a session of these parts, once; where a default is gone, once more with another."""
+        try:
+            return await self._made(state, parts)
+        except anthropic.APIStatusError as error:
+            refused = failure(error)
+            if not refused.final:
+                raise refused from error
+            await self._replace(state, parts, refused)
+        try:
+            return await self._made(state, await self._parts.of(state))
+        except anthropic.APIStatusError as error:
+            # What was found or made a moment ago is refused: that may pass.
+            refused = failure(error)
+            refused.final = False
+            raise refused from error
+
+    async def _replace(
+        self, state: SessionState, parts: Sequence[Part], refused: ProviderFailure
+    ) -> None:
+        """Forget the defaults that a session was refused for. Raises its refusal where they are not what was wrong,
+        and one that may pass where that can't be told."""
+        defaults = self._parts.defaults(parts, state)
+        gone = await self._parts.gone(parts, defaults, refused.detail)
+        self._parts.forget([one for one in gone or () if one.part in defaults])
+        left = [one for one in gone or () if one.part not in defaults]
+        if left or not gone:
+            unknown = gone is None and bool(defaults)
+            raise _refusal(left, parts, refused, final=not unknown)
+
+    async def _made(self, state: SessionState, parts: Sequence[Part]) -> ProviderSession:
+        agent, environment, *vaults = (part.id for part in parts)
         raw = self._client.with_options(max_retries=0).beta.sessions
         try:
             made = await raw.create(
-                agent=_pinned(agent),
+                agent=_agent(agent),
                 environment_id=environment,
                 metadata=_metadata(state),
                 title=state.title or omit,
-                vault_ids=state.vault_ids or omit,
+                vault_ids=vaults or omit,
                 budget=_budget(state) or omit,
                 timeout=30.0,
             )
@@ -73,47 +95,26 @@ class Openings:
             raise
         return _bound(made)
 
-    async def _defaults(self, state: SessionState) -> tuple[str, str]:
-        async with self._lock:
-            if self._environment is None:
-                self._environment = await self._default_environment()
-            if state.agent is None and self._agent is None:
-                self._agent = await self._default_agent()
-        return state.agent or self._agent or "", self._environment
 
-    async def _default_agent(self) -> str:
-        async for agent in self._client.beta.agents.list():
-            if agent.name == DEFAULT_NAME and agent.archived_at is None:
-                await tell_tools(self._client, agent, self._tools)
-                return agent.id
-        made = await self._client.beta.agents.create(
-            name=DEFAULT_NAME, model=self._model, tools=self._tools or omit
-        )
-        return made.id
-
-    async def _default_environment(self) -> str:
-        async for environment in self._client.beta.environments.list():
-            if environment.name == DEFAULT_NAME:
-                return environment.id
-        made = await self._client.beta.environments.create(
-            name=DEFAULT_NAME, config={"type": "cloud", "networking": {"type": "unrestricted"}}
-        )
-        return made.id
+def _refusal(
+    gone: Sequence[Gone], parts: Sequence[Part], refused: ProviderFailure, *, final: bool
+) -> ProviderFailure:
+    """The refusal of a session, in words that name what is `gone` of its parts, or all of them where none is."""
+    named = ", ".join(f"{kind} {id}" for kind, id in ([one.part for one in gone] or parts))
+    reason = f"{gone[0].part.kind}_{gone[0].how}" if gone else refused.reason
+    return ProviderFailure(reason, f"{refused.detail} ({named})", final=final)
 
 
 async def close_session(client: AsyncAnthropic, session: str, *, erase: bool) -> None:
-    """See Provider.close."""
+    """Archive a session, and delete it when `erase`; one that is gone counts as closed. Raises ProviderFailure."""
     try:
         await _archive(client, session)
         if erase:
             await client.beta.sessions.delete(session)
     except WIRE_ERRORS as error:
-        refused = failure(error)
-        if refused.lost:
-            return
-        # 400 while it runs: its status lags behind its events, so it is worth another try.
-        refused.final = False
-        raise refused from error
+        refused = failure(error, session=True)
+        if not refused.lost:
+            raise refused from error
 
 
 async def _archive(client: AsyncAnthropic, session: str) -> None:
@@ -130,12 +131,9 @@ def _bound(session: Any) -> ProviderSession:
     return ProviderSession(id=session.id, agent=session.agent.id, model=session.agent.model.id)
 
 
-def _pinned(agent: str) -> Any:
-    """`ID` is the agent's newest version, `ID@7` its seventh."""
-    id, at, version = agent.rpartition("@")
-    if not at or not version.isdecimal():
-        return agent
-    return {"type": "agent", "id": id, "version": int(version)}
+def _agent(agent: str) -> Any:
+    id, version = pinned(agent)
+    return id if version is None else {"type": "agent", "id": id, "version": version}
 
 
 def _metadata(state: SessionState) -> dict[str, str]:

@@ -16,7 +16,7 @@ from anthropic import AsyncAnthropic
 from msgspec import Struct
 
 from services.agent_worker.drivers.carry import carried
-from services.agent_worker.drivers.failures import WIRE_ERRORS, failure, may_have_landed
+from services.agent_worker.drivers.failures import WIRE_ERRORS, explained, failure, may_have_landed
 from services.agent_worker.drivers.listing import newest_first
 from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.prompt import blocks
@@ -49,15 +49,22 @@ async def send_message(
     try:
         await post(client, session, [message])
     except WIRE_ERRORS as error:
-        if not may_have_landed(error):
-            _came("refused")
-            raise await explained(client, session, error) from error
-        _came("ambiguous")
-        if not await _landed(client, state, content, grace=GRACE):
-            raise failure(error) from error
+        unknown = may_have_landed(error)
+        _came("ambiguous" if unknown else "refused")
+        if not (unknown and await _landed(client, state, content, grace=GRACE)):
+            raise _naming(content, await explained(client, session, error)) from error
         _came("found")
     else:
         _came("sent")
+
+
+def _naming(content: list[Any], refused: ProviderFailure) -> ProviderFailure:
+    """The refusal of a message for good; what it refers to is named, since that may be what is not there."""
+    sources = (block.get("source") for block in content if isinstance(block, dict))
+    files = [str(s["file_id"]) for s in sources if isinstance(s, dict) and "file_id" in s]
+    if refused.final and files:
+        refused.detail += f" (file {', '.join(files)})"
+    return refused
 
 
 def _came(outcome: str) -> None:
@@ -84,7 +91,7 @@ async def _landed(
                 metrics.inc("turnstile_provider_sends_reconciled_total", outcome="found")
                 return True
     except WIRE_ERRORS as error:
-        raise failure(error) from error
+        raise failure(error, session=True) from error
     metrics.inc("turnstile_provider_sends_reconciled_total", outcome="absent")
     return False
 
@@ -119,22 +126,3 @@ def covers(theirs: Any, ours: Any) -> bool:
             isinstance(theirs, list) and len(theirs) == len(ours) and all(map(covers, theirs, ours))
         )
     return bool(theirs == ours)
-
-
-async def explained(client: AsyncAnthropic, session: str, error: BaseException) -> ProviderFailure:
-    """A refusal may mean that the session takes nothing any more; only the session itself says so."""
-    refused = failure(error)
-    if not refused.final:
-        return refused
-    try:
-        found = await client.beta.sessions.retrieve(session)
-    except WIRE_ERRORS as lookup:
-        return failure(lookup)
-    gone = found.status == "terminated" or found.archived_at is not None
-    busy = "waiting on responses" in refused.detail
-    return ProviderFailure(
-        "session_lost" if gone else refused.reason,
-        refused.detail,
-        final=not gone and not busy,
-        lost=gone,
-    )

@@ -17,7 +17,7 @@ MAX_RECORD = 64 * 1024 * 1024
 
 
 async def records(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The data of each record. Raises ProviderFailure on an error record, ValueError on one that has no end."""
+    """The data of each record. Raises ProviderFailure on an error record and on one that has no end."""
     rest = bytearray()
     async for chunk in chunks:
         # Only what is new is looked through: a record of many megabytes comes in thousands of chunks. Of what was
@@ -35,7 +35,7 @@ async def records(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 if data:
                     yield data
         if len(rest) > MAX_RECORD:
-            raise ValueError("a record of the event stream has no end")
+            raise ProviderFailure("stream_error", "a record of the event stream has no end")
 
 
 def _data(record: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 from anthropic import AsyncAnthropic
 
-from services.agent_worker.drivers.failures import WIRE_ERRORS, failure
+from services.agent_worker.drivers.failures import WIRE_ERRORS
 from services.agent_worker.drivers.sse import records
 from services.agent_worker.ports import ProviderFailure
 from shared import metrics
@@ -47,9 +47,11 @@ async def follow(
     opened: Callable[[], Awaitable[None]],
     take: Callable[[bytes], Awaitable[None]],
     ended: Callable[[], None],
+    failed: Callable[[BaseException], Awaitable[ProviderFailure]],
     chance: Callable[[], float],
 ) -> None:
-    """Hand every record to `take`, for ever; `opened` runs after each opening, `ended` after each end.
+    """Hand every record to `take`, for ever; `opened` runs after each opening, `ended` after each end. `failed`
+    tells what an error of the wire means.
 
     Raises ProviderFailure when the stream can't be had for a reason that will not pass.
     """
@@ -64,7 +66,7 @@ async def follow(
         except ProviderFailure as told:
             _raise_if_final(told)  # else an error record: what it was about is in the list
         except WIRE_ERRORS as error:
-            _raise_if_final(failure(error))
+            _raise_if_final(await failed(error))
         ended()
         metrics.inc("turnstile_provider_streams_cut_total")
         await asyncio.sleep(wait * (0.5 + chance() / 2))

@@ -20,13 +20,12 @@ from msgspec import Struct
 
 from services.operator.dead.letter import CUT, MARKS, PARKED, SETTLED, SETTLED_OFFSET, DeadLetter
 from services.operator.dead.letters import records
-from shared.bus.envelope import Envelope, Headers
+from shared.bus.envelope import OPERATOR, Envelope, Headers
 from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
 from shared.moment import rfc3339
 from shared.session.attempts import TURN_FAILED
 from shared.session.inputs import TurnDropped
 
-SOURCE = "/turnstile/operator"
 Fate = Literal["redriven", "dropped"]
 _AGAIN = ":again-"
 _LONGEST_ID = 128  # of a turn, see docs/publishers.md
@@ -94,7 +93,7 @@ def _dropped(letter: DeadLetter, value: bytes, now: datetime) -> tuple[bytes, He
     at = rfc3339(now)
     envelope = Envelope(
         id=f"dropped:{letter.place}",
-        source=SOURCE,
+        source=OPERATOR,
         type="turn.dropped",
         time=at,
         subject=turn.session_id,

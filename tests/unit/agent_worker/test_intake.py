@@ -10,11 +10,12 @@ import msgspec
 import pytest
 
 from services.agent_worker.intake import Intake, Parks
-from services.agent_worker.poison import GATEWAY, Poison
+from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Key, NewInput
-from services.agent_worker.validate import Record
+from services.agent_worker.validate import Bad, Record
+from shared import metrics
 from shared.bus.brake import Braked
-from shared.bus.envelope import Headers
+from shared.bus.envelope import GATEWAY, Headers
 from shared.errors import Transient
 from tests.builders import BEGINNING, SESSION, TENANT, interrupting, turn
 from tests.fakes.inputs import MemoryInputs
@@ -23,6 +24,7 @@ from tests.unit.agent_worker.outside import as_record
 from tests.unit.agent_worker.virtual_time import virtual
 
 pytestmark = pytest.mark.unit
+PAUSE_S = 5.0
 KEY: Key = (TENANT, SESSION)
 
 
@@ -56,11 +58,12 @@ class Room:
         self.store = AwayStore(self.topic)
         self.poison = Poison(ratio=0.5, window=20)
 
-    async def taken(self) -> None:
-        """Run a member of the group until everything put is committed."""
+    async def taken(self, until: int = 0) -> None:
+        """Run a member of the group until everything put is committed or the brake holds it, or until so many are
+        committed, braked or not."""
 
-        async def bury(record: Record, reason: str, detail: str) -> None:
-            self.buried.append((record, reason, detail))
+        async def bury(bad: Sequence[Bad]) -> None:
+            self.buried += [(record, error.reason, str(error)) for record, error in bad]
 
         intake = Intake(
             self.topic.member(),
@@ -69,12 +72,14 @@ class Room:
             knows=lambda tenant: tenant == TENANT,
             news=self.news.append,
             poison=self.poison,
+            pause=PAUSE_S,
             parks=self.parks,
         )
         self.intake = intake
         running = asyncio.create_task(intake.run())
         for _ in range(10_000):
-            if self.topic.committed == len(self.topic.records) or running.done() or intake.braked:
+            done = self.topic.committed == (until or len(self.topic.records))
+            if running.done() or done or (intake.braked and not until):
                 break
             await asyncio.sleep(0.01)
         running.cancel()
@@ -190,15 +195,22 @@ async def test_the_reason_names_the_field() -> None:
     assert "ce_subject" in details[2]
 
 
-def unusable(source: str) -> tuple[bytes, bytes, Headers]:
-    return changed(ce_subject=b"s2", ce_source=source.encode())
+def unusable(source: str, id: str = f"in_{1:032x}") -> tuple[bytes, bytes, Headers]:
+    return changed(ce_subject=b"s2", ce_source=source.encode(), ce_id=id.encode())
+
+
+def usable(turn_id: str) -> tuple[bytes, bytes, Headers]:
+    """A good turn that the gateway published."""
+    key, value, headers = as_record(turn(turn_id))
+    own = {"ce_source": GATEWAY.encode(), "ce_id": f"in_{2:032x}".encode()}
+    return key, value, [(name, own.get(name, text)) for name, text in headers]
 
 
 @virtual
 async def test_poison_of_the_gateway_stops_intake_before_anything_of_the_batch_is_buried() -> None:
     room = Room()
     for _ in range(20):
-        room.topic.put(*as_record(turn("t1")))
+        room.topic.put(*usable("t1"))
     await room.taken()
     for _ in range(40):
         room.topic.put(*unusable(GATEWAY))
@@ -207,30 +219,73 @@ async def test_poison_of_the_gateway_stops_intake_before_anything_of_the_batch_i
     assert room.buried == []
     assert room.topic.committed == 20
     assert "TURNSTILE_DEAD_RATIO" in room.intake.braked
+    assert metrics.read("turnstile_intake_braked") == 1
     with pytest.raises(Braked, match="bad deploy"):
         await room.intake.check()
 
 
 @virtual
-async def test_one_broken_publisher_stops_nobody_else() -> None:
+async def test_the_brake_lets_go_by_itself_and_what_waited_is_taken_in() -> None:
     room = Room()
-    for _ in range(100):
-        room.topic.put(*unusable("/other-service"))
+    for _ in range(400):
+        room.topic.put(*unusable(GATEWAY))
+    room.topic.put(*usable("t1"))
+    began = asyncio.get_running_loop().time()
+    await room.taken(until=401)
+    assert asyncio.get_running_loop().time() - began >= PAUSE_S
+    assert len(room.buried) == 400
+    assert await room.inbox() == ["turn:t1"]
+
+
+@virtual
+async def test_after_a_pause_few_bad_ones_of_the_gateway_hold_intake_again() -> None:
+    room = Room()
+    for _ in range(40):
+        room.topic.put(*unusable(GATEWAY))
+    running = asyncio.create_task(room.taken(until=41))
+    await asyncio.sleep(PAUSE_S + 1)
+    assert room.intake.braked
+    assert len(room.buried) == 40
+    room.topic.put(*usable("t1"))
+    await running
+    assert not room.intake.braked
+    assert await room.inbox() == ["turn:t1"]
+    await room.intake.check()
+    assert metrics.read("turnstile_intake_braked") == 0
+
+
+@pytest.mark.parametrize("publishers", [1, 3, 5_000])
+@virtual
+async def test_strangers_never_stop_anybody_however_many_they_are(publishers: int) -> None:
+    room = Room()
+    for number in range(5_000):
+        room.topic.put(*unusable(f"/service-{number % publishers}"))
     room.topic.put(*as_record(turn("t1")))
     await room.taken()
-    assert len(room.buried) == 100
+    assert len(room.buried) == 5_000
     assert await room.inbox() == ["turn:t1"]
     await room.intake.check()
 
 
 @virtual
-async def test_several_broken_publishers_look_like_our_fault() -> None:
+async def test_headers_copied_from_the_gateway_with_ids_of_ones_own_do_not_count() -> None:
     room = Room()
     for number in range(100):
-        room.topic.put(*unusable(f"/service-{number % 3}"))
+        room.topic.put(*unusable(GATEWAY, id=str(number)))
+    await room.taken()
+    assert len(room.buried) == 100
+    await room.intake.check()
+
+
+@virtual
+async def test_what_strangers_write_does_not_hide_what_the_gateway_does() -> None:
+    """Their good records are no sign that the gateway's are understood."""
+    room = Room()
+    for _ in range(40):
+        room.topic.put(*as_record(turn("t1")))
+        room.topic.put(*unusable(GATEWAY))
     await room.taken()
     assert room.intake.braked
-    assert room.buried == []
 
 
 @virtual

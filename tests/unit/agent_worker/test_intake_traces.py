@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from services.agent_worker.intake import Intake
 from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Key, NewInput, Store
-from services.agent_worker.validate import Record
+from services.agent_worker.validate import Bad, Record
 from shared import telemetry
 from shared.bus.envelope import Envelope
 from shared.settings import TelemetrySettings
@@ -82,8 +82,8 @@ async def filed(traceparent: str) -> NewInput:
     value = msgspec.json.encode({"tenant_id": "acme", "session_id": "ses_1", "at": AT})
     inputs, inbox = Once([Record(b"ses_1", value, envelope.headers(), "t/0/0")]), Inbox()
 
-    async def bury(record: Record, reason: str, detail: str) -> None:
-        raise AssertionError(f"{reason}: {detail}")
+    async def bury(bad: Sequence[Bad]) -> None:
+        raise AssertionError(str(bad))
 
     intake = Intake(
         inputs,
@@ -92,6 +92,7 @@ async def filed(traceparent: str) -> NewInput:
         knows=lambda _: True,
         news=lambda _: None,
         poison=Poison(ratio=0.5, window=1_000),
+        pause=15.0,
     )
     running = asyncio.create_task(intake.run())
     await asyncio.wait_for(inputs.done.wait(), 10)

@@ -124,6 +124,49 @@ async def test_what_is_refused_for_good_is_not_tried_again() -> None:
 
 
 @virtual
+async def test_a_session_that_is_refused_for_good_fails_its_turn_at_once() -> None:
+    outside, worker = given()
+    missing = ProviderFailure("agent_not_found", "404: no agent agent_nope", final=True)
+    worker.effects.fails["open"] = [missing]
+    began = outside.clock()
+    outside.ask(turn("t1"))
+    await outside.said("turn.failed")
+    assert (outside.clock() - began).total_seconds() < 2
+    (error,) = [e.data for e in the_log(outside) if e.type == "turn.failed"]
+    assert b"agent_nope" in bytes(error)
+    assert worker.effects.done.count("open") == 1
+    outside.ask(turn("t2", "later"))
+    await settled(outside)
+    assert outside.received == ["later"], (
+        "the session is of use as soon as what was missing is there"
+    )
+
+
+@virtual
+async def test_an_answer_that_is_refused_for_good_is_a_dead_letter_and_the_call_waits_on() -> None:
+    outside, worker = given()
+    outside.ask(turn("t1", "[[script: confirm]]"))
+    await outside.said("turn.requires_action")
+    (action,) = outside.store.rows[KEY].head.state.pending
+    refused = ProviderFailure("invalid_request_error", "400: not like this", final=True)
+    worker.effects.fails["answer"] = [refused]
+    outside.ask(confirming(action.tool_use_id))
+
+    def letters() -> list[dict[str, bytes]]:
+        records = outside.publisher.records
+        return [dict(said.headers) for said in records if said.topic.endswith("dead.v1")]
+
+    await outside.until(lambda: bool(letters()), "a dead letter")
+    (letter,) = letters()
+    assert letter["dead_reason"] == b"answer_refused"
+    assert b"not like this" in letter["dead_detail"]
+    assert outside.store.rows[KEY].head.state.pending == (action,)
+    outside.ask(confirming(action.tool_use_id, second=5))
+    await outside.said("turn.completed")
+    assert len(letters()) == 1
+
+
+@virtual
 async def test_a_lost_provider_session_is_replaced() -> None:
     outside, _ = given()
     outside.ask(turn("t1", "one"))

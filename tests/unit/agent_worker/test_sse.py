@@ -37,7 +37,7 @@ async def test_twenty_megabytes_in_small_pieces_are_one_record() -> None:
 
 async def test_what_has_no_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sse, "MAX_RECORD", 100)
-    with pytest.raises(ValueError, match="no end"):
+    with pytest.raises(ProviderFailure, match="no end"):
         _ = [record async for record in sse.records(chunks(b"data: " + b"x" * 200, 16))]
 
 

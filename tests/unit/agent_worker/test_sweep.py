@@ -29,6 +29,7 @@ class Account:
         self.erased: list[str] = []
         self.asked: list[datetime] = []
         self.failing = 0
+        self.refuses: set[str] = set()
 
     async def marked(self, since: datetime) -> AsyncIterator[list[Marked]]:
         self.asked.append(since)
@@ -39,6 +40,8 @@ class Account:
         yield self.sessions[1:]
 
     async def archive(self, provider_session_id: str, *, erase: bool) -> None:
+        if provider_session_id in self.refuses:
+            raise ProviderFailure("invalid_request_error", "400: it runs", final=True)
         (self.erased if erase else self.archived).append(provider_session_id)
 
 
@@ -126,3 +129,15 @@ async def test_a_provider_that_is_away_is_asked_again_and_only_one_worker_asks()
     assert account.asked == [NOW - timedelta(days=7)] * 3
     assert account.archived == ["left"]
     assert others.asked == []
+
+
+async def test_one_that_cannot_be_archived_keeps_nobody_from_the_others() -> None:
+    account = Account(made("runs"), made("left"))
+    account.refuses = {"runs"}
+    look = sweeper(account, Rows({KEY: Bound("", working=False)}))
+    assert await look.sweep() == 1
+    assert account.archived == ["left"]
+    account.refuses.clear()
+    assert await look.sweep() == 2
+    assert account.archived == ["left", "runs", "left"]
+    assert account.asked[1] == NOW - OLD, "the next look goes back to it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from services.agent_worker.drive import Drive
@@ -13,8 +13,9 @@ from services.agent_worker.leases import Leases
 from services.agent_worker.poison import Poison
 from services.agent_worker.settings import WorkerSettings
 from services.agent_worker.tools import Function, Toolbox
-from services.agent_worker.validate import Record
+from services.agent_worker.validate import Bad, Record
 from services.agent_worker.world import World
+from shared.errors import Corrupt
 from shared.session.policy import Policy
 from tests.unit.agent_worker.counted import (
     CountedInputs,
@@ -113,6 +114,7 @@ class Worker:
             knows=lambda tenant: tenant != "stranger",
             news=self.drive.news,
             poison=Poison(ratio=0.5, window=1_000),
+            pause=15.0,
         )
         self._loops: list[asyncio.Task[None]] = []
 
@@ -155,8 +157,10 @@ class Worker:
                 if task.done():
                     await task
 
-    async def _bury(self, record: Record, reason: str, detail: str) -> None:
-        async def act() -> None:
-            self._outside.buried.append((record, reason))
+    async def _bury(self, bad: Sequence[Bad]) -> None:
+        for record, error in bad:
 
-        await self.effects.do("bury", 0.0, act)
+            async def act(record: Record = record, error: Corrupt = error) -> None:
+                self._outside.buried.append((record, error.reason))
+
+            await self.effects.do("bury", 0.0, act)

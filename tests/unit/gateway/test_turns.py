@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
 
+from services.agent_worker.poison import is_gateways
+from services.gateway.identity import fresh
 from services.gateway.register import Known
 from shared.session.inputs import TurnRequested, read_request
 from tests.unit.gateway.desk import KEY, Desk
@@ -33,6 +36,19 @@ async def test_a_turn_is_accepted_once_the_log_has_it() -> None:
     assert (request.content, request.on_busy) == ("hello", "interrupt")
     assert (envelope.type, envelope.subject) == ("turn.requested", "ses_1")
     assert request.at == envelope.time == "2026-11-21T12:00:00.000000Z"
+
+
+async def test_what_the_gateway_publishes_counts_as_its_own_at_the_brake() -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        await client.post(TURNS, json={"content": "a"}, headers={"Idempotency-Key": "7"})
+        await client.post(TURNS, json={"content": "a", "turn_id": "t1"})
+        await client.post("/v1/sessions/ses_1/interrupt", headers={"Idempotency-Key": "7"})
+    published = [envelope for envelope, _ in desk.inputs.published]
+    assert len(published) == 4
+    made = replace(published[0], id=fresh("in_"))
+    assert all(is_gateways(envelope.headers()) for envelope in [*published, made])
 
 
 async def test_an_accepted_turn_is_read_at_once() -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from tests.unit.model.things import Body, Book, Draft, Send
 
 
-def accept(book: Book, epoch: int) -> Draft:
-    """The next input is a turn."""
-    turn = book.taken + 1
-    book = _record(book._replace(taken=turn), ("accepted", turn, epoch))
-    return _begin(book, epoch) if book.phase == "idle" else Draft(book)
+def accept(book: Book, epoch: int, *, cuts_in: bool, in_order: bool) -> Draft:
+    """The next input is a turn; `cuts_in`: it interrupts the open one, `in_order`: and waits behind the others."""
+    turn, line = book.taken + 1, book.line
+    line = (*line, turn) if in_order or not line else (line[0], turn, *line[1:])
+    book = _record(book._replace(taken=turn, line=line), ("accepted", turn, epoch))
+    if book.phase == "idle":
+        return _begin(book, epoch)
+    return _stop(book, epoch) if cuts_in else Draft(book)
 
 
 def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
@@ -24,7 +27,10 @@ def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
 
 def interrupt(book: Book, epoch: int) -> Draft:
     """An interrupt was asked for: the provider stops what runs, a turn that waits ends by our own word."""
-    book = book._replace(heeded=book.heeded + 1)
+    return _stop(book._replace(heeded=book.heeded + 1), epoch)
+
+
+def _stop(book: Book, epoch: int) -> Draft:
     if book.phase == "waiting":
         return _end(book, "interrupted", epoch)
     return Draft(book, sends=(Send(book.open, 0),)) if book.open else Draft(book)
@@ -49,9 +55,11 @@ def signal(draft: Draft, kind: str, turn: int, epoch: int) -> Draft:
 
 def _end(book: Book, how: str, epoch: int) -> Draft:
     ended = book.open
-    book = book._replace(ended=ended, phase="idle", prompted=False, attempt=0)
+    book = book._replace(
+        ended=book.ended + 1, line=book.line[1:], phase="idle", prompted=False, attempt=0
+    )
     book = _record(book, (how, ended, epoch))
-    return _begin(book, epoch) if book.taken > book.ended else Draft(book)
+    return _begin(book, epoch) if book.line else Draft(book)
 
 
 def _begin(book: Book, epoch: int) -> Draft:

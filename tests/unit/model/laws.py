@@ -29,12 +29,15 @@ def written_agrees(before: State, after: State) -> State:
 
 
 def lands(state: State, turn: int, excuse: str) -> State:
-    """The state after a message landed. Raises Broken when it is one too many and nothing excuses any of them."""
+    """The state after a message landed. Raises Broken when it is one too many, or older than one before it, and
+    nothing excuses any of its turn."""
     excuses = state.excuses
     if excuse:
         excuses = tuple(sorted({*excuses, (turn, excuse)}))
     if turn in state.messages and not any(known == turn for known, _ in excuses):
         raise Broken(f"the message of turn {turn} was put to the provider twice")
+    if turn < max(state.messages, default=0) and not any(known == turn for known, _ in excuses):
+        raise Broken(f"turn {turn} reached the provider behind turn {max(state.messages)}")
     return state._replace(excuses=excuses)
 
 

@@ -20,7 +20,8 @@ class Rules:
     checked before a send; `checks_again`: once more when the request is about to leave, behind its look.
     `signals_go_along`: whatever is written, what came of commands that ended is decided on in the same write.
     `interrupts_first`: a send waits for interrupts of other turns that are on their way. `tells_apart`: a message
-    at the provider counts for the turn whose words it has, not for whichever is open.
+    at the provider counts for the turn whose words it has, not for whichever is open. `in_order`: a turn that
+    interrupts the open one waits behind those that wait.
     """
 
     order: tuple[Stage, ...] = ("write", "say", "do")
@@ -36,6 +37,7 @@ class Rules:
     signals_go_along: bool = True
     interrupts_first: bool = True
     tells_apart: bool = True
+    in_order: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class World:
 
     `crashes` of a process (worker or intake), `freezes` of a worker for longer than its lease, `losses` of a
     request or an answer on the way to the provider, `interrupts` that a client asks for at any time, `late`
-    requests whose sender gave them up and that land all the same. `same_words`: all turns say the same.
+    requests whose sender gave them up and that land all the same. `same_words`: all turns say the same. `cut_in`:
+    each turn interrupts the one that is open when it comes.
     """
 
     turns: int = 2
@@ -54,3 +57,4 @@ class World:
     interrupts: int = 0
     late: int = 0
     same_words: bool = False
+    cut_in: bool = False

@@ -30,6 +30,10 @@ CRASH, FREEZE = World(turns=1, crashes=1), World(turns=1, freezes=1)
         pytest.param(World(turns=1, freezes=2), {AIR}, id="two freezes"),
         pytest.param(World(turns=1, crashes=1, freezes=1), {AIR}, id="a crash, a freeze"),
         pytest.param(World(interrupts=1), set(), id="two turns, an interrupt"),
+        pytest.param(
+            World(turns=3, cut_in=True), set(), id="three turns that interrupt each other"
+        ),
+        pytest.param(World(cut_in=True, losses=1), set(), id="two that do, a loss"),
         pytest.param(World(interrupts=1, losses=1), set(), id="an interrupt, a loss"),
         pytest.param(World(turns=1, interrupts=1, crashes=1), {AIR}, id="an interrupt, a crash"),
         pytest.param(World(turns=1, interrupts=1, freezes=1), {AIR}, id="an interrupt, a freeze"),
@@ -89,6 +93,12 @@ def test_the_second_look_at_the_lease_closes_one_of_the_cases() -> None:
             World(crashes=1),
             "without its message",
             id="any message is the open turn's",
+        ),
+        pytest.param(
+            Rules(in_order=False),
+            World(turns=3, cut_in=True),
+            "behind turn 3",
+            id="who interrupts goes first",
         ),
     ],
 )

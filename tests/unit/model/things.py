@@ -22,13 +22,14 @@ class Broken(Exception):
 class Book(NamedTuple):
     """What the row's state tells, and all events written so far (`history`; a seq is a place in it, from 1).
 
-    `taken` inputs taken in, `ended` turns ended, `attempt` of the open turn, `phase` of it (`idle`: none is open,
-    `trying`, `waiting` for a further attempt), `prompted`: its message was seen, `heard` events of the provider,
-    `heeded` requests to interrupt.
+    `taken` inputs taken in, `ended` turns ended, `line` the turns between the two, of which the first is the open
+    one, `attempt` and `phase` of it (`idle`: none is open, `trying`, `waiting` for a further attempt), `prompted`:
+    its message was seen, `heard` events of the provider, `heeded` requests to interrupt.
     """
 
     taken: int = 0
     ended: int = 0
+    line: tuple[int, ...] = ()
     attempt: int = 0
     phase: str = "idle"
     prompted: bool = False
@@ -39,7 +40,7 @@ class Book(NamedTuple):
     @property
     def open(self) -> int:
         """The turn that is open, 0 for none."""
-        return self.ended + 1 if self.phase != "idle" else 0
+        return self.line[0] if self.phase != "idle" else 0
 
 
 class Send(NamedTuple):

@@ -99,7 +99,8 @@ def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> It
     unread = state.inbox > shell.book.taken
     if unread:
         more = state.inbox > shell.book.taken + 1
-        draft = deciding.accept(shell.book, shell.epoch)
+        how = {"cuts_in": world.cut_in, "in_order": rules.in_order}
+        draft = deciding.accept(shell.book, shell.epoch, **how)
         read = shell._replace(poked=shell.poked and more)
         yield Step("take a turn in", _begin_pass(state, me, read, draft, rules))
     if len(state.messages) > shell.book.heard:
@@ -145,9 +146,11 @@ def _go_on(state: State, me: int, shell: Shell, rules: Rules) -> State:
         elif stage == "say":
             return state.put(me, shell._replace(saying=draft.events, draft=(draft,)))
         else:
+            doing = {sender.send for sender in shell.senders}
             made = tuple(
                 Sender(send, look=send.attempt > 1 and rules.looks_when_retrying)
                 for send in draft.sends
+                if send not in doing
             )
             shell = shell._replace(senders=(*shell.senders, *made), book=draft.book)
         if draft.left[:1] == ("write",):

@@ -14,6 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 from services.recorder.writer import Refused
 
 TOPIC = "turnstile.events.v1"
+OURS = (("ce_source", b"/turnstile/agent-worker/acme"),)
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 

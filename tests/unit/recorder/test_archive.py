@@ -10,7 +10,7 @@ from services.recorder import archive as archive_module
 from services.recorder.archive import Archive
 from services.recorder.writer import Away
 from shared.bus.brake import Brake, Braked
-from tests.unit.recorder.records import FakeRecord, FakeWriter, good, value
+from tests.unit.recorder.records import OURS, FakeRecord, FakeWriter, good, value
 
 pytestmark = pytest.mark.unit
 
@@ -73,7 +73,13 @@ async def test_being_away_in_the_middle_of_halving_loses_nothing() -> None:
 
 
 async def test_many_refusals_pull_the_brake() -> None:
-    bad = [FakeRecord(value(seq), seq) for seq in range(1, 20)]
+    bad = [FakeRecord(value(seq), seq, headers=OURS) for seq in range(1, 20)]
     writer = FakeWriter(refuses=values(bad))
     with pytest.raises(Braked):
         await make(writer, consecutive=5).bring_in(bad)
+
+
+async def test_refusals_of_what_strangers_wrote_pull_no_brake() -> None:
+    bad = [FakeRecord(value(seq), seq) for seq in range(1, 20)]
+    writer = FakeWriter(refuses=values(bad))
+    assert len(await make(writer, consecutive=5).bring_in(bad)) == 19

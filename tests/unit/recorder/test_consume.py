@@ -16,7 +16,14 @@ from services.recorder.batch import Letter
 from services.recorder.consume import Recorder
 from services.recorder.settings import RecorderSettings
 from shared.bus.brake import Brake, Braked
-from tests.unit.recorder.records import FakeLog, FakeRecord, FakeWriter, good, value
+from tests.unit.recorder.records import (
+    OURS,
+    FakeLog,
+    FakeRecord,
+    FakeWriter,
+    good,
+    value,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -113,12 +120,23 @@ async def test_bad_records_become_letters_before_the_commit() -> None:
 
 
 async def test_the_brake_stops_it_with_nothing_committed() -> None:
-    log, letters = FakeLog([FakeRecord(b"{}", n) for n in range(9)]), Letters()
+    bad = [FakeRecord(b"{}", n, headers=OURS) for n in range(9)]
+    log, letters = FakeLog(bad), Letters()
     async with running(make(log, FakeWriter(), letters)) as task:
         with pytest.raises(Braked):
             await task
     assert log.commits == []
     assert letters.sent == []
+
+
+async def test_what_strangers_write_stops_nobody_however_much_it_is() -> None:
+    rubbish = [FakeRecord(b"{}", n, headers=[("ce_source", b"/other")]) for n in range(900)]
+    log, letters = FakeLog([*rubbish, *good(1, first=900)]), Letters()
+    writer = FakeWriter()
+    async with running(make(log, writer, letters, rows=300)):
+        await until(lambda: log.committed == 901)
+    assert len(letters.sent) == 900
+    assert writer.rows == [log.records[-1].value]
 
 
 async def test_a_rebalance_drops_what_was_only_read() -> None:

@@ -80,10 +80,10 @@ def test_those_that_waited_behind_a_turn_go_out_together_after_it() -> None:
     assert [queued.turn.turn_id for queued in idle.state.queue] == ["t3"]
 
 
-def test_a_turn_of_another_kind_does_not_join() -> None:
+def test_a_turn_of_another_kind_does_not_join_and_is_not_overtaken() -> None:
     gathered = after(part(1), turn("t2", "alone", 0.1), part(3, 0.2))
-    assert [rider.turn.turn_id for rider in gathered.state.riders] == ["t3"]
-    assert [queued.turn.turn_id for queued in gathered.state.queue] == ["t2"]
+    assert gathered.state.riders == ()
+    assert [queued.turn.turn_id for queued in gathered.state.queue] == ["t2", "t3"]
 
 
 def test_an_interrupt_while_they_gather_ends_them_all_unsent() -> None:

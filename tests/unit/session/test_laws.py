@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.session import Event, Input, decide, fold, initial
+from shared.session.commands import Send
 from shared.session.commands import decode as decode_commands
 from shared.session.commands import encode as encode_commands
 from shared.session.events import OWN_TYPES, TurnStatus
@@ -108,6 +109,23 @@ def test_every_turn_ends_at_most_once_and_never_before_it_began(inputs: tuple[In
             assert event.type == "turn.accepted" or event.turn_id in life or status == "refused"
             assert life.get(event.turn_id) not in ("completed", "interrupted", "failed")
             life[event.turn_id] = status
+
+
+@for_all(random_histories())
+@settings(deadline=None, max_examples=300)
+def test_turns_go_to_the_agent_in_the_order_in_which_they_were_accepted(
+    inputs: tuple[Input, ...],
+) -> None:
+    state, accepted, sent = initial(TENANT, SESSION), list[str](), list[str]()
+    for input in inputs:
+        decision = decide(state, input)
+        state = decision.state
+        accepted += [str(e.turn_id) for e in decision.events if e.type == "turn.accepted"]
+        for command in decision.commands:
+            if isinstance(command, Send):
+                sent += [command.turn_id, *(id.removeprefix("turn:") for id in command.riders)]
+    first_sent = list(dict.fromkeys(sent))
+    assert first_sent == sorted(first_sent, key=accepted.index)
 
 
 @for_all(random_histories())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from shared.session.commands import Interrupt, Open, Send
 from shared.session.policy import MAX_QUEUED_TURNS
@@ -18,7 +20,7 @@ from tests.builders import (
     seen,
     turn,
 )
-from tests.unit.session.specification import after, given
+from tests.unit.session.specification import Given, after, given, history
 
 pytestmark = pytest.mark.unit
 
@@ -142,10 +144,32 @@ def test_the_line_has_an_end() -> None:
     assert b"queue_full" in bytes(full.events[0].data)
 
 
-def test_an_interrupting_turn_goes_first_and_stops_the_running_one() -> None:
+def test_an_interrupting_turn_stops_the_running_one_and_keeps_its_place_in_the_line() -> None:
     asked = after(*RUNNING, turn("t2")).when(turn("t3", on_busy="interrupt"))
     asked.then("turn.accepted", commands=(Interrupt(turn_id="t1"),))
-    assert [queued.turn.turn_id for queued in asked.state.queue] == ["t3", "t2"]
+    asked.saying("turn.accepted", behind="t2")
+    assert [queued.turn.turn_id for queued in asked.state.queue] == ["t2", "t3"]
+
+
+def test_interrupting_turns_go_out_in_the_order_in_which_they_were_accepted() -> None:
+    """However long the interrupt of the first takes at the provider."""
+    wire = Wire()
+    cut_in = [turn(f"t{n}", f"no, {n}", n, on_busy="interrupt") for n in (2, 3, 4)]
+    session, sent = after(*RUNNING, *cut_in), list[str]()
+    session = Given(session.when(seen(wire.prompt(), wire.interrupted(), wire.idle())).state)
+    while (open_turn := session.state.open_turn) is not None:
+        sent.append(open_turn)
+        session = Given(session.when(seen(*wire.reply(f"no, {open_turn[1:]}"))).state)
+    assert sent == ["t2", "t3", "t4"]
+
+
+def test_a_log_in_which_interrupting_turns_went_first_still_folds_to_what_happened() -> None:
+    """Events of earlier builds do not say which turn theirs waited behind."""
+    events = list(history(*RUNNING, turn("t2"), turn("t3", on_busy="interrupt")))
+    data = msgspec.json.decode(events[-1].data)
+    del data["behind"]
+    events[-1] = replace(events[-1], data=msgspec.Raw(msgspec.json.encode(data)))
+    assert [queued.turn.turn_id for queued in given(*events).state.queue] == ["t3", "t2"]
 
 
 def test_an_interrupt_stops_the_running_turn_and_leaves_the_line() -> None:

@@ -88,6 +88,17 @@ def test_an_interrupt_by_a_person_ends_a_turn_that_was_interrupted_for_its_silen
     stalled.when(interrupting(901)).then("turn.interrupted", "session.idled")
 
 
+def test_an_interrupt_by_a_person_stops_an_agent_that_goes_on_after_its_silence() -> None:
+    """What comes next must not be told to an agent that still works."""
+    wire = Wire("more", 900)
+    stalled = (*RUNNING, seen(Wire().prompt()), silent(900), seen(wire.interrupted(), wire.idle()))
+    goes_on = (*stalled, elapsed(2000), seen(wire.prompt("words of ours"), wire.running()))
+    asked = after(*goes_on, turn("t2", second=2001)).when(interrupting(2002))
+    asked.then(commands=(Interrupt(turn_id="t1"),))
+    stopped = Given(asked.state).when(seen(wire.interrupted(), wire.idle()))
+    assert [event.type for event in stopped.events[-2:]] == ["turn.interrupted", "turn.started"]
+
+
 @pytest.mark.parametrize("inputs", [(), (turn("t1"),), (*RUNNING, seen(*Wire().reply()))])
 def test_nothing_stalls_where_nothing_runs(inputs: tuple[Input, ...]) -> None:
     after(*inputs).when(silent(900)).then()

@@ -140,7 +140,7 @@ def test_the_flood_filter_is_bounded() -> None:
     for number in range(MAX_KEYS * 2):
         record = logging.LogRecord("aiokafka", logging.ERROR, "", 1, f"text {number}", (), None)
         assert flood.filter(record)
-    assert len(flood._seen) == MAX_KEYS
+    assert len(flood._flood._seen) == MAX_KEYS
 
 
 def test_repeats_are_said_in_the_line(out: io.StringIO) -> None:

@@ -1,19 +1,27 @@
-"""Kafka clients that have started: waits for Kafka while it is away, saying so."""
+"""Kafka clients that have started, and how far readers have come.
+
+Offsets count more than records: the end of a transaction has one, and so has a record that was aborted. A reader
+passes over them, so a position tells what was read, and the number of the last record does not.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from shared import logs
+from shared import logs, metrics
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 RETRY_S = 1.0
+# How long one look for records may wait, in milliseconds: behind the last one there may be only markers to pass.
+LOOK_MS = 200
 log = logs.get(__name__)
 
 
@@ -65,3 +73,42 @@ async def connected(make: Callable[[], C]) -> AsyncIterator[C]:
         yield client
     finally:
         await stopped(client)
+
+
+async def up_to(
+    consumer: Any, ends: Mapping[TopicPartition, int], *, stalled: float
+) -> AsyncIterator[Any]:
+    """Records of an assigned consumer from its positions up to `ends` (the offsets after the last ones), each
+    partition's in order. Raises TimeoutError when no partition gets on for `stalled` seconds, and KafkaError."""
+    clock = asyncio.get_running_loop().time
+    moved, reached = clock(), dict[TopicPartition, int]()
+    while True:
+        found = {place: await consumer.position(place) for place in ends}
+        left = [place for place, position in found.items() if position < ends[place]]
+        if not left:
+            return
+        if found != reached:
+            moved, reached = clock(), found
+        elif clock() - moved > stalled:
+            raise TimeoutError(f"no record came for {stalled:g} s")
+        batches = await consumer.getmany(*left, timeout_ms=LOOK_MS, max_records=500)
+        for place, records in batches.items():
+            for record in records:
+                if record.offset < ends[place]:
+                    yield record
+
+
+def measure(consumer: Any, group: str, committed: Mapping[TopicPartition, int]) -> None:
+    """Say how far a group member is behind, by topic: how much it could read and has not committed, and how much
+    nobody can read yet, because a transaction before it is open. By what the last answers of the broker said."""
+    lag, held = defaultdict[str, int](int), defaultdict[str, int](int)
+    for place in consumer.assignment():
+        end, stable = consumer.highwater(place), consumer.last_stable_offset(place)
+        if end is None or place not in committed:
+            continue
+        readable = end if stable is None or stable < 0 else stable
+        lag[place.topic] += max(0, readable - committed[place])
+        held[place.topic] += max(0, end - readable)
+    for topic in lag:
+        metrics.set_gauge("turnstile_consumer_lag_records", lag[topic], group=group, topic=topic)
+        metrics.set_gauge("turnstile_consumer_held_records", held[topic], group=group, topic=topic)

@@ -56,6 +56,7 @@ GaugeName = Literal[
     "turnstile_sse_streams",
     "turnstile_pending_writes",
     "turnstile_consumer_lag_records",
+    "turnstile_consumer_held_records",
     "turnstile_intake_braked",
     "turnstile_recorder_paused",
     "turnstile_erasures_open",
@@ -191,7 +192,11 @@ GAUGES: dict[GaugeName, About] = {
     "turnstile_sse_streams": About("Open SSE streams"),
     "turnstile_pending_writes": About("Rows the gateway has yet to write to its tables"),
     "turnstile_consumer_lag_records": About(
-        "Records between what is committed and the end of the log", ("group", "topic")
+        "Records between what is committed and the end of what can be read", ("group", "topic")
+    ),
+    "turnstile_consumer_held_records": About(
+        "Records that nobody can read yet: a transaction before them, or theirs, is open",
+        ("group", "topic"),
     ),
     "turnstile_intake_braked": About(
         "1 while none is taken in because too many of the gateway's inputs were unusable, else 0"

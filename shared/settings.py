@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.bus.topics import READ_COMMITTED
 from shared.retention import Rule
 from shared.retention import read as read_retention
 
@@ -62,12 +63,21 @@ class KafkaSettings(Block):
             }
         return options
 
-    def member(self, group: str) -> dict[str, Any]:
-        """Keyword arguments of an aiokafka consumer that is a member of a group and commits by itself."""
+    def reader(self, client_id: str) -> dict[str, Any]:
+        """Keyword arguments of every aiokafka consumer: it sees what is committed, and commits nothing by
+        itself."""
         return {
+            **self.client(client_id),
+            "isolation_level": READ_COMMITTED,
+            "enable_auto_commit": False,
+        }
+
+    def member(self, client_id: str, group: str) -> dict[str, Any]:
+        """Keyword arguments of a reader that is a member of a group."""
+        return {
+            **self.reader(client_id),
             "group_id": group,
             "group_instance_id": self.instance or None,
-            "enable_auto_commit": False,
             "auto_offset_reset": "earliest",
             "session_timeout_ms": _SESSION_TIMEOUT_MS,
             "heartbeat_interval_ms": _HEARTBEAT_MS,

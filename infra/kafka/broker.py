@@ -101,6 +101,9 @@ def properties(broker: Broker) -> str:
         "transaction.state.log.replication.factor": "1",
         "transaction.state.log.min.isr": "1",
         "transaction.state.log.num.partitions": "8",
+        # A publisher that leaves a transaction open holds up its partitions for all readers: so long at most. It is
+        # what clients ask for by default.
+        "transaction.max.timeout.ms": "60000",
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",

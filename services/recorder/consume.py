@@ -23,6 +23,7 @@ from shared import logs, metrics
 from shared.bus.brake import Brake
 from shared.bus.parts import Joiner
 from shared.clock import Clock
+from shared.kafka import measure
 from shared.log_flood import Flood
 
 # How long an insert may take before reading is paused and polling goes on without reading.
@@ -31,8 +32,6 @@ PAUSE_AFTER_S = 2.0
 REVOKE_TIMEOUT_S = 10.0
 # Of the whole stop: the batch being inserted and the one in hand.
 STOP_TIMEOUT_S = 10.0
-# Kafka away: how long a dead letter or a commit waits before the next try.
-RETRY_S = 1.0
 # Bad records of one reason that are told one by one, in ten seconds.
 TOLD_EACH = 20
 
@@ -40,7 +39,7 @@ log = logs.get("recorder")
 
 
 class Sender(Protocol):
-    """Takes letters to turnstile.dead.v1; raises KafkaError."""
+    """Takes letters to turnstile.dead.v1, however long it is away; raises KafkaError when it can never again."""
 
     async def send(self, letters: list[Letter]) -> None: ...
 
@@ -109,9 +108,36 @@ class Recorder(ConsumerRebalanceListener):
 
     async def _read(self) -> None:
         while True:
-            self._refill(await self._poll())
+            found = await self._poll()
+            self._refill(found)
             if self._is_due():
                 await self._launch()
+            elif not found and self._is_at_rest():
+                await self._pass_by()
+
+    def _is_at_rest(self) -> bool:
+        """Whether everything that was read is in: nothing in hand, nothing on its way, nothing that failed
+        there."""
+        flight = self._flight
+        landed = flight is None or (flight.done() and flight.exception() is None)
+        return landed and not self._hand and not self._rest
+
+    async def _pass_by(self) -> None:
+        """Commit how far was read: what is behind the last record is none, such as the end of a transaction."""
+        whole = [
+            place
+            for place in self._log.assignment()
+            if self._joiner.first((place.topic, place.partition)) is None
+        ]
+        try:
+            reach = {place: await self._log.position(place) for place in whole}
+            new = dict(reach.items() - self._committed.items())
+            if new:
+                await self._log.commit(new)
+        except KafkaError as error:
+            log.warning("offsets not committed", error=type(error).__name__)
+        else:
+            self._measure_lag(new)
 
     async def _poll(self) -> list[Record]:
         """Records, in order per partition; none when the batch in hand is due first."""
@@ -207,21 +233,12 @@ class Recorder(ConsumerRebalanceListener):
                 refused = await self._archive.bring_in(batch.rows)
             end = self._clock()
             spans.archived(batch, start, end)
-            await self._bury([*batch.letters, *refused])
+            if letters := [*batch.letters, *refused]:
+                await self._dead.send(letters)
             await self._commit(batch, generation)
         if batch.oldest is not None:
             age = end.timestamp() - batch.oldest / 1000
             metrics.observe("turnstile_event_archived_seconds", max(0.0, age))
-
-    async def _bury(self, letters: list[Letter]) -> None:
-        while letters:
-            try:
-                await self._dead.send(letters)
-            except KafkaError as error:
-                log.warning("dead letters wait: kafka", error=type(error).__name__)
-                await asyncio.sleep(RETRY_S)
-            else:
-                return
 
     async def _commit(self, batch: Batch, generation: int) -> None:
         """Commit what the batch reaches, unless the partitions changed hands since it was read."""
@@ -244,11 +261,7 @@ class Recorder(ConsumerRebalanceListener):
 
     def _measure_lag(self, committed: dict[TopicPartition, int]) -> None:
         self._committed.update(committed)
-        lag = 0
-        for partition, offset in self._committed.items():
-            end = self._log.highwater(partition)
-            lag += max(0, (end or offset) - offset)
-        metrics.set_gauge("turnstile_consumer_lag_records", lag, group=GROUP, topic=self._topic)
+        measure(self._log, GROUP, self._committed)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Let the batch in flight land and drop what was only read: the next owner reads it again."""

@@ -24,7 +24,7 @@ def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
     """A consumer that commits nothing by itself and begins at the log's beginning."""
     make: Any = AIOKafkaConsumer
     made = make(
-        **settings.member(group),
+        **settings.member(CLIENT_ID, group),
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
         fetch_max_bytes=FETCH_BYTES,
         fetch_max_wait_ms=GATHER_MS,
@@ -34,7 +34,6 @@ def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
         # The archive keeps what the log has; the checksum was the broker's to verify.
         check_crcs=False,
         metadata_max_age_ms=30_000,
-        **settings.client(CLIENT_ID),
     )
     return cast(Log, made)
 

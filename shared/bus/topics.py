@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# What every reader of these topics sees (Kafka's `isolation.level`): a record of an aborted transaction never, one
+# of an open transaction, and what lies behind it in its partition, once it has ended.
+READ_COMMITTED = "read_committed"
 DAY_MS = 24 * 60 * 60 * 1000
 
 # One provider event may be 1 MB and a turn's content 1 MiB; JSON escapes can multiply that. Kafka's own default

@@ -48,7 +48,11 @@ async def publish(producer: Any, topic: str, records: Iterable[Record]) -> int:
 async def reading(bootstrap: str, topic: str) -> AsyncIterator[Any]:
     """A consumer of all partitions of a topic, from its end at this moment."""
     consumer: Any = AIOKafkaConsumer(
-        topic, bootstrap_servers=bootstrap, enable_auto_commit=False, fetch_max_wait_ms=500
+        topic,
+        bootstrap_servers=bootstrap,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=500,
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:

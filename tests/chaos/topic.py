@@ -40,7 +40,11 @@ async def published(bootstrap: str, timeout: float = 60.0) -> dict[str, Publishe
 
 async def _read(bootstrap: str) -> list[bytes]:
     consumer = AIOKafkaConsumer(
-        _TOPIC, bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+        _TOPIC,
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
     )
     found: list[bytes] = []
     async with consumer:

@@ -147,7 +147,10 @@ async def test_an_input_that_its_marks_make_too_large_is_buried_without_its_valu
     finally:
         await producer.stop()
     consumer = AIOKafkaConsumer(
-        DEAD.name, bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest"
+        DEAD.name,
+        bootstrap_servers=kafka_bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:

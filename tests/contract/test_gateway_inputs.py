@@ -59,7 +59,10 @@ async def test_the_record_is_a_cloud_event_in_the_sessions_partition(kafka_boots
         await inputs.publish(an_envelope(number, "ses_unique"), b'{"n":%d}' % number)
     await inputs.stop(2)
     consumer = AIOKafkaConsumer(
-        INPUTS.name, bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest"
+        INPUTS.name,
+        bootstrap_servers=kafka_bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
     )
     await consumer.start()
     found = []

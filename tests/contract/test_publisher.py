@@ -79,7 +79,11 @@ async def _from_memory(publisher: MemoryPublisher, topic: str, key: str) -> list
 async def _from_kafka(bootstrap: str, topic: str, key: str, count: int) -> list[Record]:
     """The session's records from all partitions, once there are `count`; TimeoutError when they don't come."""
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+        topic,
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:

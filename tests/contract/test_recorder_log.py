@@ -50,7 +50,7 @@ class MemoryBus:
     @asynccontextmanager
     async def log(self) -> AsyncIterator[Log]:
         self._log.paused = False
-        self._log.position = self._log.committed
+        self._log.at = self._log.committed
         yield self._log
 
 

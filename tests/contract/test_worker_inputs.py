@@ -65,6 +65,7 @@ class KafkaBus:
             group_id=f"group-{self._topic}",
             auto_offset_reset="earliest",
             enable_auto_commit=False,
+            isolation_level="read_committed",
         )
 
 

@@ -96,7 +96,11 @@ class Dead:
 async def dead_letters(bootstrap: str) -> list[Dead]:
     """All dead letters there are now, oldest first in each partition."""
     consumer = AIOKafkaConsumer(
-        DEAD, bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+        DEAD,
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
     )
     found: list[Dead] = []
     async with asyncio.timeout(PATIENCE_S), consumer:

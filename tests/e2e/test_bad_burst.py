@@ -71,7 +71,9 @@ async def publish(stack: LocalStack, records: list[Sent]) -> None:
 
 async def letters(stack: LocalStack) -> int:
     """How many records the dead letters' topic has."""
-    consumer: Any = AIOKafkaConsumer(bootstrap_servers=stack.kafka)
+    consumer: Any = AIOKafkaConsumer(
+        bootstrap_servers=stack.kafka, isolation_level="read_committed"
+    )
     await consumer.start()
     try:
         places = [TopicPartition(DEAD, number) for number in range(12)]

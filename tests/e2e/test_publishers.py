@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from infra.simulator import reply_to
 from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.examples import example, run
 from tests.e2e.provider import Provider
-from tests.e2e.publishing import Publisher, publishing, record, turn
+from tests.e2e.publishing import INPUTS, Publisher, publishing, record, turn
+from tests.e2e.refused import assert_refused
 from tests.e2e.tenants import ACME
 from tests.stack import LocalStack
 
@@ -55,6 +58,29 @@ async def test_one_turn_id_is_one_turn_whoever_publishes_it(
         await api.ended(session_id, "order-4712")
     assert page["reply"] == reply_to("first")
     assert (await provider.only(ACME, session_id)).prompts == ["first", "another"]
+
+
+async def test_a_turn_of_an_aborted_transaction_is_none(
+    local_stack: LocalStack, api: Api, provider: Provider, session_id: str
+) -> None:
+    producer: Any = AIOKafkaProducer(
+        bootstrap_servers=local_stack.kafka, transactional_id=f"e2e-{session_id}"
+    )
+    async with producer:
+        for turn_id, end in (
+            ("first", producer.commit_transaction),
+            ("aborted", producer.abort_transaction),
+            ("last", producer.commit_transaction),
+        ):
+            await producer.begin_transaction()
+            sent = turn(ACME, session_id, turn_id, turn_id)
+            headers = list(sent.headers.items())
+            await producer.send_and_wait(INPUTS, sent.value, key=sent.key, headers=headers)
+            await end()
+    await api.turn_in(session_id, "last", "completed")
+    assert (await provider.only(ACME, session_id)).prompts == ["first", "last"]
+    answer = await api.http.get(f"/v1/sessions/{session_id}/turns/aborted")
+    assert_refused(answer, 404, "unknown_turn")
 
 
 async def test_what_is_published_together_is_played_in_order(

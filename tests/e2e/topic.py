@@ -30,7 +30,11 @@ class Record(NamedTuple):
 async def published(bootstrap: str, timeout: float = 60.0) -> list[Record]:
     """Every record up to now, each partition's in order."""
     consumer = AIOKafkaConsumer(
-        TOPIC, bootstrap_servers=bootstrap, auto_offset_reset="earliest", enable_auto_commit=False
+        TOPIC,
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        isolation_level="read_committed",
     )
     found: list[Record] = []
     joiner = Joiner()

@@ -125,7 +125,10 @@ class Rig:
         """Commit 0 for every partition, while no recorder runs."""
         make: Any = AIOKafkaConsumer
         consumer = make(
-            bootstrap_servers=self.bootstrap, group_id=self.group, enable_auto_commit=False
+            bootstrap_servers=self.bootstrap,
+            group_id=self.group,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
         )
         await consumer.start()
         try:

@@ -44,7 +44,11 @@ async def test_a_record_comes_back(kafka_bootstrap: str) -> None:
         sent = await producer.send_and_wait(INPUTS.name, b"value", key=b"ses_1")
     finally:
         await producer.stop()
-    consumer = _Consumer(bootstrap_servers=kafka_bootstrap, auto_offset_reset="earliest")
+    consumer = _Consumer(
+        bootstrap_servers=kafka_bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
     await consumer.start()
     try:
         place = TopicPartition(INPUTS.name, sent.partition)

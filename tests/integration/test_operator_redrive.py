@@ -51,7 +51,10 @@ async def open_letters(bootstrap: str, session: str, limit: int = 100) -> list[D
 async def inputs_of(bootstrap: str, session: str) -> list[Any]:
     """All records of a session on the inputs topic, in order."""
     consumer = _open_consumer(
-        bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest"
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
     )
     await consumer.start()
     try:

@@ -82,7 +82,10 @@ async def test_what_finds_no_room_is_said_when_there_is(log: tuple[str, int]) ->
 
 async def said(bootstrap: str) -> set[int]:
     consumer = AIOKafkaConsumer(
-        EVENTS.name, bootstrap_servers=bootstrap, auto_offset_reset="earliest"
+        EVENTS.name,
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
     )
     found = set[int]()
     await consumer.start()

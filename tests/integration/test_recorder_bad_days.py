@@ -205,7 +205,12 @@ async def _in_hand(health: str) -> float:
 async def _pass_by_what_is_there(own: Rig) -> None:
     """Commit the ends of the shared topic, while no recorder runs: what other tests left there is theirs."""
     make: Any = AIOKafkaConsumer
-    consumer = make(bootstrap_servers=own.bootstrap, group_id=own.group, enable_auto_commit=False)
+    consumer = make(
+        bootstrap_servers=own.bootstrap,
+        group_id=own.group,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+    )
     await consumer.start()
     try:
         partitions = [TopicPartition(EVENTS.name, number) for number in range(EVENTS.partitions)]
@@ -222,7 +227,12 @@ async def _paused() -> float:
 async def _letters(bootstrap: str, topic: str) -> list[Any]:
     """The dead letters that came from `topic`."""
     make: Any = AIOKafkaConsumer
-    consumer = make(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest")
+    consumer = make(
+        bootstrap_servers=bootstrap,
+        group_id=None,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+    )
     await consumer.start()
     try:
         partitions = [TopicPartition(DEAD.name, number) for number in range(DEAD.partitions)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -120,6 +121,19 @@ def test_files_stay_short() -> None:
     assert not found, told(
         found, f"no file is longer than {LONGEST_FILE} lines: split it by subject"
     )
+
+
+def test_every_reader_of_the_log_sees_what_is_committed_only() -> None:
+    """Where a consumer is made, the file says `read_committed`, or takes its options from the settings that do."""
+    found = []
+    for path in everything():
+        text = path.read_text(encoding="utf-8")
+        makes = re.search(r"Consumer\(\s|= AIOKafkaConsumer\n", text)
+        says = re.search(r"isolation_level=|\.reader\(|\.member\(", text)
+        if makes and not says and path.name != "kafka_clients.py":
+            found.append(name(path))
+    remedy = "make it with KafkaSettings.reader or .member, or with isolation_level=READ_COMMITTED"
+    assert not found, told(found, remedy)
 
 
 def test_no_drawer_for_everything() -> None:

@@ -23,12 +23,13 @@ def producer_of(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:
     )
 
 
-def consumer_of(kafka: KafkaSettings, service: str) -> AIOKafkaConsumer:
+def consumer_of(
+    kafka: KafkaSettings, service: str, topic: str = topics.INPUTS.name, group: str = GROUP
+) -> AIOKafkaConsumer:
     """The consumer of the inputs topic, not started; offsets are committed by hand."""
     return AIOKafkaConsumer(
-        topics.INPUTS.name,
-        **kafka.client(service),
-        **kafka.member(GROUP),
+        topic,
+        **kafka.member(service, group),
         # The database may be away for longer than any poll interval; the group's heartbeat is what counts.
         max_poll_interval_ms=24 * 60 * 60 * 1000,
         max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,

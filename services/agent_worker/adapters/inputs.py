@@ -14,7 +14,7 @@ from shared.bus import topics
 from shared.bus.envelope import dead_letter
 from shared.clock import Clock
 from shared.dead_letters import DeadLetters, Letter
-from shared.kafka import started, stopped
+from shared.kafka import measure, started, stopped
 from shared.moment import rfc3339
 
 GROUP = "turnstile.intake"
@@ -30,6 +30,9 @@ class KafkaInputs:
         self._make = make
         self._consumer: AIOKafkaConsumer | None = None
         self._moved: set[TopicPartition] = set()
+        self._committed: dict[TopicPartition, int] = {}
+        # Whether records were given since the last commit.
+        self._given = False
 
     async def join(self) -> AIOKafkaConsumer:
         """Become a member of the group, however long the log is away; the consumer that is it."""
@@ -49,26 +52,42 @@ class KafkaInputs:
                 for r in batch
             ]
             if records:
+                self._given = True
                 return records
+            if not self._given:  # what was passed since the last commit is no record
+                self._moved |= consumer.assignment()
+                await self.commit()
 
     async def commit(self) -> None:
         """See Inputs.commit: the positions of the partitions that moved and are still held. All of them, a dozen a
         commit, would be what a broker that starts again has to read most of."""
         consumer, moved, self._moved = self._consumer, self._moved, set()
+        self._given = False
         if consumer is None:
             return
         try:
             async with asyncio.timeout(10.0):
-                if held := moved & consumer.assignment():
-                    await consumer.commit({p: await consumer.position(p) for p in held})
+                held = moved & consumer.assignment()
+                reached = {place: await consumer.position(place) for place in held}
+                new = dict(reached.items() - self._committed.items())
+                if new:
+                    await consumer.commit(new)
         except (CommitFailedError, IllegalStateError, KafkaError, TimeoutError) as error:
             self._moved |= moved
             log.warning("offsets_not_committed", error=type(error).__name__)
+        else:
+            self._committed = {
+                p: o for p, o in self._committed.items() if p in consumer.assignment()
+            }
+            self._committed |= new
+            measure(consumer, GROUP, self._committed)
 
     async def leave(self) -> None:
         """See Inputs.leave. One may leave twice."""
         consumer, self._consumer = self._consumer, None
         self._moved.clear()
+        self._committed.clear()
+        self._given = False
         if consumer is not None:
             await stopped(consumer)
 

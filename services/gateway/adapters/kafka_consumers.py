@@ -16,6 +16,7 @@ from shared import logs
 from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, INPUTS, MAX_MESSAGE_BYTES, PREVIEWS
 from shared.errors import Transient
+from shared.kafka import measure
 from shared.settings import KafkaSettings
 
 GROUP = "turnstile.gateway.projector"
@@ -50,10 +51,13 @@ class KafkaFeed:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = {**settings.client(CLIENT_ID), **settings.member(GROUP)}
+        self._options = settings.member(CLIENT_ID, GROUP)
         self._consumer: Any = None
         self._joiner = Joiner()
         self._moved: set[Any] = set()
+        self._committed: dict[Any, int] = {}
+        # Whether records were handed out since the last commit.
+        self._given = False
 
     async def batch(self, timeout: float) -> Sequence[Record]:
         """See Feed.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
@@ -66,16 +70,24 @@ class KafkaFeed:
             raise Transient("kafka_unavailable", f"{type(error).__name__}") from error
         self._moved |= found.keys()
         self._joiner.keep({(place.topic, place.partition) for place in consumer.assignment()})
+        if found:
+            self._given = True
+        elif not self._given:  # what was passed since the last commit is no record
+            self._moved |= consumer.assignment()
+            await self.commit()
         return joined(self._joiner, found)
 
     async def commit(self) -> None:
         """See Feed.commit; events of which not all parts came are not counted as dealt with. Raises Transient."""
+        self._given = False
         if self._consumer is None:
             return
         try:
             async with asyncio.timeout(10):
                 if reach := await self._reach():
                     await self._consumer.commit(reach)
+                self._committed |= reach
+                measure(self._consumer, GROUP, self._committed)
         except CommitFailedError:
             _log.info("a rebalance came before the commit; the new owner applies the batch again")
         except (KafkaError, TimeoutError) as error:
@@ -83,25 +95,37 @@ class KafkaFeed:
 
     async def _reach(self) -> dict[Any, int]:
         """How far the partitions that moved since the last commit were read, without the parts of events that are
-        not whole."""
+        not whole; those alone that reach further than was committed."""
         moved, self._moved = self._moved & self._consumer.assignment(), set()
         firsts = {place: self._joiner.first((place.topic, place.partition)) for place in moved}
-        return {
+        reach = {
             place: await self._consumer.position(place) if first is None else first
             for place, first in firsts.items()
         }
+        held = self._consumer.assignment()
+        self._committed = {p: offset for p, offset in self._committed.items() if p in held}
+        return dict(reach.items() - self._committed.items())
 
     async def rewind(self) -> None:
+        """See Feed.rewind. Where the log does not say what was committed, the group is left and joined again."""
         self._joiner.keep(())
         self._moved.clear()
-        if self._consumer is not None:
-            with contextlib.suppress(KafkaError):
+        self._given = False
+        if self._consumer is None:
+            return
+        try:
+            async with asyncio.timeout(10):
                 await self._consumer.seek_to_committed()
+        except (KafkaError, TimeoutError):
+            await self.stop()
 
     async def stop(self) -> None:
         """Leave the group without committing anything."""
         consumer, self._consumer = self._consumer, None
         self._joiner.keep(())
+        self._moved.clear()
+        self._committed.clear()
+        self._given = False
         if consumer is not None:
             with contextlib.suppress(KafkaError):
                 await consumer.stop()
@@ -124,7 +148,7 @@ class KafkaTail:
     """Everything published on events and previews from now on, without a group."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = settings.client(CLIENT_ID)
+        self._options = settings.reader(CLIENT_ID)
 
     async def records(self) -> AsyncIterator[Sequence[Record]]:
         """Batches for ever. Raises Transient when the log can't be reached at the start."""
@@ -133,7 +157,6 @@ class KafkaTail:
             PREVIEWS.name,
             **self._options,
             group_id=None,
-            enable_auto_commit=False,
             auto_offset_reset="latest",
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         )

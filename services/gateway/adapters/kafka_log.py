@@ -19,6 +19,7 @@ from services.gateway.ports import Entry, SessionKey
 from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
 from shared.errors import Transient
+from shared.kafka import up_to
 from shared.settings import KafkaSettings
 
 # A scan is rare (an archive that is behind and a ring that is too short); several at once would
@@ -31,7 +32,7 @@ class KafkaLog:
     """Each scan has a consumer of its own, without a group, closed when the scan ends."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = settings.client(CLIENT_ID)
+        self._options = settings.reader(CLIENT_ID)
         self._turns = asyncio.Semaphore(MAX_SCANS)
 
     async def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
@@ -52,7 +53,6 @@ class KafkaLog:
         consumer = Consumer(
             **self._options,
             group_id=None,
-            enable_auto_commit=False,
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         )
         try:
@@ -94,17 +94,13 @@ async def _entries(
     consumer: Any, partition: TopicPartition, end: int, key: SessionKey, after: int
 ) -> AsyncIterator[Entry]:
     record_key, joiner = key[1].encode(), Joiner()
-    while await consumer.position(partition) < end:
-        batches = await consumer.getmany(partition, timeout_ms=int(POLL_SECONDS * 1000))
-        if not batches:
-            raise TimeoutError
-        for record in batches[partition]:
-            found = joiner.join(record) if record.key == record_key else None
-            if found is None or not found.value:
-                continue
-            try:
-                heading = read_heading(found.value)
-            except msgspec.DecodeError:
-                continue
-            if (heading.tenant_id, heading.session_id) == key and heading.seq > after:
-                yield Entry(heading.seq, heading.type, heading.at, found.value)
+    async for record in up_to(consumer, {partition: end}, stalled=POLL_SECONDS):
+        found = joiner.join(record) if record.key == record_key else None
+        if found is None or not found.value:
+            continue
+        try:
+            heading = read_heading(found.value)
+        except msgspec.DecodeError:
+            continue
+        if (heading.tenant_id, heading.session_id) == key and heading.seq > after:
+            yield Entry(heading.seq, heading.type, heading.at, found.value)

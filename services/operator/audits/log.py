@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from services.operator.failures import Impossible
 from shared.bus.parts import Joiner
-from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
+from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES, READ_COMMITTED
+from shared.kafka import up_to
 
 Key = tuple[str, str]
 START_TIMEOUT_S = 30.0
@@ -44,6 +45,7 @@ async def events(
         bootstrap_servers=bootstrap,
         group_id=None,
         enable_auto_commit=False,
+        isolation_level=READ_COMMITTED,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         **options,
@@ -80,11 +82,5 @@ async def _whole(consumer: Any) -> AsyncIterator[ConsumerRecord[Any, Any]]:
     ends = await consumer.end_offsets(places)
     for place in places:
         consumer.seek(place, first[place])
-    left = [place for place in places if first[place] < ends[place]]
-    while left:
-        batches = await consumer.getmany(*left, timeout_ms=500, max_records=500)
-        for place, records in batches.items():
-            for record in records:
-                if record.offset < ends[place]:
-                    yield record
-        left = [place for place in left if await consumer.position(place) < ends[place]]
+    async for record in up_to(consumer, ends, stalled=START_TIMEOUT_S):
+        yield record

@@ -14,7 +14,8 @@ from aiokafka.structs import ConsumerRecord
 
 from services.operator.dead.letter import DeadLetter, dead_letter_of
 from services.operator.failures import Impossible
-from shared.bus.topics import DEAD
+from shared.bus.topics import DEAD, READ_COMMITTED
+from shared.kafka import up_to
 
 TIMEOUT_S = 30.0
 SCAN_TIMEOUT_S = 300.0
@@ -163,9 +164,13 @@ async def _at(consumer: Consumer, place: TopicPartition, offset: int) -> Consume
         )
     consumer.seek(place, offset)
     try:
-        return await consumer.getone(place)  # type: ignore[no-any-return]
+        async for record in up_to(consumer, {place: offset + 1}, stalled=TIMEOUT_S):
+            return record  # type: ignore[no-any-return]
     except OffsetOutOfRangeError:
         raise Impossible(f"{place.partition}/{offset} was just deleted by its retention") from None
+    raise Impossible(
+        f"{place.partition}/{offset} is no record: it ends a transaction, or was aborted"
+    )
 
 
 async def _tail(
@@ -178,14 +183,8 @@ async def _tail(
     ends = await consumer.end_offsets(places)
     for place in places:
         consumer.seek(place, max(first[place], ends[place] - scan))
-    left = {place for place in places if first[place] < ends[place]}
-    while left:
-        batches = await consumer.getmany(*left, timeout_ms=500, max_records=500)
-        for place, records in batches.items():
-            for record in records:
-                if record.offset < ends[place]:
-                    yield record
-        left = {place for place in left if await consumer.position(place) < ends[place]}
+    async for record in up_to(consumer, ends, stalled=TIMEOUT_S):
+        yield record
 
 
 @asynccontextmanager
@@ -195,6 +194,7 @@ async def _consumer(bootstrap: str, options: Mapping[str, Any]) -> AsyncIterator
         bootstrap_servers=bootstrap,
         group_id=None,
         enable_auto_commit=False,
+        isolation_level=READ_COMMITTED,
         auto_offset_reset="none",
         **options,
     )

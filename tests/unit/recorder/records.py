@@ -57,7 +57,7 @@ class FakeLog:
 
     def __init__(self, records: Sequence[FakeRecord] = ()) -> None:
         self.records = list(records)
-        self.position = 0
+        self.at = 0
         self.committed = 0
         self.commits: list[int] = []
         self.paused = False
@@ -83,6 +83,12 @@ class FakeLog:
     def highwater(self, partition: TopicPartition) -> int | None:
         return len(self.records)
 
+    def last_stable_offset(self, partition: TopicPartition) -> int | None:
+        return len(self.records)
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self.at
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self.committed = offsets[self.partition]
         self.commits.append(self.committed)
@@ -99,15 +105,15 @@ class FakeLog:
     ) -> Mapping[TopicPartition, Sequence[FakeRecord]]:
         self.polls += 1
         await asyncio.sleep(0)
-        if self.paused or self.position >= len(self.records):
+        if self.paused or self.at >= len(self.records):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_ms / 1000):
                     await self.came.wait()
             self.came.clear()
             return {}
-        end = self.position + (max_records or len(self.records))
-        found = self.records[self.position : end]
-        self.position += len(found)
+        end = self.at + (max_records or len(self.records))
+        found = self.records[self.at : end]
+        self.at += len(found)
         return {self.partition: found}
 
     def more(self, records: Sequence[FakeRecord]) -> None:
@@ -120,7 +126,7 @@ class FakeLog:
         assert self.listener is not None
         revoked: Any = self.listener.on_partitions_revoked({self.partition})
         await revoked
-        self.position = self.committed
+        self.at = self.committed
         assigned: Any = self.listener.on_partitions_assigned({self.partition})
         await assigned
 

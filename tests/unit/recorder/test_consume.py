@@ -88,7 +88,7 @@ async def test_batches_go_in_order_and_are_committed() -> None:
 async def test_nothing_is_committed_before_it_is_in() -> None:
     log, writer = FakeLog(good(25)), Gate()
     async with running(make(log, writer)):
-        await until(lambda: log.position >= 20)
+        await until(lambda: log.at >= 20)
         assert log.commits == []
         writer.open.set()
         await until(lambda: log.committed == 25)
@@ -103,7 +103,7 @@ async def test_no_more_than_two_batches_are_held_while_clickhouse_is_away(
         await until(lambda: log.paused)
         polls = log.polls
         await until(lambda: log.polls > polls + 3)
-        assert log.position <= 20, "one batch in flight, one in hand"
+        assert log.at <= 20, "one batch in flight, one in hand"
         writer.open.set()
         await until(lambda: log.committed == 500)
         assert not log.paused
@@ -143,7 +143,7 @@ async def test_a_rebalance_drops_what_was_only_read() -> None:
     log, writer = FakeLog(good(15)), FakeWriter()
     recorder = make(log, writer, rows=1000)
     async with running(recorder):
-        await until(lambda: log.position == 15)
+        await until(lambda: log.at == 15)
         await log.rebalance()
         await until(lambda: log.committed == 15)
     assert set(writer.rows) == {record.value for record in log.records}
@@ -152,7 +152,7 @@ async def test_a_rebalance_drops_what_was_only_read() -> None:
 async def test_a_rebalance_waits_for_the_batch_in_flight() -> None:
     log, writer = FakeLog(good(10)), Gate()
     async with running(make(log, writer)):
-        await until(lambda: log.position == 10)
+        await until(lambda: log.at == 10)
         moving = asyncio.create_task(log.rebalance())
         await asyncio.sleep(0)
         assert not moving.done()
@@ -167,7 +167,7 @@ async def test_a_batch_that_outlives_its_partitions_commits_nothing(
     monkeypatch.setattr(consume, "REVOKE_TIMEOUT_S", 0.01)
     log, writer = FakeLog(good(10)), Gate()
     async with running(make(log, writer)):
-        await until(lambda: log.position == 10)
+        await until(lambda: log.at == 10)
         await log.rebalance()
         log.records = log.records[:0]
         writer.open.set()
@@ -182,7 +182,7 @@ async def test_what_comes_after_a_silence_goes_at_once_and_the_next_batch_has_it
     async with running(recorder):
         await until(lambda: log.committed == 3)
         log.more(good(4, first=3))
-        await until(lambda: log.position == 7)
+        await until(lambda: log.at == 7)
         assert log.committed == 3
     assert log.committed == 7, "a stop brings in what is in hand"
 
@@ -191,7 +191,7 @@ async def test_stop_is_bounded_when_clickhouse_is_away(monkeypatch: pytest.Monke
     monkeypatch.setattr(consume, "STOP_TIMEOUT_S", 0.05)
     log, writer = FakeLog(good(7)), Gate()
     async with running(make(log, writer)) as task:
-        await until(lambda: log.position == 7)
+        await until(lambda: log.at == 7)
     assert task.exception() is None
     assert log.commits == []
     writer.open.set()

@@ -17,8 +17,8 @@ QUERY = (
     Path(__file__).parents[1] / "infra" / "clickhouse" / "queries" / "gateway_events_page.sql"
 ).read_text()
 SETTINGS = {"output_format_json_quote_64bit_integers": 0}
-# A page ends at so many bytes of data, so that huge events don't fill the memory.
-MAX_BYTES = 8 * 1024 * 1024
+# A page ends at so many bytes of data, so that large events don't fill the memory.
+MAX_BYTES = 2 * 1024 * 1024
 
 
 class _Row(Struct, array_like=True, frozen=True):

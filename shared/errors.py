@@ -6,6 +6,8 @@ exceptions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class TurnstileError(Exception):
     """Base of every error that is raised on purpose."""
@@ -15,13 +17,21 @@ class Rejected(TurnstileError):
     """The caller asked for something that can't be: tell it, never try again.
 
     `reason` is a stable word (`unknown_tenant`), `field` the offending field or None, and the message says in
-    words what to change.
+    words what to change. `extra` are further members of a problem that tells of it.
     """
 
-    def __init__(self, reason: str, message: str, *, field: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        field: str | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.field = field
+        self.extra = dict(extra or {})
 
 
 class Transient(TurnstileError):

@@ -44,6 +44,7 @@ CounterName = Literal[
     "turnstile_insert_failures_total",
     "turnstile_sse_events_total",
     "turnstile_sse_slow_clients_total",
+    "turnstile_sse_stalled_total",
     "turnstile_spans_exported_total",
     "turnstile_spans_dropped_total",
     "turnstile_log_lines_suppressed_total",
@@ -176,6 +177,9 @@ COUNTERS: dict[CounterName, About] = {
         "Events sent to SSE clients; kind: event, preview", ("kind",)
     ),
     "turnstile_sse_slow_clients_total": About("SSE clients that fell out of the live buffer"),
+    "turnstile_sse_stalled_total": About(
+        "SSE clients cut off because they took nothing for a minute"
+    ),
     "turnstile_spans_exported_total": About("Spans the trace store acknowledged"),
     "turnstile_spans_dropped_total": About(
         "Spans given up; reason: queue_full, away, refused, stopped", ("reason",)

@@ -8,7 +8,8 @@ after + 2, … and nothing else: an event that none of them has stops it with `H
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -16,11 +17,16 @@ from services.gateway.live import Live
 from services.gateway.ports import Archive, Entry, Log, ReadModel, SessionKey
 from shared import logs, telemetry
 from shared.clock import utcnow
-from shared.errors import Transient
+from shared.errors import Rejected, Transient
 from shared.moment import parse
 
 # A page of the archive is bounded in bytes too; one of a few thousand rows costs hardly more than one of a hundred.
 PAGE = 4_000
+# The recorder and the projectors are never both further behind than this: further back the log is not searched for
+# an event that neither the archive nor the read model has.
+LOOK_BACK = timedelta(minutes=15)
+LOOK_SECONDS = 5.0
+SCAN_BYTES = 4 * 1024 * 1024
 # Events carry the provider's times, the log ours: clocks may differ by so much.
 CLOCK_SLACK = timedelta(minutes=2)
 EPOCH = datetime.fromtimestamp(0, UTC)
@@ -54,36 +60,74 @@ class History:
         page = await self.read_model.session(key)
         return max(page.view.last_seq if page else 0, self.live.ring.newest(key))
 
-    async def read(self, key: SessionKey, after: int, until: int) -> AsyncIterator[Entry]:
-        """Events `after` + 1 … `until`, in order. Raises Hole."""
+    async def confirmed(self, key: SessionKey, seq: int) -> int:
+        """The highest seq there is, for a client that says it has read up to `seq`.
+
+        Raises Rejected (`cursor_ahead`) when there is no event `seq`, Transient when that can't be found out.
+        """
+        known = await self.reach(key, seq)
+        if seq > known:
+            raise Rejected(
+                "cursor_ahead",
+                f"event {seq} does not exist: the newest is {known}; read from `after={known}`",
+                extra={"last_seq": known},
+            )
+        return known
+
+    async def reach(self, key: SessionKey, seq: int) -> int:
+        """The highest seq there is. When this gateway has not heard of `seq`, archive and log are asked too:
+        another may be ahead. Raises Transient when that can't be found out."""
+        newest = await self.newest(key)
+        if seq <= newest:
+            return newest
+        page = await self.archive.page(key, seq - 1, 1)
+        if page and page[0].seq == seq:
+            return seq
+        walk, known = _Walk(newest), newest
+        since = max(await self._since(key, walk), utcnow() - LOOK_BACK)
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                async for entry in self.log.scan(key, since, newest):
+                    known = max(known, entry.seq)
+        except TimeoutError as error:
+            raise Hole(key, newest, "the log is long") from error
+        return known
+
+    async def read(
+        self, key: SessionKey, after: int, until: int, *, ahead: bool = True
+    ) -> AsyncGenerator[Entry, None]:
+        """Events `after` + 1 … `until`, in order. Raises Hole.
+
+        `ahead`: the archive's next page is asked for while one is given on; not for those who may stop early.
+        """
         walk = _Walk(after)
         # Never current: whoever iterates has a context of its own.
         reading = telemetry.begin("history.read", parent="", start=utcnow())
         try:
-            async for entry in self._joined(key, walk, until):
+            async for entry in self._joined(key, walk, until, ahead):
                 yield entry
         finally:
             read = {"turnstile.after": after, "turnstile.events": walk.last - after}
             reading.end(utcnow(), attributes=read, error=walk.hole)
 
-    async def _joined(self, key: SessionKey, walk: _Walk, until: int) -> AsyncIterator[Entry]:
+    async def _joined(
+        self, key: SessionKey, walk: _Walk, until: int, ahead: bool
+    ) -> AsyncIterator[Entry]:
         away: Transient | None = None
         async for entry in _inside(walk, until, self._ring(key, walk.last)):
             yield entry
         if walk.last < until:
             try:
-                async for entry in self._archived(key, walk, until):
+                async for entry in self._archived(key, walk, until, ahead):
                     yield entry
             except Transient as error:
                 away = error
                 _log.warning("history is read without the archive", detail=str(error))
         async for entry in _inside(walk, until, self._ring(key, walk.last)):
             yield entry
-        if walk.last < until:
-            since = await self._since(key, walk)
-            async for found in self.log.scan(key, since, walk.last):
-                if taken := walk.take(found, until):
-                    yield taken
+        while walk.last < until and (found := await self._logged(key, walk, until)):
+            for entry in found:
+                yield entry
         if walk.last < until:
             walk.hole = "history_unavailable"
             raise Hole(key, walk.last, away)
@@ -104,23 +148,41 @@ class History:
                 last = found.seq
                 yield found
 
-    async def _archived(self, key: SessionKey, walk: _Walk, until: int) -> AsyncIterator[Entry]:
-        """Page by page; the next is asked for while one is given on, so that neither side waits for the other."""
+    async def _archived(
+        self, key: SessionKey, walk: _Walk, until: int, ahead: bool
+    ) -> AsyncIterator[Entry]:
+        """Page by page; `ahead`: the next is asked for while one is given on, so that neither side waits."""
         coming = self._page_after(key, walk.last, until)
         try:
             while coming is not None:
                 before, walk.held = walk.last, False
                 page = await coming
-                coming = self._page_after(key, page[-1].seq, until) if page else None
+                coming = self._page_after(key, page[-1].seq, until) if page and ahead else None
                 for found in page:
                     if entry := walk.take(found, until):
                         yield entry
                 if walk.last == before or walk.held:
                     return
+                if not ahead:
+                    coming = self._page_after(key, walk.last, until)
         finally:
             if coming is not None:
                 coming.cancel()
                 await asyncio.gather(coming, return_exceptions=True)
+
+    async def _logged(self, key: SessionKey, walk: _Walk, until: int) -> list[Entry]:
+        """The next events that the log has, SCAN_BYTES of them at most: a scan has ended before its events are
+        given on, or a client that reads slowly would keep others from the log."""
+        entries, size = list[Entry](), 0
+        scan = self.log.scan(key, await self._since(key, walk), walk.last)
+        async with contextlib.aclosing(scan):
+            async for found in scan:
+                if taken := walk.take(found, until):
+                    entries.append(taken)
+                    size += len(taken.value)
+                    if size >= SCAN_BYTES:
+                        break
+        return entries
 
     def _page_after(
         self, key: SessionKey, seq: int, until: int

@@ -15,9 +15,7 @@ from msgspec import json as msgjson
 
 from services.gateway.ports import Entry, SessionKey
 from shared import metrics
-from shared.errors import Transient
 
-MAX_STREAMS = 2_000
 QUEUE_EVENTS = 512
 QUEUE_BYTES = 4 * 1024 * 1024
 RING_BYTES = 64 * 1024 * 1024
@@ -140,23 +138,14 @@ class Ring:
 class Live:
     """The fan-out. One event loop owns it; nothing here waits."""
 
-    def __init__(self, *, max_streams: int = MAX_STREAMS, ring_bytes: int = RING_BYTES) -> None:
-        self._max_streams = max_streams
-        self._streams = 0
+    def __init__(self, *, ring_bytes: int = RING_BYTES) -> None:
         self._readers: dict[SessionKey, set[Subscription]] = {}
         self.ring = Ring(ring_bytes)
 
     def subscribe(self, key: SessionKey, previews: bool) -> Subscription:
-        """Hear of everything published from now on. Raises Transient (`too_many_streams`)."""
-        if self._streams >= self._max_streams:
-            raise Transient(
-                "too_many_streams",
-                f"this gateway serves {self._max_streams} streams already: try again later",
-                retry_after=5,
-            )
+        """Hear of everything published from now on."""
         subscription = Subscription(key, previews)
         self._readers.setdefault(key, set()).add(subscription)
-        self._count(1)
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
@@ -167,7 +156,6 @@ class Live:
         readers.discard(subscription)
         if not readers:
             del self._readers[subscription.key]
-        self._count(-1)
 
     def event(self, heading: Heading, value: bytes) -> None:
         """An event was published."""
@@ -196,9 +184,6 @@ class Live:
                 reader.lag()
 
     @property
-    def streams(self) -> int:
-        return self._streams
-
-    def _count(self, change: int) -> None:
-        self._streams += change
-        metrics.set_gauge("turnstile_sse_streams", self._streams)
+    def readers(self) -> int:
+        """How many subscriptions there are."""
+        return sum(len(readers) for readers in self._readers.values())

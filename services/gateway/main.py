@@ -15,7 +15,10 @@ if __name__ == "__main__":
 import argparse
 import asyncio
 import contextlib
+import random
+import resource
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field
@@ -36,12 +39,13 @@ from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
+from services.gateway.http.sse import Connection, Shares
 from services.gateway.listener import Listener
 from services.gateway.live import Live
 from services.gateway.projector import Projector
 from services.gateway.refold import Refold
 from services.gateway.register import Register
-from services.gateway.settings import Settings
+from services.gateway.settings import HttpSettings, Settings
 from services.gateway.written_behind import WrittenBehind
 from shared import logs, telemetry
 from shared.clock import utcnow
@@ -52,6 +56,8 @@ FLUSH_SECONDS = 2.0
 # Idle connections are the clients' to close: httpx does after 5 s, load balancers mostly after 60. A server that
 # closes first (uvicorn: after 5 s) resets a request that is just being sent.
 KEEP_ALIVE_SECONDS = 75
+# Seconds and counts: probed after 30 s without a byte, every 10 s, given up after six; 90 s for what was sent.
+PEER_GONE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 90_000}
 _log = logs.get("gateway.main")
 
 
@@ -70,7 +76,15 @@ class Gateway:
         self.inputs = KafkaInputs(settings.kafka)
         self.archive = ClickHouseArchive(settings.archive.clickhouse_url.get_secret_value())
         self.feed = KafkaFeed(settings.kafka)
-        self.live = Live(max_streams=settings.http.gateway_max_streams)
+        self.live = Live()
+        self.shares = Shares(
+            total=settings.http.gateway_max_streams,
+            tenant=settings.http.gateway_tenant_streams,
+            key=settings.http.gateway_key_streams,
+            max_age=settings.http.gateway_stream_seconds,
+            stall=settings.http.gateway_stall_seconds,
+            chance=random.random,
+        )
         self.register = Register()
         self.behind = WrittenBehind(self.read_model)
         tail = KafkaTail(settings.kafka).records
@@ -95,6 +109,7 @@ class Gateway:
             register=self.register,
             history=self.history,
             live=self.live,
+            shares=self.shares,
             checks={
                 "kafka": self._check_kafka,
                 "database": self.read_model.check,
@@ -176,7 +191,7 @@ async def serve(settings: Settings) -> None:
         host=settings.http.gateway_host,
         port=settings.http.gateway_port,
         loop="uvloop",
-        http="httptools",
+        http=Connection,
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -186,7 +201,33 @@ async def serve(settings: Settings) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     async with gateway.running():
-        await _Server(config, gateway.closing).serve()
+        await _Server(config, gateway.closing).serve([listening(settings.http)])
+
+
+def listening(http: HttpSettings) -> socket.socket:
+    """The socket that connections are taken from; they have its options. A peer that is gone, or acknowledges
+    nothing while something is sent, is cut off by the kernel within two minutes (tcp(7))."""
+    family = socket.AF_INET6 if ":" in http.gateway_host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in PEER_GONE.items():
+        if hasattr(socket, option):
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    try:
+        listening.bind((http.gateway_host, http.gateway_port))
+    except OSError as error:
+        listening.close()
+        sys.exit(
+            f"gateway: {http.gateway_host}:{http.gateway_port} can't be listened on: {error.strerror}"
+        )
+    return listening
+
+
+def _allow_files() -> None:
+    """As many open files as the system lets this process have: each stream is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def main() -> None:
@@ -208,6 +249,7 @@ def main() -> None:
     archive = settings.archive.clickhouse_url.get_secret_value()
     secrets = [*settings.tenants.keys, *_passwords(database, archive)]
     logs.configure("gateway", settings.telemetry.turnstile_log_level, secrets)
+    _allow_files()
     tracing = telemetry.start("gateway", settings.instance, settings.telemetry, archive)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -5,7 +5,7 @@ Every call is bounded in time by its adapter and raises `shared.errors.Transient
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -149,7 +149,7 @@ class Archive(Protocol):
 class Log(Protocol):
     """`turnstile.events.v1`, read back."""
 
-    def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
+    def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncGenerator[Entry, None]:
         """Events of one session with seq > `after` published at or after `since`, up to the log's end at the call.
 
         In the order of the log, repeats included. Costs a read of the session's partition from `since` on.

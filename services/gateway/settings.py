@@ -22,7 +22,11 @@ class HttpSettings(Block):
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = Field(default=8080, ge=0, le=65535)
-    gateway_max_streams: int = Field(default=2_000, ge=1)
+    gateway_max_streams: int = Field(default=10_000, ge=1)
+    gateway_tenant_streams: int = Field(default=5_000, ge=1)
+    gateway_key_streams: int = Field(default=5_000, ge=1)
+    gateway_stream_seconds: float = Field(default=1_800, gt=0)
+    gateway_stall_seconds: float = Field(default=60, gt=0)
     gateway_max_waiting: int = Field(default=5_000, ge=1)
 
 

@@ -18,7 +18,7 @@ BREATH = 200
 async def state_at(history: History, view: SessionView, seq: int) -> SessionView:
     """The session after event `seq`. Raises Rejected (`invalid_request`) when there is none."""
     key = (view.tenant_id, view.session_id)
-    newest = await history.newest(key)
+    newest = await history.reach(key, seq) if seq > 0 else await history.newest(key)
     if not 1 <= seq <= newest:
         there_is = f"must be from 1 to {newest}" if newest else "nothing is recorded yet"
         raise Rejected("invalid_request", there_is, field="at_seq")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -126,7 +126,9 @@ class MemoryLog:
     scans: int = 0
     down: bool = False
 
-    async def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
+    async def scan(
+        self, key: SessionKey, since: datetime, after: int
+    ) -> AsyncGenerator[Entry, None]:
         self.scans += 1
         if self.down:
             raise Transient("kafka_unavailable", "the log does not answer", retry_after=1)

@@ -62,10 +62,11 @@ class GatewayProcess:
 async def _records(lines: AsyncIterator[str]) -> AsyncIterator[dict[str, str]]:
     found: dict[str, str] = {}
     async for line in lines:
-        if not line and found:
-            yield found
+        if not line:
+            if "data" in found:
+                yield found
             found = {}
-        elif line and not line.startswith(":"):
+        elif not line.startswith(":"):
             name, _, value = line.partition(": ")
             found[name] = value
 

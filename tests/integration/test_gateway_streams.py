@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
+import signal
+import socket
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
@@ -12,11 +15,17 @@ import clickhouse_connect
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from infra.local.processes import read_pid
+from services.gateway.main import listening
+from services.gateway.settings import HttpSettings
 from shared.bus.envelope import Envelope
 from shared.bus.topics import EVENTS, PREVIEWS
 from shared.clock import utcnow
+from tests.bench.process import MIB, resident
 from tests.clickhouse_server import fresh_database
 from tests.integration.gateway_process import GatewayProcess, gateway_process
+from tests.stack import fresh_database as fresh_sql
+from tests.stack import running_parts
 from tests.unit.gateway.desk import an_event
 
 pytestmark = pytest.mark.integration
@@ -185,3 +194,183 @@ async def test_it_stops_in_time_with_streams_open(
         reading = asyncio.ensure_future(anext(events, None))
         assert await gateway.stop() < 8
         assert await asyncio.wait_for(reading, 5) is None
+
+
+async def test_a_cursor_ahead_of_the_log_is_a_400_with_the_last_seq(bench: Bench) -> None:
+    session = await bench.session()
+    values = bench.events(session, 1, 20)
+    await bench.publish(session, values)
+    await bench.archive(values)
+    path = f"/v1/sessions/{session}/events"
+    await bench.gateway.seqs(path, 20)
+    async with bench.gateway.client() as client:
+        for headers in ({}, JSON):
+            answer = await client.get(path, headers={"Last-Event-ID": "5000", **headers})
+            assert answer.status_code == 400
+            assert answer.json()["type"] == "urn:turnstile:problem:cursor_ahead"
+            assert answer.json()["last_seq"] == 20
+
+
+async def test_a_closed_sessions_stream_ends_and_a_reconnect_at_its_end_is_204(
+    bench: Bench,
+) -> None:
+    session = await bench.session()
+    key, path = ("acme", session), f"/v1/sessions/{session}/events"
+    closed = [
+        an_event(
+            2, "session.archived", {"reason": "requested"}, key=key, turn_id=None, at=utcnow()
+        ),
+        an_event(3, "session.status_terminated", key=key, turn_id=None, at=utcnow()),
+    ]
+    async with bench.gateway.events(path) as events:
+        await bench.publish(session, bench.events(session, 1, 1))
+        assert (await anext(events))["id"] == "1"
+        await bench.publish(session, closed)
+        assert [(await anext(events))["id"] for _ in closed] == ["2", "3"]
+        assert (await anext(events))["event"] == "end"
+        assert await anext(events, None) is None
+    async with bench.gateway.client() as client:
+        again = await client.get(path, headers={"Last-Event-ID": "3"})
+        assert again.status_code == 204
+
+
+async def test_large_pages_end_at_8_mib_and_four_at_once_leave_memory_flat(bench: Bench) -> None:
+    session = await bench.session()
+    path, filler = f"/v1/sessions/{session}/events", "x" * 1_000_000
+    values = [
+        an_event(seq, data={"id": "s", "t": filler}, key=("acme", session), at=utcnow())
+        for seq in range(1, 61)
+    ]
+    await bench.archive(values)
+    await bench.publish(session, values[-1:])
+    await bench.gateway.seqs(path, 1, {"Last-Event-ID": "59"})
+
+    async def read_all(client: Any) -> list[int]:
+        seqs, after = list[int](), 0
+        while after < 60:
+            page = await client.get(f"{path}?limit=1000&after={after}", headers=JSON)
+            assert page.status_code == 200, page.text
+            assert len(page.content) < 9.1 * MIB + 1_000_000
+            body = page.json()
+            seqs += [event["seq"] for event in body["data"]]
+            after = body["next_after"]
+        return seqs
+
+    async with bench.gateway.client() as client:
+        assert await read_all(client) == list(range(1, 61))
+        before = resident(bench.gateway.process.pid)
+        found = await asyncio.gather(*(read_all(client) for _ in range(4)))
+    assert found == [list(range(1, 61))] * 4
+    assert resident(bench.gateway.process.pid) - before < 160 * MIB
+
+
+async def test_a_client_that_never_reads_is_cut_off_and_its_place_is_free(
+    kafka_bootstrap: str, postgres_url: str, bench: Bench
+) -> None:
+    session = await bench.session()
+    path, filler = f"/v1/sessions/{session}/events", "x" * 500_000
+    limits = {"TURNSTILE_GATEWAY_STALL_SECONDS": "1", "TURNSTILE_GATEWAY_TENANT_STREAMS": "1"}
+    async with gateway_process(
+        kafka_bootstrap, postgres_url, bench._clickhouse_url, **limits
+    ) as gateway:
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", int(gateway.url.rpartition(":")[2])))
+            request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-a\r\n\r\n"
+            deaf.sendall(request.encode())
+            async with gateway.client() as client:
+                while (await client.get(path)).status_code != 429:
+                    pass  # the share is one: its stream is open once nobody else gets one
+                async with gateway.client("key-b") as other:
+                    assert (await other.get(path)).status_code == 404
+                for seq in range(1, 41):
+                    value = an_event(seq, data={"t": filler}, key=("acme", session), at=utcnow())
+                    await bench.publish(session, [value])
+                async with asyncio.timeout(60):
+                    while "turnstile_sse_streams 0.0" not in (await client.get("/metrics")).text:
+                        pass
+                assert "turnstile_sse_stalled_total 1.0" in (await client.get("/metrics")).text
+
+
+async def test_a_stream_ends_cleanly_at_its_greatest_age_and_resumes(
+    kafka_bootstrap: str, postgres_url: str, bench: Bench
+) -> None:
+    session = await bench.session()
+    path = f"/v1/sessions/{session}/events"
+    await bench.publish(session, bench.events(session, 1, 3))
+    await bench.gateway.seqs(path, 3)
+    limits = {"TURNSTILE_GATEWAY_STREAM_SECONDS": "1"}
+    async with gateway_process(
+        kafka_bootstrap, postgres_url, bench._clickhouse_url, **limits
+    ) as gateway:
+        async with gateway.events(path) as events:
+            assert [(await anext(events))["id"] for _ in range(3)] == ["1", "2", "3"]
+            assert await anext(events, None) is None
+        await bench.publish(session, bench.events(session, 4, 4))
+        assert await gateway.seqs(path, 1, {"Last-Event-ID": "3"}) == [4]
+
+
+async def test_a_stream_waits_with_comments_for_a_database_that_is_away(
+    kafka_bootstrap: str, bench: Bench
+) -> None:
+    async with running_parts("postgres") as settings:
+        server = f"postgresql+asyncpg://postgres@127.0.0.1:{settings.ports['postgres']}/"
+        database = read_pid(settings.folders.pid_file("postgres"))
+        assert database is not None
+        async with (
+            fresh_sql(server) as url,
+            gateway_process(kafka_bootstrap, url, bench._clickhouse_url) as gateway,
+            gateway.client() as client,
+        ):
+            session = f"ses_{next(_numbers)}"
+            wish = {"user_id": "u1", "session_id": session}
+            assert (await client.post("/v1/sessions", json=wish)).status_code == 201
+            path = f"/v1/sessions/{session}/events"
+            await bench.publish(session, bench.events(session, 1, 2))
+            await gateway.seqs(path, 2)
+            backends = _children(database)
+            _signal([database, *backends], signal.SIGSTOP)
+            try:
+                async with client.stream("GET", path) as answer:
+                    assert answer.status_code == 200
+                    lines = answer.aiter_lines()
+                    assert await anext(lines) == "retry: 2000"
+                    assert await anext(lines) == ""
+                    assert (await anext(lines)).startswith(":")
+                    _signal([database, *backends], signal.SIGCONT)
+                    ids = [line async for line in _first(lines, "id: ", 2)]
+                    assert ids == ["id: 1", "id: 2"]
+            finally:
+                _signal([database, *backends], signal.SIGCONT)
+
+
+def test_connections_notice_a_peer_that_is_gone() -> None:
+    with listening(HttpSettings(gateway_port=0)) as server:
+        server.listen()
+        with socket.create_connection(server.getsockname()), server.accept()[0] as accepted:
+            tcp = socket.IPPROTO_TCP
+            assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            probing = accepted.getsockopt(tcp, socket.TCP_KEEPIDLE) + accepted.getsockopt(
+                tcp, socket.TCP_KEEPINTVL
+            ) * accepted.getsockopt(tcp, socket.TCP_KEEPCNT)
+            assert probing <= 120
+            assert accepted.getsockopt(tcp, socket.TCP_USER_TIMEOUT) <= 120_000
+
+
+async def _first(lines: AsyncIterator[str], start: str, count: int) -> AsyncIterator[str]:
+    async for line in lines:
+        if line.startswith(start):
+            yield line
+            count -= 1
+            if not count:
+                return
+
+
+def _children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        os.kill(pid, number)

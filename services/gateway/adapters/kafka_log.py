@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import datetime
 from typing import Any
 
@@ -35,7 +35,9 @@ class KafkaLog:
         self._options = settings.reader(CLIENT_ID)
         self._turns = asyncio.Semaphore(MAX_SCANS)
 
-    async def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncIterator[Entry]:
+    async def scan(
+        self, key: SessionKey, since: datetime, after: int
+    ) -> AsyncGenerator[Entry, None]:
         """See Log.scan. Waits while MAX_SCANS others run; raises Transient (`kafka_unavailable`)."""
         async with self._turns, self._consumer() as consumer:
             try:

@@ -29,6 +29,7 @@ from services.gateway.http.front import Front
 from services.gateway.http.replay import replay_endpoint
 from services.gateway.http.routes import route_of
 from services.gateway.http.sessions import session_lister, session_opener, session_reader
+from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
 from services.gateway.live import Live
 from services.gateway.ports import ReadModel
@@ -49,6 +50,7 @@ class Rooms:
     register: Register
     history: History
     live: Live
+    shares: Shares
     checks: Mapping[str, Check]
     closing: asyncio.Event
     max_waiting: int
@@ -89,8 +91,13 @@ def _add_routes(app: FastAPI, rooms: Rooms, post_turn: PostTurn) -> None:
         _add(app, "POST", f"{SESSION}/{name}", action(accept, name), 202)
     _add(app, "POST", f"{SESSION}/turns", post_turn.as_documented, 202)
     _add(app, "GET", f"{SESSION}/turns/{{turn_id}}", turn_reader(reads, rooms.register))
-    _add(app, "GET", f"{SESSION}/events", events_endpoint(reads, history, rooms.live, closing))
-    _add(app, "GET", f"{SESSION}/replay", replay_endpoint(reads, history, closing))
+    _add(
+        app,
+        "GET",
+        f"{SESSION}/events",
+        events_endpoint(reads, history, rooms.live, rooms.shares, closing),
+    )
+    _add(app, "GET", f"{SESSION}/replay", replay_endpoint(reads, history, rooms.shares, closing))
     _add(app, "GET", "/healthz", health.healthz)
     _add(app, "GET", "/readyz", health.readyz(rooms.checks))
     _add(app, "GET", "/metrics", health.metrics_text)

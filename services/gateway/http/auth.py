@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
@@ -19,10 +19,11 @@ CALLER = "turnstile.caller"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A tenant, and what its key may do; no scopes at all means everything."""
+    """A tenant, and what its key may do; no scopes at all means everything. `digest` tells the key from others."""
 
     tenant_id: str
     scopes: frozenset[str]
+    digest: bytes = field(default=b"", repr=False)
 
     def may(self, permission: Permission) -> bool:
         return not self.scopes or permission in self.scopes or ALL in self.scopes
@@ -36,8 +37,9 @@ class Keys:
 
     def __init__(self, keys: Mapping[str, tuple[str, frozenset[str]]]) -> None:
         self._callers = {
-            sha256(key.encode()).digest(): Caller(tenant, scopes)
+            digest: Caller(tenant, scopes, digest)
             for key, (tenant, scopes) in keys.items()
+            for digest in (sha256(key.encode()).digest(),)
         }
 
     def caller(self, headers: Mapping[bytes, bytes], permission: Permission) -> Caller:

@@ -63,6 +63,8 @@ IDEMPOTENCY_KEY = {
 }
 SSE = "text/event-stream"
 _POST = (400, 401, 403, 404, 413, 503)
+_STREAM = (400, 401, 403, 404, 409, 429, 503)
+AT_THE_END = {"204": "The session is closed, or the replay told, and the client has all of it"}
 
 DESCRIBED: dict[tuple[str, str], Route] = {
     ("POST", "/v1/sessions"): Route(
@@ -115,12 +117,16 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "History, then live, without gap or repeat; pages when Accept asks for JSON",
         media=SSE,
         answer=Event,
+        problems=_STREAM,
+        also=AT_THE_END,
     ),
     ("GET", f"{S}/replay"): Route(
         "get_replay",
         "Recorded events at recorded speed, or `speed` times as fast",
         media=SSE,
         answer=Event,
+        problems=_STREAM,
+        also=AT_THE_END,
     ),
     ("GET", "/healthz"): Route("healthz", "Alive", problems=()),
     ("GET", "/readyz"): Route(

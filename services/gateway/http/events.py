@@ -1,26 +1,38 @@
-"""The events of a session: as a stream that never misses one, or as pages of JSON."""
+"""The events of a session: as a stream that never misses one, or as pages of JSON.
+
+A stream is 200 at once, also while a part is away: a browser gives up for good on any other status. What can't be
+known then (no such session, a cursor ahead) is told as `event: error` once the parts are back.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.follow import Follower, Item
+from services.gateway.follow import End, Follower, Item
 from services.gateway.history import History
-from services.gateway.http.problems import JSON
+from services.gateway.http.auth import caller_of
+from services.gateway.http.problems import JSON, problem_json
 from services.gateway.http.sessions import require_kept, require_session, session_key
-from services.gateway.http.sse import COMMENT, Stream, message
+from services.gateway.http.sse import COMMENT, END, RETRY, Shares, Stream, message
 from services.gateway.live import Live, Preview
 from services.gateway.ports import Entry, ReadModel, SessionKey
 from shared import logs, metrics
 from shared.errors import Rejected, Transient
 
 MAX_SEQ = 2**53
+# A page of JSON ends with the event that brings it to so many bytes.
+PAGE_BYTES = 8 * 1024 * 1024
+# So many pages of JSON are put together at once; others wait, so that memory does not grow with requests.
+PAGES_AT_ONCE = 4
+# A stream that can't begin within so many seconds begins with comments.
+BEGIN_SECONDS, AGAIN_SECONDS = 1.0, 1.0
 Seq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Start after this seq")]
 PageSize = Annotated[int, Query(ge=1, le=1000, description="Events per page (JSON only)")]
 _log = logs.get("gateway.events")
@@ -30,9 +42,11 @@ def events_endpoint(
     read_model: ReadModel,
     history: History,
     live: Live,
+    shares: Shares,
     closing: asyncio.Event,
 ) -> Callable[..., Awaitable[Response]]:
     """GET /v1/sessions/{session_id}/events."""
+    pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def get_events(
         request: Request,
@@ -42,26 +56,34 @@ def events_endpoint(
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         key = session_key(request)
-        require_kept(await require_session(read_model, key))
-        last = _last_seen(last_event_id, after)
+        last = last_seen(last_event_id, after)
         if _wants_json(request.headers.get("accept", "")):
-            return await _page(history, key, last, limit)
+            async with pages:
+                return await _page(read_model, history, key, last, limit)
+        place = shares.take(caller_of(request.scope))
         follower = Follower.start(key, last, previews, history, live)
+        opening = Opening(read_model, follower)
         try:
-            first = await _first(follower)
+            begun = await opening.soon(BEGIN_SECONDS)
+            if begun and begun.over:
+                opening.close()
+                place.give_back()
+                return Response(status_code=204)
         except BaseException:
-            follower.close()
+            opening.close()
+            place.give_back()
             raise
-        return Stream(_chunks(follower, first), closing)
+        return Stream(_chunks(opening, begun), closing, place)
 
     return get_events
 
 
-def _last_seen(header: str | None, after: int) -> int:
+def last_seen(header: str | None, after: int) -> int:
     """Where the client stands: Last-Event-ID, which a browser sends by itself, or `after`."""
     if not header:
         return after
-    if not (header.isascii() and header.isdigit()) or int(header) > MAX_SEQ:
+    digits = header.isascii() and header.isdigit() and len(header) <= len(str(MAX_SEQ))
+    if not digits or int(header) > MAX_SEQ:
         raise Rejected("invalid_request", "must be the `id:` of an event", field="Last-Event-ID")
     return int(header)
 
@@ -71,36 +93,100 @@ def _wants_json(accept: str) -> bool:
     return "application/json" in kinds and "text/event-stream" not in kinds
 
 
-async def _page(history: History, key: SessionKey, after: int, limit: int) -> Response:
-    until = min(after + limit, await history.newest(key))
-    entries = [entry async for entry in history.read(key, after, until)] if until > after else []
-    last = entries[-1].seq if entries else after
-    content = b'{"data":[%b],"next_after":%d}' % (b",".join(e.value for e in entries), last)
+async def _page(
+    read_model: ReadModel, history: History, key: SessionKey, after: int, limit: int
+) -> Response:
+    """Events after `after`: `limit` of them, fewer when they come to PAGE_BYTES; at least one if there is one."""
+    require_kept(await require_session(read_model, key))
+    newest = await history.confirmed(key, after)
+    values, size, last = list[bytes](), 0, after
+    if newest > after:
+        entries = history.read(key, after, min(after + limit, newest), ahead=False)
+        async for entry in entries:
+            values.append(entry.value)
+            size, last = size + len(entry.value), entry.seq
+            if size >= PAGE_BYTES:
+                break
+        await entries.aclose()
+    content = b'{"data":[%b],"next_after":%d}' % (b",".join(values), last)
     return Response(content, media_type=JSON)
 
 
-async def _first(follower: Follower) -> tuple[Item | None, AsyncIterator[Item]]:
-    """The first event when history has one, so that a history that can't be read is a 503 and not a
-    stream that ends; None when there is nothing to send yet."""
-    items = follower.items()
-    newest = await follower.history.newest(follower.key)
-    return (await anext(items) if newest > follower.last else None), items
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """How a stream begins: `over` when its session is closed and the client has all of it, else the first event,
+    if there is one, and the rest."""
+
+    over: bool
+    first: Item | None = None
+    items: AsyncIterator[Item] | None = None
 
 
-async def _chunks(
-    follower: Follower, start: tuple[Item | None, AsyncIterator[Item]]
-) -> AsyncIterator[bytes]:
-    first, items = start
+class Opening:
+    """The beginning of a stream, tried until the parts that it needs are there."""
+
+    def __init__(self, read_model: ReadModel, follower: Follower) -> None:
+        self.follower = follower
+        self._read_model = read_model
+        self._trying: asyncio.Task[Begun] | None = None
+
+    async def soon(self, seconds: float) -> Begun | None:
+        """The beginning; None when a part did not answer within `seconds`. Raises Rejected."""
+        if self._trying is None:
+            self._trying = asyncio.create_task(self._begin())
+        await asyncio.wait({self._trying}, timeout=seconds)
+        if not self._trying.done():
+            return None
+        trying, self._trying = self._trying, None
+        try:
+            return trying.result()
+        except Transient as error:
+            _log.info("stream_waits", session_id=self.follower.key[1], reason=error.reason)
+            return None
+
+    def close(self) -> None:
+        """Leave the live feed; nothing is tried any more."""
+        if self._trying is not None:
+            self._trying.cancel()
+        self.follower.close()
+
+    async def _begin(self) -> Begun:
+        follower = self.follower
+        page = await require_session(self._read_model, follower.key)
+        closed = page.view.status in ("archived", "erased")
+        if closed and page.view.open_turn is None and follower.last >= page.view.last_seq:
+            newest = await follower.history.newest(follower.key)
+            if follower.last == newest or page.view.status == "erased":
+                return Begun(over=True)
+        require_kept(page)
+        newest = await follower.history.confirmed(follower.key, follower.last)
+        follower.closed = closed
+        items = follower.items()
+        # The first event is read before the status is sent: a history that can't be read is no beginning.
+        return Begun(False, await anext(items) if newest > follower.last else None, items)
+
+
+async def _chunks(opening: Opening, begun: Begun | None) -> AsyncIterator[bytes]:
     try:
-        yield b": open\n\n" if first is None else _chunk(first)
-        async for item in items:
+        yield RETRY
+        while begun is None:
+            yield COMMENT
+            await asyncio.sleep(AGAIN_SECONDS)
+            begun = await opening.soon(BEGIN_SECONDS)
+        if begun.items is None:
+            yield END
+            return
+        yield b": open\n\n" if begun.first is None else _chunk(begun.first)
+        async for item in begun.items:
             yield _chunk(item)
+    except Rejected as error:
+        yield message("error", problem_json(error))
     except Transient as error:
-        # The client reconnects by itself and is then told what is wrong.
-        _log.warning("a stream ends early", session_id=follower.key[1], reason=error.reason)
+        # The client reconnects by itself, and waits with comments then.
+        _log.warning("stream_ends_early", session_id=opening.follower.key[1], reason=error.reason)
         yield b": %b\n\n" % error.reason.encode()
     finally:
-        follower.close()
+        opening.close()
 
 
 def _chunk(item: Item) -> bytes:
@@ -110,4 +196,4 @@ def _chunk(item: Item) -> bytes:
     if isinstance(item, Preview):
         metrics.inc("turnstile_sse_events_total", kind="preview")
         return message(item.type, item.value)
-    return COMMENT
+    return END if isinstance(item, End) else COMMENT

@@ -25,6 +25,7 @@ URN = "urn:turnstile:problem:"
 # word: status, title
 KNOWN: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "The request is not valid"),
+    "cursor_ahead": (400, "The cursor is ahead of the newest event"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The API key does not allow this"),
     "not_found": (404, "There is no such resource"),
@@ -40,6 +41,7 @@ KNOWN: dict[str, tuple[int, str]] = {
     "archive_unavailable": (503, "The archive does not answer"),
     "history_unavailable": (503, "Part of the history can't be read now"),
     "too_many_streams": (503, "Too many streams are open"),
+    "stream_share": (429, "The tenant or the key has too many streams open"),
     "overloaded": (503, "Too many requests are waiting"),
 }
 _PLACE = re.compile(r" - at `(\$.*)`$")
@@ -54,20 +56,40 @@ def problem(
     errors: list[dict[str, str]] | None = None,
     headers: Mapping[str, str] | None = None,
     status: int | None = None,
+    extra: Mapping[str, object] | None = None,
 ) -> Response:
-    """The answer for a reason of the table; `status` for one that isn't in it."""
+    """The answer for a reason of the table; `status` for one that isn't in it, `extra` further members."""
+    body = _body(word, detail, errors, status, extra)
+    return Response(
+        msgspec.json.encode(body), body["status"], dict(headers or {}), media_type=PROBLEM_JSON
+    )
+
+
+def problem_json(error: Rejected) -> bytes:
+    """The body of the problem that a refusal is."""
+    return msgspec.json.encode(
+        _body(error.reason, _detail(error), _errors(error), _status(error.reason), error.extra)
+    )
+
+
+def _body(
+    word: str,
+    detail: str,
+    errors: list[dict[str, str]] | None,
+    status: int | None,
+    extra: Mapping[str, object] | None,
+) -> dict[str, Any]:
     known, title = KNOWN.get(word, (status or 500, word.replace("_", " ").capitalize()))
     body: dict[str, Any] = {
         "type": URN + word,
         "title": title,
         "status": status or known,
         "detail": detail,
+        **(extra or {}),
     }
     if errors:
         body["errors"] = errors
-    return Response(
-        msgspec.json.encode(body), status or known, dict(headers or {}), media_type=PROBLEM_JSON
-    )
+    return body
 
 
 def as_json(value: object, status: int = 200) -> Response:
@@ -77,19 +99,30 @@ def as_json(value: object, status: int = 200) -> Response:
 
 def rejected(error: Rejected) -> Response:
     """The request can't be served, now or later."""
-    detail = f"{error.field}: {error}" if error.field else str(error)
-    errors = [{"field": error.field, "message": str(error)}] if error.field else None
     headers = {"WWW-Authenticate": 'Bearer realm="turnstile"'}
-    needed = headers if error.reason == "unauthorized" else None
     return problem(
-        error.reason, detail, errors=errors, headers=needed, status=_status(error.reason)
+        error.reason,
+        _detail(error),
+        errors=_errors(error),
+        headers=headers if error.reason == "unauthorized" else None,
+        status=_status(error.reason),
+        extra=error.extra,
     )
+
+
+def _detail(error: Rejected) -> str:
+    return f"{error.field}: {error}" if error.field else str(error)
+
+
+def _errors(error: Rejected) -> list[dict[str, str]] | None:
+    return [{"field": error.field, "message": str(error)}] if error.field else None
 
 
 def transient(error: Transient) -> Response:
     """The request was fine: try again."""
     after = str(max(1, round(error.retry_after or 1)))
-    return problem(error.reason, str(error), headers={"Retry-After": after}, status=503)
+    status = KNOWN[error.reason][0] if error.reason in KNOWN else 503
+    return problem(error.reason, str(error), headers={"Retry-After": after}, status=status)
 
 
 def unreadable(error: msgspec.DecodeError) -> Rejected:

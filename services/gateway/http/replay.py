@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.follow import HEARTBEAT_SECONDS
 from services.gateway.history import History
-from services.gateway.http.events import MAX_SEQ
+from services.gateway.http.auth import caller_of
+from services.gateway.http.events import MAX_SEQ, last_seen
 from services.gateway.http.sessions import require_kept, require_session, session_key
-from services.gateway.http.sse import COMMENT, Stream, message
+from services.gateway.http.sse import COMMENT, END, Shares, Stream, message
 from services.gateway.ports import Entry, ReadModel, SessionKey
 from shared.errors import Rejected, Transient
 from shared.moment import parse
@@ -29,22 +30,37 @@ Speed = Annotated[
 
 
 def replay_endpoint(
-    read_model: ReadModel, history: History, closing: asyncio.Event
+    read_model: ReadModel, history: History, shares: Shares, closing: asyncio.Event
 ) -> Callable[..., Awaitable[Response]]:
     """GET /v1/sessions/{session_id}/replay."""
 
     async def get_replay(
-        request: Request, from_seq: From = 1, to_seq: To = None, speed: Speed = 1.0
+        request: Request,
+        from_seq: From = 1,
+        to_seq: To = None,
+        speed: Speed = 1.0,
+        last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         key = session_key(request)
+        # A browser that connects again goes on where it was, and stops when it had all.
+        resumed = last_seen(last_event_id, 0)
         require_kept(await require_session(read_model, key))
-        newest = await history.newest(key)
+        newest = await history.reach(key, max(from_seq - 1, to_seq or 0, resumed))
         last = newest if to_seq is None else to_seq
+        if resumed and resumed == last:
+            return Response(status_code=204)
+        from_seq = max(from_seq, resumed + 1)
         if last > newest:
             raise Rejected("invalid_request", f"must be at most {newest}", field="to_seq")
         if from_seq > last + 1:
             raise Rejected("invalid_request", f"must be at most {last}", field="from_seq")
-        return Stream(await _started(history, key, from_seq, last, speed), closing)
+        place = shares.take(caller_of(request.scope))
+        try:
+            chunks = await _started(history, key, from_seq, last, speed)
+        except BaseException:
+            place.give_back()
+            raise
+        return Stream(chunks, closing, place)
 
     return get_replay
 
@@ -86,7 +102,7 @@ async def replay(entries: AsyncIterator[Entry], speed: float, sleep: Sleep) -> A
     except Transient:
         yield bytes(ready)  # a history that breaks off is told as far as it was read
         raise
-    yield bytes(ready) + message("end", b"{}")
+    yield bytes(ready) + END
 
 
 async def _nothing() -> AsyncIterator[Entry]:

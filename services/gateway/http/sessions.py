@@ -24,6 +24,7 @@ from services.gateway.ports import ReadModel, SessionFilter, SessionKey
 from services.gateway.state_at import state_at
 from services.gateway.views import SessionPage, SessionStatus, SessionView
 from shared.errors import Rejected
+from shared.moment import parse
 
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most")]
 _new_session = msgspec.json.Decoder(NewSession)
@@ -118,7 +119,9 @@ def _cursor(view: SessionView) -> str:
 def _place(cursor: str) -> tuple[str, str]:
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        return msgspec.json.decode(raw, type=tuple[str, str])
+        created_at, session_id = msgspec.json.decode(raw, type=tuple[str, str])
+        parse(created_at)
+        return created_at, require_id(session_id, "cursor")
     except (binascii.Error, ValueError) as error:
         raise Rejected(
             "invalid_request", "is not a `next_cursor` of this list", field="cursor"

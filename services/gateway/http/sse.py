@@ -6,12 +6,24 @@ Format: WHATWG HTML, "Server-sent events", section 9.2.6.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.gateway.http.auth import Caller
+from shared import logs, metrics
+from shared.errors import Transient
 
 COMMENT = b": still here\n\n"
+# The wait of a browser before it connects again, in milliseconds.
+RETRY = b"retry: 2000\n\n"
+TRANSPORT = "turnstile.transport"
+_log = logs.get("gateway.sse")
 
 
 def one_line(json: bytes) -> bytes:
@@ -30,48 +42,160 @@ def message(event: str, data: bytes, seq: int | None = None) -> bytes:
     return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, name, one_line(data))
 
 
-class Stream(Response):
-    """Sends chunks until they end, the client hangs up or `closing` is set.
+END = message("end", b"{}")
 
-    The chunks' iterator is closed in every case, before the response returns.
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's HTTP connection, with its transport in the request's scope: a stream whose client takes nothing can
+    be cut off."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope[TRANSPORT] = self.transport
+
+
+class Place:
+    """What one stream was given: `age` seconds to last, `stall` seconds to wait for a client that takes nothing."""
+
+    def __init__(self, age: float, stall: float, free: Callable[[], None]) -> None:
+        self.age = age
+        self.stall = stall
+        self._free: Callable[[], None] | None = free
+
+    def give_back(self) -> None:
+        """Free the place; a second call does nothing."""
+        free, self._free = self._free, None
+        if free is not None:
+            free()
+
+
+@dataclass(slots=True)
+class Shares:
+    """The streams that are open, and how many there may be: in all, of one tenant, of one API key.
+
+    A stream lasts `max_age` seconds at most; then it ends cleanly, and its client resumes. A client may take
+    nothing for `stall` seconds while there is something to send. `chance` draws from [0, 1): it spreads the ends of
+    streams that began together.
+    """
+
+    total: int
+    tenant: int
+    key: int
+    max_age: float
+    stall: float
+    chance: Callable[[], float]
+    _open: int = 0
+    _tenants: Counter[str] = field(default_factory=Counter)
+    _keys: Counter[bytes] = field(default_factory=Counter)
+
+    @property
+    def open(self) -> int:
+        """How many streams are open."""
+        return self._open
+
+    def take(self, caller: Caller) -> Place:
+        """A place for one stream.
+
+        Raises Transient: `too_many_streams` when the gateway is full, `stream_share` when the tenant or the key has
+        as many as it may have.
+        """
+        if self._open >= self.total:
+            raise _full("too_many_streams", f"this gateway serves {self.total} streams already")
+        if self._tenants[caller.tenant_id] >= self.tenant:
+            raise _full("stream_share", f"this tenant has {self.tenant} streams open already")
+        if self._keys[caller.digest] >= self.key:
+            raise _full("stream_share", f"this API key has {self.key} streams open already")
+        self._count(caller, 1)
+        age = self.max_age * (1 - 0.1 * self.chance())
+        return Place(age, self.stall, lambda: self._count(caller, -1))
+
+    def _count(self, caller: Caller, change: int) -> None:
+        self._open += change
+        self._tenants[caller.tenant_id] += change
+        self._keys[caller.digest] += change
+        if not self._tenants[caller.tenant_id]:
+            del self._tenants[caller.tenant_id]
+        if not self._keys[caller.digest]:
+            del self._keys[caller.digest]
+        metrics.set_gauge("turnstile_sse_streams", self._open)
+
+
+def _full(reason: str, words: str) -> Transient:
+    return Transient(reason, f"{words}: close one, or try again later", retry_after=5)
+
+
+class Stream(Response):
+    """Sends chunks until they end, the client hangs up or takes nothing any more, `closing` is set, or the stream
+    is as old as its place allows.
+
+    The chunks' iterator is closed and the place given back in every case, before the response returns.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncIterator[bytes], closing: asyncio.Event) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], closing: asyncio.Event, place: Place) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(b"", headers=headers)
         del self.headers["content-length"]
         self._chunks = chunks
         self._closing = closing
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = asyncio.create_task(self._send(send))
-        others = [asyncio.create_task(_hung_up(receive)), asyncio.create_task(self._closing.wait())]
+        hung_up = asyncio.create_task(_hung_up(receive))
+        others = [hung_up, asyncio.create_task(self._closing.wait())]
         try:
-            await asyncio.wait([sending, *others], return_when=asyncio.FIRST_COMPLETED)
-            ended = sending.done()
+            await asyncio.wait(
+                [sending, *others], return_when=asyncio.FIRST_COMPLETED, timeout=self._place.age
+            )
+            ended, gone = sending.done(), hung_up.done()
         finally:
             for task in (sending, *others):
                 task.cancel()
             await asyncio.gather(sending, *others, return_exceptions=True)
             await self._close()
-        if ended:
-            sending.result()
-        elif self._closing.is_set():
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._place.give_back()
+        try:
+            if ended:
+                sending.result()
+            elif not gone:
+                await self._within(
+                    send({"type": "http.response.body", "body": b"", "more_body": False})
+                )
+        except Stalled:
+            metrics.inc("turnstile_sse_stalled_total")
+            _log.info("stream_stalled", seconds=self._place.stall)
+            if TRANSPORT in scope:
+                scope[TRANSPORT].abort()
+                await _hung_up(receive)
 
     async def _send(self, send: Send) -> None:
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
         async for chunk in self._chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._within(
+                send({"type": "http.response.body", "body": chunk, "more_body": True})
+            )
+        await self._within(send({"type": "http.response.body", "body": b"", "more_body": False}))
+
+    async def _within(self, sent: Awaitable[None]) -> None:
+        """Wait for what is sent to be taken. Raises Stalled when nothing is."""
+        try:
+            async with asyncio.timeout(self._place.stall):
+                await sent
+        except TimeoutError as error:
+            raise Stalled from error
 
     async def _close(self) -> None:
         close = getattr(self._chunks, "aclose", None)
         if close is not None:
             await close()
+
+
+class Stalled(Exception):
+    """The client takes nothing any more."""
 
 
 async def _hung_up(receive: Receive) -> None:

@@ -17,6 +17,7 @@ from services.gateway.accept import Accept
 from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
+from services.gateway.http.sse import TRANSPORT, Shares
 from services.gateway.live import Live, read_heading
 from services.gateway.ports import Entry, SessionKey
 from services.gateway.register import Register
@@ -81,6 +82,11 @@ class Desk:
     archive: MemoryArchive = field(default_factory=MemoryArchive)
     log: MemoryLog = field(default_factory=MemoryLog)
     live: Live = field(default_factory=Live)
+    shares: Shares = field(
+        default_factory=lambda: Shares(
+            total=9, tenant=9, key=9, max_age=60.0, stall=60.0, chance=lambda: 0.0
+        )
+    )
     register: Register = field(default_factory=Register)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     max_waiting: int = 100
@@ -103,6 +109,7 @@ class Desk:
             history=self.history,
             register=self.register,
             live=self.live,
+            shares=self.shares,
             checks={
                 "kafka": self.inputs.check,
                 "database": self.read_model.check,
@@ -169,7 +176,9 @@ class OpenStream:
             "headers": [(name.lower().encode(), v.encode()) for name, v in headers.items()],
             "server": ("gateway", 80),
             "client": ("client", 1),
+            TRANSPORT: self,
         }
+        self.aborted = asyncio.Event()
         self.hang_up = asyncio.Event()
         self.paused = asyncio.Event()
         self.paused.set()
@@ -192,18 +201,30 @@ class OpenStream:
             self.ended = True
             self._chunks.put_nowait(None)
 
+    def abort(self) -> None:
+        """What is left of the connection is dropped."""
+        self.aborted.set()
+        self.hang_up.set()
+
+    async def chunk(self) -> bytes | None:
+        """The next piece as it was sent; None at the end."""
+        return await asyncio.wait_for(self._chunks.get(), 5)
+
     async def opened(self) -> None:
         """Wait until a stream with nothing to send yet says that it is open."""
-        assert await asyncio.wait_for(self._chunks.get(), 5) == b": open\n\n"
+        assert await self.chunk() == b"retry: 2000\n\n"
+        assert await self.chunk() == b": open\n\n"
 
     async def record(self) -> dict[str, str]:
         """The next record's fields, comments left out; {} when the stream ended."""
         while True:
-            chunk = await asyncio.wait_for(self._chunks.get(), 5)
+            chunk = await self.chunk()
             if chunk is None:
                 return {}
             lines = chunk.decode().rstrip("\n").split("\n")
-            found = dict(line.split(": ", 1) for line in lines if not line.startswith(":"))
+            found = dict(
+                line.split(": ", 1) for line in lines if not line.startswith((":", "retry:"))
+            )
             if found:
                 return found
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 from msgspec.structs import replace
 
+from services.gateway import follow as follow_module
 from services.gateway import live as live_module
 from services.gateway.history import Hole
+from services.gateway.http import events as events_module
 from services.gateway.http.replay import CHUNK, replay
-from services.gateway.http.sse import COMMENT, message
+from services.gateway.http.sse import COMMENT, RETRY, message
 from services.gateway.live import Live, read_heading
 from services.gateway.ports import Entry, StoredSession
-from shared.errors import Transient
+from shared.clock import utcnow
+from shared.errors import Rejected, Transient
 from tests.unit.gateway.desk import KEY, NOON, Desk, an_entry, an_event
 
 pytestmark = pytest.mark.unit
@@ -46,7 +50,7 @@ async def test_live_events_as_they_come() -> None:
         assert record["data"] == an_event(1).decode()
         desk.publish(2)
         assert await stream.seqs(1) == [2]
-    assert desk.live.streams == 0
+    assert desk.shares.open == 0
 
 
 async def test_archive_then_log_then_live_without_gap_or_repeat() -> None:
@@ -115,7 +119,7 @@ async def test_a_slow_client_loses_its_queue_and_no_event(monkeypatch: pytest.Mo
         assert await stream.seqs(1) == [40]
 
 
-async def test_without_archive_the_log_is_enough_and_without_both_it_is_a_503() -> None:
+async def test_without_archive_the_log_is_enough_and_without_both_a_page_is_a_503() -> None:
     desk = await a_desk(archived=3, logged=5)
     desk.archive.down = True
     async with desk.stream(EVENTS) as stream:
@@ -125,8 +129,192 @@ async def test_without_archive_the_log_is_enough_and_without_both_it_is_a_503() 
         answer = await client.get(EVENTS, headers={"Accept": "application/json"})
         assert answer.status_code == 503
         assert answer.headers["retry-after"]
-        assert (await client.get(EVENTS)).status_code == 503
-    assert desk.live.streams == 0
+    assert desk.shares.open == 0
+
+
+async def test_a_stream_is_200_while_parts_are_away_and_goes_on_when_they_are_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events_module, "AGAIN_SECONDS", 0.01)
+    desk = await a_desk(archived=3, logged=5)
+    desk.archive.down = desk.log.down = desk.read_model.down = True
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.chunk() == RETRY
+        assert stream.status == 200
+        assert await stream.chunk() == COMMENT
+        desk.archive.down = desk.log.down = desk.read_model.down = False
+        assert await stream.seqs(5) == [1, 2, 3, 4, 5]
+
+
+async def test_what_a_stream_could_not_know_while_parts_were_away_is_told_as_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(events_module, "AGAIN_SECONDS", 0.01)
+    desk = await a_desk(archived=1, logged=1)
+    desk.read_model.down = True
+    async with (
+        desk.stream("/v1/sessions/ses_nope/events") as unknown,
+        desk.stream(EVENTS, {"Last-Event-ID": "9"}) as ahead,
+    ):
+        assert await unknown.chunk() == RETRY
+        assert await ahead.chunk() == RETRY
+        desk.read_model.down = False
+        record = await unknown.record()
+        assert record["event"] == "error"
+        assert json.loads(record["data"])["type"] == "urn:turnstile:problem:unknown_session"
+        record = await ahead.record()
+        assert json.loads(record["data"])["type"] == "urn:turnstile:problem:cursor_ahead"
+        assert await ahead.record() == {}
+        assert ahead.ended
+
+
+async def test_a_cursor_ahead_of_the_newest_event_is_refused_and_names_it() -> None:
+    desk = await a_desk(archived=4, logged=5)
+    async with desk.client() as client:
+        for headers in ({}, {"Accept": "application/json"}):
+            answer = await client.get(EVENTS, headers={"Last-Event-ID": "5000", **headers})
+            assert answer.status_code == 400
+            assert answer.json()["type"] == "urn:turnstile:problem:cursor_ahead"
+            assert answer.json()["last_seq"] == 5
+        answer = await client.get(f"{EVENTS}?after=6")
+        assert answer.json()["last_seq"] == 5
+    assert desk.shares.open == 0
+
+
+async def test_a_cursor_that_another_gateway_gave_is_found_in_the_archive_or_the_log() -> None:
+    desk = await a_desk(archived=8, logged=9)
+    page = desk.read_model.pages[KEY]
+    desk.read_model.pages[KEY] = replace(page, view=replace(page.view, last_seq=2))
+    for last in ("8", "9"):
+        async with desk.stream(EVENTS, {"Last-Event-ID": last}) as stream:
+            await stream.opened()
+            assert stream.status == 200
+            desk.publish(int(last) + 1)
+            assert await stream.seqs(1) == [int(last) + 1]
+            desk.log.entries[KEY].pop()
+            desk.live.ring.forget(KEY)
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "१२", "1_0", "-1", "+5", "NaN", "1e3", " ", "٣"])
+async def test_a_last_event_id_that_is_no_seq_is_a_400(text: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        events_module.last_seen(text, 0)
+    assert caught.value.field == "Last-Event-ID"
+
+
+async def test_numbers_of_any_size_are_a_400_and_never_a_500() -> None:
+    desk = await a_desk(archived=1, logged=1)
+    large = "9" * 5000
+    async with desk.client() as client:
+        for path in (
+            *(f"{EVENTS}?after={value}" for value in (large, "NaN", "-1", "inf", "%D9%A3")),
+            *(f"{EVENTS}?limit={value}" for value in (large, "0", "1001", "x")),
+            *(f"/v1/sessions/ses_1/replay?from_seq={value}" for value in (large, "0", "x")),
+            *(f"/v1/sessions/ses_1/replay?speed={value}" for value in ("nan", "inf", "-1", large)),
+            *(f"/v1/sessions/ses_1?at_seq={value}" for value in (large, "0", "-1", "2", "x")),
+            f"/v1/sessions?cursor={large}",
+            "/v1/sessions?cursor=WyJhXHUwMDAwIiwiYiJd",  # ["a\u0000","b"]
+        ):
+            answer = await client.get(path)
+            assert answer.status_code == 400, path[:80]
+            assert answer.json()["errors"], path[:80]
+
+
+async def test_a_stream_ends_after_the_last_event_of_a_closed_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow_module, "GOODBYE_SECONDS", 0.0)
+    desk = await a_desk(archived=1, logged=1)
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(1) == [1]
+        desk.publish(2, type="session.archived", data={"reason": "requested"}, at=utcnow())
+        assert await stream.seqs(1) == [2]
+        desk.publish(3, type="session.status_terminated", at=utcnow())
+        assert await stream.seqs(1) == [3]
+        assert await stream.record() == {"event": "end", "data": "{}"}
+        assert await stream.record() == {}
+        assert stream.ended
+
+
+async def test_a_closed_session_is_told_to_its_end_and_a_reconnect_there_is_a_204() -> None:
+    desk = await a_desk(archived=3, logged=3)
+    page = desk.read_model.pages[KEY]
+    desk.read_model.pages[KEY] = replace(page, view=replace(page.view, status="archived"))
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(3) == [1, 2, 3]
+        assert await stream.record() == {"event": "end", "data": "{}"}
+    async with desk.client() as client:
+        assert (await client.get(EVENTS, headers={"Last-Event-ID": "3"})).status_code == 204
+        replayed = "/v1/sessions/ses_1/replay?speed=0"
+        assert (await client.get(replayed, headers={"Last-Event-ID": "3"})).status_code == 204
+        rest = await client.get(replayed, headers={"Last-Event-ID": "2"})
+        assert [line for line in rest.text.split("\n") if line.startswith("id:")] == ["id: 3"]
+    assert desk.shares.open == 0
+
+
+async def test_a_closed_session_with_an_open_turn_is_listened_to() -> None:
+    desk = await a_desk(archived=3, logged=3)
+    page = desk.read_model.pages[KEY]
+    view = replace(page.view, status="archived", open_turn="turn_1")
+    desk.read_model.pages[KEY] = replace(page, view=view)
+    async with desk.stream(EVENTS, {"Last-Event-ID": "3"}) as stream:
+        await stream.opened()
+        desk.publish(4, type="turn.interrupted")
+        assert await stream.seqs(1) == [4]
+
+
+async def test_a_page_ends_with_the_event_that_fills_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = await a_desk(archived=9, logged=9)
+    monkeypatch.setattr(events_module, "PAGE_BYTES", 3 * len(an_event(1)))
+    async with desk.client() as client:
+        headers = {"Accept": "application/json"}
+        page = (await client.get(f"{EVENTS}?limit=1000", headers=headers)).json()
+        assert [event["seq"] for event in page["data"]] == [1, 2, 3]
+        assert page["next_after"] == 3
+        monkeypatch.setattr(events_module, "PAGE_BYTES", 1)
+        page = (await client.get(f"{EVENTS}?after=3", headers=headers)).json()
+    assert [event["seq"] for event in page["data"]] == [4]
+
+
+async def test_a_tenant_and_a_key_have_a_share_of_the_streams() -> None:
+    desk = await a_desk()
+    desk.shares.tenant = 1
+    async with desk.stream(EVENTS) as stream:
+        await stream.opened()
+        async with desk.client("key-r") as client:
+            answer = await client.get(EVENTS)
+            assert answer.status_code == 429
+            assert answer.headers["retry-after"]
+            assert answer.json()["type"] == "urn:turnstile:problem:stream_share"
+        async with desk.client("key-b") as other:
+            assert (await other.get(EVENTS)).status_code == 404  # its own, and not full
+        desk.shares.tenant, desk.shares.key = 9, 1
+        async with desk.client() as client:
+            assert (await client.get(EVENTS)).status_code == 429
+            replayed = await client.get("/v1/sessions/ses_1/replay?speed=0")
+            assert replayed.status_code == 429
+    assert desk.shares.open == 0
+
+
+async def test_a_stream_that_is_old_ends_cleanly() -> None:
+    desk = await a_desk(archived=1, logged=1)
+    desk.shares.max_age = 0.2
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(1) == [1]
+        assert await stream.record() == {}
+        assert stream.ended
+    assert desk.shares.open == 0
+
+
+async def test_a_client_that_takes_nothing_is_cut_off() -> None:
+    desk = await a_desk(archived=1, logged=1)
+    desk.shares.stall = 0.05
+    async with desk.stream(EVENTS) as stream:
+        assert await stream.seqs(1) == [1]
+        stream.paused.clear()
+        desk.publish(2)
+        await asyncio.wait_for(stream.aborted.wait(), 5)
+    assert desk.shares.open == 0
 
 
 async def test_the_ring_spares_the_log() -> None:
@@ -173,7 +361,7 @@ async def test_another_tenants_events_are_not_there() -> None:
 
 async def test_streams_are_bounded_and_end_when_the_gateway_stops() -> None:
     desk = await a_desk()
-    desk.live._max_streams = 1
+    desk.shares.total = 1
     async with desk.stream(EVENTS) as stream:
         await stream.opened()
         async with desk.client() as client:
@@ -183,7 +371,7 @@ async def test_streams_are_bounded_and_end_when_the_gateway_stops() -> None:
         desk.closing.set()
         assert await stream.record() == {}
         assert stream.ended
-    assert desk.live.streams == 0
+    assert desk.shares.open == 0
 
 
 async def test_replay_ends_with_end() -> None:

@@ -51,7 +51,7 @@ async def test_the_next_page_is_on_its_way_while_one_is_given_on(
 async def test_who_stops_reading_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     _, read = a_history(monkeypatch, Asked(5, breaks=2))
     before = asyncio.all_tasks()
-    entries = read._archived(KEY, history._Walk(0), 5)
+    entries = read._archived(KEY, history._Walk(0), 5, True)
     await anext(entries)
     assert len(asyncio.all_tasks() - before) == 1
     await entries.aclose()  # type: ignore[attr-defined]
@@ -73,5 +73,5 @@ async def test_a_hole_in_the_archive_ends_its_part(monkeypatch: pytest.MonkeyPat
     archive = Asked(6)
     del archive.entries[KEY][2]
     _, read = a_history(monkeypatch, archive)
-    entries = read._archived(KEY, history._Walk(0), 6)
+    entries = read._archived(KEY, history._Walk(0), 6, True)
     assert [entry.seq async for entry in entries] == [1, 2]

@@ -90,7 +90,8 @@ class History:
                 async for entry in self.log.scan(key, since, newest):
                     known = max(known, entry.seq)
         except TimeoutError as error:
-            raise Hole(key, newest, "the log is long") from error
+            slow = Transient("kafka_unavailable", "the log could not be searched in time")
+            raise Hole(key, newest, slow) from error
         return known
 
     async def read(

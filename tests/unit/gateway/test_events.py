@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -33,10 +34,14 @@ async def a_desk(*, archived: int = 0, logged: int = 0) -> Desk:
     every = [an_entry(seq) for seq in range(1, logged + 1)]
     desk.archive.entries[KEY] = every[:archived]
     desk.log.entries[KEY] = every
-    page = desk.read_model.rows[KEY].page
-    page = replace(page, view=replace(page.view, last_seq=logged))
-    desk.read_model.rows[KEY] = StoredSession(page)
+    shown(desk, last_seq=logged)
     return desk
+
+
+def shown(desk: Desk, **what: Any) -> None:
+    """The session's row shows this."""
+    page = desk.read_model.rows[KEY].page
+    desk.read_model.rows[KEY] = StoredSession(replace(page, view=replace(page.view, **what)))
 
 
 async def test_live_events_as_they_come() -> None:
@@ -183,8 +188,7 @@ async def test_a_cursor_ahead_of_the_newest_event_is_refused_and_names_it() -> N
 
 async def test_a_cursor_that_another_gateway_gave_is_found_in_the_archive_or_the_log() -> None:
     desk = await a_desk(archived=8, logged=9)
-    page = desk.read_model.pages[KEY]
-    desk.read_model.pages[KEY] = replace(page, view=replace(page.view, last_seq=2))
+    shown(desk, last_seq=2)
     for last in ("8", "9"):
         async with desk.stream(EVENTS, {"Last-Event-ID": last}) as stream:
             await stream.opened()
@@ -238,8 +242,7 @@ async def test_a_stream_ends_after_the_last_event_of_a_closed_session(
 
 async def test_a_closed_session_is_told_to_its_end_and_a_reconnect_there_is_a_204() -> None:
     desk = await a_desk(archived=3, logged=3)
-    page = desk.read_model.pages[KEY]
-    desk.read_model.pages[KEY] = replace(page, view=replace(page.view, status="archived"))
+    shown(desk, status="archived")
     async with desk.stream(EVENTS) as stream:
         assert await stream.seqs(3) == [1, 2, 3]
         assert await stream.record() == {"event": "end", "data": "{}"}
@@ -254,9 +257,7 @@ async def test_a_closed_session_is_told_to_its_end_and_a_reconnect_there_is_a_20
 
 async def test_a_closed_session_with_an_open_turn_is_listened_to() -> None:
     desk = await a_desk(archived=3, logged=3)
-    page = desk.read_model.pages[KEY]
-    view = replace(page.view, status="archived", open_turn="turn_1")
-    desk.read_model.pages[KEY] = replace(page, view=view)
+    shown(desk, status="archived", open_turn="turn_1")
     async with desk.stream(EVENTS, {"Last-Event-ID": "3"}) as stream:
         await stream.opened()
         desk.publish(4, type="turn.interrupted")

@@ -11,15 +11,13 @@ anything there; what that buys is a pause of intake, which ends by itself (see I
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 
 from shared.bus.brake import Brake, Braked
-from shared.bus.envelope import GATEWAY, source_of
+from shared.bus.envelope import GATEWAY, GATEWAY_ID, source_of
 
 # Of the gateway's inputs, after a pause: enough to see whether the fault is still there.
 RETRY_LEAST = 20
-_GATEWAY_ID = re.compile(rb"in_[0-9a-f]{32}")
 TO_DO = (
     "Intake tries again by itself; what it does not take in stays in the log. "
     "Look at the reasons above, at TURNSTILE_TENANTS and at what was deployed last; TURNSTILE_DEAD_RATIO=1 lets "
@@ -58,4 +56,4 @@ def is_gateways(headers: Headers) -> bool:
     if source_of(headers) != GATEWAY:
         return False
     found = (value for name, value in headers if name.lower() == "ce_id" and value)
-    return _GATEWAY_ID.fullmatch(next(found, b"")) is not None
+    return GATEWAY_ID.fullmatch(next(found, b"").decode("utf-8", "replace")) is not None

@@ -10,23 +10,35 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shared.session.commands import AnyCommand, DeadLetter
 from shared.session.events import Event
-from shared.session.inputs import Filed, ProviderEvent
+from shared.session.inputs import Filed, ProviderEvent, read_request
 from shared.session.state import SessionState
 
 Key = tuple[str, str]
 
 
 class NewInput(Struct, frozen=True):
-    """A valid request on its way into the inbox. `body` is the record's value; `input_id` unique per session."""
+    """A valid request on its way into the inbox. `body` is the record's value; `input_id` unique per session.
+
+    `formerly` is the id under which an earlier version may have filed it, "" for none.
+    """
 
     key: Key
     input_id: str
     kind: str
     body: bytes
     traceparent: str = ""
+    formerly: str = ""
+
+    def repeats(self, kind: str, body: bytes) -> bool:
+        """Whether an input of that kind and body asks for the same, whenever it was asked."""
+        if kind != self.kind:
+            return False
+        mine, other = read_request(self.kind, self.body), read_request(kind, body)
+        return replace(mine, at="") == replace(other, at="")
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -58,7 +70,8 @@ class Store(Protocol):
 
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
         """File inputs, each id once for ever, and make their sessions due; answers the sessions with news.
-        One transaction: all or nothing. A session's inputs become readable in the order of their positions."""
+        One transaction: all or nothing. A session's inputs become readable in the order of their positions. One
+        that repeats what was filed as its `formerly` is no news."""
         ...
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:

@@ -5,12 +5,13 @@ not.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 
 import msgspec
 from msgspec import Struct
 
 from services.agent_worker.ports import NewInput
-from shared.bus.envelope import Envelope, read
+from shared.bus.envelope import GATEWAY, GATEWAY_ID, Envelope, read
 from shared.errors import Corrupt
 from shared.session.admission import admit
 from shared.session.inputs import REQUESTS, Request, TurnDropped, TurnRequested
@@ -43,12 +44,14 @@ def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
     # Whoever drops a letter of a tenant that is not served any more is done with it.
     if not knows(request.tenant_id) and not isinstance(request, TurnDropped):
         raise Corrupt("unknown_tenant", f"tenant_id {request.tenant_id!r} is not served here")
+    input_id, formerly = _input_ids(request, envelope)
     return NewInput(
         key=(request.tenant_id, request.session_id),
-        input_id=_input_id(request, envelope),
+        input_id=input_id,
         kind=envelope.type,
         body=record.value or b"",
         traceparent=envelope.traceparent[:64],
+        formerly=formerly,
     )
 
 
@@ -69,8 +72,16 @@ def _check(request: Request, envelope: Envelope, key: bytes | None) -> None:
         raise Corrupt("key_mismatch", f"the record's key is not session_id {session!r}")
 
 
-def _input_id(request: Request, envelope: Envelope) -> str:
-    """A turn's identity is its turn id, whoever publishes it and however often; anything else's is its ce_id."""
+def _input_ids(request: Request, envelope: Envelope) -> tuple[str, str]:
+    """Under which id the inbox has the input, and under which it did before publishers were told apart.
+
+    A turn's identity is its turn id, whoever publishes it and however often. Anything else's is `ce_source` and
+    `ce_id` together: the gateway's stand as they always did, which nobody else's can be taken for.
+    """
     if isinstance(request, TurnRequested):
-        return f"turn:{request.turn_id}"
-    return f"ce:{envelope.id}"
+        return f"turn:{request.turn_id}", ""
+    plain = f"ce:{envelope.id}"
+    if envelope.source == GATEWAY:
+        return plain, ""
+    source = sha256(envelope.source.encode()).hexdigest()[:16]
+    return f"from:{source}:{envelope.id}", "" if GATEWAY_ID.fullmatch(envelope.id) else plain

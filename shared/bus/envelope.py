@@ -22,6 +22,8 @@ GATEWAY, AGENT_WORKER, OPERATOR = (
     "/turnstile/agent-worker",
     "/turnstile/operator",
 )
+# The form of the `ce_id`s that the gateway makes.
+GATEWAY_ID = re.compile(r"in_[0-9a-f]{32}")
 # CloudEvents 1.0 allows none in an attribute (section "Type System"); PostgreSQL takes no zero byte in a text.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

@@ -28,6 +28,25 @@ async def test_an_input_is_filed_once_for_ever(store: Store) -> None:
     assert found[0].traceparent == TRACEPARENT
 
 
+def interrupt(input_id: str, formerly: str = "", at: str = "2026-11-21T10:00:00Z") -> NewInput:
+    kind = "interrupt.requested"
+    body = msgspec.json.encode({"tenant_id": TENANT, "session_id": "s1", "at": at})
+    return NewInput(KEY, input_id, kind, body, formerly=formerly)
+
+
+async def test_what_was_filed_before_publishers_were_told_apart_is_filed_once(store: Store) -> None:
+    """A record that comes again after an upgrade: its row stands under the id it had before."""
+    await store.file([interrupt("ce:1"), interrupt("ce:2"), asked("t1")])
+    again = interrupt("from:a:1", formerly="ce:1")
+    restamped = interrupt("from:a:2", formerly="ce:2", at="2026-11-21T10:00:07Z")
+    assert await store.file([again, restamped]) == set()
+    another = replace(again, kind="session.archive_requested", input_id="from:b:1")
+    unseen = interrupt("from:a:3", formerly="ce:3")
+    assert await store.file([again, another, unseen, interrupt("ce:4")]) == {KEY}
+    found = [unread.filed.input_id for unread in await store.unread(KEY, 0)]
+    assert found == ["ce:1", "ce:2", "turn:t1", "from:b:1", "from:a:3", "ce:4"]
+
+
 async def test_the_same_id_in_two_sessions_is_two_inputs(store: Store) -> None:
     foreign = ("other", "s1")
     assert await store.file([asked(), asked(key=OTHER)]) == {KEY, OTHER}

@@ -47,7 +47,11 @@ class MemoryStore:
         news = set[Key]()
         for new in inputs:
             inbox = self.inbox.setdefault(new.key, {})
-            if any(known.input_id == new.input_id for known in inbox.values()):
+            if any(
+                known.input_id == new.input_id
+                or (known.input_id == new.formerly and new.repeats(known.kind, known.body))
+                for known in inbox.values()
+            ):
                 continue
             row = self.rows.setdefault(new.key, Row(_new(new.key)))
             row.filed += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 
 import msgspec
 from aiokafka import AIOKafkaProducer
@@ -14,7 +15,7 @@ from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.ports import Key
 from shared import logs, metrics
 from shared.bus import topics
-from shared.bus.envelope import AGENT_WORKER, Envelope, Headers, dead_letter
+from shared.bus.envelope import AGENT_WORKER, MAX_ID, Envelope, Headers, dead_letter
 from shared.bus.parts import split
 from shared.clock import Clock
 from shared.dead_letters import DeadLetters, Letter
@@ -139,7 +140,7 @@ class KafkaPublisher:
         place = f"inbox/{key[0]}/{filed.input_id}"
         kind = next(kind for kind, shape in REQUESTS.items() if type(filed.request) is shape)
         envelope = Envelope(
-            id=filed.input_id,
+            id=_letter_id(filed.input_id),
             source=AGENT_WORKER,
             type=kind,
             time=rfc3339(self._clock()),
@@ -163,6 +164,13 @@ class KafkaPublisher:
             place=place,
         )
         await self._letters.put([letter])
+
+
+def _letter_id(input_id: str) -> str:
+    """The `ce_id` of the letter of an input that a session refused: redriven, it is another input of ours."""
+    if len(input_id) <= MAX_ID - 56:  # it grows with every such death
+        return input_id
+    return f"refused:{sha256(input_id.encode()).hexdigest()[:32]}"
 
 
 def _records(event: Event, traceparent: str) -> Iterator[tuple[bytes, Headers]]:

@@ -19,6 +19,8 @@ from services.agent_worker.adapters.sql import (
     fenced,
     filed_of,
     inbox_row,
+    key_columns,
+    left_over,
     writing,
 )
 from services.agent_worker.grouped import Grouped
@@ -45,6 +47,7 @@ HEAD = {
     "position": "bigint",
 }
 RELEASED = {**HEAD, "due_at": "double precision"}
+IDS = {name: INBOX[name] for name in ("tenant_id", "session_id", "input_id")}
 ASKED = {"tenant_id": "text", "session_id": "text", "after": "bigint"}
 # Rows are locked in the order of their keys by every statement that touches several: none can deadlock another.
 _IN_ORDER = 'tenant_id COLLATE "C", session_id COLLATE "C"'
@@ -86,6 +89,12 @@ GROUP BY tenant_id, session_id, input_id
 """
 
 
+KNOWN = f"""
+SELECT given.place, inbox.kind, inbox.body FROM {_given(IDS)}
+JOIN worker_inbox AS inbox USING (tenant_id, session_id, input_id)
+"""
+
+
 def _locked(columns: Mapping[str, str]) -> str:
     return f"""
 WITH mine AS (
@@ -123,6 +132,7 @@ class PostgresStore(SqlLeases):
         super().__init__(engine)
         self._make_heads, self._file_all = text(MAKE_HEADS), text(FILE)
         self._unread_of = text(UNREAD)
+        self._known = text(KNOWN)
         self._write_all, self._release_all = text(WRITE), text(RELEASE)
         self._writes = Grouped(self._write_group)
         self._releases = Grouped(self._release_group)
@@ -130,6 +140,7 @@ class PostgresStore(SqlLeases):
 
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
         """See Store.file."""
+        inputs = await self._without_repeats(inputs)
         given = [inbox_row(new) for new in inputs]
         async with self._connection(self._single) as connection:
             await connection.execute(self._make_heads, _arrays(KEYS, given))
@@ -137,6 +148,15 @@ class PostgresStore(SqlLeases):
         filed = [inputs[row.place - 1] for row in rows]
         count_filed(inputs, filed)
         return {new.key for new in filed}
+
+    async def _without_repeats(self, inputs: Sequence[NewInput]) -> Sequence[NewInput]:
+        asked = [new for new in inputs if new.formerly]
+        if not asked:
+            return inputs
+        ids = [{**key_columns(new.key), "input_id": new.formerly} for new in asked]
+        rows = await self._rows(self._known, _arrays(IDS, ids))
+        found = [(asked[row.place - 1], row) for row in rows]
+        return left_over(inputs, {id(n) for n, row in found if n.repeats(row.kind, row.body)})
 
     async def unread(self, key: Key, after: int) -> list[Unread]:
         """See Store.unread; at most 1,000 at a time."""

@@ -8,7 +8,7 @@ differ agree on who holds one.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -191,6 +191,14 @@ def count_filed(inputs: Iterable[NewInput], filed: Iterable[NewInput]) -> None:
             metrics.inc("turnstile_inputs_filed_total", type=asked.kind)
         else:
             metrics.inc("turnstile_inputs_repeated_total", type=asked.kind)
+
+
+def left_over(inputs: Sequence[NewInput], repeats: Collection[int]) -> list[NewInput]:
+    """The inputs without those whose `id()` is among the repeats, which are counted."""
+    for new in inputs:
+        if id(new) in repeats:
+            metrics.inc("turnstile_inputs_repeated_total", type=new.kind)
+    return [new for new in inputs if id(new) not in repeats]
 
 
 def key_columns(key: Key) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.agent_worker.adapters.rows import columns_of
 from services.agent_worker.adapters.sql import (
@@ -19,6 +19,7 @@ from services.agent_worker.adapters.sql import (
     filed_of,
     inbox_row,
     key_columns,
+    left_over,
     writing,
 )
 from services.agent_worker.ports import Head, Key, NewInput, Unread
@@ -29,6 +30,10 @@ INSERT INTO worker_inbox (tenant_id, session_id, input_id, kind, body, tracepare
 VALUES (:tenant_id, :session_id, :input_id, :kind, :body, :traceparent)
 ON CONFLICT (tenant_id, session_id, input_id) DO NOTHING
 """
+KNOWN = text("""
+SELECT kind, body FROM worker_inbox
+WHERE tenant_id = :tenant_id AND session_id = :session_id AND input_id = :input_id
+""")
 WAKE = """
 INSERT INTO worker_heads
     (tenant_id, session_id, epoch, version, state, unsaid, todo, filed, taken, position, wake_at)
@@ -67,6 +72,10 @@ class SqliteStore(SqlLeases):
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
         """See Store.file."""
         async with self._connection(self._engine) as connection, connection.begin():
+            repeats = {
+                id(new) for new in inputs if new.formerly and await _repeats(connection, new)
+            }
+            inputs = left_over(inputs, repeats)
             filed = [
                 new
                 for new in inputs
@@ -100,3 +109,9 @@ class SqliteStore(SqlLeases):
                 written = await connection.execute(statement, values)
         if written.rowcount != 1:
             raise fenced(head)
+
+
+async def _repeats(connection: AsyncConnection, new: NewInput) -> bool:
+    values = {**key_columns(new.key), "input_id": new.formerly}
+    rows = (await connection.execute(KNOWN, values)).all()
+    return any(new.repeats(row.kind, row.body) for row in rows)

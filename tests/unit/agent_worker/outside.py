@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from services.agent_worker.validate import Record
-from shared.bus.envelope import Envelope, Headers
+from shared.bus.envelope import GATEWAY, Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
 from tests.builders import BEGINNING, TRACEPARENT
@@ -135,7 +135,7 @@ def as_record(filed: Filed) -> tuple[bytes, bytes, Headers]:
     request = filed.request
     envelope = Envelope(
         id=filed.input_id.removeprefix("ce:"),
-        source="/tests",
+        source=GATEWAY,
         type=next(kind for kind, shape in REQUESTS.items() if type(request) is shape),
         time=request.at,
         subject=request.session_id,

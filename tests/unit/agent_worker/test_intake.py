@@ -99,6 +99,49 @@ async def test_a_turn_is_filed_under_its_turn_id_and_others_under_their_record()
     assert room.news == [{KEY}]
 
 
+def published(source: str, number: int) -> tuple[bytes, bytes, Headers]:
+    """An interrupt of a service that counts its inputs."""
+    key, value, headers = as_record(interrupting(number))
+    own = {"ce_source": source.encode(), "ce_id": str(number).encode()}
+    return key, value, [(name, own.get(name, text)) for name, text in headers]
+
+
+@virtual
+async def test_services_that_count_alike_do_not_swallow_each_others_inputs() -> None:
+    room = Room()
+    for number in (1, 2):
+        room.topic.put(*published("/orders", number))
+        room.topic.put(*published("/returns", number))
+    await room.taken()
+    found = await room.inbox()
+    assert len(set(found)) == 4
+    room.topic.put(*published("/orders", 1))
+    room.topic.put(*published("/returns", 2))
+    await room.taken()
+    assert await room.inbox() == found, "each is still one, however often it comes"
+
+
+@virtual
+async def test_what_an_earlier_version_took_in_is_not_taken_in_again() -> None:
+    room = Room()
+    _, value, _ = published("/orders", 1)
+    await room.store.file([NewInput(KEY, "ce:1", "interrupt.requested", value)])
+    room.topic.put(*published("/orders", 1))
+    await room.taken()
+    assert await room.inbox() == ["ce:1"]
+
+
+@virtual
+async def test_an_id_of_the_longest_is_filed_whoever_publishes_it() -> None:
+    room = Room()
+    key, value, headers = published("/orders", 1)
+    long = [(name, b"x" * 256 if name == "ce_id" else text) for name, text in headers]
+    room.topic.put(key, value, long)
+    await room.taken()
+    ((found),) = await room.inbox()
+    assert len(found) <= 300
+
+
 @virtual
 async def test_a_batch_that_comes_again_changes_nothing() -> None:
     """The process died after the rows and before the offsets."""

@@ -5,18 +5,20 @@ Nothing is remembered that Kafka did not acknowledge, so whatever a client was t
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from services.gateway.beginnings import accepted_turn, opened
 from services.gateway.bodies import NewSession, NewTurn
+from services.gateway.gate import Gate
 from services.gateway.identity import derived, fresh, keyed_turn, turn_input
 from services.gateway.ports import Inputs, ReadModel, SessionKey, TurnKey
 from services.gateway.register import Known, Register, known
-from services.gateway.views import SessionPage, TurnView
+from services.gateway.views import SessionPage, SessionView, TurnView
 from services.gateway.written_behind import WrittenBehind
 from shared import metrics, telemetry
 from shared.bus.envelope import GATEWAY, Envelope
@@ -34,19 +36,25 @@ from shared.session.inputs import (
 from shared.telemetry import SpanKind
 
 _encode = msgspec.json.Encoder().encode
+_ASKED = ("user_id", "agent", "title", "metadata", "budget_usd", "vault_ids", "mode")
 _CLOSED = {"archive": "archived", "erase": "erased"}
 
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """The write side of the gateway. `ids` makes a new id from a prefix."""
+    """The write side of the gateway. Whatever is published passes the `gate`; `ids` makes a new id from a prefix.
+
+    `opening` are sessions being opened: who asks for one of them meanwhile gets what the first one makes.
+    """
 
     inputs: Inputs
     read_model: ReadModel
     register: Register
     behind: WrittenBehind
+    gate: Gate
     clock: Clock
     ids: Callable[[str], str] = fresh
+    opening: dict[SessionKey, asyncio.Task[tuple[SessionPage, bool]]] = field(default_factory=dict)
 
     async def session_of(self, key: SessionKey) -> Known:
         """The session, from memory or from the read model.
@@ -66,27 +74,45 @@ class Accept:
     async def open(
         self, tenant_id: str, body: NewSession, idempotency_key: str | None
     ) -> tuple[SessionPage, bool]:
-        """The session and whether it is new. The id: the client's, the key's, or a fresh one."""
-        session_id = body.session_id or (
-            derived("ses_", tenant_id, "session", idempotency_key)
-            if idempotency_key
-            else self.ids("ses_")
+        """The session and whether it is new. The id: the client's, the key's, or a fresh one.
+
+        Of several that ask for one id at once, here or at several gateways, one is told that it is new.
+        """
+        named = body.session_id or (
+            derived("ses_", tenant_id, "session", idempotency_key) if idempotency_key else None
         )
-        key = (tenant_id, session_id)
-        existing = await self.read_model.session(key)
-        if existing is not None:
-            return existing, False
-        request = _session_request(tenant_id, session_id, body, rfc3339(self.clock()))
-        await self._publish(
-            request, "session.requested", derived("in_", tenant_id, session_id, "session")
-        )
-        page = opened(request)
-        self.register.meet(key, known(page))
-        try:  # at once, so that another gateway takes its turns too
-            await self.read_model.add({key: page}, {})
+        key = (tenant_id, named or self.ids("ses_"))
+        under_way = self.opening.get(key)
+        if under_way is not None:
+            page, _ = await asyncio.shield(under_way)
+            return page, False
+        opening = asyncio.create_task(self._open(key, body, shared=named is not None))
+        self.opening[key] = opening
+        opening.add_done_callback(lambda _: self.opening.pop(key))
+        return await asyncio.shield(opening)
+
+    async def _open(
+        self, key: SessionKey, body: NewSession, *, shared: bool
+    ) -> tuple[SessionPage, bool]:
+        """`shared`: others may know this id, so there may be such a session."""
+        async with self.gate:
+            existing = await self.read_model.session(key) if shared else None
+            if existing is not None:
+                return existing, False
+            request = _session_request(*key, body, rfc3339(self.clock()))
+            await self._publish(request, "session.requested", derived("in_", *key, "session"))
+            return await self._opened(key, opened(request))
+
+    async def _opened(self, key: SessionKey, page: SessionPage) -> tuple[SessionPage, bool]:
+        """Written before it is told, so that another gateway takes its turns too."""
+        try:
+            written = await self.read_model.open(page)
+            self.behind.note(key)
         except Transient:
+            written = page
             self.behind.session(key, page)
-        return page, True
+        self.register.meet(key, known(written))
+        return written, _is_ours(written.view, page.view)
 
     async def turn(self, key: SessionKey, body: NewTurn, idempotency_key: str | None) -> TurnView:
         """The turn, safe on the log. One that was accepted before is not published again.
@@ -117,7 +143,8 @@ class Accept:
             agent=session.agent,
             mode=session.mode,  # type: ignore[arg-type]
         )
-        trace = await self._publish(request, "turn.requested", turn_input(*turn_key))
+        async with self.gate:
+            trace = await self._publish(request, "turn.requested", turn_input(*turn_key))
         # A traceparent of our own making: version, trace, span, flags.
         return self._remember(turn_key, accepted_turn(request, trace[3:35]))
 
@@ -128,7 +155,8 @@ class Accept:
         input_id = (
             derived("in_", *key, kind, idempotency_key) if idempotency_key else self.ids("in_")
         )
-        await self._publish(request, kind, input_id)
+        async with self.gate:
+            await self._publish(request, kind, input_id)
         if isinstance(request, ArchiveRequested):
             self.register.close(key, "archive")
         elif isinstance(request, EraseRequested):
@@ -176,6 +204,16 @@ class Accept:
         metrics.inc("turnstile_inputs_published_total", type=kind)
         metrics.observe("turnstile_publish_seconds", time.perf_counter() - began, topic=INPUTS.name)
         return trace
+
+
+def _is_ours(written: SessionView, asked: SessionView) -> bool:
+    """Whether a session that was not there before became what was asked for here, and not by another gateway.
+
+    The projector may have written it first: with the time of the request, or, once the session has events, its own.
+    """
+    if not written.last_seq:
+        return written.created_at == asked.created_at
+    return all(getattr(written, name) == getattr(asked, name) for name in _ASKED)
 
 
 def _session_request(

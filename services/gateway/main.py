@@ -36,6 +36,7 @@ from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
 from services.gateway.adapters.kafka_inputs import KafkaInputs
 from services.gateway.adapters.kafka_log import KafkaLog
 from services.gateway.adapters.sql import SqlReadModel, open_engine
+from services.gateway.gate import Gate
 from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
@@ -102,7 +103,8 @@ class Gateway:
 
     def application(self) -> ASGIApp:
         """The HTTP side."""
-        accept = Accept(self.inputs, self.read_model, self.register, self.behind, utcnow)
+        gate = Gate(self.settings.http.gateway_at_once, self.settings.http.gateway_max_waiting)
+        accept = Accept(self.inputs, self.read_model, self.register, self.behind, gate, utcnow)
         rooms = Rooms(
             accept=accept,
             read_model=self.read_model,
@@ -116,7 +118,6 @@ class Gateway:
                 "clickhouse": self.archive.check,
             },
             closing=self.closing,
-            max_waiting=self.settings.http.gateway_max_waiting,
         )
         return build(rooms, Keys(self.settings.tenants.keys))
 

@@ -122,6 +122,9 @@ class ReadModel(Protocol):
     async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
         """Sessions whose state does not know all their events, in order of key, beyond `after`, at most `limit`."""
 
+    async def open(self, page: SessionPage) -> SessionPage:
+        """Insert the session unless it exists; its row as it stands then."""
+
     async def add(
         self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
     ) -> None:

@@ -28,22 +28,23 @@ Input = tuple[Request, str, str]  # what was asked, its trace, its id
 
 
 class _Heading(Struct, frozen=True):
-    """Which turn an input asks for; the rest is not even looked at."""
+    """Which session or turn an input asks for; the rest is not even looked at."""
 
     tenant_id: str
     session_id: str
-    turn_id: str
+    turn_id: str | None = None
 
 
 _heading = msgspec.json.Decoder(_Heading)
+_WRITTEN = (b"turn.requested", b"session.requested")
 _log = logs.get("gateway.projector")
 
 
 class Projector:
     """One consumer, one writer.
 
-    `knows` says whether a tenant is served here; `written` which turns' rows this process wrote
-    already: most inputs were accepted here, and reading them again would cost as much as accepting.
+    `knows` says whether a tenant is served here; `written` which sessions' and turns' rows this process
+    wrote already: most inputs were accepted here, and reading them again would cost as much as accepting.
     `behind` is told of sessions whose states have to be folded anew.
     """
 
@@ -52,7 +53,7 @@ class Projector:
         feed: Feed,
         read_model: ReadModel,
         knows: Callable[[str], bool],
-        written: Callable[[TurnKey], bool] = lambda _: False,
+        written: Callable[[SessionKey | TurnKey], bool] = lambda _: False,
         behind: Callable[[Iterable[SessionKey]], None] = lambda _: None,
     ) -> None:
         self._feed = feed
@@ -104,13 +105,17 @@ class Projector:
         metrics.inc("turnstile_events_projected_total", len(events))
 
     def _is_written(self, record: Record) -> bool:
-        if record.topic != INPUTS.name or ("ce_type", b"turn.requested") not in record.headers:
+        kind = next((value for name, value in record.headers if name == "ce_type"), b"")
+        if record.topic != INPUTS.name or kind not in _WRITTEN:
             return False
         try:
-            turn = _heading.decode(record.value)
+            what = _heading.decode(record.value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        return self._written((turn.tenant_id, turn.session_id, turn.turn_id))
+        session = (what.tenant_id, what.session_id)
+        if kind == b"session.requested":
+            return self._written(session)
+        return what.turn_id is not None and self._written((*session, what.turn_id))
 
     def _read(self, record: Record) -> Input | Event | None:
         try:

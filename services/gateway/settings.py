@@ -18,7 +18,11 @@ from shared.settings import (
 
 
 class HttpSettings(Block):
-    """Where the gateway listens, and how much it takes on at once."""
+    """Where the gateway listens, and how much it takes on at once.
+
+    Of what is published (sessions, turns, answers) `gateway_at_once` requests are worked on at a time, and
+    `gateway_max_waiting` more wait.
+    """
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = Field(default=8080, ge=0, le=65535)
@@ -27,7 +31,8 @@ class HttpSettings(Block):
     gateway_key_streams: int = Field(default=5_000, ge=1)
     gateway_stream_seconds: float = Field(default=1_800, gt=0)
     gateway_stall_seconds: float = Field(default=60, gt=0)
-    gateway_max_waiting: int = Field(default=5_000, ge=1)
+    gateway_at_once: int = Field(default=500, ge=1)
+    gateway_max_waiting: int = Field(default=4_500, ge=0)
 
 
 class Settings:

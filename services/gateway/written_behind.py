@@ -30,12 +30,16 @@ class WrittenBehind:
         self._read_model = read_model
         self._sessions: dict[SessionKey, SessionPage] = {}
         self._turns: dict[TurnKey, TurnView] = {}
-        self._written: Bounded[TurnKey, bool] = Bounded(MAX_PENDING)
+        self._written: Bounded[SessionKey | TurnKey, bool] = Bounded(MAX_PENDING)
         self._some = asyncio.Event()
 
-    def wrote(self, key: TurnKey) -> bool:
-        """Whether this process put the turn into the read model, not long ago."""
+    def wrote(self, key: SessionKey | TurnKey) -> bool:
+        """Whether this process put the session or turn into the read model, not long ago."""
         return self._written.get(key) is not None
+
+    def note(self, key: SessionKey | TurnKey) -> None:
+        """The session or turn is in the read model."""
+        self._written.put(key, True)
 
     def session(self, key: SessionKey, page: SessionPage) -> None:
         """Insert this session unless it exists."""
@@ -78,9 +82,10 @@ class WrittenBehind:
         await self._read_model.add(sessions, turns)
         for session in sessions:
             self._sessions.pop(session, None)
+            self.note(session)
         for turn in turns:
             self._turns.pop(turn, None)
-            self._written.put(turn, True)
+            self.note(turn)
         left = len(self._sessions) + len(self._turns)
         metrics.set_gauge("turnstile_pending_writes", left)
         if not left:

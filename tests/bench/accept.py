@@ -1,4 +1,4 @@
-"""Leg `accept`: turns a second that the gateway accepts, against the barest program."""
+"""Leg `accept`: turns a second that the gateway accepts, against the barest program, and sessions that it opens."""
 
 from __future__ import annotations
 
@@ -23,6 +23,12 @@ TARGET = 0.8
 TOPIC = Topic("bench.accept", "what the bare program accepts", "bench", "nobody", 3_600_000)
 TEXT = "Please compare these two offers for me and say which one is better, and why. " * 5
 WARM_UP_S = 1.0
+TURNS = (
+    [f"/v1/sessions/bench-{n}/turns" for n in range(CONNECTIONS)],
+    f'{{"content":"{TEXT}"}}',
+    "202",
+)
+OPENINGS = (["/v1/sessions"] * CONNECTIONS, '{"user_id":"bench"}', "201")
 
 
 async def measure(options: Options) -> Result:
@@ -40,7 +46,8 @@ async def measure(options: Options) -> Result:
         pids = {"ours": gateway, "bare": bare}
         for side in urls:
             await _press(parts, urls[side], WARM_UP_S)
-        found: dict[str, list[dict[str, Any]]] = {"ours": [], "bare": []}
+        urls["opened"], pids["opened"] = urls["ours"], pids["ours"]
+        found: dict[str, list[dict[str, Any]]] = {side: [] for side in urls}
         for _ in range(options.rounds or ROUNDS):
             for side in urls:
                 found[side].append(await _round(parts, side, urls[side], pids[side], options))
@@ -54,21 +61,25 @@ async def _round(parts: Parts, side: str, url: str, pid: int, options: Options) 
         async with parts.profiler.watching("accept", pid):
             facts = await _press(parts, url, options.seconds)
     else:
-        facts = await _press(parts, url, options.seconds)
+        load = OPENINGS if side == "opened" else TURNS
+        facts = await _press(parts, url, options.seconds, load)
     facts["rate"] = facts["count"] / facts["seconds"]
     facts["cpu_ms"] = 1000 * (cpu_seconds(pid) - before) / max(1, facts["count"])
     parts.say(f"  {side}: {facts['rate']:,.0f} requests/s, p50 {facts['p50_ms']:.1f} ms")
     return facts
 
 
-async def _press(parts: Parts, url: str, seconds: float) -> dict[str, Any]:
+async def _press(
+    parts: Parts, url: str, seconds: float, load: tuple[list[str], str, str] = TURNS
+) -> dict[str, Any]:
+    paths, body, status = load
     told = {
         "url": url,
-        "paths": [f"/v1/sessions/bench-{number}/turns" for number in range(CONNECTIONS)],
+        "paths": paths,
         "headers": _headers(parts),
-        "body": f'{{"content":"{TEXT}"}}',
+        "body": body,
         "seconds": seconds,
-        "expect": "202",
+        "expect": status,
     }
     facts = await child.run("tests.bench.load", told, seconds + 60)
     if facts["errors"]:
@@ -96,6 +107,11 @@ def _result(found: dict[str, list[dict[str, Any]]]) -> Result:
         return median(float(facts[name]) for facts in found[side])
 
     rates = {side: [facts["rate"] for facts in found[side]] for side in found}
+    opened = (
+        f"sessions opened with ids made here: {of('opened', 'rate'):,.0f} a second,"
+        f" {of('opened', 'rate') / of('ours', 'rate'):.2f} of the turns;"
+        f" CPU each {of('opened', 'cpu_ms'):.3f} ms"
+    )
     cpu = f"CPU a request: ours {of('ours', 'cpu_ms'):.3f} ms, bare {of('bare', 'cpu_ms'):.3f} ms"
     return Result(
         leg="accept",
@@ -105,5 +121,5 @@ def _result(found: dict[str, list[dict[str, Any]]]) -> Result:
         target=TARGET,
         ours_ms=(of("ours", "p50_ms"), of("ours", "p99_ms")),
         bare_ms=(of("bare", "p50_ms"), of("bare", "p99_ms")),
-        notes=[rounds_of(rates["ours"], rates["bare"], "requests/s"), cpu],
+        notes=[rounds_of(rates["ours"], rates["bare"], "requests/s"), cpu, opened],
     )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -126,6 +127,29 @@ async def test_adding_leaves_what_is_there(model: ReadModel) -> None:
     assert await model.session(("acme", "ses_2")) is not None
 
 
+async def test_opening_tells_what_stands(model: ReadModel) -> None:
+    assert await model.open(page(title="first")) == page(title="first")
+    assert await model.open(page(title="second")) == page(title="first")
+    assert await model.session(KEY) == page(title="first")
+
+
+async def test_of_many_that_open_one_session_at_once_the_first_counts(model: ReadModel) -> None:
+    wishes = [page(title=str(number), created_at=f"2026-{number:03}") for number in range(60)]
+    stand = await asyncio.gather(*(model.open(wish) for wish in wishes))
+    assert len({one.view.title for one in stand}) == 1
+    assert await model.session(KEY) == stand[0]
+
+
+async def test_a_thousand_at_once_share_a_few_connections(model: ReadModel) -> None:
+    keys = [("acme", f"ses_{number}") for number in range(500)]
+    made = await asyncio.gather(*(model.open(page(key[1])) for key in keys))
+    assert [one.view.session_id for one in made] == [key[1] for key in keys]
+    turns = (model.turn((*key, "t1")) for key in keys)
+    sessions = (model.session(key) for key in keys)
+    found = await asyncio.gather(*sessions, *turns, *(model.session(key) for key in keys))
+    assert found == [*made, *[None] * 500, *made]
+
+
 async def test_a_row_that_is_further_on_stays(model: ReadModel) -> None:
     await model.save(Changes({KEY: row(seq=5)}, {TURN: StoredTurn(turn("completed"), 5)}))
     await model.save(Changes({KEY: row(seq=4)}, {TURN: StoredTurn(turn("running"), 4)}))
@@ -243,6 +267,21 @@ async def test_two_writers_at_once(model: ReadModel) -> None:
     await asyncio.gather(write(1), write(-1))
     found, _ = await model.load(keys, [])
     assert {(one.page.view.last_seq, one.folded) for one in found.values()} == {(5, 5)}
+
+
+async def test_connections_that_the_server_closed_are_made_anew(postgres_server: str) -> None:
+    async with fresh_database(postgres_server) as url, opened(url) as model:
+        await model.open(page())
+        other = await asyncpg.connect(url.replace("+asyncpg", ""))
+        others = (
+            "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        assert await other.fetch(f"SELECT pg_terminate_backend(pid) {others}")
+        while await other.fetchval(f"SELECT count(*) {others}"):
+            await other.execute("SELECT pg_sleep(0.01)")
+        await other.close()
+        assert await model.session(KEY) == page()
+        assert await model.open(page(title="again")) == page()
 
 
 async def test_a_database_that_is_away_is_transient(tmp_path: Path) -> None:

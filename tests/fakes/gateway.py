@@ -71,6 +71,11 @@ class MemoryReadModel:
         await self.check()
         return sorted(key for key, row in self.rows.items() if row.behind and key > after)[:limit]
 
+    async def open(self, page: SessionPage) -> SessionPage:
+        await self.check()
+        key = (page.view.tenant_id, page.view.session_id)
+        return self.rows.setdefault(key, StoredSession(page)).page
+
     async def add(
         self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
     ) -> None:

@@ -23,8 +23,8 @@ from services.agent_worker.adapters.sql import (
     left_over,
     writing,
 )
-from services.agent_worker.grouped import Grouped
 from services.agent_worker.ports import Head, Key, NewInput, Unread
+from shared.grouped import Grouped
 from shared.moment import parse
 
 INBOX = {

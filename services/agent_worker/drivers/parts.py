@@ -14,8 +14,8 @@ from anthropic import AsyncAnthropic, omit
 
 from services.agent_worker.drivers.declared import tell_tools
 from services.agent_worker.drivers.failures import WIRE_ERRORS, verdict
-from services.agent_worker.grouped import Grouped
 from shared import logs, metrics
+from shared.grouped import Grouped
 from shared.session.state import SessionState
 
 DEFAULT_NAME = "turnstile"

@@ -15,8 +15,8 @@ from anthropic import AsyncAnthropic
 from msgspec import Struct
 
 from services.agent_worker.drivers.listing import sessions_since
-from services.agent_worker.grouped import Grouped
 from services.agent_worker.ports import ProviderSession
+from shared.grouped import Grouped
 from shared.moment import parse
 from shared.orphans import MARK, mark
 from shared.session.state import SessionState

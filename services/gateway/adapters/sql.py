@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import ColumnElement, Table, and_, case, delete, event, or_, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from services.gateway.adapters.tables import METADATA
+from services.gateway.gate import Gate
 from services.gateway.ports import (
     Changes,
     SessionFilter,
@@ -25,25 +26,38 @@ from services.gateway.ports import (
 from services.gateway.views import SessionPage, TurnView, encode, read_session, read_turn
 from shared import logs
 from shared.errors import Transient
+from shared.grouped import Grouped
 from shared.session.state import SessionState, decode
 from shared.session.state import encode as encode_state
 
 SECONDS = 5.0
+# Lists are the only reads that take a connection each: so many at once, and so many more wait.
+LISTS_AT_ONCE, LISTS_WAITING = 4, 1_000
 SESSIONS: Table = METADATA.tables["gateway_sessions"]
 TURNS: Table = METADATA.tables["gateway_turns"]
 _log = logs.get("gateway.sql")
 
 
 def open_engine(url: str, pool: int) -> AsyncEngine:
-    """An engine for a `postgresql+asyncpg://` or `sqlite+aiosqlite://` URL; nothing is connected yet.
+    """An engine for a `postgresql+asyncpg://` or `sqlite+aiosqlite://` URL with at most `pool` connections; nothing
+    is connected yet.
 
     Its errors leave out what a statement was given: that holds what users said, and errors are logged.
     """
     if not url.startswith("sqlite"):
-        return create_async_engine(
-            url, pool_size=pool, pool_timeout=SECONDS, pool_pre_ping=True, hide_parameters=True
+        engine = create_async_engine(
+            url, pool_size=pool, max_overflow=0, pool_timeout=SECONDS, hide_parameters=True
         )
-    engine = create_async_engine(url, connect_args={"timeout": SECONDS}, hide_parameters=True)
+        event.listen(engine.sync_engine, "checkout", _require_open)
+        return engine
+    engine = create_async_engine(
+        url,
+        pool_size=pool,
+        max_overflow=0,
+        pool_timeout=SECONDS,
+        connect_args={"timeout": SECONDS},
+        hide_parameters=True,
+    )
 
     @event.listens_for(engine.sync_engine, "connect")
     def _tune(connection: Any, _: Any) -> None:
@@ -55,25 +69,46 @@ def open_engine(url: str, pool: int) -> AsyncEngine:
     return engine
 
 
+def _require_open(connection: Any, *_: Any) -> None:
+    """The pool makes a new connection in place of one that the server closed meanwhile.
+
+    Known without asking the server, which would be three more round trips for each transaction.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
+
+
 class SqlReadModel:
-    """Each call is one transaction of at most five seconds."""
+    """Each call is one transaction of at most five seconds, or has a part in one.
+
+    However many ask for a session or a turn at once, or open one: they share a handful of connections.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        # A single statement needs no transaction around it: one round trip, not three.
+        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._insert: Any = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
         self._save_sessions = self._upsert(SESSIONS, "last_seq", newest="folded", of=("state",))
         self._save_turns = self._upsert(TURNS, "seq")
+        self._session = Grouped(self._sessions_of)
+        self._turn = Grouped(self._turns_of)
+        self._open = Grouped(self._opened)
+        self._lists = Gate(LISTS_AT_ONCE, LISTS_WAITING)
 
     async def session(self, key: SessionKey) -> SessionPage | None:
-        found = await self._one(select(SESSIONS.c.body).where(_is(SESSIONS, key)))
-        return read_session(found) if found is not None else None
+        """See ReadModel.session; this and what follows raises Transient (`database_unavailable`)."""
+        return await self._session(key)
 
     async def turn(self, key: TurnKey) -> TurnView | None:
-        found = await self._one(select(TURNS.c.body).where(_is(TURNS, key)))
-        return read_turn(found) if found is not None else None
+        return await self._turn(key)
+
+    async def open(self, page: SessionPage) -> SessionPage:
+        """See ReadModel.open."""
+        return await self._open(page)
 
     async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
-        """See ReadModel.sessions; this and what follows raises Transient (`database_unavailable`)."""
+        """See ReadModel.sessions; raises Transient (`overloaded`) too."""
         columns = SESSIONS.c
         conditions: list[ColumnElement[bool]] = [columns.tenant_id == wanted.tenant_id]
         if wanted.user_id is not None:
@@ -90,14 +125,14 @@ class SqlReadModel:
             .order_by(columns.created_at.desc(), columns.session_id.desc())
             .limit(wanted.limit)
         )
-        async with self._begin() as connection:
+        async with self._lists, self._reading() as connection:
             return [read_session(body) for body in await connection.scalars(query)]
 
     async def load(
         self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
     ) -> tuple[Mapping[SessionKey, StoredSession], Mapping[TurnKey, StoredTurn]]:
-        """See ReadModel.load: one transaction."""
-        async with self._begin() as connection:
+        """See ReadModel.load."""
+        async with self._reading() as connection:
             pages = {
                 (row.tenant_id, row.session_id): StoredSession(
                     read_session(row.body), _state(row.state)
@@ -122,7 +157,7 @@ class SqlReadModel:
             .order_by(columns.tenant_id, columns.session_id)
             .limit(limit)
         )
-        async with self._begin() as connection:
+        async with self._reading() as connection:
             return [(row.tenant_id, row.session_id) for row in await connection.execute(query)]
 
     async def add(
@@ -151,7 +186,7 @@ class SqlReadModel:
                 await connection.execute(self._save_turns, turns)
 
     async def check(self) -> None:
-        async with self._begin() as connection:
+        async with self._reading() as connection:
             await connection.execute(select(SESSIONS.c.last_seq).limit(1))
 
     async def stop(self) -> None:
@@ -175,22 +210,55 @@ class SqlReadModel:
             where=table.c[order] <= insert.excluded[order],
         )
 
-    async def _one(self, query: Any) -> Any:
+    async def _sessions_of(self, keys: Sequence[SessionKey]) -> list[SessionPage | None]:
+        async with self._reading() as connection:
+            found = await _bodies(connection, SESSIONS, keys)
+        return [read_session(found[key]) if key in found else None for key in keys]
+
+    async def _turns_of(self, keys: Sequence[TurnKey]) -> list[TurnView | None]:
+        async with self._reading() as connection:
+            found = await _bodies(connection, TURNS, keys)
+        return [read_turn(found[key]) if key in found else None for key in keys]
+
+    async def _opened(self, pages: Sequence[SessionPage]) -> list[SessionPage]:
+        """The row of each, inserted where there was none; of two for one session the first counts."""
+        keys = [(page.view.tenant_id, page.view.session_id) for page in pages]
+        wanted: dict[SessionKey, SessionPage] = {}
+        for key, page in zip(keys, pages, strict=True):
+            wanted.setdefault(key, page)
+        columns = SESSIONS.primary_key.columns
+        insert = self._insert(SESSIONS).on_conflict_do_nothing().returning(*columns)
         async with self._begin() as connection:
-            return await connection.scalar(query)
+            rows = [_session_row(StoredSession(page)) for _, page in sorted(wanted.items())]
+            made = {tuple(row) for row in await connection.execute(insert, rows)}
+            found = await _bodies(connection, SESSIONS, [key for key in wanted if key not in made])
+        wanted |= {key: read_session(body) for key, body in found.items()}
+        return [wanted[key] for key in keys]
 
     @contextlib.asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with asyncio.timeout(SECONDS), self._engine.begin() as connection:
-                yield connection
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            cause = type(getattr(error, "orig", None) or error).__name__
-            raise Transient(
-                "database_unavailable",
-                f"the gateway's database did not answer ({cause}): try again",
-                retry_after=2,
-            ) from error
+        async with _bounded(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        async with _bounded(), self._reader.connect() as connection:
+            yield connection
+
+
+@contextlib.asynccontextmanager
+async def _bounded() -> AsyncIterator[None]:
+    """For SECONDS at most; whatever the database does wrong inside is Transient."""
+    try:
+        async with asyncio.timeout(SECONDS):
+            yield
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        cause = type(getattr(error, "orig", None) or error).__name__
+        raise Transient(
+            "database_unavailable",
+            f"the gateway's database did not answer ({cause}): try again",
+            retry_after=2,
+        ) from error
 
 
 def _is(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
@@ -210,6 +278,15 @@ def _state(data: bytes | None) -> SessionState | None:
         return decode(data) if data else None
     except msgspec.ValidationError:
         return None
+
+
+async def _bodies(connection: AsyncConnection, table: Table, keys: Sequence[Any]) -> dict[Any, str]:
+    """The bodies of those that exist, by key."""
+    if not keys:
+        return {}
+    columns = list(table.primary_key.columns)
+    query = select(*columns, table.c.body).where(tuple_(*columns).in_(keys))
+    return {tuple(row[:-1]): row[-1] for row in await connection.execute(query)}
 
 
 def _session_row(stored: StoredSession) -> dict[str, Any]:

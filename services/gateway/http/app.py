@@ -27,8 +27,8 @@ from services.gateway.http.described import DESCRIBED, TITLE, complete
 from services.gateway.http.events import events_endpoint
 from services.gateway.http.front import Front
 from services.gateway.http.replay import replay_endpoint
-from services.gateway.http.routes import route_of
-from services.gateway.http.sessions import session_lister, session_opener, session_reader
+from services.gateway.http.routes import SESSIONS, TURNS, route_of
+from services.gateway.http.sessions import OpenSession, session_lister, session_reader
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
 from services.gateway.live import Live
@@ -53,7 +53,6 @@ class Rooms:
     shares: Shares
     checks: Mapping[str, Check]
     closing: asyncio.Event
-    max_waiting: int
 
 
 # FastAPI's own spans would begin a second trace for each request, probes included; the front traces and counts.
@@ -75,21 +74,21 @@ def build(rooms: Rooms, keys: Keys, lifespan: Lifespan | None = None) -> ASGIApp
     for kind in (RequestValidationError, HTTPException, Rejected, Transient, Exception):
         app.add_exception_handler(kind, problems.handle)
     app.add_exception_handler(405, _not_allowed)
-    post_turn = PostTurn(rooms.accept, rooms.max_waiting)
-    _add_routes(app, rooms, post_turn)
-    return Front(app, post_turn, keys)
+    _add_routes(app, rooms)
+    posts: dict[str, ASGIApp] = {SESSIONS: OpenSession(rooms.accept), TURNS: PostTurn(rooms.accept)}
+    return Front(app, posts, keys)
 
 
-def _add_routes(app: FastAPI, rooms: Rooms, post_turn: PostTurn) -> None:
+def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     reads, accept, history = rooms.read_model, rooms.accept, rooms.history
     closing = rooms.closing
-    _add(app, "POST", "/v1/sessions", session_opener(accept))
-    _add(app, "GET", "/v1/sessions", session_lister(reads))
+    _add(app, "POST", SESSIONS, _straight, 201)
+    _add(app, "GET", SESSIONS, session_lister(reads))
     _add(app, "GET", SESSION, session_reader(reads, history))
     _add(app, "DELETE", SESSION, action(accept, "erase"), 202)
     for name in ACTIONS.keys() - {"erase"}:
         _add(app, "POST", f"{SESSION}/{name}", action(accept, name), 202)
-    _add(app, "POST", f"{SESSION}/turns", post_turn.as_documented, 202)
+    _add(app, "POST", TURNS, _straight, 202)
     _add(app, "GET", f"{SESSION}/turns/{{turn_id}}", turn_reader(reads, rooms.register))
     _add(
         app,
@@ -122,6 +121,11 @@ def _add(
         operation_id=described.name,
         openapi_extra=described.openapi(),
     )
+
+
+async def _straight(_: Request) -> None:
+    """Stands in the framework's documents for an endpoint that `Front` calls by itself."""
+    raise NotImplementedError
 
 
 async def _not_allowed(request: Request, _: Exception) -> Response:

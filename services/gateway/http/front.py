@@ -1,12 +1,13 @@
 """What happens to every request before and after its route: admitted, traced, counted, answered.
 
-One layer of plain ASGI around the application. It also carries posted turns straight to their endpoint:
-the framework's own layers cost as much as everything else about accepting one.
+One layer of plain ASGI around the application. It also carries what is posted most, turns and new sessions,
+straight to its endpoint: the framework's own layers cost as much as everything else about accepting one.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,11 +24,14 @@ _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS"
 
 
 class Front:
-    """The outermost application. Whatever is raised below becomes a problem+json answer."""
+    """The outermost application; `posts` are the endpoints of routes that are posted to straight.
 
-    def __init__(self, app: ASGIApp, post_turn: ASGIApp, keys: Keys) -> None:
+    Whatever is raised below becomes a problem+json answer.
+    """
+
+    def __init__(self, app: ASGIApp, posts: Mapping[str, ASGIApp], keys: Keys) -> None:
         self._app = app
-        self._post_turn = post_turn
+        self._posts = posts
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,11 +59,13 @@ class Front:
     async def _answer(self, route: str, scope: Scope, receive: Receive, watch: _Watch) -> None:
         try:
             self._keys.admit(scope)
-            if route == TURNS and scope["method"] == "POST":
-                scope["path_params"] = {"session_id": scope["path"].split("/")[3]}
-                await self._post_turn(scope, receive, watch)
-            else:
+            post = self._posts.get(route) if scope["method"] == "POST" else None
+            if post is None:
                 await self._app(scope, receive, watch)
+            else:
+                if route == TURNS:
+                    scope["path_params"] = {"session_id": scope["path"].split("/")[3]}
+                await post(scope, receive, watch)
         except ClientGone:
             watch.status = 499
         except Exception as error:

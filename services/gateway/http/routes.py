@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+SESSIONS = "/v1/sessions"
 TURNS = "/v1/sessions/{session_id}/turns"
 _TOP = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"})
 _OF_SESSION = frozenset(
@@ -26,7 +27,7 @@ def route_of(path: str) -> str:
     if parts[1:3] != ["v1", "sessions"]:
         return path if path in _TOP else UNKNOWN
     if len(parts) == 3:
-        return "/v1/sessions"
+        return SESSIONS
     if len(parts) == 4:
         return "/v1/sessions/{session_id}"
     if len(parts) == 5 and parts[4] in _OF_SESSION:

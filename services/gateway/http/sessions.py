@@ -11,6 +11,7 @@ import msgspec
 from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from services.gateway.accept import Accept
 from services.gateway.bodies import NewSession
@@ -36,16 +37,17 @@ def session_key(request: Request) -> SessionKey:
     return caller_of(request.scope).tenant_id, session_id
 
 
-def session_opener(accept: Accept) -> Callable[[Request], Awaitable[Response]]:
-    """POST /v1/sessions."""
+class OpenSession:
+    """POST /v1/sessions as an ASGI application. Raises what `problems.answer` knows."""
 
-    async def open_session(request: Request) -> Response:
-        body = decode(_new_session, await read_body(request.scope, request.receive))
-        tenant = caller_of(request.scope).tenant_id
-        page, new = await accept.open(tenant, body, idempotency_key(request.scope))
-        return as_json(page.view, 201 if new else 200)
+    def __init__(self, accept: Accept) -> None:
+        self._accept = accept
 
-    return open_session
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = decode(_new_session, await read_body(scope, receive))
+        tenant = caller_of(scope).tenant_id
+        page, new = await self._accept.open(tenant, body, idempotency_key(scope))
+        await as_json(page.view, 201 if new else 200)(scope, receive, send)
 
 
 def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:

@@ -19,7 +19,6 @@ from services.gateway.http.problems import as_json
 from services.gateway.identity import require_id, require_key
 from services.gateway.ports import ReadModel
 from services.gateway.register import Register
-from services.gateway.views import TurnView
 from shared.errors import Rejected, Transient
 
 _new_turn = msgspec.json.Decoder(NewTurn)
@@ -29,20 +28,19 @@ _JSON = (b"content-type", b"application/json")
 class PostTurn:
     """POST /v1/sessions/{session_id}/turns as an ASGI application.
 
-    Raises what `problems.answer` knows. `max_waiting` bounds the requests that wait for Kafka, and
-    with them the memory they hold.
+    Raises what `problems.answer` knows.
     """
 
-    def __init__(self, accept: Accept, max_waiting: int) -> None:
+    def __init__(self, accept: Accept) -> None:
         self._accept = accept
-        self._max_waiting = max_waiting
-        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         caller = caller_of(scope)
         session_id = require_id(scope["path_params"]["session_id"], "session_id")
-        body = await read_body(scope, receive, largest="content")
-        turn = await self._post((caller.tenant_id, session_id), body, idempotency_key(scope))
+        wish = decode(_new_turn, await read_body(scope, receive, largest="content"))
+        require_words(wish.content)
+        key = (caller.tenant_id, session_id)
+        turn = await self._accept.turn(key, wish, idempotency_key(scope))
         content = b'{"turn_id":"%b","session_id":"%b","status":"accepted"}' % (
             turn.turn_id.encode(),
             session_id.encode(),
@@ -50,25 +48,6 @@ class PostTurn:
         length = (b"content-length", b"%d" % len(content))
         await send({"type": "http.response.start", "status": 202, "headers": [_JSON, length]})
         await send({"type": "http.response.body", "body": content})
-
-    async def _post(
-        self, key: tuple[str, str], body: bytes, idempotency_key: str | None
-    ) -> TurnView:
-        wish = decode(_new_turn, body)
-        require_words(wish.content)
-        if self._waiting >= self._max_waiting:
-            raise Transient(
-                "overloaded", "too many turns wait for the log: try again", retry_after=1
-            )
-        self._waiting += 1
-        try:
-            return await self._accept.turn(key, wish, idempotency_key)
-        finally:
-            self._waiting -= 1
-
-    async def as_documented(self, request: Request) -> None:
-        """Stands in for this endpoint in the framework's documents; `Front` routes the calls here."""
-        raise NotImplementedError
 
 
 def idempotency_key(scope: Scope) -> str | None:

@@ -14,6 +14,7 @@ import httpx2
 import msgspec
 
 from services.gateway.accept import Accept
+from services.gateway.gate import Gate
 from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
@@ -22,6 +23,7 @@ from services.gateway.live import Live, read_heading
 from services.gateway.ports import Entry, SessionKey
 from services.gateway.register import Register
 from services.gateway.written_behind import WrittenBehind
+from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session.events import Event
 from tests.fakes.gateway import (
@@ -89,7 +91,8 @@ class Desk:
     )
     register: Register = field(default_factory=Register)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
-    max_waiting: int = 100
+    clock: Clock = lambda: NOON
+    gate: Gate = field(default_factory=lambda: Gate(100, 0))
 
     def __post_init__(self) -> None:
         counter = itertools.count(1)
@@ -100,7 +103,8 @@ class Desk:
             self.read_model,
             self.register,
             self.behind,
-            lambda: NOON,
+            self.gate,
+            self.clock,
             lambda prefix: f"{prefix}{next(counter)}",
         )
         rooms = Rooms(
@@ -116,7 +120,6 @@ class Desk:
                 "clickhouse": self.archive.check,
             },
             closing=self.closing,
-            max_waiting=self.max_waiting,
         )
         self.app = build(rooms, Keys(KEYS))
 

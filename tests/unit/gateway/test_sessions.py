@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from tests.unit.gateway.desk import KEY, Desk, an_entry
+from services.gateway.views import SessionPage, SessionView
+from tests.unit.gateway.desk import KEY, NOON, Desk, an_entry
 
 pytestmark = pytest.mark.unit
+SECOND = timedelta(seconds=1)
 
 
 async def test_opening_twice_is_one_session() -> None:
@@ -54,6 +59,73 @@ async def test_a_wrong_session_is_named(change: dict[str, Any], field: str) -> N
         answer = await client.post("/v1/sessions", json={"user_id": "u1", **change})
     assert answer.status_code == 400
     assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_of_those_who_ask_for_one_id_at_once_one_opens_it() -> None:
+    desk = Desk()
+    async with desk.client() as client:
+        wishes = [{"user_id": "u1", "session_id": "ses_1", "title": str(n)} for n in range(9)]
+        answers = await asyncio.gather(*(client.post("/v1/sessions", json=w) for w in wishes))
+    assert sorted(answer.status_code for answer in answers) == [200] * 8 + [201]
+    assert len({answer.text for answer in answers}) == 1
+    assert [envelope.type for envelope, _ in desk.inputs.published] == ["session.requested"]
+    assert not desk.accept.opening
+
+
+async def test_of_two_gateways_that_open_one_id_at_once_one_is_told_that_it_is_new() -> None:
+    one = Desk()
+    two = Desk(read_model=one.read_model, inputs=one.inputs, clock=lambda: NOON + SECOND)
+    met = asyncio.Barrier(2)
+    publish = one.inputs.publish
+
+    async def together(*what: Any) -> None:
+        await asyncio.wait_for(met.wait(), 5)  # both have looked and found nothing
+        await publish(*what)
+
+    one.inputs.publish = together  # type: ignore[method-assign, assignment]
+    async with one.client() as first, two.client() as second:
+        wish = {"user_id": "u1", "session_id": "ses_1"}
+        answers = await asyncio.gather(
+            first.post("/v1/sessions", json={**wish, "title": "one"}),
+            second.post("/v1/sessions", json={**wish, "title": "two"}),
+        )
+    assert sorted(answer.status_code for answer in answers) == [200, 201]
+    assert answers[0].json() == answers[1].json()
+    assert len({envelope.id for envelope, _ in one.inputs.published}) == 1
+
+
+async def test_a_session_that_the_projector_writes_first_is_new_all_the_same() -> None:
+    desk = Desk()
+    publish = desk.inputs.publish
+
+    async def projected(*what: Any) -> None:
+        await publish(*what)
+        await desk.read_model.open(an_opened_page(last_seq=1))
+
+    desk.inputs.publish = projected  # type: ignore[method-assign, assignment]
+    await desk.open(title="T")
+
+
+def an_opened_page(**change: Any) -> SessionPage:
+    """The row of ses_1 once the agent-worker opened it, by its own clock."""
+    view = SessionView(
+        session_id="ses_1",
+        tenant_id="acme",
+        user_id="u1",
+        title="T",
+        status="idle",
+        created_at="2026-11-21T12:00:01.000000Z",
+    )
+    return SessionPage(view=replace(view, **change))
+
+
+async def test_an_id_made_here_asks_the_database_nothing_before_the_log() -> None:
+    desk = Desk()
+    desk.read_model.down = True
+    async with desk.client() as client:
+        named = await client.post("/v1/sessions", json={"user_id": "u1", "session_id": "ses_1"})
+        made = await client.post("/v1/sessions", json={"user_id": "u1"})
+    assert (named.status_code, made.status_code) == (503, 201)
 
 
 async def test_a_session_is_remembered_when_the_database_goes_after_the_log() -> None:

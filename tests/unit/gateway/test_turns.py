@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from services.agent_worker.poison import is_gateways
+from services.gateway.gate import Gate
 from services.gateway.identity import fresh
 from services.gateway.register import Known
 from shared.session.inputs import TurnRequested, read_request
@@ -236,7 +237,7 @@ async def test_a_closed_session_takes_no_new_turn(method: str, path: str) -> Non
 
 
 async def test_too_many_waiting_turns_are_turned_away_at_once() -> None:
-    desk = Desk(max_waiting=1)
+    desk = Desk(gate=Gate(1, 0))
     desk.register.meet(KEY, Known(user_id="u1"))
     waiting, let_go = asyncio.Event(), asyncio.Event()
 

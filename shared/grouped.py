@@ -1,7 +1,8 @@
 """Many callers, one statement: what is asked while the database is busy is asked together the next time.
 
 Nobody waits for company: a call with nothing under way goes at once. Two groups may be under way, so that one is
-being prepared while the other is answered.
+being prepared while the other is answered. A group is closed when it goes: what it reads is not older than any of
+its calls.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class Grouped(Generic[A, R]):
 
     async def _group(self) -> None:
         group, self._waiting = self._waiting[:LARGEST], self._waiting[LARGEST:]
+        if not group:  # the group that went just before took them all
+            return
         try:
             results = await self._act([item for item, _ in group])
         except BaseException as error:

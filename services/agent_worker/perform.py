@@ -164,18 +164,26 @@ async def _deny(command: Deny, driven: Driven, resumed: bool) -> Input | None:
     for action in driven.state.pending:
         if action.tool_use_id == command.tool_use_id:
             request = denial(driven.state, action, driven.now())
-            await _give(command.tool_use_id, request, driven)
+            if await _give(command.tool_use_id, request, driven) is not None:
+                # A call that takes no denial would wait for ever: an interrupt closes it.
+                with telemetry.span("provider.interrupt", parent=driven.traceparent()):
+                    until = _answered(command.tool_use_id)
+                    await _insist(
+                        lambda: driven.provider.interrupt(driven.state), driven, until=until
+                    )
     return None
+
+
+def _answered(tool_use_id: str) -> Callable[[SessionState], bool]:
+    """Whether a call waits no more."""
+    return lambda state: all(action.tool_use_id != tool_use_id for action in state.pending)
 
 
 async def _give(
     tool_use_id: str, request: ToolConfirmed | ToolAnswered, driven: Driven
 ) -> ProviderFailure | None:
     """Give an answer; answers why the provider refuses it for good while the call goes on waiting."""
-
-    def answered(state: SessionState) -> bool:
-        return all(action.tool_use_id != tool_use_id for action in state.pending)
-
+    answered = _answered(tool_use_id)
     if not answered(driven.state):
         try:
             await (await driven.feed()).opened()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from shared.session import provider
 from shared.session.events import OWN_TYPES, Event
 from shared.session.evolve_own import OWN
-from shared.session.evolve_provider import PROVIDER
+from shared.session.evolve_provider import PROVIDER, unfamiliar
 from shared.session.state import TAIL, SessionState, initial
 from shared.session.upcast import lifted
 
@@ -23,8 +23,7 @@ def evolve(state: SessionState, event: Event) -> SessionState:
         event = lifted(event)
         return replace(OWN[event.type](state, event), last_seq=event.seq)
     state = replace(_remember(state, event), last_seq=event.seq)
-    evolver = PROVIDER.get(event.type)
-    return evolver(state, event) if evolver else state
+    return PROVIDER.get(event.type, unfamiliar)(state, event)
 
 
 def fold(events: Iterable[Event], state: SessionState | None = None) -> SessionState:

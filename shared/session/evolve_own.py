@@ -58,6 +58,8 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         tail=(),
         threads={},
         pending=(),
+        calls=(),
+        answered=(),
         progress=replace(state.progress, nudged=False, told=False, stalls=0)
         if state.progress
         else None,
@@ -137,6 +139,7 @@ def _take_up(
         ),
         status="running",
         pending=(),
+        calls=(),
     )
 
 
@@ -191,6 +194,7 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
         status=_working(state),
         turn=replace(turn, status=data.status),
         pending=(),
+        calls=(),
         progress=replace(
             progress,
             failures=progress.failures + 1,
@@ -250,7 +254,16 @@ def _ended(state: SessionState, event: Event) -> SessionState:
         riders = tuple(q for q in state.riders if q.turn.turn_id != event.turn_id)
         return _with_riders(left, riders) if riders != state.riders else left
     status = state.status if state.status in ("archived", "erased") else "idle"
-    ended = replace(state, turn=None, progress=None, pending=(), rotated_from=None, status=status)
+    ended = replace(
+        state,
+        turn=None,
+        progress=None,
+        pending=(),
+        calls=(),
+        answered=(),
+        rotated_from=None,
+        status=status,
+    )
     return _go_on(ended)
 
 

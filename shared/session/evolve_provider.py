@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from shared.session import provider
 from shared.session.events import Event, PendingAction
 from shared.session.fingerprint import fingerprint_of
-from shared.session.state import PROMPTS, SessionState
+from shared.session.state import ANSWERED, CALLS, PROMPTS, Call, SessionState
 
 Evolver = Callable[[SessionState, Event], SessionState]
 
@@ -46,9 +46,38 @@ def _user_message(state: SessionState, event: Event) -> SessionState:
 
 
 def _idle(state: SessionState, event: Event) -> SessionState:
-    if state.progress is None or not state.progress.stray or event.thread_id is not None:
+    if state.progress is None or event.thread_id is not None:
         return state
-    return replace(state, progress=replace(state.progress, stray=False))
+    if state.progress.stray:
+        return replace(state, progress=replace(state.progress, stray=False))
+    return _named(state, event) if state.begun else state
+
+
+def _named(state: SessionState, event: Event) -> SessionState:
+    """What an idle waits for is pending, whatever its event said and though it has not come yet: but for what was
+    answered, which may be named once more."""
+    reason = provider.stop_reason(event.data)
+    if reason.type != "requires_action":
+        return state
+    calls = {call.tool_use_id: call for call in state.calls}
+    waiting = [action.tool_use_id for action in state.pending]
+    named = [id for id in dict.fromkeys(reason.event_ids) if id not in (*waiting, *state.answered)]
+    if not named:
+        return state
+    unseen = (Call(tool_use_id=id, kind="confirmation", name="", since=event.at) for id in named)
+    pending = (_action(calls.get(call.tool_use_id, call)) for call in unseen)
+    left = (call for call in state.calls if call.tool_use_id not in named)
+    return replace(state, pending=(*state.pending, *pending), calls=tuple(left))
+
+
+def _action(call: Call) -> PendingAction:
+    return PendingAction(
+        tool_use_id=call.tool_use_id,
+        kind=call.kind,
+        name=call.name,
+        input=call.input,
+        since=call.since,
+    )
 
 
 def _user_interrupt(state: SessionState, event: Event) -> SessionState:
@@ -75,13 +104,38 @@ def _tool_use(state: SessionState, event: Event) -> SessionState:
     if state.turn is None or _strays(state, event):
         return state
     state = replace(state, turn=replace(state.turn, tool_calls=state.turn.tool_calls + 1))
-    use = provider.tool_use(event.data)
-    if use.kind is None or any(p.tool_use_id == event.event_id for p in state.pending):
+    return _called(state, event, provider.tool_use(event.data))
+
+
+def unfamiliar(state: SessionState, event: Event) -> SessionState:
+    """An event of a newer API. One of the agent's may be a call, and one that an idle named is."""
+    named = any(action.tool_use_id == event.event_id for action in state.pending)
+    if state.turn is None or _strays(state, event):
         return state
-    action = PendingAction(
-        tool_use_id=event.event_id, kind=use.kind, name=use.name, input=use.input, since=event.at
+    if not (named or event.type.startswith("agent.")):
+        return state
+    return _called(state, event, provider.unfamiliar(event.data))
+
+
+def _called(state: SessionState, event: Event, use: provider.ToolUse) -> SessionState:
+    """The call waits when it says so, or was named before it came: then it is told of anew; else it runs."""
+    if use.asks == "denied":
+        return state
+    call = Call(
+        tool_use_id=event.event_id,
+        kind=use.kind,
+        name=use.name,
+        since=event.at,
+        input=provider.NOTHING if use.asks == "no" else use.input,
+        thread_id=event.thread_id or provider.thread_of(event.data),
     )
-    return replace(state, pending=(*state.pending, action))
+    others = tuple(p for p in state.pending if p.tool_use_id != event.event_id)
+    if others == state.pending and use.asks != "yes":
+        return replace(state, calls=(*state.calls[-CALLS + 1 :], call))
+    assert state.progress is not None
+    announced = state.progress.announced - {event.event_id}
+    progress = replace(state.progress, announced=announced)
+    return replace(state, pending=(*others, _action(call)), progress=progress)
 
 
 def _strays(state: SessionState, event: Event) -> bool:
@@ -91,11 +145,39 @@ def _strays(state: SessionState, event: Event) -> bool:
 
 def _answered(state: SessionState, event: Event) -> SessionState:
     answered = provider.answered(event.data)
-    if not any(action.tool_use_id == answered for action in state.pending):
+    waited = [action for action in state.pending if action.tool_use_id == answered]
+    calls = tuple(call for call in state.calls if call.tool_use_id != answered)
+    if answered is None or not (waited or calls != state.calls):
         return state
+    if event.type == "user.tool_confirmation":  # it runs from now on
+        calls = (*calls, *(_confirmed(action, event) for action in waited))
+    known = (id for id in state.answered if id != answered)
     return replace(
-        state, pending=tuple(action for action in state.pending if action.tool_use_id != answered)
+        state,
+        pending=tuple(action for action in state.pending if action not in waited),
+        calls=calls[-CALLS:],
+        answered=(*known, answered)[-ANSWERED:],
     )
+
+
+def _confirmed(action: PendingAction, event: Event) -> Call:
+    return Call(
+        tool_use_id=action.tool_use_id,
+        kind=action.kind,
+        name=action.name,
+        since=event.at,
+        thread_id=provider.thread_of(event.data),
+    )
+
+
+def _model_request_start(state: SessionState, event: Event) -> SessionState:
+    """A thread that asks its model has the results of all its calls, seen or not."""
+    left = tuple(call for call in state.calls if call.thread_id != event.thread_id)
+    return replace(state, calls=left) if left != state.calls else state
+
+
+def _unchanged(state: SessionState, event: Event) -> SessionState:
+    return state
 
 
 def _model_request_end(state: SessionState, event: Event) -> SessionState:
@@ -162,6 +244,10 @@ PROVIDER: dict[str, Evolver] = {
     "agent.custom_tool_use": _tool_use,
     "agent.tool_result": _answered,
     "agent.mcp_tool_result": _answered,
+    "agent.thread_message_sent": _unchanged,
+    "agent.thread_message_received": _unchanged,
+    "agent.thread_context_compacted": _unchanged,
+    "span.model_request_start": _model_request_start,
     "span.model_request_end": _model_request_end,
     "session.usage": _session_usage,
     "session.status_running": _status_running,

@@ -17,6 +17,8 @@ from shared.session.events import Usage
 from shared.session.lenient import read
 
 NOTHING = Raw(b"{}")
+# Bytes of an unfamiliar event without an `input` that are shown in its stead.
+SHOWN = 16 * 1024
 
 
 class Head(Struct, frozen=True):
@@ -36,19 +38,34 @@ class _Message(Struct, frozen=True):
     content: list[_Text] = []
 
 
-class ToolUse(Struct, frozen=True):
-    """`kind` is what the call waits for: a person's confirmation, an answer of ours, or None: nothing."""
+Asks = Literal["yes", "no", "denied", "unsaid"]
 
-    kind: Literal["confirmation", "custom_tool"] | None
+
+class ToolUse(Struct, frozen=True):
+    """`kind` is who answers the call where it waits; `asks` whether it does, by its own word: "unsaid" leaves
+    that to the idle."""
+
+    kind: Literal["confirmation", "custom_tool"]
+    asks: Asks
     name: str
     input: Raw
+
+
+class _Judged(Struct, frozen=True):
+    type: str | None = None
+
+
+class _Evaluation(Struct, frozen=True):
+    type: str | None = None
+    evaluated_permission: _Judged = _Judged()
 
 
 class _ToolUse(Struct, frozen=True):
     type: str = ""
     name: str = ""
-    input: Raw = NOTHING
+    input: Raw = Raw()
     evaluated_permission: str | None = None
+    evaluation: _Evaluation = _Evaluation()
 
 
 class _Answer(Struct, frozen=True):
@@ -144,14 +161,37 @@ def text_of(raw: bytes | Raw) -> str:
 
 
 def tool_use(raw: bytes | Raw) -> ToolUse:
-    """What a tool call is and waits for. A permission this code does not know asks: fail closed."""
+    """What a tool call is and whether it asks. A permission this code does not know asks: fail closed."""
     use = read(_tool_use, raw)
-    kind: Literal["confirmation", "custom_tool"] | None = None
-    if use.type == "agent.custom_tool_use":
-        kind = "custom_tool"
-    elif use.evaluated_permission not in (None, "allow", "deny"):
-        kind = "confirmation"
-    return ToolUse(kind=kind, name=use.name, input=use.input)
+    custom = use.type == "agent.custom_tool_use"
+    return ToolUse(
+        kind="custom_tool" if custom else "confirmation",
+        asks="yes" if custom else _asks(use.evaluated_permission or _evaluated(use.evaluation)),
+        name=use.name,
+        input=use.input if len(use.input) else NOTHING,
+    )
+
+
+def _evaluated(evaluation: _Evaluation) -> str | None:
+    """The permission that an evaluation comes to, in the words of `evaluated_permission`."""
+    if evaluation.type == "auto":
+        return evaluation.evaluated_permission.type
+    return {"always_allow": "allow", "always_ask": "ask"}.get(evaluation.type or "")
+
+
+def _asks(permission: str | None) -> Asks:
+    if permission is None:
+        return "unsaid"
+    return {"allow": "no", "deny": "denied"}.get(permission, "yes")  # type: ignore[return-value]
+
+
+def unfamiliar(raw: bytes | Raw) -> ToolUse:
+    """An event of a type this code does not know, as the call that it may be: a person has to see what it is."""
+    use = read(_tool_use, raw)
+    shown = use.input
+    if not len(shown):
+        shown = Raw(bytes(raw)) if len(raw) <= SHOWN else NOTHING
+    return ToolUse(kind="confirmation", asks="unsaid", name=use.name or use.type, input=shown)
 
 
 def answered(raw: bytes | Raw) -> str | None:

@@ -18,10 +18,15 @@ def seen_events(draft: Draft, seen: Seen, policy: Policy) -> None:
     """What is due later is reckoned from `seen.at`: the provider's clock is not ours."""
     for event in seen.events:
         if not draft.state.knows(event.id):
+            named = any(action.tool_use_id == event.id for action in draft.state.pending)
             recorded = draft.provider(event)
             react = REACTIONS.get(event.type)
             if react is not None and event.thread_id is None and _working(draft):
                 react(draft, recorded, policy, seen)
+            if (
+                named and draft.state.awaits_people
+            ):  # what was asked for unseen can be described now
+                _await_answers(draft, policy, at=event.at, now=seen.at)
 
 
 def _working(draft: Draft) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from shared.session.events import PendingAction, Turn, Usage
 
@@ -24,6 +24,24 @@ PROMPTS = 16
 
 # How many provider sessions that were given up are kept: one may live on, and looks like what a crash left behind.
 GIVEN_UP = 16
+
+
+# How many calls of the agent's without a result are kept, and how many ids of such that were answered: an idle may
+# name them once more.
+CALLS, ANSWERED = 64, 64
+
+
+class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call of the agent's that has no result yet and waits for nobody, as far as was said. `since` is when it was
+    made, or confirmed; `thread_id` whose it is (None: the primary thread's). `kind` is who answers it should an
+    idle name it; `input` is empty for one that is allowed."""
+
+    tool_use_id: str
+    kind: Literal["confirmation", "custom_tool"]
+    name: str
+    since: str
+    input: Raw = Raw(b"{}")
+    thread_id: str | None = None
 
 
 class Queued(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -84,7 +102,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session. `last_seq` is the number of its newest event, 0 before the first; `rotated_from` the provider
     session that the conversation came from, until the new one has heard of it; `given_up` those that are of no more
-    use, newest last."""
+    use, newest last; `pending` what waits for somebody, `calls` what runs at the provider or may yet ask."""
 
     tenant_id: str
     session_id: str
@@ -107,6 +125,8 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress: Progress | None = None
     queue: tuple[Queued, ...] = ()
     pending: tuple[PendingAction, ...] = ()
+    calls: tuple[Call, ...] = ()
+    answered: tuple[str, ...] = ()
     usage: Usage = Usage()
     cost_cents: int = 0
     rotated_cents: int = 0

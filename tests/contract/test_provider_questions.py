@@ -47,3 +47,39 @@ async def test_answers_to_children_are_heard_where_the_list_has_them(wire: WireW
                 for action in talk.state.pending:
                     await talk.answer(action.tool_use_id)
         await talk.check_all_heard_once()
+
+
+@pytest.mark.parametrize("result", ["allow", "deny"])
+@pytest.mark.parametrize(
+    "script", ["confirm bare=1", "confirm bare=2", "unfamiliar", "unfamiliar calls=2"]
+)
+async def test_a_call_that_does_not_say_that_it_asks_is_answered(
+    wire: WireWorld, script: str, result: str
+) -> None:
+    talk = Talk(wire)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn(f"may I {result}? [[script: {script}]]")
+        assert {action.kind for action in talk.state.pending} == {"confirmation"}
+        assert all(action.name and action.input for action in talk.state.pending)
+        for action in talk.state.pending:
+            await talk.confirm(action.tool_use_id, result)
+        await _to_the_end(talk)
+    assert talk.told.count("turn.completed") == 1
+
+
+@pytest.mark.parametrize("script", ["confirm", "confirm bare=2", "unfamiliar"])
+async def test_a_call_that_comes_behind_the_idle_that_names_it_is_described_then(
+    wire: WireWorld, script: str
+) -> None:
+    talk = Talk(wire)
+    await talk.open()
+    async with talk.watching(fresh=True):
+        await talk.turn(f"may I? [[script: {script} ahead=1]]")
+        while not all(action.name for action in talk.state.pending):
+            await talk.hear("agent.browser_use" if script == "unfamiliar" else "agent.tool_use")
+        (action,) = talk.state.pending
+        await talk.confirm(action.tool_use_id)
+        while talk.state.turn is not None:
+            await talk.hear()
+    assert talk.told.count("turn.completed") == 1

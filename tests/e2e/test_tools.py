@@ -50,6 +50,24 @@ def _given(log: Log, kind: str) -> list[Json]:
     return [given for given in log.inputs if given["type"] == kind]
 
 
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [("unfamiliar", "browser"), ("confirm bare=1", "bash"), ("confirm bare=2", "bash")],
+)
+async def test_a_call_that_nobody_knows_is_asked_for_and_answered(
+    api: Api, provider: Provider, session_id: str, script: str, name: str
+) -> None:
+    """Its type is unfamiliar, or it does not say that it asks: the idle that names it does."""
+    text, (action,) = await _asked(api, session_id, script)
+    assert (action["kind"], action["name"]) == ("confirmation", name)
+    assert action["input"]
+    answer = {"tool_use_id": action["tool_use_id"], "result": "deny"}
+    await api.post(f"/v1/sessions/{session_id}/tool_confirmations", answer)
+    await _completed(api, session_id, text)
+    (given,) = _given(await provider.only(ACME, session_id), CONFIRMED)
+    assert (given["tool_use_id"], given["result"]) == (action["tool_use_id"], "deny")
+
+
 async def test_calls_are_allowed_and_denied_one_by_one(
     api: Api, archive: Archive, provider: Provider, session_id: str
 ) -> None:

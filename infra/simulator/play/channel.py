@@ -62,10 +62,10 @@ class Channel:
 
     def __init__(self) -> None:
         self.listeners: set[Listener] = set()
-        self._held: list[bytes] = []
+        self._held: list[tuple[int, bytes]] = []
 
-    def publish(self, data: bytes, *, hold: bool = False) -> None:
-        """Sends one event to all listeners; `hold` sends it after the next one instead.
+    def publish(self, data: bytes, *, hold: int = 0) -> None:
+        """Sends one event to all listeners, behind the next `hold` events that come.
 
         Holding is how stream order comes to differ from list order.
         """
@@ -73,12 +73,11 @@ class Channel:
             self._held.clear()
             return
         if hold:
-            self._held.append(record(data))
+            self._held.append((hold, record(data)))
             return
-        item = record(data)
-        if self._held:
-            item = b"".join((item, *self._held))
-            self._held.clear()
+        due = [item for left, item in self._held if left == 1]
+        self._held = [(left - 1, item) for left, item in self._held if left > 1]
+        item = b"".join((record(data), *due))
         for listener in tuple(self.listeners):
             listener.push(item)
 

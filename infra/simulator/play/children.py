@@ -65,7 +65,7 @@ async def work(stage: Stage, child: Thread, task: Delegate) -> None:
     await stage.request(child, Request((Say(reply_to(task.brief)),), tokens))
     sent = {"to_session_thread_id": session.primary.id, "content": _text(reply_to(task.brief))}
     session.emit("agent.thread_message_sent", sent, child)
-    status.thread_rests(session, child, {"type": "end_turn"}, hold=True)
+    status.thread_rests(session, child, {"type": "end_turn"}, hold=1)
     session.emit_usage()
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from infra.simulator.play.usage import NO_TOKENS, Tokens
 
 Retry = Literal["retrying", "exhausted", "terminal"]
+Says = Literal["all", "evaluation", "nothing"]
 Stop = Literal["end_turn", "refusal", "retries_exhausted"]
 
 
@@ -25,12 +26,20 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class UseTool:
-    """A built-in tool. With `ask` the client must allow it first."""
+    """A built-in tool. With `ask` the client must allow it first.
+
+    `says`: whether its event tells so by `evaluated_permission` and `evaluation`, by the latter alone, or not at
+    all. `type` and `result` are the types of its events. `ahead`: streams show it behind the idle that names it.
+    """
 
     name: str
     input: dict[str, object]
     output: str
     ask: bool = False
+    says: Says = "all"
+    type: str = "agent.tool_use"
+    result: str = "agent.tool_result"
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,7 @@ class Request:
     failure: Failure | None = None
     burst: bool = False
     swap: bool = False  # publish a tool result after the event that follows it
+    runs: float = 0.0  # seconds that the tools take before their results
 
 
 @dataclass(frozen=True, slots=True)

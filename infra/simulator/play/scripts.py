@@ -16,6 +16,7 @@ from infra.simulator.play.plan import (
     ReportUsage,
     Request,
     Say,
+    Says,
     Step,
     Think,
     UseCustomTool,
@@ -27,6 +28,7 @@ MAX_REQUESTS = 200
 COMMON_OPTIONS = frozenset({"pace", "hold", "patience", "late", "times"})
 TOOLS = ("bash", "read", "grep", "write", "web_search")
 FRUITLESS = Tokens()
+SAYS: tuple[Says, ...] = ("all", "evaluation", "nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,8 @@ def tools(brief: Brief) -> Plan:
     """Several model requests with built-in tool calls and their results, then the answer.
 
     Options: rounds (3), calls per round (1 to 3 by the dice), swap=1 (a result reaches the stream
-    after the event that follows it in the list), bytes (0, at most 100000000) more in each result.
+    after the event that follows it in the list), bytes (0, at most 100000000) more in each result, runs (0)
+    seconds that the tools of a round take.
     """
     rounds = brief.number("rounds", 3)
     requests = [
@@ -63,6 +66,7 @@ def tools(brief: Brief) -> Plan:
             (Think(), *_tool_steps(brief, index), *([ReportUsage()] if index == 1 else [])),
             _tokens(brief, index),
             swap=brief.flag("swap") or brief.dice.random() < 0.05,
+            runs=brief.options.get("runs", 0.0),
         )
         for index in range(rounds)
     ]
@@ -72,14 +76,49 @@ def tools(brief: Brief) -> Plan:
 def confirm(brief: Brief) -> Plan:
     """Tool calls that wait for the client's allow or deny, then the answer.
 
-    Options: calls (1).
+    Options: calls (1), bare (0; 1: the calls have no `evaluated_permission`, 2: no `evaluation` either), ahead=1
+    (streams show the idle before the last of the calls that it waits for).
     """
+    count = brief.number("calls", 1) or 1
     calls = tuple(
-        UseTool("bash", {"command": f"make step-{index}"}, f"step {index} done", ask=True)
-        for index in range(brief.number("calls", 1) or 1)
+        UseTool(
+            "bash",
+            {"command": f"make step-{index}"},
+            f"step {index} done",
+            ask=True,
+            says=SAYS[brief.number("bare", 0, most=2)],
+            ahead=brief.flag("ahead") and index == count - 1,
+        )
+        for index in range(count)
     )
+    return _asking(brief, "confirm", calls)
+
+
+def unfamiliar(brief: Brief) -> Plan:
+    """Calls of a type that no client knows yet wait for allow or deny, then the answer.
+
+    Options: calls (1), ahead=1 (as for confirm).
+    """
+    count = brief.number("calls", 1) or 1
+    calls = tuple(
+        UseTool(
+            "browser",
+            {"url": f"https://example.com/{index}"},
+            f"page {index}",
+            ask=True,
+            says="nothing",
+            type="agent.browser_use",
+            result="agent.browser_result",
+            ahead=brief.flag("ahead") and index == count - 1,
+        )
+        for index in range(count)
+    )
+    return _asking(brief, "unfamiliar", calls)
+
+
+def _asking(brief: Brief, script: str, calls: tuple[UseTool, ...]) -> Plan:
     asking = Request((Think(), Say("I need your permission first."), *calls), _tokens(brief, 0))
-    return Plan("confirm", (asking, Request((Say(),), _tokens(brief, 1))))
+    return Plan(script, (asking, Request((Say(),), _tokens(brief, 1))))
 
 
 def custom_tool(brief: Brief) -> Plan:
@@ -215,13 +254,14 @@ Script = Callable[[Brief], Plan]
 SCRIPTS: dict[str, Script] = {
     script.__name__: script
     for script in (
-        reply, tools, confirm, custom_tool, threads, long, refusal, retries_exhausted,
+        reply, tools, confirm, unfamiliar, custom_tool, threads, long, refusal, retries_exhausted,
         error_retrying, exhausted, terminal, budget,
     )
 }  # fmt: skip
 OPTIONS: dict[str, frozenset[str]] = {
-    "tools": frozenset({"rounds", "calls", "swap", "bytes"}),
-    "confirm": frozenset({"calls"}),
+    "tools": frozenset({"rounds", "calls", "swap", "bytes", "runs"}),
+    "confirm": frozenset({"calls", "bare", "ahead"}),
+    "unfamiliar": frozenset({"calls", "ahead"}),
     "custom_tool": frozenset({"calls", "rounds"}),
     "threads": frozenset({"children", "ask"}),
     "long": frozenset({"events"}),

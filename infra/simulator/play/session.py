@@ -88,11 +88,11 @@ class Session:
 
     def emit(
         self, kind: str, fields: JSON | None = None, thread: Thread | None = None,
-        *, ident: str | None = None, hold: bool = False,
+        *, ident: str | None = None, hold: int = 0,
     ) -> str:  # fmt: skip
         """Makes one processed event on a thread (the primary by default) and returns its id.
 
-        `hold` lets it reach the stream after the next event of the thread.
+        `hold` lets it reach the stream after so many later events of the thread.
         """
         where = thread or self.primary
         at = self.stamps.next()
@@ -129,7 +129,7 @@ class Session:
         self.stream_only.append(encode(body))
         self.primary.channel.publish(self.stream_only[-1])
 
-    def emit_usage(self, *, ahead: int = 0, hold: bool = False) -> None:
+    def emit_usage(self, *, ahead: int = 0, hold: int = 0) -> None:
         """The cumulative usage event; `budget` is there only when one is set."""
         fields: JSON = {"usage": self._usage(ahead)}
         if self.budget is not None:

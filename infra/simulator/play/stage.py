@@ -115,22 +115,27 @@ class Stage:
 
     async def run_tools(self, thread: Thread, request: Request) -> None:
         """Gives the result of each built-in tool call that needs nobody's leave."""
+        if request.runs:
+            await self._wait(request.runs)
+            self.check()
         first = True
         for ident, (_, tool) in list(self.tools.items()):
             if self.session.calls.get(ident):
                 continue  # asked for; runs when it is allowed
             if not request.burst:
                 await self.pause(0.2, 2.0)
-            self.tool_result(thread, ident, tool.output, hold=request.swap and first)
+            self.tool_result(thread, ident, tool.output, hold=int(request.swap and first))
             first = False
 
     def tool_result(
-        self, thread: Thread, ident: str, text: str, *, failed: bool = False, hold: bool = False
+        self, thread: Thread, ident: str, text: str, *, failed: bool = False, hold: int = 0
     ) -> None:
         content = [{"type": "text", "text": text}]
-        fields = {"tool_use_id": ident, "content": content, "is_error": failed}
-        self.tools.pop(ident, None)
-        self.session.emit("agent.tool_result", fields, thread, hold=hold)
+        _, tool = self.tools.pop(ident, (None, None))
+        kind = tool.result if tool else "agent.tool_result"
+        call = f"{kind.removeprefix('agent.').removesuffix('_result')}_use_id"
+        fields = {call: ident, "content": content, "is_error": failed}
+        self.session.emit(kind, fields, thread, hold=hold)
 
     async def _step(self, thread: Thread, step: Step, request: Request) -> None:
         match step:
@@ -198,13 +203,13 @@ class Stage:
 
     def _use(self, thread: Thread, tool: UseTool) -> None:
         ask = tool.ask or _asks(thread, tool.name)
-        fields = {
-            "name": tool.name,
-            "input": tool.input,
-            "evaluated_permission": "ask" if ask else "allow",
-            "evaluation": {"type": "always_ask" if ask else "always_allow"},
-        }
-        ident = self.session.emit("agent.tool_use", fields, thread)
+        fields: dict[str, object] = {"name": tool.name, "input": tool.input}
+        if tool.says == "all":
+            fields["evaluated_permission"] = "ask" if ask else "allow"
+        if tool.says != "nothing":
+            fields["evaluation"] = {"type": "always_ask" if ask else "always_allow"}
+        # Behind the end of the span, the thread's idle, the usage and the session's idle.
+        ident = self.session.emit(tool.type, fields, thread, hold=4 if tool.ahead else 0)
         self.tools[ident] = (thread, tool)
         if ask:
             self.open_call(ident, "confirm", thread)

@@ -29,9 +29,7 @@ def thread_runs(session: Session, thread: Thread) -> None:
     _on_both(session, thread, "session.thread_status_running", {})
 
 
-def thread_rests(
-    session: Session, thread: Thread, stop: dict[str, Any], *, hold: bool = False
-) -> None:
+def thread_rests(session: Session, thread: Thread, stop: dict[str, Any], *, hold: int = 0) -> None:
     """A thread goes idle; on both logs for a child."""
     thread.status = "idle"
     fields: dict[str, Any] = {"stop_reason": stop}
@@ -86,7 +84,7 @@ def terminate(session: Session, *, listed: bool) -> None:
 
 
 def _on_both(
-    session: Session, thread: Thread, kind: str, fields: dict[str, Any], *, hold: bool = False
+    session: Session, thread: Thread, kind: str, fields: dict[str, Any], *, hold: int = 0
 ) -> None:
     body = {"session_thread_id": thread.id, "agent_name": thread.name, **fields}
     ident = session.emit(kind, body, hold=hold)

@@ -152,7 +152,7 @@ class Turn:
 
     def _give_results(self, calls: list[Call]) -> None:
         for call in calls:
-            _, tool = self.stage.tools.pop(call.id, (None, None))
+            _, tool = self.stage.tools.get(call.id, (None, None))
             if call.kind != "confirm" or call.answer is None or tool is None:
                 continue
             body = call.answer.body

@@ -161,7 +161,8 @@ class Rerun:
         whose = {"tenant": walk.plan.tenant, "shadow": walk.plan.shadow, "turn": told.turn_id}
         rows = await asyncio.to_thread(self._archive.query, ASKED, **whose)
         for action in json.loads(rows[0][0])["pending_actions"] if rows else ():
-            if action["tool_use_id"] not in walk.answered:
+            known = action["name"]  # one that is named before it came is described in a moment
+            if known and action["tool_use_id"] not in walk.answered:
                 walk.answered.add(action["tool_use_id"])
                 await self._ask(rerun_plan.answering(walk.plan, told, action, utcnow()))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.session.commands import Answer, DeadLetter
@@ -44,7 +46,94 @@ def test_a_turn_that_waits_for_people_says_for_what() -> None:
 @pytest.mark.parametrize("permission", [None, "allow", "deny"])
 def test_a_call_that_asks_nobody_waits_for_nobody(permission: str | None) -> None:
     wire = Wire()
-    assert asking(wire, wire.tool_use(permission)).state.pending == ()
+    call, other = wire.tool_use(permission), wire.tool_use("ask")
+    waiting = after(
+        *RUNNING, seen(wire.prompt(), call, other, wire.idle("requires_action", other.id))
+    )
+    assert [action.tool_use_id for action in waiting.state.pending] == [other.id]
+
+
+@pytest.mark.parametrize("permission", [None, "allow"])
+def test_what_the_idle_names_is_pending_whatever_the_call_said(permission: str | None) -> None:
+    wire = Wire()
+    call = wire.tool_use(permission)
+    waiting = asking(wire, call)
+    (action,) = waiting.state.pending
+    assert (action.tool_use_id, action.kind, action.name) == (call.id, "confirmation", "bash")
+    shown = b'{"command":"ls"}' if permission is None else b"{}"
+    assert bytes(action.input) == shown
+    assert waiting.state.status == "requires_action"
+    input = confirming(call.id)
+    waiting.when(input).then(commands=(Answer(tool_use_id=call.id, input_id=input.input_id),))
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "asks"),
+    [
+        ({"type": "always_ask"}, True),
+        ({"type": "always_allow"}, False),
+        ({"type": "auto", "evaluated_permission": {"type": "ask", "reason_code": "x"}}, True),
+        ({"type": "auto", "evaluated_permission": {"type": "allow"}}, False),
+        ({"type": "auto", "evaluated_permission": {"type": "deny"}}, False),
+        ({"type": "auto", "evaluated_permission": {"type": "later"}}, True),
+        ({"type": "by_moon"}, False),
+    ],
+)
+def test_a_call_may_say_by_its_evaluation_alone_that_it_asks(
+    evaluation: dict[str, Any], asks: bool
+) -> None:
+    wire = Wire()
+    call = wire.tool_use(None, evaluation=evaluation)
+    assert bool(after(*RUNNING, seen(wire.prompt(), call)).state.pending) is asks
+
+
+def test_a_call_of_a_type_nobody_knows_is_shown_and_confirmed() -> None:
+    wire = Wire()
+    call = wire.event("agent.browser_use", name="browser", input={"url": "https://a.example"})
+    waiting = asking(wire, call)
+    (action,) = waiting.state.pending
+    assert (action.kind, action.name) == ("confirmation", "browser")
+    assert bytes(action.input) == b'{"url":"https://a.example"}'
+    denied = confirming(call.id, result="deny")
+    waiting.when(denied).then(commands=(Answer(tool_use_id=call.id, input_id=denied.input_id),))
+    goes_on = Given(waiting.state).when(seen(wire.confirmed(call.id), wire.running()))
+    assert (goes_on.state.pending, goes_on.state.status) == ((), "running")
+
+
+def test_of_an_unfamiliar_call_that_says_no_input_all_is_shown() -> None:
+    wire = Wire()
+    call = wire.event("agent.gesture", at="the door")
+    (action,) = asking(wire, call).state.pending
+    assert (action.name, bytes(action.input)) == ("agent.gesture", call.raw)
+
+
+@pytest.mark.parametrize("kind", ["agent.custom_tool_use", "agent.tool_use", "browser.asks"])
+def test_a_call_that_is_named_before_it_comes_is_asked_for_twice(kind: str) -> None:
+    """Unseen first, so that it can be denied; then as what it is."""
+    wire = Wire()
+    call = wire.event(kind, name="weather", input={"city": "Oslo"})
+    named = after(*RUNNING).when(seen(wire.prompt(), wire.idle("requires_action", call.id)))
+    (unseen,) = named.state.pending
+    assert (unseen.tool_use_id, unseen.kind, unseen.name) == (call.id, "confirmation", "")
+    seen_then = Given(named.state).when(seen(call))
+    seen_then.then(kind, "turn.requires_action")
+    (action,) = seen_then.state.pending
+    wanted = "custom_tool" if kind == "agent.custom_tool_use" else "confirmation"
+    assert (action.kind, action.name) == (wanted, "weather")
+
+
+def test_an_idle_that_names_again_what_was_answered_asks_nobody() -> None:
+    wire = Wire()
+    call, other = wire.tool_use("ask"), wire.custom_tool_use()
+    said = (wire.confirmed(call.id), wire.answered(other.id), wire.running())
+    goes_on = after(*RUNNING, *waits(wire, call, other), seen(*said))
+    stale = goes_on.when(seen(wire.idle("requires_action", call.id, other.id)))
+    stale.then("session.status_idle")
+    assert (stale.state.pending, stale.state.status) == ((), "running")
+    done = seen(wire.event("agent.tool_result", tool_use_id=call.id))
+    Given(stale.state).when(done).then("agent.tool_result")
+    later = after(*RUNNING, *waits(wire, call, other), seen(*said), done)
+    later.when(seen(wire.idle("requires_action", call.id))).then("session.status_idle")
 
 
 def test_a_permission_this_code_does_not_know_asks() -> None:

@@ -17,7 +17,14 @@ from shared.session.state import decode, encode
 from tests.builders import SESSION, TENANT, at, bound, turn
 
 pytestmark = pytest.mark.unit
-KINDS = [*PROVIDER, "session.status_idle", "session.status_terminated", "session.deleted", "x.new"]
+KINDS = [
+    *PROVIDER,
+    "session.status_idle",
+    "session.status_terminated",
+    "session.deleted",
+    "x.new",
+    "agent.new",
+]
 FIELDS = [
     "content",
     "tool_use_id",
@@ -26,6 +33,7 @@ FIELDS = [
     "name",
     "input",
     "evaluated_permission",
+    "evaluation",
     "is_error",
     "model_usage",
     "usage",

@@ -255,3 +255,39 @@ async def test_status_runs_behind_and_a_late_event_comes_after_the_idle() -> Non
     status.terminate(client.session, listed=False)
     assert client.types()[-1] == "session.usage"
     assert b"session.status_terminated" in client.session.stream_only[0]
+
+
+@pytest.mark.parametrize(
+    ("bare", "missing"),
+    [(1, {"evaluated_permission"}), (2, {"evaluated_permission", "evaluation"})],
+)
+async def test_a_call_may_leave_unsaid_that_it_asks(bare: int, missing: set[str]) -> None:
+    client = Client(a_world())
+    client.send(message(f"[[script: confirm bare={bare}]]"))
+    (call,) = (await client.idle("requires_action"))["stop_reason"]["event_ids"]
+    (use,) = (event for event in client.listed() if event["id"] == call)
+    assert {"evaluated_permission", "evaluation"} - use.keys() == missing
+    client.send(confirm(call))
+    await client.idle("end_turn")
+
+
+async def test_a_call_of_an_unfamiliar_type_is_confirmed_and_has_its_own_result() -> None:
+    client = Client(a_world())
+    client.send(message("[[script: unfamiliar]]"))
+    (call,) = (await client.idle("requires_action"))["stop_reason"]["event_ids"]
+    with pytest.raises(ApiError):
+        client.send(answer(call))
+    client.send(confirm(call))
+    await client.idle("end_turn")
+    (result,) = (event for event in client.listed() if event["type"] == "agent.browser_result")
+    assert result["browser_use_id"] == call
+
+
+async def test_streams_may_show_an_idle_before_the_call_that_it_names() -> None:
+    client = Client(a_world())
+    client.send(message("[[script: confirm ahead=1]]"))
+    (call,) = (await client.idle("requires_action"))["stop_reason"]["event_ids"]
+    assert call not in [event.get("id") for event in client.seen]
+    await client.until(lambda event: event.get("id") == call)
+    ids = [event["id"] for event in client.listed()]
+    assert client.types()[ids.index(call) + 1 :][-1] == "session.status_idle"

@@ -34,8 +34,7 @@ async def interrupt(outside: Outside) -> None:
 
 
 async def interrupt_by_turn(outside: Outside) -> None:
-    """A turn interrupts the one that runs and goes before those that wait."""
-    outside.sent = ["hold on", "stop that", "and then"]
+    """A turn interrupts the one that runs and waits behind those that wait."""
     outside.ask(turn("t1", "hold on"), turn("t2", "and then"))
     await outside.said("user.message")
     outside.ask(turn("t3", "stop that", 3, on_busy="interrupt"))

@@ -114,9 +114,9 @@ class LightSpan(Span):
         self.add_event("exception", {"exception.type": kind, **(attributes or {})}, timestamp)
 
     def end(self, end_time: int | None = None) -> None:
-        """End it, now or at `end_time` (nanoseconds since 1970)."""
+        """End it, now or at `end_time` (nanoseconds since 1970), but not before it began: clocks are set back."""
         if self._end is None:
-            self._end = end_time or time.time_ns()
+            self._end = max(end_time or time.time_ns(), self._start)
             self._done(self)
 
     def readable(self, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:

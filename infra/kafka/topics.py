@@ -86,6 +86,7 @@ def config_of(topic: Topic) -> dict[str, str]:
         "retention.ms": str(topic.retention_ms),
         "cleanup.policy": topic.cleanup,
         "max.message.bytes": str(topic.max_message_bytes),
+        "message.timestamp.type": topic.timestamps,
     }
 
 

@@ -73,9 +73,14 @@ class Errands:
             return
         result = await self._toolbox.run(call)
         log.info("tool_served", tool=call.name, is_error=result.is_error)
-        body = msgspec.json.encode(_answer(call, result, self._sender.now()))
+        now = self._sender.now()
         new = NewInput(
-            key=key, input_id=input_id, kind="tool.answered", body=body, traceparent=traceparent
+            key=key,
+            input_id=input_id,
+            kind="tool.answered",
+            body=msgspec.json.encode(_answer(call, result, now)),
+            traceparent=traceparent,
+            received_at=now,
         )
         await _insist(lambda: self._store.file([new]))
 

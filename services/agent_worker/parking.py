@@ -55,6 +55,7 @@ def parked(record: Record, error: Corrupt, clock: Clock) -> NewInput | None:
         kind=PARKED,
         body=msgspec.json.encode(request),
         traceparent=traceparent_of(record.headers)[:64],
+        received_at=request.at,
     )
 
 

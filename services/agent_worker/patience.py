@@ -38,4 +38,5 @@ def _works(state: SessionState) -> bool:
 
 
 def _seconds(earlier: str, later: str) -> float:
-    return (parse(later) - parse(earlier)).total_seconds()
+    """None below zero: the clock may have been set back between the two."""
+    return max(0.0, (parse(later) - parse(earlier)).total_seconds())

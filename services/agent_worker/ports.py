@@ -23,7 +23,7 @@ Key = tuple[str, str]
 class NewInput(Struct, frozen=True):
     """A valid request on its way into the inbox. `body` is the record's value; `input_id` unique per session.
 
-    `formerly` is the id under which an earlier version may have filed it, "" for none.
+    `received_at`: see Filed. `formerly` is the id under which an earlier version may have filed it, "" for none.
     """
 
     key: Key
@@ -31,6 +31,7 @@ class NewInput(Struct, frozen=True):
     kind: str
     body: bytes
     traceparent: str = ""
+    received_at: str = ""
     formerly: str = ""
 
     def repeats(self, kind: str, body: bytes) -> bool:

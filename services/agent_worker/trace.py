@@ -135,7 +135,7 @@ class TurnTrace:
                 self._ended(event, state)
             elif self._attempt is not None and event.type not in OWN_TYPES:
                 self._watched += 1
-                self._calls.follow(event, self._attempt.traceparent)
+                self._calls.follow(event, self._attempt.traceparent, at)
 
     def leave(self, state: SessionState, at: datetime) -> None:
         """The session is given back, or lost; an attempt under way goes on elsewhere, in a span of its own."""

@@ -13,17 +13,19 @@ from msgspec import Struct
 from services.agent_worker.ports import NewInput
 from shared.bus.envelope import GATEWAY, GATEWAY_ID, Envelope, read
 from shared.errors import Corrupt
-from shared.session.admission import admit
+from shared.session.admission import admit, received
 from shared.session.inputs import REQUESTS, Request, TurnDropped, TurnRequested
 
 
 class Record(Struct, frozen=True):
-    """A Kafka record, as far as it matters here. `source` is `topic/partition/offset`."""
+    """A Kafka record, as far as it matters here. `source` is `topic/partition/offset`, `received_at` when it
+    came by a clock of ours ("": nobody says)."""
 
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes]]
     source: str
+    received_at: str = ""
 
 
 # A record nobody can use, and why.
@@ -39,7 +41,7 @@ def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
     if envelope.type not in REQUESTS:
         kinds = ", ".join(REQUESTS)
         raise Corrupt("unknown_type", f"ce_type {envelope.type!r} is none of {kinds}")
-    request = _request(envelope.type, record.value)
+    request = _request(envelope.type, record)
     _check(request, envelope, record.key)
     # Whoever drops a letter of a tenant that is not served any more is done with it.
     if not knows(request.tenant_id) and not isinstance(request, TurnDropped):
@@ -51,13 +53,14 @@ def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
         kind=envelope.type,
         body=record.value or b"",
         traceparent=envelope.traceparent[:64],
+        received_at=received(request, record.received_at, by_gateway=envelope.source == GATEWAY),
         formerly=formerly,
     )
 
 
-def _request(kind: str, value: bytes | None) -> Request:
+def _request(kind: str, record: Record) -> Request:
     try:
-        return admit(kind, value or b"")
+        return admit(kind, record.value or b"", record.received_at)
     except msgspec.ValidationError as error:
         raise Corrupt("invalid_field", str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -29,6 +29,8 @@ LOOK_SECONDS = 5.0
 SCAN_BYTES = 4 * 1024 * 1024
 # Events carry the provider's times, the log ours: clocks may differ by so much.
 CLOCK_SLACK = timedelta(minutes=2)
+# Carries the time of whoever asked for the turn.
+AS_SAID = "turn.accepted"
 EPOCH = datetime.fromtimestamp(0, UTC)
 _log = logs.get("gateway.history")
 
@@ -197,10 +199,11 @@ class History:
         return entries if entries and entries[0].seq == after + 1 else ()
 
     async def _since(self, key: SessionKey, walk: _Walk) -> datetime:
-        """Since when the log must be searched: the last event's time, or the session's beginning."""
+        """Since when the log must be searched: the time of the last event that has one by a clock near ours, or the
+        session's beginning."""
         if walk.at is None:
             last = await self._archived_event(key, walk.last)
-            walk.at = last.at if last else None
+            walk.at = last.at if last and last.type != AS_SAID else None
         if walk.at is not None:
             return parse(walk.at) - CLOCK_SLACK
         session = await self.read_model.session(key)
@@ -232,7 +235,9 @@ class _Walk:
         if entry.seq != self.last + 1:
             self.held = True
             return None
-        self.last, self.at = entry.seq, entry.at
+        self.last = entry.seq
+        if entry.type != AS_SAID:
+            self.at = entry.at
         return entry
 
 

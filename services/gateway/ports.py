@@ -20,7 +20,7 @@ TurnKey = tuple[str, str, str]  # tenant, session, turn
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record as it came from a topic. `at_ms` is Kafka's timestamp, milliseconds since the epoch."""
+    """A record as it came from a topic. `received_at`: when an input came, by a clock of ours ("": nobody says)."""
 
     topic: str
     partition: int
@@ -28,7 +28,7 @@ class Record:
     key: bytes | None
     value: bytes
     headers: Headers
-    at_ms: int = 0
+    received_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from services.gateway.ports import Feed, ReadModel, Record, SessionKey, TurnKey
 from services.gateway.project import UNUSABLE, Projection
@@ -18,7 +19,7 @@ from shared import logs, metrics, telemetry
 from shared.bus import envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Corrupt, Transient
-from shared.session.admission import admit
+from shared.session.admission import admit, received
 from shared.session.events import Event, read_event
 from shared.session.inputs import Request, TurnRequested
 
@@ -129,11 +130,13 @@ class Projector:
 
     def _input(self, record: Record) -> Input | None:
         about = envelope.read(record.headers)
-        request = admit(about.type, record.value)
+        request = admit(about.type, record.value, record.received_at)
         same = record.key == request.session_id.encode() and about.subject == request.session_id
         if not same or not self._knows(request.tenant_id):
             return None
-        return request, telemetry.trace_id_of(about.traceparent), about.id
+        # Clients read our times, as the events will have them; the publisher's own is on the log.
+        at = received(request, record.received_at, by_gateway=about.source == envelope.GATEWAY)
+        return replace(request, at=at), telemetry.trace_id_of(about.traceparent), about.id
 
 
 def _apply_one(projection: Projection, record: Record, item: Input | Event | None) -> None:

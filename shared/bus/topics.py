@@ -7,6 +7,10 @@ session's records stay in order in one partition.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from shared.moment import rfc3339
 
 # What every reader of these topics sees (Kafka's `isolation.level`): a record of an aborted transaction never, one
 # of an open transaction, and what lies behind it in its partition, once it has ended.
@@ -20,7 +24,8 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One topic. `retention_ms` is in milliseconds, `max_message_bytes` bounds one record."""
+    """One topic. `retention_ms` is in milliseconds, `max_message_bytes` bounds one record; `timestamps` says whose
+    clock a record's timestamp is by: its producer's, or the broker's."""
 
     name: str
     holds: str
@@ -30,6 +35,7 @@ class Topic:
     partitions: int = 12
     cleanup: str = "delete"
     max_message_bytes: int = MAX_MESSAGE_BYTES
+    timestamps: Literal["CreateTime", "LogAppendTime"] = "CreateTime"
 
 
 INPUTS = Topic(
@@ -38,6 +44,8 @@ INPUTS = Topic(
     producers="gateway, other services",
     consumers="agent-worker (intake), gateway (projector)",
     retention_ms=7 * DAY_MS,
+    # Anybody publishes here, by whatever clock: how long an input has waited, and when it is forgotten, is by ours.
+    timestamps="LogAppendTime",
 )
 EVENTS = Topic(
     name="turnstile.events.v1",
@@ -60,5 +68,15 @@ DEAD = Topic(
     consumers="operators (turnstile dead)",
     retention_ms=28 * DAY_MS,
 )
+
+# A record's timestamp type when its timestamp is the broker's (`message.timestamp.type` of its topic).
+_LOG_APPEND_TIME = 1
+
+
+def received_at(timestamp_ms: int, timestamp_type: int, now: datetime) -> str:
+    """When a record came, by a clock of ours: the broker's, or `now` where its timestamp is the producer's."""
+    ours = timestamp_type == _LOG_APPEND_TIME
+    return rfc3339(datetime.fromtimestamp(timestamp_ms / 1000, UTC) if ours else now)
+
 
 TOPICS: tuple[Topic, ...] = (INPUTS, EVENTS, PREVIEWS, DEAD)

@@ -43,7 +43,7 @@ def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
         "turn.started",
         at=at,
         shape=TurnStarted,
-        started_at=turn.started_at or at,
+        started_at=turn.started_at or max(at, turn.submitted_at),
         attempts=attempt,
         extra=where,
     )

@@ -122,14 +122,14 @@ class Draft:
             turn = replace(
                 rider.turn,
                 status=after(rider.turn.status, kind),
-                first_token_at=lead.first_token_at,
-                ended_at=at,
                 stop_reason=stop_reason,
                 error=error,
                 reply=lead.reply,
+                **_last_times(rider.turn, lead.first_token_at, at),
             )
             self.own(kind, turn, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
-        self.turn(kind, at=at, ended_at=at, stop_reason=stop_reason, error=error)
+        times = _last_times(lead, lead.first_token_at, at)
+        self.turn(kind, at=at, stop_reason=stop_reason, error=error, **times)
 
     @property
     def progress(self) -> Progress:
@@ -152,6 +152,15 @@ def _trace_id(traceparent: str) -> str:
     """Of the turn's own trace; a `traceparent` reads `00-<trace id>-<span id>-<flags>`."""
     parts = traceparent.split("-")
     return parts[1] if len(parts) == 4 else ""
+
+
+def _last_times(turn: Turn, first_token_at: str | None, ended_at: str) -> dict[str, Any]:
+    """When a turn had its first token and its end, never before what they come after: a clock may have been set
+    back meanwhile, and the first token's is the provider's."""
+    began = max(turn.submitted_at, turn.started_at or "")
+    ended = max(ended_at, began)
+    first = min(max(first_token_at, began), ended) if first_token_at else None
+    return {"first_token_at": first, "ended_at": ended}
 
 
 def fields(turn: Turn) -> dict[str, Any]:

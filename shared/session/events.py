@@ -84,6 +84,10 @@ class TurnError(Struct, frozen=True, kw_only=True):
 class Turn(Struct, frozen=True, kw_only=True):
     """A turn as it stands; the data of every `turn.*` event. `cost_usd` is US dollars, times are RFC 3339.
 
+    Times are by our own clocks and none is before the one it follows: `submitted_at` is when the gateway or the
+    log had the request, whatever its publisher's clock says (that is the `at` of `turn.accepted`). Only
+    `first_token_at` is by the provider's clock, and kept between start and end.
+
     `reply` is the text of the last `agent.message` of the primary thread, its text blocks joined by a newline.
     """
 

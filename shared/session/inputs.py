@@ -122,12 +122,15 @@ PARKED = "turn.parked"
 class Filed(Struct, frozen=True, kw_only=True):
     """A request as the worker filed it: `input_id` is unique per session, `traceparent` may be empty.
 
-    `taken_at` is when its session's driver took it up, by the worker's clock; "" where nobody says.
+    The request's `at` is its publisher's word; what it takes is measured from `received_at`, when we had it (see
+    `admission.received`). `taken_at` is when its session's driver took it up, by the worker's clock. Both are ""
+    where nobody says.
     """
 
     input_id: str
     request: Request
     traceparent: str = ""
+    received_at: str = ""
     taken_at: str = ""
 
 

@@ -15,7 +15,8 @@ from shared.session.policy import Policy
 
 
 def seen_events(draft: Draft, seen: Seen, policy: Policy) -> None:
-    """What is due later is reckoned from `seen.at`: the provider's clock is not ours."""
+    """What is due later is reckoned from `seen.at`, and a turn that an event ends has ended then: the provider's
+    clock is not ours."""
     for event in seen.events:
         if not draft.state.knows(event.id):
             named = any(action.tool_use_id == event.id for action in draft.state.pending)
@@ -44,13 +45,13 @@ def _on_idle(draft: Draft, event: Event, policy: Policy, seen: Seen) -> None:
         error = TurnError(type="stalled", message="the agent was interrupted for its silence")
         retry(draft, policy, error, at=seen.at, chance=seen.chance)
     elif draft.progress.interrupted:
-        _end_by_provider(draft, reason.type, at=event.at)
+        _end_by_provider(draft, reason.type, at=seen.at)
     elif draft.progress.exhausted or (
         reason.type == "retries_exhausted" and draft.progress.prompted
     ):
         retry(draft, policy, _provider_error(draft, reason.type), at=seen.at, chance=seen.chance)
     elif draft.progress.prompted:
-        _end_by_provider(draft, reason.type, at=event.at)
+        _end_by_provider(draft, reason.type, at=seen.at)
 
 
 def _await_answers(draft: Draft, policy: Policy, *, at: str, now: str) -> None:
@@ -81,10 +82,10 @@ def _end_by_provider(draft: Draft, reason: str, *, at: str) -> None:
 def _on_terminated(draft: Draft, event: Event, policy: Policy, seen: Seen) -> None:
     """The provider session is gone for good: by our own wish, or the turn goes on in another one."""
     if draft.state.status in CLOSED:
-        draft.end("turn.interrupted", at=event.at)
+        draft.end("turn.interrupted", at=seen.at)
         return
     error = _provider_error(draft, "session_terminated")
-    rotate(draft, error.type, at=event.at)
+    rotate(draft, error.type, at=seen.at)
     retry(draft, policy, error, at=seen.at, chance=seen.chance)
 
 

@@ -40,8 +40,10 @@ from shared.session.state import SessionState
 
 
 def requested(draft: Draft, filed: Filed, policy: Policy) -> None:
-    """Decide on a filed request. Its time is the publisher's, in whatever form; events carry it in ours."""
+    """Decide on a filed request. Its own time is the publisher's, which may be any, and stays that of
+    `turn.accepted`; everything else happens at ours."""
     request = replace(filed.request, at=normal(filed.request.at))
+    filed = replace(filed, received_at=normal(filed.received_at or request.at))
     REQUESTED[type(request)](draft, filed, request, policy)
 
 
@@ -51,13 +53,13 @@ def _session_requested(
     if draft.state.status == "new":
         names = SessionOpened.__struct_fields__
         opened = SessionOpened(**{name: getattr(request, name) for name in names})
-        draft.own("session.opened", opened, at=request.at)
+        draft.own("session.opened", opened, at=filed.received_at)
 
 
 def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: Policy) -> None:
     if draft.state.status == "new":
         opened = SessionOpened(user_id=request.user_id, agent=request.agent, mode=request.mode)
-        draft.own("session.opened", opened, at=request.at)
+        draft.own("session.opened", opened, at=filed.received_at)
     refusal = _refusal(draft.state, request)
     if refusal is not None:
         _refuse_unheard(draft, filed, request, refusal)
@@ -66,7 +68,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         turn_id=request.turn_id,
         user_id=request.user_id,
         status="accepted",
-        submitted_at=request.at,
+        submitted_at=filed.received_at,
         content=request.content,
         input_id=filed.input_id,
         on_busy=request.on_busy,
@@ -83,9 +85,9 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         traceparent=filed.traceparent,
     )
     if busy and request.on_busy == "interrupt":
-        interrupt(draft, at=request.at)
+        interrupt(draft, at=filed.received_at)
     elif not busy and draft.state.turn is not None and accepted.gathers_until is None:
-        begin(draft, at=max(request.at, filed.taken_at))  # it may have waited for a worker
+        begin(draft, at=max(filed.received_at, filed.taken_at))  # it may have waited for a worker
 
 
 def _gathers_until(
@@ -95,7 +97,7 @@ def _gathers_until(
     busy = state.turn is not None or bool(state.queue)
     if busy or request.on_busy != "coalesce" or policy.coalesce_for <= 0:
         return None
-    taken = parse(filed.taken_at or request.at)
+    taken = parse(filed.taken_at or filed.received_at)
     return rfc3339(taken + timedelta(seconds=policy.coalesce_for))
 
 
@@ -129,14 +131,14 @@ def _refuse_unheard(draft: Draft, filed: Filed, request: TurnRequested, error: T
         turn_id=request.turn_id,
         user_id=request.user_id,
         status="refused",
-        submitted_at=request.at,
-        ended_at=request.at,
+        submitted_at=filed.received_at,
+        ended_at=filed.received_at,
         error=error,
     )
     draft.own(
         "turn.refused",
         refused,
-        at=request.at,
+        at=filed.received_at,
         turn_id=request.turn_id,
         traceparent=filed.traceparent,
     )
@@ -145,7 +147,7 @@ def _refuse_unheard(draft: Draft, filed: Filed, request: TurnRequested, error: T
 def _interrupt_requested(
     draft: Draft, filed: Filed, request: InterruptRequested, policy: Policy
 ) -> None:
-    interrupt(draft, at=request.at)
+    interrupt(draft, at=filed.received_at)
 
 
 def _tool_confirmed(draft: Draft, filed: Filed, request: ToolConfirmed, policy: Policy) -> None:
@@ -174,30 +176,30 @@ def _turn_parked(draft: Draft, filed: Filed, request: TurnParked, policy: Policy
     if draft.state.parks(request.turn_id):  # redriven, and dead again
         return
     if draft.state.status == "new":
-        draft.own("session.opened", SessionOpened(user_id=request.user_id), at=request.at)
+        draft.own("session.opened", SessionOpened(user_id=request.user_id), at=filed.received_at)
     data = SessionParked(turn_id=request.turn_id, reason=request.reason)
-    draft.own("session.parked", data, at=request.at)
+    draft.own("session.parked", data, at=filed.received_at)
 
 
 def _turn_dropped(draft: Draft, filed: Filed, request: TurnDropped, policy: Policy) -> None:
     if not draft.state.parks(request.turn_id):
         return
     busy = draft.state.turn is not None
-    draft.own("session.unparked", SessionUnparked(turn_id=request.turn_id), at=request.at)
+    draft.own("session.unparked", SessionUnparked(turn_id=request.turn_id), at=filed.received_at)
     if not busy and draft.state.turn is not None:
-        begin(draft, at=max(request.at, filed.taken_at))
+        begin(draft, at=max(filed.received_at, filed.taken_at))
 
 
 def _archive_requested(
     draft: Draft, filed: Filed, request: ArchiveRequested, policy: Policy
 ) -> None:
     if draft.state.status not in CLOSED:
-        _close(draft, "session.archived", at=request.at, erase=False)
+        _close(draft, "session.archived", at=filed.received_at, erase=False)
 
 
 def _erase_requested(draft: Draft, filed: Filed, request: EraseRequested, policy: Policy) -> None:
     if draft.state.status != "erased":
-        _close(draft, "session.erased", at=request.at, erase=True)
+        _close(draft, "session.erased", at=filed.received_at, erase=True)
 
 
 def _close(draft: Draft, kind: str, *, at: str, erase: bool) -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from services.agent_worker.ports import Head, Key, NewInput, Store
 from shared.session import decide
-from tests.builders import TENANT, TRACEPARENT, bound, turn
+from tests.builders import TENANT, TRACEPARENT, at, bound, turn
 
 KEY: Key = (TENANT, "s1")
 OTHER: Key = (TENANT, "s2")
@@ -18,7 +18,7 @@ EXPIRED = 0.0
 def asked(turn_id: str = "t1", key: Key = KEY, content: object = "hello") -> NewInput:
     request = turn(turn_id, content).request
     body = msgspec.json.encode({**msgspec.to_builtins(request), "session_id": key[1]})
-    return NewInput(key, f"turn:{turn_id}", "turn.requested", body, TRACEPARENT)
+    return NewInput(key, f"turn:{turn_id}", "turn.requested", body, TRACEPARENT, at(1))
 
 
 async def claimed(store: Store, owner: str = "a", lease: float = LEASE) -> Head:

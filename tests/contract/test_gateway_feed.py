@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 import pytest
@@ -15,11 +16,14 @@ from services.gateway.adapters import kafka_consumers
 from services.gateway.adapters.kafka_consumers import KafkaFeed
 from services.gateway.ports import Feed, Record
 from shared.bus.topics import EVENTS, INPUTS
+from shared.clock import utcnow
+from shared.moment import rfc3339
 from shared.settings import KafkaSettings
 from tests.fakes.gateway import MemoryFeed
 
 pytestmark = pytest.mark.contract
 HEADERS = [("ce_id", b"e1")]
+NINE_HOURS_MS = 9 * 3600 * 1000
 _sessions = itertools.count(1)
 
 
@@ -28,17 +32,20 @@ class Bus(Protocol):
 
     @property
     def feed(self) -> Feed: ...
-    async def put(self, topic: str, key: bytes, *values: bytes) -> None: ...
+    async def put(self, topic: str, key: bytes, *values: bytes, at_ms: int | None = None) -> None:
+        """Publish by a clock that says `at_ms`."""
+        ...
 
 
 class MemoryBus:
     def __init__(self) -> None:
         self.feed = MemoryFeed()
 
-    async def put(self, topic: str, key: bytes, *values: bytes) -> None:
+    async def put(self, topic: str, key: bytes, *values: bytes, at_ms: int | None = None) -> None:
         for value in values:
             offset = len(self.feed.batches)
-            self.feed.batches.append([Record(topic, 0, offset, key, value, HEADERS, 1)])
+            came = rfc3339(utcnow()) if topic == INPUTS.name else ""
+            self.feed.batches.append([Record(topic, 0, offset, key, value, HEADERS, came)])
 
 
 class KafkaBus:
@@ -46,10 +53,12 @@ class KafkaBus:
         self.feed = KafkaFeed(KafkaSettings(kafka_bootstrap=bootstrap))
         self._bootstrap = bootstrap
 
-    async def put(self, topic: str, key: bytes, *values: bytes) -> None:
+    async def put(self, topic: str, key: bytes, *values: bytes, at_ms: int | None = None) -> None:
         async with AIOKafkaProducer(bootstrap_servers=self._bootstrap, acks="all") as producer:
             for value in values:
-                await producer.send_and_wait(topic, value, key=key, headers=HEADERS)
+                await producer.send_and_wait(
+                    topic, value, key=key, headers=HEADERS, timestamp_ms=at_ms
+                )
 
 
 @pytest.fixture
@@ -92,7 +101,16 @@ async def test_inputs_and_events_are_fed_in_order_by_topic(bus: Bus, key: bytes)
         name: values([r for r in records if r.topic == name]) for name in (INPUTS.name, EVENTS.name)
     }
     assert by_topic == {INPUTS.name: [b"i1", b"i2"], EVENTS.name: [b"e1", b"e2", b"e3"]}
-    assert all(list(record.headers) == HEADERS and record.at_ms > 0 for record in records)
+    assert all(list(record.headers) == HEADERS for record in records)
+
+
+async def test_an_input_came_when_the_log_had_it_whatever_its_producer_says(
+    bus: Bus, key: bytes
+) -> None:
+    began = rfc3339(utcnow() - timedelta(seconds=1))
+    await bus.put(INPUTS.name, key, b"i1", at_ms=int(utcnow().timestamp() * 1000) + NINE_HOURS_MS)
+    (record,) = await read(bus.feed, key, 1)
+    assert began <= record.received_at <= rfc3339(utcnow() + timedelta(seconds=1))
 
 
 async def test_nothing_is_fed_when_there_is_nothing_more(bus: Bus, key: bytes) -> None:

@@ -125,16 +125,18 @@ class MemoryArchive:
 
 @dataclass
 class MemoryLog:
-    """The event log; `scans` counts how often it was read back."""
+    """The event log; `scans` counts how often it was read back, `since` is from when on it was the last time."""
 
     entries: dict[SessionKey, list[Entry]] = field(default_factory=dict)
     scans: int = 0
+    since: datetime | None = None
     down: bool = False
 
     async def scan(
         self, key: SessionKey, since: datetime, after: int
     ) -> AsyncGenerator[Entry, None]:
         self.scans += 1
+        self.since = since
         if self.down:
             raise Transient("kafka_unavailable", "the log does not answer", retry_after=1)
         for entry in self.entries.get(key, []):

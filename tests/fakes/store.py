@@ -137,7 +137,12 @@ def _new(key: Key) -> Head:
 
 def _filed(new: NewInput) -> Filed:
     request = read_request(new.kind, new.body)
-    return Filed(input_id=new.input_id, request=request, traceparent=new.traceparent)
+    return Filed(
+        input_id=new.input_id,
+        request=request,
+        traceparent=new.traceparent,
+        received_at=new.received_at,
+    )
 
 
 def _through_bytes(head: Head) -> Head:

@@ -134,6 +134,34 @@ def test_model_requests(archive: Archive) -> None:
     assert [row["cache_hit_rate"] for row in rates] == [30 / 80, None]
 
 
+def test_no_duration_is_below_zero_whatever_the_clocks_say(archive: Archive) -> None:
+    """Old events may have a publisher's clock at one end; clocks of ours and of the provider are set back."""
+    ahead = turn(
+        "completed",
+        submitted_at="2026-11-21T19:00:00Z",
+        first_token_at=second(1),
+        ended_at=second(2),
+    )
+    archive.put(
+        event(1, "turn.completed", ahead, at=second(2)),
+        event(2, "agent.tool_use", '{"id": "call", "name": "search"}', at=second(9)),
+        event(3, "agent.tool_result", '{"id": "r", "tool_use_id": "call"}', at=second(8)),
+        event(4, "span.model_request_start", '{"id": "asked"}', at=second(9)),
+        event(
+            5,
+            "span.model_request_end",
+            '{"id": "e", "model_request_start_id": "asked"}',
+            at=second(8),
+        ),
+    )
+    columns = "queue_seconds, first_token_seconds, total_seconds"
+    assert archive.rows(f"SELECT {columns} FROM turn_facts") == [
+        {"queue_seconds": 0.0, "first_token_seconds": 0.0, "total_seconds": 0.0}
+    ]
+    assert archive.rows("SELECT seconds FROM tool_call_facts") == [{"seconds": 0.0}]
+    assert archive.rows("SELECT seconds FROM model_request_facts") == [{"seconds": 0.0}]
+
+
 def test_running_time_over_provider_sessions_and_days(archive: Archive) -> None:
     def usage(seq: int, seconds: float | None, at: str) -> bytes:
         told = {} if seconds is None else {"active_seconds": seconds}

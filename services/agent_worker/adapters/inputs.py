@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -12,7 +14,8 @@ from services.agent_worker.validate import Bad, Record
 from shared import logs
 from shared.bus import topics
 from shared.bus.envelope import dead_letter
-from shared.clock import Clock
+from shared.bus.topics import received_at
+from shared.clock import Clock, utcnow
 from shared.dead_letters import DeadLetters, Letter
 from shared.kafka import measure, started, stopped
 from shared.moment import rfc3339
@@ -26,9 +29,10 @@ class KafkaInputs:
     """The Inputs port. `make` gives consumers, not started, that commit nothing by themselves; there is one at a
     time, from `join` to `leave`."""
 
-    def __init__(self, make: Callable[[], AIOKafkaConsumer]) -> None:
+    def __init__(self, make: Callable[[], AIOKafkaConsumer], clock: Clock = utcnow) -> None:
         self._make = make
         self._consumer: AIOKafkaConsumer | None = None
+        self._clock = clock
         self._moved: set[TopicPartition] = set()
         self._committed: dict[TopicPartition, int] = {}
         # Whether records were given since the last commit.
@@ -46,11 +50,8 @@ class KafkaInputs:
         while True:
             found = await consumer.getmany(timeout_ms=1_000, max_records=MAX_RECORDS)
             self._moved |= found.keys()
-            records = [
-                Record(r.key, r.value, r.headers, f"{r.topic}/{r.partition}/{r.offset}")
-                for batch in found.values()
-                for r in batch
-            ]
+            now = self._clock()
+            records = [_record(one, now) for batch in found.values() for one in batch]
             if records:
                 self._given = True
                 return records
@@ -90,6 +91,16 @@ class KafkaInputs:
         self._given = False
         if consumer is not None:
             await stopped(consumer)
+
+
+def _record(found: Any, now: datetime) -> Record:
+    return Record(
+        key=found.key,
+        value=found.value,
+        headers=found.headers,
+        source=f"{found.topic}/{found.partition}/{found.offset}",
+        received_at=received_at(found.timestamp, found.timestamp_type, now),
+    )
 
 
 def burial(letters: DeadLetters, clock: Clock) -> Callable[[Sequence[Bad]], Awaitable[None]]:

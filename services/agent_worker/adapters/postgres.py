@@ -34,6 +34,7 @@ INBOX = {
     "kind": "text",
     "body": "bytea",
     "traceparent": "text",
+    "received_at": "text",
 }
 HEAD = {
     "tenant_id": "text",
@@ -118,7 +119,7 @@ RELEASE = f"""{_locked(RELEASED)} UPDATE worker_heads AS head SET {_SET},
 {_WHERE}"""
 UNREAD = f"""
 SELECT given.place, inbox.* FROM {_given(ASKED)} CROSS JOIN LATERAL (
-    SELECT position, input_id, kind, body, traceparent FROM worker_inbox
+    SELECT position, input_id, kind, body, traceparent, received_at FROM worker_inbox
     WHERE tenant_id = given.tenant_id AND session_id = given.session_id AND position > given.after
     ORDER BY position LIMIT 1000) AS inbox
 ORDER BY given.place, inbox.position

@@ -70,7 +70,7 @@ DELETE FROM worker_inbox
 WHERE tenant_id = :tenant_id AND session_id = :session_id AND position <= :position
 """
 READ = """
-SELECT input_id, kind, body, traceparent FROM worker_inbox
+SELECT input_id, kind, body, traceparent, received_at FROM worker_inbox
 WHERE tenant_id = :tenant_id AND session_id = :session_id AND input_id = :input_id
 """
 
@@ -214,10 +214,16 @@ def inbox_row(new: NewInput) -> dict[str, Any]:
         "kind": new.kind,
         "body": new.body,
         "traceparent": new.traceparent,
+        "received_at": new.received_at,
     }
 
 
 def filed_of(row: Any) -> Filed:
     """An inbox row as the input it holds."""
     request = read_request(row.kind, row.body)
-    return Filed(input_id=row.input_id, request=request, traceparent=row.traceparent)
+    return Filed(
+        input_id=row.input_id,
+        request=request,
+        traceparent=row.traceparent,
+        received_at=row.received_at,
+    )

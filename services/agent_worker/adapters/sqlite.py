@@ -26,8 +26,8 @@ from services.agent_worker.ports import Head, Key, NewInput, Unread
 from shared.moment import parse
 
 FILE = """
-INSERT INTO worker_inbox (tenant_id, session_id, input_id, kind, body, traceparent)
-VALUES (:tenant_id, :session_id, :input_id, :kind, :body, :traceparent)
+INSERT INTO worker_inbox (tenant_id, session_id, input_id, kind, body, traceparent, received_at)
+VALUES (:tenant_id, :session_id, :input_id, :kind, :body, :traceparent, :received_at)
 ON CONFLICT (tenant_id, session_id, input_id) DO NOTHING
 """
 KNOWN = text("""
@@ -43,7 +43,7 @@ ON CONFLICT (tenant_id, session_id) DO UPDATE SET
     wake_at = CASE WHEN worker_heads.lease_owner IS NULL THEN {now} ELSE worker_heads.wake_at END
 """
 UNREAD = """
-SELECT position, input_id, kind, body, traceparent FROM worker_inbox
+SELECT position, input_id, kind, body, traceparent, received_at FROM worker_inbox
 WHERE tenant_id = :tenant_id AND session_id = :session_id AND position > :after
 ORDER BY position LIMIT 1000
 """

@@ -35,6 +35,7 @@ class InboxRow(SQLModel, table=True):
     kind: str = Field(max_length=64)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     traceparent: str = Field(default="", max_length=64)
+    received_at: str = Field(default="", max_length=40)
 
 
 class HeadRow(SQLModel, table=True):

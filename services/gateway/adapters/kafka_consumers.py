@@ -14,7 +14,8 @@ from services.gateway.adapters.kafka_clients import CLIENT_ID, Consumer
 from services.gateway.ports import Record
 from shared import logs
 from shared.bus.parts import Joiner
-from shared.bus.topics import EVENTS, INPUTS, MAX_MESSAGE_BYTES, PREVIEWS
+from shared.bus.topics import EVENTS, INPUTS, MAX_MESSAGE_BYTES, PREVIEWS, received_at
+from shared.clock import utcnow
 from shared.errors import Transient
 from shared.kafka import measure
 from shared.settings import KafkaSettings
@@ -26,6 +27,9 @@ _log = logs.get("gateway.kafka")
 
 def record(found: Any) -> Record:
     """An aiokafka record as the ports know it; a tombstone has an empty value."""
+    came = ""
+    if found.topic == INPUTS.name:
+        came = received_at(found.timestamp, found.timestamp_type, utcnow())
     return Record(
         topic=found.topic,
         partition=found.partition,
@@ -33,7 +37,7 @@ def record(found: Any) -> Record:
         key=found.key,
         value=found.value or b"",
         headers=list(found.headers),
-        at_ms=found.timestamp,
+        received_at=came,
     )
 
 

@@ -180,7 +180,7 @@ def _head_of(text: str, most: int) -> str:
 
 def _seconds(began: Any, ended: str) -> str:
     try:
-        return f"{(parse(ended) - parse(str(began))).total_seconds():.1f} s"
+        return f"{max(0.0, (parse(ended) - parse(str(began))).total_seconds()):.1f} s"
     except ValueError:
         return "? s"
 

@@ -71,11 +71,11 @@ def tools(told: ToldTurn) -> list[str]:
 
 
 def seconds(told: ToldTurn) -> float | None:
-    """From submit to end."""
+    """From submit to end; 0 where an old recording has a publisher's time of submit that was ahead."""
     turn = told.turn
     if turn.ended_at is None:
         return None
-    return (parse(turn.ended_at) - parse(turn.submitted_at)).total_seconds()
+    return max(0.0, (parse(turn.ended_at) - parse(turn.submitted_at)).total_seconds())
 
 
 def summary(found: Sequence[Pair]) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan
 
 from shared import telemetry
 from shared.traceparent import read, write
-from tests.builders import TRACEPARENT, Wire, bound, elapsed, failed, opening, seen, turn
+from tests.builders import TRACEPARENT, Wire, at, bound, elapsed, failed, opening, seen, turn
 from tests.tracing import Tracing, parent_of, text_of, tracing
 from tests.unit.agent_worker.told import Told, moment
 
@@ -68,6 +69,27 @@ def test_calls_have_the_providers_times_and_errors(kept: Tracing) -> None:
     assert of(chat, "error.type") == "model_request_failed"
     assert (of(tool, "gen_ai.tool.name"), of(tool, "gen_ai.tool.type")) == ("bash", "extension")
     assert "error.type" not in (tool.attributes or {})
+
+
+def test_calls_of_a_provider_whose_clock_is_ahead_end_when_we_heard_of_them(kept: Tracing) -> None:
+    told, wire = Told(), Wire(second=9 * 3600)
+    told.tell(turn(traceparent=TRACEPARENT), bound(second=1), second=1)
+    began, used = wire.event("span.model_request_start"), wire.tool_use()
+    ended = wire.event("span.model_request_end", model_request_start_id=began.id)
+    result = wire.event("agent.tool_result", tool_use_id=used.id)
+    heard = replace(seen(wire.prompt(), began, used, ended, result, wire.idle()), at=at(10))
+    told.tell(heard, second=10)
+    chat, tool, attempt = kept.one("chat"), kept.one("execute_tool"), kept.one("invoke_agent")
+    assert (chat.start_time, chat.end_time) == (nanoseconds(8), nanoseconds(10))
+    assert (tool.start_time, tool.end_time) == (nanoseconds(8), nanoseconds(10))
+    assert (attempt.start_time, attempt.end_time) == (nanoseconds(1), nanoseconds(10))
+
+
+def test_a_clock_that_is_set_back_gives_no_span_that_ends_before_it_began(kept: Tracing) -> None:
+    told = Told(second=50)
+    told.tell(turn(second=50, traceparent=TRACEPARENT), bound(second=50), second=50)
+    told.leave(second=20)
+    assert [s.name for s in kept.spans() if (s.end_time or 0) < (s.start_time or 0)] == []
 
 
 def nanoseconds(second: float) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from services.gateway import history
 from services.gateway.ports import Entry, SessionKey
+from shared.moment import parse
 from tests.fakes.gateway import MemoryArchive
 from tests.unit.gateway.desk import KEY, Desk, an_entry
 
@@ -67,6 +69,23 @@ async def test_what_the_archive_no_longer_gives_comes_from_the_log(
     await desk.open()
     assert [entry.seq async for entry in read.read(KEY, 0, 5)] == [1, 2, 3, 4, 5]
     assert desk.log.scans == 1
+
+
+async def test_the_log_is_not_searched_by_a_publishers_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`turn.accepted` has its publisher's time: what follows it on the log may lie hours before that."""
+    archive = Asked(3)
+    archive.entries[KEY][2] = replace(
+        an_entry(3), type="turn.accepted", at="2026-11-21T21:00:00.000000Z"
+    )
+    desk, read = a_history(monkeypatch, archive)
+    desk.log.entries[KEY] = [an_entry(seq) for seq in range(1, 6)]
+    await desk.open()
+    for after in (0, 3):
+        assert [e.seq async for e in read.read(KEY, after, 5)] == list(range(after + 1, 6))
+        assert desk.log.since is not None
+        assert desk.log.since <= parse(an_entry(2).at)
 
 
 async def test_a_hole_in_the_archive_ends_its_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ def wanted() -> Plan:
 def admitted(record: tuple[Envelope, bytes]) -> Request:
     """The request as intake reads it; AssertionError when the envelope says something else."""
     envelope, value = record
-    request = admit(envelope.type, value)
+    request = admit(envelope.type, value, envelope.time)
     assert request.session_id == envelope.subject
     return request
 

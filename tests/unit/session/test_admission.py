@@ -10,6 +10,8 @@ import pytest
 from shared.session.admission import MAX_DEPTH, admit
 
 pytestmark = pytest.mark.unit
+# When the request came, by our clock.
+NOW = "2026-11-21T12:00:00.000000Z"
 TURN = {
     "tenant_id": "acme",
     "session_id": "ses_1",
@@ -43,11 +45,13 @@ def asked(**change: Any) -> bytes:
         ({"at": "0001-01-01T00:00:00+23:00"}, "$.at"),
         ({"at": "0001-01-01T00:00:00Z"}, "$.at"),
         ({"at": "9999-12-31T23:59:59-23:00"}, "$.at"),
+        ({"at": "2026-11-22T12:00:00.000001Z"}, "a day ahead"),
+        ({"at": "2026-11-23T00:00:00+10:00"}, "$.at"),
     ],
 )
 def test_what_makes_no_sense_is_named(change: dict[str, Any], words: str) -> None:
     with pytest.raises(msgspec.ValidationError) as refused:
-        admit("turn.requested", asked(**change))
+        admit("turn.requested", asked(**change), NOW)
     assert words in str(refused.value)
 
 
@@ -58,14 +62,15 @@ def test_what_makes_no_sense_is_named(change: dict[str, Any], words: str) -> Non
         {"content": [{"type": "document", "source": nested(MAX_DEPTH - 5)}]},
         {"content": "a\0b"},
         {"at": "1999-12-31T23:59:59.123456789+14:00"},
+        {"at": "2026-11-22T12:00:00Z"},
     ],
 )
 def test_what_is_only_unusual_comes_in(change: dict[str, Any]) -> None:
-    assert admit("turn.requested", asked(**change))
+    assert admit("turn.requested", asked(**change), NOW)
 
 
 def test_an_answers_depth_is_bounded_too() -> None:
     answer = {name: TURN[name] for name in ("tenant_id", "session_id", "at")}
     deep = {"custom_tool_use_id": "sevt_1", "content": [{"x": nested(MAX_DEPTH)}]}
     with pytest.raises(msgspec.ValidationError):
-        admit("tool.answered", msgspec.json.encode({**answer, **deep}))
+        admit("tool.answered", msgspec.json.encode({**answer, **deep}), NOW)

@@ -5,12 +5,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from clickhouse_connect import get_client
-from clickhouse_connect.driver.client import Client
-
-from infra.demo.gateway import DemoFailed, Gateway
+from infra.clients.archive import Archive
+from infra.clients.gateway import Gateway
 from infra.demo.table import table
-from infra.demo.talk import Talk
+from infra.demo.talk import DemoFailed, Talk
 from infra.demo.tree import Span
 
 _WAIT_S = 60.0
@@ -32,26 +30,26 @@ FROM otel_traces WHERE TraceId = {trace:String} LIMIT 1 BY SpanId
 _NEEDED = {"gateway", "agent-worker"}
 
 
-class Archive:
-    """Read-only questions to the archive. Each wait ends after 60 s with DemoFailed."""
+class Landed:
+    """What landed in the archive. Each wait ends after 60 s with DemoFailed."""
 
-    def __init__(self, url: str) -> None:
-        self._client: Client = get_client(dsn=url, connect_timeout=10, send_receive_timeout=30)
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
 
     async def show(self, gateway: Gateway, talks: Sequence[Talk]) -> str:
         """Two tables, once every event and turn of the talks has landed; see `_complete`."""
         await self._complete(gateway, talks)
-        ids = {"ids": [talk.session_id for talk in talks]}
-        turns = await self._query(_TURNS, ids)
-        types = await self._query(_TYPES, ids)
-        return f"{turns}\n\n{types}"
+        ids = [talk.session_id for talk in talks]
+        turns, turn_columns = await self._archive.table(_TURNS, ids=ids)
+        types, type_columns = await self._archive.table(_TYPES, ids=ids)
+        return f"{table(turn_columns, turns)}\n\n{table(type_columns, types)}"
 
     async def spans(self, trace_id: str) -> list[Span]:
         """All spans of a trace, once gateway and worker have sent theirs and no more come."""
         before: list[Span] = []
         deadline = time.monotonic() + _WAIT_S
         while time.monotonic() < deadline:
-            rows = await self._rows(_SPANS, {"trace": trace_id})
+            rows = await self._archive.query(_SPANS, trace=trace_id)
             now = [_span(row) for row in rows]
             services = {name for name in _NEEDED for span in now if name in span.service}
             if services == _NEEDED and len(now) == len(before):
@@ -75,27 +73,18 @@ class Archive:
 
     async def _counts(self, ids: list[str]) -> dict[str, tuple[int, int, int, int]]:
         """Session -> rows, different seqs, highest seq, completed turns."""
-        events = await self._rows(
+        events = await self._archive.query(
             "SELECT session_id, count(), uniqExact(seq), max(seq) FROM events "
             "WHERE session_id IN {ids:Array(String)} GROUP BY session_id",
-            {"ids": ids},
+            ids=ids,
         )
-        turns = await self._rows(
+        turns = await self._archive.query(
             "SELECT session_id, countIf(status = 'completed') FROM turn_facts "
             "WHERE session_id IN {ids:Array(String)} GROUP BY session_id",
-            {"ids": ids},
+            ids=ids,
         )
         done = {row[0]: row[1] for row in turns}
         return {row[0]: (row[1], row[2], row[3], done.get(row[0], 0)) for row in events}
-
-    async def _rows(self, query: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        answer = await asyncio.to_thread(self._client.query, query, parameters=parameters)
-        rows: Sequence[Sequence[Any]] = answer.result_rows
-        return rows
-
-    async def _query(self, query: str, parameters: dict[str, Any]) -> str:
-        answer = await asyncio.to_thread(self._client.query, query, parameters=parameters)
-        return table(answer.column_names, answer.result_rows)
 
 
 def _missing(

@@ -13,11 +13,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from infra.demo.archive import Archive
+from infra.clients.archive import Archive
+from infra.clients.gateway import Gateway, UnexpectedAnswer
+from infra.demo.archive import Landed
 from infra.demo.conversations import load_conversations
-from infra.demo.gateway import DemoFailed, Gateway
 from infra.demo.stage import Stage
-from infra.demo.talk import Talk, play
+from infra.demo.talk import DemoFailed, Talk, play
 from infra.demo.tree import tree
 from infra.local.addresses import Addresses, addresses_of
 from infra.local.errors import StackError
@@ -35,7 +36,7 @@ def demo(say: Say) -> int:
     root = Path(tempfile.mkdtemp(prefix="turnstile-demo-"))
     try:
         asyncio.run(_demo(root, say))
-    except (DemoFailed, StackError, TimeoutError) as error:
+    except (DemoFailed, UnexpectedAnswer, StackError, TimeoutError) as error:
         kept = root.with_name(f"{root.name}-logs")
         shutil.copytree(root / "log", kept, dirs_exist_ok=True)
         say(f"demo failed: {error or 'no end in time'}; logs kept in {kept}")
@@ -73,7 +74,7 @@ async def _demo(root: Path, say: Say) -> None:
 
 async def _show(addresses: Addresses, key: str) -> None:
     began = time.monotonic()
-    archive = await asyncio.to_thread(Archive, addresses.clickhouse_url)
+    archive = Landed(Archive(addresses.clickhouse_url))
     async with Gateway(addresses.gateway, key) as gateway:
         talks = await _play_all(gateway)
         turns = sum(len(talk.turn_ids) for talk in talks)

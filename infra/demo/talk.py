@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from infra.clients.gateway import Gateway, Received
 from infra.demo.conversations import Conversation
-from infra.demo.gateway import DemoFailed, Gateway, Received
 from infra.demo.hearing import Hearing
 
 TURN_TIMEOUT_S = 60.0
@@ -14,6 +14,10 @@ _ENDS = ("turn.completed", "turn.interrupted", "turn.refused", "turn.failed")
 _LOOKED_UP = "Parcel 4711: handed over to the neighbour at number 12 this morning."
 
 Speak = Callable[[str], None]
+
+
+class DemoFailed(RuntimeError):
+    """The demo did not show what it should; the message says what was missing."""
 
 
 @dataclass(slots=True)
@@ -40,14 +44,11 @@ async def play(gateway: Gateway, conversation: Conversation, run: str, speak: Sp
         "metadata": {"lang": conversation.lang},
     }
     await gateway.post("/v1/sessions", opening, 201)
-    stream = gateway.follow(session_id)
-    try:
+    async with gateway.stream(f"/v1/sessions/{session_id}/events?previews=true") as stream:
         for number, text in enumerate(conversation.turns, start=1):
             turn_id = f"turn-{number}"
             await _turn(gateway, stream, talk, turn_id, text, speak)
             talk.turn_ids.append(turn_id)
-    finally:
-        await stream.aclose()
     return talk
 
 

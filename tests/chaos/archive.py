@@ -7,9 +7,8 @@ import logging
 from collections import defaultdict
 from typing import Any
 
-from clickhouse_connect import get_client
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
+from infra.clients.archive import Archive as Client
+from infra.clients.archive import ClickHouseError
 from tests.chaos.evidence import Row
 from tests.chaos.sums import wrong_sums
 
@@ -37,7 +36,7 @@ class Archive:
 
     def __init__(self, url: str, tenant_id: str) -> None:
         logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)  # its absence is no news
-        self._url = url
+        self._client = Client(url, _TIMEOUT_S)
         self._tenant_id = tenant_id
 
     async def rows(self) -> dict[str, list[Row]] | None:
@@ -67,36 +66,19 @@ class Archive:
 
     async def wrong_sums(self) -> list[str]:
         """Figures of the views that are not what the events come to; that they can't be had is one too."""
-        return await asyncio.to_thread(self._wrong_sums)
-
-    def _wrong_sums(self) -> list[str]:
-        mine = {"tenant": self._tenant_id}
         try:
-            with get_client(
-                dsn=self._url, autogenerate_session_id=False, connect_timeout=2
-            ) as client:
-                return wrong_sums(lambda sql: list(client.query(sql, mine).named_results()))
+            return await asyncio.to_thread(wrong_sums, self._named)
         except (ClickHouseError, OSError) as error:
             return [f"the archive can't be asked: {type(error).__name__}"]
 
-    async def _ask(self, sql: str, timeout: int = _TIMEOUT_S, **more: Any) -> list[Any] | None:
-        parameters = {"tenant": self._tenant_id, **more}
-        return await asyncio.to_thread(self._query, sql, parameters, timeout)
+    def _named(self, sql: str) -> list[dict[str, Any]]:
+        rows, columns = self._client.ask(sql, {"tenant": self._tenant_id}, 60)
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    def _query(self, sql: str, parameters: dict[str, Any], timeout: int) -> list[Any] | None:
+    async def _ask(
+        self, sql: str, timeout: float = _TIMEOUT_S, **more: Any
+    ) -> list[tuple[Any, ...]] | None:
         try:
-            client = get_client(
-                dsn=self._url,
-                autogenerate_session_id=False,
-                connect_timeout=2,
-                send_receive_timeout=timeout,
-                query_retries=0,
-            )
+            return await self._client.query(sql, timeout=timeout, tenant=self._tenant_id, **more)
         except (ClickHouseError, OSError):
             return None
-        try:
-            return list(client.query(sql, parameters=parameters).result_rows)
-        except (ClickHouseError, OSError):
-            return None
-        finally:
-            client.close()

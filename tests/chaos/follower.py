@@ -10,7 +10,7 @@ from datetime import datetime
 
 import httpx2
 
-from infra.demo.gateway import Received
+from infra.clients.gateway import Received
 from tests.chaos.gateway import Gateway, Json
 
 ENDS = frozenset({"turn.completed", "turn.interrupted", "turn.refused", "turn.failed"})

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx2
 
-from infra.demo.gateway import Received, events
+from infra.clients.gateway import Gateway as Client
+from infra.clients.gateway import Received, UnexpectedAnswer
 from tests.chaos.failed import ChaosFailed
 
 Json = dict[str, Any]
@@ -23,16 +25,11 @@ class Gateway:
 
     def __init__(self, base_url: str, key: str, patience: float) -> None:
         self._patience = patience
-        self._http = httpx2.AsyncClient(
-            base_url=base_url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=_ANSWER_S,
-            limits=httpx2.Limits(max_connections=None),
-        )
+        self._client = Client(base_url, key, _ANSWER_S)
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._http.aclose()
+        await self._client.close()
 
     async def post(self, path: str, body: Json) -> int:
         """POST until it is answered with 2xx; how often it was sent.
@@ -53,7 +50,7 @@ class Gateway:
     async def _once(self, path: str, body: Json) -> str | None:
         """None when it was taken, else why it may be tried again."""
         try:
-            answer = await self._http.post(path, json=body)
+            answer = await self._client.http.post(path, json=body)
         except httpx2.TransportError as error:
             return repr(error)
         if answer.is_success:
@@ -66,10 +63,8 @@ class Gateway:
     async def follow(self, session_id: str, after: int) -> AsyncGenerator[Received, None]:
         """The session's events after a seq, as one connection gives them. Raises httpx2.TransportError; ends at
         once when the gateway can't serve it now."""
-        timeout = httpx2.Timeout(_ANSWER_S, read=_STREAM_SILENCE_S)
         path = f"/v1/sessions/{session_id}/events"
-        headers = {"Last-Event-ID": str(after)}
-        async with self._http.stream("GET", path, headers=headers, timeout=timeout) as answer:
-            if answer.status_code == 200:
-                async for event in events(answer.aiter_bytes()):
+        with contextlib.suppress(UnexpectedAnswer):
+            async with self._client.stream(path, after, _STREAM_SILENCE_S) as events:
+                async for event in events:
                     yield event

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
 import msgspec
 
-from tests.e2e.received import Received, received
+from infra.clients.gateway import Gateway, Json, Received
 from tests.e2e.waiting import PATIENCE_S, eventually
 
-Json = dict[str, Any]
 TURN_ENDS = frozenset({"turn.completed", "turn.interrupted", "turn.refused", "turn.failed"})
-_TIMEOUT_S = 20.0
 
 
 class _Page(msgspec.Struct):
@@ -23,31 +19,8 @@ class _Page(msgspec.Struct):
     next_after: int
 
 
-class Api:
-    """A client with one key; every call but a stream ends within 20 s."""
-
-    def __init__(self, base_url: str, key: str) -> None:
-        self.http = httpx2.AsyncClient(
-            base_url=base_url,
-            headers={"Authorization": f"Bearer {key}"},
-            timeout=_TIMEOUT_S,
-            limits=httpx2.Limits(max_connections=None),
-        )
-
-    async def get(self, path: str, **more: Any) -> Json:
-        """GET of what must be there."""
-        answer = await self.http.get(path, **more)
-        assert answer.status_code == 200, f"GET {path}: {answer.status_code} {answer.text[:400]}"
-        body: Json = answer.json()
-        return body
-
-    async def post(self, path: str, body: Json, *expected: int) -> Json:
-        """POST that must be taken, with one of the `expected` statuses (202 when none is given)."""
-        answer = await self.http.post(path, json=body)
-        wrong = f"POST {path}: {answer.status_code} {answer.text[:400]}"
-        assert answer.status_code in (expected or (202,)), wrong
-        taken: Json = answer.json()
-        return taken
+class Api(Gateway):
+    """The client, with the calls that the tests make. What is refused fails the test (UnexpectedAnswer)."""
 
     async def post_stubbornly(self, path: str, body: Json, timeout: float = PATIENCE_S) -> Json:
         """The same POST until it is taken: what a client does while parts of the stack are away."""
@@ -130,17 +103,6 @@ class Api:
 
     async def events(self, session_id: str, after: int = 0) -> list[Json]:
         return [msgspec.json.decode(raw) for raw in await self.raw_events(session_id, after)]
-
-    @asynccontextmanager
-    async def stream(
-        self, path: str, last_event_id: int | None = None
-    ) -> AsyncIterator[AsyncIterator[Received]]:
-        """An event stream, open; the caller bounds the wait."""
-        headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-        timeout = httpx2.Timeout(_TIMEOUT_S, read=None)
-        async with self.http.stream("GET", path, headers=headers, timeout=timeout) as answer:
-            assert answer.status_code == 200, (await answer.aread())[:400]
-            yield received(answer.aiter_bytes())
 
     async def heard(
         self,

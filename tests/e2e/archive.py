@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
 
-import clickhouse_connect
-from clickhouse_connect.driver.client import Client
-
+from infra.clients.archive import Archive as Client
 from tests.e2e.waiting import PATIENCE_S, eventually
 
 _COLUMNS = "seq, event_id, type, turn_id, thread_id, provider_event_id, trace_id, data"
@@ -34,23 +31,8 @@ class Row:
         return parsed
 
 
-class Archive:
-    """Questions to the archive of one stack."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._client: Client | None = None
-
-    async def query(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-        return await asyncio.to_thread(self._query, sql, parameters)
-
-    def _query(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
-        if self._client is None:
-            self._client = clickhouse_connect.get_client(
-                dsn=self._url, autogenerate_session_id=False, send_receive_timeout=30
-            )
-        return [tuple(row) for row in self._client.query(sql, parameters=parameters).result_rows]
+class Archive(Client):
+    """The reader, with the questions that the tests ask of one stack."""
 
     async def rows(self, tenant_id: str, session_id: str) -> list[Row]:
         """A session's rows of the view `events`, in order; a repeat would show."""
@@ -75,8 +57,3 @@ class Archive:
         seqs = [row.seq for row in rows]
         assert seqs == list(range(1, len(rows) + 1)), f"{session_id}: {seqs}"
         return rows
-
-    async def count(self, sql: str, **parameters: Any) -> int:
-        """The one number a query answers."""
-        [[number]] = await self.query(sql, **parameters)
-        return int(number)

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from tests.e2e.api import TURN_ENDS, Api, Json
-from tests.e2e.received import Received
+from infra.clients.gateway import Json, Received
+from tests.e2e.api import TURN_ENDS, Api
 
 TURN_TIMEOUT_S = 60.0
 ANSWER = "Parcel 4711: handed over at number 12."

@@ -6,8 +6,9 @@ import asyncio
 import time
 from dataclasses import dataclass, field
 
+from infra.clients.gateway import Json
 from infra.simulator import reply_to
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api
 from tests.e2e.archive import Archive, Row
 from tests.e2e.conversing import ANSWER
 from tests.e2e.provider import Provider

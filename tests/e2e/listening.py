@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
+from infra.clients.gateway import Received
 from tests.e2e.api import Api
-from tests.e2e.received import Received
 from tests.e2e.waiting import PATIENCE_S
 
 

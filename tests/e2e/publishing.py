@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
+from infra.clients.topics import read_topic
 from tests.e2e.waiting import PATIENCE_S
 
 INPUTS, DEAD = "turnstile.inputs.v1", "turnstile.dead.v1"
@@ -95,22 +96,7 @@ class Dead:
 
 async def dead_letters(bootstrap: str) -> list[Dead]:
     """All dead letters there are now, oldest first in each partition."""
-    consumer = AIOKafkaConsumer(
-        DEAD,
-        bootstrap_servers=bootstrap,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-    )
-    found: list[Dead] = []
-    async with asyncio.timeout(PATIENCE_S), consumer:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-        left = {partition for partition, end in ends.items() if end}
-        while left:
-            batches = await consumer.getmany(timeout_ms=200)
-            found += [_dead(message) for messages in batches.values() for message in messages]
-            left = {one for one in left if await consumer.position(one) < ends[one]}
-    return found
+    return [_dead(message) for message in await read_topic(bootstrap, DEAD, PATIENCE_S)]
 
 
 def _dead(message: Any) -> Dead:

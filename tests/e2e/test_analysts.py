@@ -11,8 +11,9 @@ import clickhouse_connect
 import httpx2
 import pytest
 
+from infra.clients.gateway import Json
 from infra.simulator import reply_to
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.conversing import converse
 from tests.e2e.examples import blocks, filled, run

@@ -12,7 +12,7 @@ import clickhouse_connect
 import pytest
 from anthropic import AsyncAnthropic
 
-from tests.e2e.talking import client
+from tests.e2e.api import Api
 from tests.e2e.waiting import eventually
 from tests.integration.simulator_client import message
 from tests.stack import PROJECT, LocalStack
@@ -48,10 +48,10 @@ async def audited(stack: LocalStack, *arguments: str) -> tuple[int, list[dict[st
 
 async def test_an_audit_finds_what_is_missing_and_fills_it(local_stack: LocalStack) -> None:
     session = "audited"
-    api = client(local_stack)
+    api = Api(local_stack.gateway, local_stack.key)
     await api.open(session)
     for turn in ("t1", "t2"):
-        await api.submit(session, "count to three", turn)
+        await api.say(session, turn, "count to three")
     for turn in ("t1", "t2"):
         await api.ended(session, turn)
     code, (summary,) = await audited(local_stack, "--session", session, "--again", "10")
@@ -84,9 +84,9 @@ async def test_an_audit_finds_what_is_missing_and_fills_it(local_stack: LocalSta
 async def test_what_only_the_provider_has_is_recorded_by_the_worker(
     local_stack: LocalStack,
 ) -> None:
-    session, api = "told-behind-our-back", client(local_stack)
+    session, api = "told-behind-our-back", Api(local_stack.gateway, local_stack.key)
     await api.open(session)
-    await api.submit(session, "hello", "t1")
+    await api.say(session, "t1", "hello")
     await api.ended(session, "t1")
     archive = clickhouse_connect.get_client(dsn=local_stack.clickhouse_url)
     question = f"SELECT data FROM events WHERE session_id = '{session}' AND type = 'turn.started'"

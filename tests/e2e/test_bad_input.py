@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from infra.clients.gateway import Json
 from infra.simulator import reply_to
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.provider import Provider
 from tests.e2e.refused import assert_refused

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 import pytest
 
+from infra.clients.gateway import Json, Received
 from infra.demo.conversations import Conversation, load_conversations
 from infra.simulator import reply_to
 from shared.moment import parse
 from shared.session.events import read_event
 from shared.session.evolve import fold
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.conversing import converse
-from tests.e2e.received import Received
 from tests.e2e.tenants import ACME
 
 pytestmark = pytest.mark.e2e

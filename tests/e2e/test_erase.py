@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.api import Api, Json
+from infra.clients.gateway import Json
+from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.provider import Provider
 from tests.e2e.publishing import publishing, record, turn

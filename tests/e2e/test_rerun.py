@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from anthropic import AsyncAnthropic
 
+from infra.clients.gateway import Json
 from infra.simulator import reply_to
-from tests.e2e.api import Json
 from tests.e2e.conversing import converse
 from tests.e2e.tenants import ACME
 from tests.e2e.waiting import eventually

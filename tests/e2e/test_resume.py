@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine
 import httpx2
 import pytest
 
+from infra.clients.gateway import Received
 from infra.simulator import reply_to
 from tests.e2e.listening import assert_no_seam, from_each
-from tests.e2e.received import Received
 from tests.e2e.tenants import ACME
 from tests.e2e.waiting import eventually
 from tests.e2e.world import World

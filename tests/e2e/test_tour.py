@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from infra.clients.gateway import Json, Received, received
 from infra.simulator import reply_to
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.examples import example, run
-from tests.e2e.received import Received, received
 from tests.e2e.tenants import ACME, KEYS
 from tests.stack import LocalStack
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
+from infra.clients.gateway import Json
 from infra.simulator import reply_to
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api
 from tests.e2e.archive import Archive, Row
 from tests.e2e.provider import Log, Provider
 from tests.e2e.recorded import assert_recorded, assert_sent_once, turn_rows

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import pytest
 
+from infra.clients.gateway import Json
 from infra.simulator import reply_to
 from tests.e2e import ledger_tool
-from tests.e2e.api import Api, Json
+from tests.e2e.api import Api
 from tests.e2e.provider import Provider
 from tests.e2e.tenants import ACME
 from tests.e2e.waiting import eventually

@@ -1,14 +1,13 @@
-"""What is on `turnstile.events.v1`, read with plain aiokafka; events in parts are put together."""
+"""What is on `turnstile.events.v1`; events in parts are put together."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from typing import NamedTuple
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
 
+from infra.clients.topics import read_topic
 from shared.bus.parts import Joiner
 
 TOPIC = "turnstile.events.v1"
@@ -28,26 +27,10 @@ class Record(NamedTuple):
 
 
 async def published(bootstrap: str, timeout: float = 60.0) -> list[Record]:
-    """Every record up to now, each partition's in order."""
-    consumer = AIOKafkaConsumer(
-        TOPIC,
-        bootstrap_servers=bootstrap,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-    )
-    found: list[Record] = []
+    """Every event up to now, each partition's in order."""
     joiner = Joiner()
-    async with asyncio.timeout(timeout), consumer:
-        ends = await consumer.end_offsets(list(consumer.assignment()))
-        left = {partition for partition, end in ends.items() if end}
-        while left:
-            batches = await consumer.getmany(timeout_ms=200)
-            for records in batches.values():
-                whole = [joined for r in records if (joined := joiner.join(r)) is not None]
-                found += [Record((r.key or b"").decode(), r.value or b"") for r in whole]
-            left = {one for one in left if await consumer.position(one) < ends[one]}
-    return found
+    whole = [joiner.join(record) for record in await read_topic(bootstrap, TOPIC, timeout)]
+    return [Record((one.key or b"").decode(), one.value or b"") for one in whole if one is not None]
 
 
 def assert_one_body_for_one_seq(records: list[Record]) -> int:

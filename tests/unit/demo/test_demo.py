@@ -1,6 +1,5 @@
 """What the demo prints, without a stack."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 
 from infra.demo.conversations import load_conversations
-from infra.demo.gateway import Received, events, received
 from infra.demo.hearing import Hearing
 from infra.demo.stage import Stage
 from infra.demo.table import table
@@ -32,23 +30,6 @@ def test_a_wrong_line_is_named(tmp_path: Path) -> None:
     path.write_text('{"conversation_id": "a"}\n')
     with pytest.raises(ValueError, match=r"turns\.jsonl, line 1"):
         load_conversations(path)
-
-
-def test_an_event_with_id_is_archived_one_without_is_a_preview() -> None:
-    event = {"id": "7", "event": "turn.completed", "data": '{"seq": 7}'}
-    assert received(event) == Received(7, "turn.completed", {"seq": 7})
-    assert received({"event": "event_delta", "data": "{}"}).seq is None
-
-
-async def test_a_stream_may_be_cut_anywhere() -> None:
-    raw = ': hello\n\nid: 1\nevent: a\ndata: {"t": "x\u2028y"}\n\nevent: b\ndata: {}\n\n'.encode()
-
-    async def chunks() -> AsyncIterator[bytes]:
-        for at in range(0, len(raw), 3):
-            yield raw[at : at + 3]
-
-    found = [event async for event in events(chunks())]
-    assert found == [Received(1, "a", {"t": "x\u2028y"}), Received(None, "b", {})]
 
 
 def delta(message: str, index: int, text: str) -> dict[str, Any]:

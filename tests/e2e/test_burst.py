@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
+from infra.clients.gateway import Received
 from tests.e2e.api import TURN_ENDS, Api
-from tests.e2e.received import Received
 
 pytestmark = pytest.mark.e2e
 CLIENTS = 200

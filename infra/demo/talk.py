@@ -79,7 +79,7 @@ async def _turn(
 async def _until_end(
     gateway: Gateway, stream: AsyncIterator[Received], base: str, turn_id: str, speak: Speak
 ) -> None:
-    hearing = Hearing()
+    hearing, answered = Hearing(), set[str]()
     async for event in stream:
         data = event.body.get("data") or {}
         if event.seq is None:
@@ -89,7 +89,9 @@ async def _until_end(
         elif event.type in ("agent.tool_use", "agent.custom_tool_use"):
             speak(f"[{data.get('name')}] ")
         elif event.type == "turn.requires_action":
-            await _answer(gateway, base, data["pending_actions"], speak)
+            new = [one for one in data["pending_actions"] if one["tool_use_id"] not in answered]
+            answered |= {action["tool_use_id"] for action in new}
+            await _answer(gateway, base, new, speak)
         elif event.type in _ENDS and event.body.get("turn_id") == turn_id:
             speak(f"[{event.type}]\n")
             return

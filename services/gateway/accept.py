@@ -18,7 +18,7 @@ from services.gateway.gate import Gate
 from services.gateway.identity import derived, fresh, keyed_turn, turn_input
 from services.gateway.ports import Inputs, ReadModel, SessionKey, TurnKey
 from services.gateway.register import Known, Register, known
-from services.gateway.views import SessionPage, SessionView, TurnView
+from services.gateway.views import Closing, SessionPage, SessionView, TurnView
 from services.gateway.written_behind import WrittenBehind
 from shared import metrics, telemetry
 from shared.bus.envelope import GATEWAY, Envelope
@@ -29,8 +29,11 @@ from shared.moment import rfc3339
 from shared.session.inputs import (
     ArchiveRequested,
     EraseRequested,
+    InterruptRequested,
     Request,
     SessionRequested,
+    ToolAnswered,
+    ToolConfirmed,
     TurnRequested,
 )
 from shared.telemetry import SpanKind
@@ -149,18 +152,47 @@ class Accept:
         return self._remember(turn_key, accepted_turn(request, trace[3:35]))
 
     async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
-        """Publish any other input. Raises Rejected (`unknown_session`) or Transient."""
+        """Publish any other input. Raises Rejected (`unknown_session`) or Transient, and for what is known to come
+        to nothing Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`)."""
         key = (request.tenant_id, request.session_id)
-        await self.session_of(key)
+        session = await self.session_of(key)
+        call = _call_of(request)
         input_id = (
-            derived("in_", *key, kind, idempotency_key) if idempotency_key else self.ids("in_")
+            derived("in_", *key, kind, *call, idempotency_key)
+            if idempotency_key
+            else self.ids("in_")
         )
+        if isinstance(request, InterruptRequested) and session.closed is not None:
+            raise _closed(key, session.closed)
         async with self.gate:
+            if call and await self._answered_before(key, session, call[0], input_id):
+                return
             await self._publish(request, kind, input_id)
         if isinstance(request, ArchiveRequested):
             self.register.close(key, "archive")
         elif isinstance(request, EraseRequested):
             self.register.close(key, "erase")
+
+    async def _answered_before(
+        self, key: SessionKey, session: Known, tool_use_id: str, input_id: str
+    ) -> bool:
+        """Whether this very answer was given before. Raises Rejected when another one was, or none is wanted.
+
+        What is not known may be news that has not come here yet, and is left to the session: only a call that was
+        seen to wait and to wait no more, for good, is refused.
+        """
+        try:
+            page = await self.read_model.session(key)
+        except Transient:
+            page = None
+        if page is not None and input_id in page.answers:
+            return True
+        closed = session.closed or (known(page).closed if page else None)
+        if closed is not None:
+            raise _closed(key, closed)
+        if page is not None:
+            _require_asked(page, tool_use_id)
+        return False
 
     def _remember(self, key: TurnKey, view: TurnView) -> TurnView:
         self.register.accept(key, view)
@@ -171,10 +203,7 @@ class Accept:
         turn = await self.read_model.turn(key)
         if turn is not None:
             return turn
-        word = _CLOSED[session.closed or "archive"]
-        raise Rejected(
-            f"session_{word}", f"session {key[1]} is {word} (or was asked to be): open another one"
-        )
+        raise _closed(key[:2], session.closed or "archive")
 
     async def _publish(self, request: Request, kind: str, input_id: str) -> str:
         """Publish under a span; its traceparent, which is the record's, is returned."""
@@ -214,6 +243,35 @@ def _is_ours(written: SessionView, asked: SessionView) -> bool:
     if not written.last_seq:
         return written.created_at == asked.created_at
     return all(getattr(written, name) == getattr(asked, name) for name in _ASKED)
+
+
+def _closed(key: SessionKey, why: Closing) -> Rejected:
+    word = _CLOSED[why]
+    return Rejected(
+        f"session_{word}", f"session {key[1]} is {word} (or was asked to be): open another one"
+    )
+
+
+def _call_of(request: Request) -> tuple[str, ...]:
+    """The tool call that a request answers, if it answers one."""
+    if isinstance(request, ToolConfirmed):
+        return (request.tool_use_id,)
+    return (request.custom_tool_use_id,) if isinstance(request, ToolAnswered) else ()
+
+
+def _require_asked(page: SessionPage, tool_use_id: str) -> None:
+    if any(action.tool_use_id == tool_use_id for action in page.view.pending_actions):
+        return
+    for call in reversed(page.settled):
+        if call.tool_use_id == tool_use_id:
+            if call.end == "answered":
+                words = f"tool call {tool_use_id} was answered already ({call.at})"
+                raise Rejected("already_answered", words)
+            raise Rejected(
+                "no_longer_asked",
+                f"tool call {tool_use_id} is not asked any more: its turn ended, or the provider "
+                f"session that asked was lost ({call.at})",
+            )
 
 
 def _session_request(

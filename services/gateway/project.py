@@ -85,7 +85,10 @@ class Projection:
         self.behind: set[SessionKey] = set()
 
     def request(self, request: Request, trace_id: str, input_id: str) -> None:
-        """Apply an input. The worker decides what becomes of it; here it only becomes visible."""
+        """Apply an input; `input_id` is "" for one that no gateway gave.
+
+        The worker decides what becomes of it; here it only becomes visible.
+        """
         key = (request.tenant_id, request.session_id)
         request = replace(request, at=normal(request.at))
         row = self._row(key)
@@ -227,7 +230,8 @@ def _asked(page: SessionPage, request: Request, input_id: str) -> SessionPage:
         return replace(page, closing="archive")
     if isinstance(request, EraseRequested):
         return replace(page, closing="erase")
-    if isinstance(request, ToolConfirmed | ToolAnswered) and input_id not in page.answers:
+    answers = isinstance(request, ToolConfirmed | ToolAnswered)
+    if answers and input_id and input_id not in page.answers:
         return replace(page, answers=(*page.answers[-SETTLED + 1 :], input_id))
     return page
 

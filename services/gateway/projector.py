@@ -25,7 +25,7 @@ from shared.session.inputs import Request, TurnRequested
 
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
-Input = tuple[Request, str, str]  # what was asked, its trace, its id
+Input = tuple[Request, str, str]  # what was asked, its trace, its id if a gateway gave it
 
 
 class _Heading(Struct, frozen=True):
@@ -135,8 +135,10 @@ class Projector:
         if not same or not self._knows(request.tenant_id):
             return None
         # Clients read our times, as the events will have them; the publisher's own is on the log.
-        at = received(request, record.received_at, by_gateway=about.source == envelope.GATEWAY)
-        return replace(request, at=at), telemetry.trace_id_of(about.traceparent), about.id
+        by_gateway = about.source == envelope.GATEWAY
+        at = received(request, record.received_at, by_gateway=by_gateway)
+        trace_id = telemetry.trace_id_of(about.traceparent)
+        return replace(request, at=at), trace_id, about.id if by_gateway else ""
 
 
 def _apply_one(projection: Projection, record: Record, item: Input | Event | None) -> None:

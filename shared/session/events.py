@@ -25,6 +25,7 @@ OWN_TYPES = frozenset(
         "session.erased",
         "session.parked",
         "session.unparked",
+        "session.answer_refused",
         "turn.accepted",
         "turn.started",
         "turn.retrying",
@@ -209,6 +210,18 @@ class SessionUnparked(Struct, frozen=True, kw_only=True):
     turn_id: str
 
 
+class SessionAnswerRefused(Struct, frozen=True, kw_only=True):
+    """`session.answer_refused`: this answer (`input_id` is the request's place in the inbox, `input_type` what it
+    was) came to nothing, because no call of this id waits for one like it: it was answered already, it is no longer
+    asked, or never was. The session goes on as it was."""
+
+    input_id: str
+    input_type: Literal["tool.confirmed", "tool.answered"]
+    tool_use_id: str
+    reason: str
+    detail: str
+
+
 class SessionClosed(Struct, frozen=True, kw_only=True):
     """`session.archived` and `session.erased`: no more turns are taken."""
 
@@ -223,6 +236,7 @@ DATA: dict[str, type[Struct]] = {
     "session.erased": SessionClosed,
     "session.parked": SessionParked,
     "session.unparked": SessionUnparked,
+    "session.answer_refused": SessionAnswerRefused,
     "turn.accepted": TurnAccepted,
     "turn.started": TurnStarted,
     "turn.retrying": TurnRetrying,

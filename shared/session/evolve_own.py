@@ -71,6 +71,10 @@ def _spoken_in(state: SessionState) -> str | None:
     return state.provider_session_id if state.prompts else state.rotated_from
 
 
+def _nothing(state: SessionState, event: Event) -> SessionState:
+    return state
+
+
 def _idled(state: SessionState, event: Event) -> SessionState:
     return replace(state, status="idle")
 
@@ -296,6 +300,7 @@ OWN: dict[str, Evolver] = {
     "session.erased": _erased,
     "session.parked": _parked,
     "session.unparked": _unparked,
+    "session.answer_refused": _nothing,
     "turn.accepted": _accepted,
     "turn.started": _started,
     "turn.retrying": _retrying,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -14,6 +14,7 @@ from shared.session.attempts import CLOSED, begin, interrupt
 from shared.session.commands import Answer, Close, DeadLetter
 from shared.session.decision import Draft
 from shared.session.events import (
+    SessionAnswerRefused,
     SessionClosed,
     SessionOpened,
     SessionParked,
@@ -37,6 +38,9 @@ from shared.session.inputs import (
 )
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
 from shared.session.state import SessionState
+
+# Why an answer that no call waits for is refused.
+UNKNOWN_ACTION = "unknown_action"
 
 
 def requested(draft: Draft, filed: Filed, policy: Policy) -> None:
@@ -151,14 +155,23 @@ def _interrupt_requested(
 
 
 def _tool_confirmed(draft: Draft, filed: Filed, request: ToolConfirmed, policy: Policy) -> None:
-    _answer(draft, filed, request.tool_use_id, kind="confirmation")
+    _answer(draft, filed, request.tool_use_id, "confirmation", at=request.at)
 
 
 def _tool_answered(draft: Draft, filed: Filed, request: ToolAnswered, policy: Policy) -> None:
-    _answer(draft, filed, request.custom_tool_use_id, kind="custom_tool")
+    _answer(draft, filed, request.custom_tool_use_id, "custom_tool", at=request.at)
 
 
-def _answer(draft: Draft, filed: Filed, tool_use_id: str, *, kind: str) -> None:
+def _answer(
+    draft: Draft,
+    filed: Filed,
+    tool_use_id: str,
+    kind: Literal["confirmation", "custom_tool"],
+    *,
+    at: str,
+) -> None:
+    """Hand the answer on to the call that waits for it. Where none does, say so where whoever gave it can read it,
+    and put it aside; a session that never was opened has no place to say it."""
     if draft.state.status == "erased":
         return  # a dead letter would keep what was answered
     for action in draft.state.pending:
@@ -166,7 +179,16 @@ def _answer(draft: Draft, filed: Filed, tool_use_id: str, *, kind: str) -> None:
             draft.ask(Answer(tool_use_id=tool_use_id, input_id=filed.input_id))
             return
     detail = f"no tool call {tool_use_id} waits for a {kind} in this session"
-    draft.ask(DeadLetter(input_id=filed.input_id, reason="unknown_action", detail=detail))
+    if draft.state.status != "new":
+        refused = SessionAnswerRefused(
+            input_id=filed.input_id,
+            input_type="tool.confirmed" if kind == "confirmation" else "tool.answered",
+            tool_use_id=tool_use_id,
+            reason=UNKNOWN_ACTION,
+            detail=detail,
+        )
+        draft.own("session.answer_refused", refused, at=at, traceparent=filed.traceparent)
+    draft.ask(DeadLetter(input_id=filed.input_id, reason=UNKNOWN_ACTION, detail=detail))
 
 
 def _turn_parked(draft: Draft, filed: Filed, request: TurnParked, policy: Policy) -> None:

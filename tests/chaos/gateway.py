@@ -53,7 +53,7 @@ class Gateway:
             answer = await self._client.http.post(path, json=body)
         except httpx2.TransportError as error:
             return repr(error)
-        if answer.is_success:
+        if answer.is_success or _is_settled(answer):
             return None
         said = f"{answer.status_code} {answer.text[:300]}"
         if answer.status_code in (429, 502, 503, 504):
@@ -68,3 +68,9 @@ class Gateway:
             async with self._client.stream(path, after, _STREAM_SILENCE_S) as events:
                 async for event in events:
                     yield event
+
+
+def _is_settled(answer: httpx2.Response) -> bool:
+    """Whether an answer to a tool call came again, or too late: its question went with what was killed."""
+    words = (b"problem:already_answered", b"problem:no_longer_asked")
+    return answer.status_code == 409 and any(word in answer.content for word in words)

@@ -37,10 +37,14 @@ async def converse(
 async def _follow(
     api: Api, session_id: str, turn_id: str, events: Any, heard: list[Received]
 ) -> None:
+    answered = set[str]()
     async for event in events:
         heard.append(event)
         if event.type == "turn.requires_action":
-            await answer(api, session_id, event.body["data"]["pending_actions"])
+            asked = event.body["data"]["pending_actions"]
+            new = [action for action in asked if action["tool_use_id"] not in answered]
+            answered |= {action["tool_use_id"] for action in new}
+            await answer(api, session_id, new)
         if event.type in TURN_ENDS and event.body["turn_id"] == turn_id:
             return
     raise AssertionError(f"{session_id}: the stream ended before {turn_id} did")

@@ -10,7 +10,7 @@ import pytest
 
 from infra.clients.gateway import Json
 from infra.simulator import reply_to
-from tests.e2e.api import Api
+from tests.e2e.api import ALREADY, Api
 from tests.e2e.archive import Archive
 from tests.e2e.provider import Log, Provider
 from tests.e2e.publishing import Dead, Publisher, dead_letters, publishing, record
@@ -139,7 +139,9 @@ async def test_answers_at_the_same_time_are_one_answer(
     api: Api, archive: Archive, provider: Provider, session_id: str, script: str
 ) -> None:
     text, [action] = await _asked(api, session_id, script)
-    await asyncio.gather(*(_answered(api, session_id, action) for _ in range(5)))
+    answers = await asyncio.gather(*(_answer(api, session_id, action) for _ in range(5)))
+    assert answers[0].status_code == 202
+    assert all(answer.status_code == 202 or ALREADY in answer.text for answer in answers)
     await _completed(api, session_id, text)
     log = await provider.only(ACME, session_id)
     assert len(_given(log, CONFIRMED) + _given(log, RESULT)) == 1
@@ -147,15 +149,31 @@ async def test_answers_at_the_same_time_are_one_answer(
     assert_recorded(rows, log)
 
 
-async def test_an_answer_after_the_answer_is_a_dead_letter_and_the_same_one_again_is_not(
-    local_stack: LocalStack, api: Api, provider: Provider, session_id: str
+async def test_an_answer_after_the_answer_is_refused_and_the_same_one_again_is_not(
+    api: Api, provider: Provider, session_id: str
 ) -> None:
     text, [action] = await _asked(api, session_id, "custom_tool")
     for _ in range(2):  # the same call made again: nothing happens twice
         await _answered(api, session_id, action, {"Idempotency-Key": "answer-1"})
     await _completed(api, session_id, text)
     await _answered(api, session_id, action, {"Idempotency-Key": "answer-1"})
-    await _answered(api, session_id, action, {"Idempotency-Key": "answer-2"})
+    body = {"custom_tool_use_id": action["tool_use_id"], "content": "here you are"}
+    late = await api.http.post(f"/v1/sessions/{session_id}/tool_results", json=body)
+    assert (late.status_code, late.json()["type"]) == (409, ALREADY)
+    assert action["tool_use_id"] in late.json()["detail"]
+    assert len(_given(await provider.only(ACME, session_id), RESULT)) == 1
+    await api.say(session_id, "t2", "and now?")
+    assert (await api.turn_in(session_id, "t2", "completed"))["reply"] == reply_to("and now?")
+
+
+async def test_what_became_of_a_late_answer_on_the_log_is_an_event_and_a_dead_letter(
+    local_stack: LocalStack, api: Api, provider: Provider, publisher: Publisher, session_id: str
+) -> None:
+    text, [action] = await _asked(api, session_id, "custom_tool")
+    await _answered(api, session_id, action)
+    await _completed(api, session_id, text)
+    late = {"custom_tool_use_id": action["tool_use_id"], "content": "again"}
+    await publisher.publish(record("tool.answered", ACME, session_id, **late))
 
     async def look() -> list[Dead] | None:
         found = await dead_letters(local_stack.kafka)
@@ -164,9 +182,13 @@ async def test_an_answer_after_the_answer_is_a_dead_letter_and_the_same_one_agai
     [dead] = await eventually(look, "the late answer among the dead letters")
     assert dead.marks["reason"] == "unknown_action"
     assert action["tool_use_id"] in dead.marks["detail"]
+    events = await api.events(session_id)
+    [refused] = [e["data"] for e in events if e["type"] == "session.answer_refused"]
+    assert (refused["tool_use_id"], refused["input_type"]) == (
+        action["tool_use_id"],
+        "tool.answered",
+    )
     assert len(_given(await provider.only(ACME, session_id), RESULT)) == 1
-    await api.say(session_id, "t2", "and now?")
-    assert (await api.turn_in(session_id, "t2", "completed"))["reply"] == reply_to("and now?")
 
 
 async def test_the_children_of_an_agent_ask_too(
@@ -191,11 +213,15 @@ async def test_the_children_of_an_agent_ask_too(
 async def _answered(
     api: Api, session_id: str, action: Json, headers: dict[str, str] | None = None
 ) -> None:
+    answer = await _answer(api, session_id, action, headers)
+    assert answer.status_code == 202, answer.text
+
+
+async def _answer(
+    api: Api, session_id: str, action: Json, headers: dict[str, str] | None = None
+) -> Any:
     path, body = "tool_confirmations", {"tool_use_id": action["tool_use_id"], "result": "allow"}
     if action["kind"] == "custom_tool":
         path = "tool_results"
         body = {"custom_tool_use_id": action["tool_use_id"], "content": "here you are"}
-    answer: Any = await api.http.post(
-        f"/v1/sessions/{session_id}/{path}", json=body, headers=headers
-    )
-    assert answer.status_code == 202, answer.text
+    return await api.http.post(f"/v1/sessions/{session_id}/{path}", json=body, headers=headers)

@@ -1,8 +1,8 @@
-"""Record the golden logs of a version: `python -m tests.golden.record v0.2`.
+"""Record the golden logs of a version: `python -m tests.golden.record v0.3`.
 
 Histories go through the real core; every event becomes a line as it would stand on `turnstile.events.v1`, and the
 state after the last one is kept beside it. Recorded once, never changed: a file that exists is left alone, because
-what was written by an old version must fold for ever.
+what was written by an old version must fold for ever. A log that the version before wrote alike is not kept again.
 """
 
 from __future__ import annotations
@@ -116,12 +116,17 @@ def _whole_life() -> tuple[Input, ...]:
     )
 
 
+def newest(name: str) -> Path | None:
+    """The log of that name that the newest version wrote otherwise than the one before."""
+    return max(SESSIONS.glob(f"v*/{name}.jsonl"), default=None)
+
+
 def write(folder: Path, name: str, events: tuple[Event, ...]) -> None:
     """One log and the state it folds to, unless it is there already."""
-    log = folder / f"{name}.jsonl"
-    if not log.exists():
-        lines = (msgspec.json.encode(event) + b"\n" for event in events)
-        log.write_bytes(b"".join(lines))
+    log, last = folder / f"{name}.jsonl", newest(name)
+    lines = b"".join(msgspec.json.encode(event) + b"\n" for event in events)
+    if not log.exists() and (last is None or last.read_bytes() != lines):
+        log.write_bytes(lines)
         log.with_suffix(".state.json").write_bytes(encode(fold(events)) + b"\n")
 
 

@@ -10,14 +10,13 @@ import pytest
 from shared.session import Event, fold, read_event
 from shared.session.state import decode
 from shared.session.transitions import IllegalTransition
-from tests.golden.record import SESSIONS, recorded
+from tests.golden.record import SESSIONS, newest, recorded
 from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.unit
 
 LOGS = sorted(SESSIONS.glob("v*/*.jsonl"))
 ILLEGAL = sorted(SESSIONS.glob("illegal/*.jsonl"))
-NEWEST = "v0.1"
 
 
 def events_of(log: Path) -> list[Event]:
@@ -38,7 +37,9 @@ def test_a_recorded_log_is_numbered_without_gaps(log: Path) -> None:
 @pytest.mark.parametrize("name", sorted(recorded()))
 def test_todays_core_writes_the_same_log(name: str) -> None:
     """When this fails on purpose, leave the old files and record a folder for the new version."""
-    lines = (SESSIONS / NEWEST / f"{name}.jsonl").read_bytes().splitlines()
+    log = newest(name)
+    assert log is not None
+    lines = log.read_bytes().splitlines()
     assert [msgspec.json.encode(event) for event in history(*recorded()[name])] == lines
 
 

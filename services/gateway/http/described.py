@@ -62,7 +62,7 @@ IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 SSE = "text/event-stream"
-_POST = (400, 401, 403, 404, 413, 503)
+_POST = (400, 401, 403, 404, 409, 413, 503)
 _STREAM = (400, 401, 403, 404, 409, 429, 503)
 AT_THE_END = {"204": "The session is closed, or the replay told, and the client has all of it"}
 
@@ -90,7 +90,11 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "archive", "Take no more turns; the history stays", 202, keyed=True
     ),
     ("POST", f"{S}/interrupt"): Route(
-        "interrupt", "End the running turn; queued ones stay", 202, keyed=True
+        "interrupt",
+        "End the running turn; queued ones stay",
+        202,
+        keyed=True,
+        problems=(400, 401, 403, 404, 409, 503),
     ),
     ("POST", f"{S}/tool_confirmations"): Route(
         "tool_confirmations",

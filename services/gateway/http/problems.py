@@ -34,6 +34,8 @@ KNOWN: dict[str, tuple[int, str]] = {
     "method_not_allowed": (405, "The resource does not take this method"),
     "session_archived": (409, "The session is archived"),
     "session_erased": (409, "The session is erased"),
+    "already_answered": (409, "The tool call was answered already"),
+    "no_longer_asked": (409, "The tool call is no longer asked"),
     "too_large": (413, "The request is too large"),
     "internal": (500, "Something went wrong here"),
     "kafka_unavailable": (503, "The log does not answer"),

@@ -9,10 +9,11 @@ import pytest
 from shared.session.commands import Answer, DeadLetter
 from shared.session.inputs import Input, ProviderEvent
 from tests.builders import Wire, answering, bound, confirming, elapsed, failed, seen, turn
-from tests.unit.session.specification import Given, after
+from tests.unit.session.specification import Given, after, given
 
 pytestmark = pytest.mark.unit
 
+REFUSED = "session.answer_refused"
 RUNNING: tuple[Input, ...] = (turn("t1"), bound())
 
 
@@ -185,14 +186,43 @@ def test_an_answer_to_nothing_is_a_dead_letter() -> None:
     wire = Wire()
     waiting = asking(wire, wire.tool_use("ask"))
     input = confirming("sevt_99")
-    waiting.when(input).then(commands=(letter(input.input_id, "sevt_99", "confirmation"),))
+    refused = waiting.when(input)
+    refused.then(
+        "session.answer_refused", commands=(letter(input.input_id, "sevt_99", "confirmation"),)
+    )
+    refused.saying(
+        "session.answer_refused",
+        input_id=input.input_id,
+        tool_use_id="sevt_99",
+        input_type="tool.confirmed",
+        reason="unknown_action",
+    )
+    assert refused.state.pending == waiting.state.pending
+
+
+def test_an_answer_to_a_call_that_died_with_its_provider_session_is_told_in_the_log() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    waiting = after(*RUNNING, *waits(wire, call), seen(wire.terminated()))
+    input = confirming(call.id, 50)
+    told = waiting.when(input).then(
+        "session.answer_refused", commands=(letter(input.input_id, call.id, "confirmation"),)
+    )
+    told.saying(REFUSED, tool_use_id=call.id)
+
+
+def test_an_answer_for_a_session_that_never_was_is_a_dead_letter_alone() -> None:
+    input = confirming("sevt_99")
+    given().when(input).then(commands=(letter(input.input_id, "sevt_99", "confirmation"),))
 
 
 def test_an_answer_of_the_wrong_kind_is_a_dead_letter() -> None:
     wire = Wire()
     call = wire.tool_use("ask")
     input = answering(call.id)
-    asking(wire, call).when(input).then(commands=(letter(input.input_id, call.id, "custom_tool"),))
+    asking(wire, call).when(input).then(
+        "session.answer_refused", commands=(letter(input.input_id, call.id, "custom_tool"),)
+    )
 
 
 def test_an_answer_that_was_given_already_is_a_dead_letter() -> None:
@@ -201,7 +231,9 @@ def test_an_answer_that_was_given_already_is_a_dead_letter() -> None:
     waiting = after(*RUNNING, *waits(wire, call), seen(wire.confirmed(call.id), wire.running()))
     assert waiting.state.status == "running"
     input = confirming(call.id, 50)
-    waiting.when(input).then(commands=(letter(input.input_id, call.id, "confirmation"),))
+    waiting.when(input).then(
+        "session.answer_refused", commands=(letter(input.input_id, call.id, "confirmation"),)
+    )
 
 
 def test_one_of_two_answers_leaves_the_other_waiting() -> None:

@@ -20,16 +20,33 @@ from shared.session.policy import Policy
 CLOSED = ("archived", "erased")
 # Why the input of a turn is a dead letter that was tried until nothing more could be hoped for.
 TURN_FAILED = "turn_failed"
+BUDGET_REACHED = "budget_reached"
 
 
 def begin(draft: Draft, *, at: str) -> None:
-    """Begin an attempt of the open turn; its first step is a provider session where there is none."""
+    """Begin an attempt of the open turn; its first step is a provider session where there is none. One that might
+    spend nothing more is not made: then the budget ends the turn."""
     assert draft.state.turn is not None
+    if _spent(draft):
+        end_by_budget(draft, at=at)
+        return
     if draft.state.provider_session_id is None:
         draft.ask(Open(turn_id=draft.state.turn.turn_id))
         return
     state = draft.state
     start(draft, state.provider_session_id or "", state.bound_agent or "", state.model or "", at)
+
+
+def _spent(draft: Draft) -> bool:
+    """Whether nothing is left of the budget for another provider session; one that is there keeps count itself."""
+    return draft.state.provider_session_id is None and draft.state.budget_left == 0
+
+
+def end_by_budget(draft: Draft, *, at: str) -> None:
+    """End the open turn because the session's budget is used up, and take up the next."""
+    error = TurnError(type=BUDGET_REACHED, message="the session's budget_usd is used up")
+    draft.end("turn.failed", at=at, stop_reason=BUDGET_REACHED, error=error)
+    after_turn(draft, at=at)
 
 
 def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
@@ -80,6 +97,9 @@ def retry(
 ) -> None:
     """The attempt came to nothing: note when the next one is due, or give the turn up. `at` is the worker's time,
     `wish` the provider's `Retry-After` in seconds, `chance` a draw from [0, 1)."""
+    if _spent(draft) and draft.state.status not in CLOSED:
+        end_by_budget(draft, at=at)
+        return
     progress = draft.progress
     due = policy.next_retry(
         failures=progress.failures + 1,

@@ -54,6 +54,8 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         rotated_from=_spoken_in(state),
         given_up=(*state.given_up[-GIVEN_UP + 1 :], lost),
         rotated_cents=state.cost_cents,
+        # It told what it cost to the nearest cent.
+        unsure_cents=state.unsure_cents + (state.cost_cents > state.rotated_cents),
         prompts=(),
         tail=(),
         threads={},

@@ -7,7 +7,14 @@ from datetime import timedelta
 
 from shared.moment import parse, rfc3339
 from shared.session import provider
-from shared.session.attempts import CLOSED, after_turn, retry, rotate
+from shared.session.attempts import (
+    BUDGET_REACHED,
+    CLOSED,
+    after_turn,
+    end_by_budget,
+    retry,
+    rotate,
+)
 from shared.session.decision import Draft
 from shared.session.events import Event, TurnError, TurnRequiresAction
 from shared.session.inputs import Seen
@@ -68,9 +75,9 @@ def _end_by_provider(draft: Draft, reason: str, *, at: str) -> None:
     """A reason this code does not know ends the turn too: the agent stopped and the client must hear of it."""
     if draft.progress.interrupted:
         draft.end("turn.interrupted", at=at, stop_reason=reason)
-    elif reason == "budget_reached":
-        error = TurnError(type="budget_reached", message="the session's budget_usd is used up")
-        draft.end("turn.failed", at=at, stop_reason=reason, error=error)
+    elif reason == BUDGET_REACHED:
+        end_by_budget(draft, at=at)
+        return
     elif reason == "refusal":
         error = TurnError(type="refusal", message="the agent declined to answer")
         draft.end("turn.refused", at=at, stop_reason=reason, error=error)

@@ -5,6 +5,7 @@ Nothing in here grows with the number of events: ids are kept for the newest one
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -102,7 +103,9 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session. `last_seq` is the number of its newest event, 0 before the first; `rotated_from` the provider
     session that the conversation came from, until the new one has heard of it; `given_up` those that are of no more
-    use, newest last; `pending` what waits for somebody, `calls` what runs at the provider or may yet ask."""
+    use, newest last; `pending` what waits for somebody, `calls` what runs at the provider or may yet ask.
+    `cost_cents` is what all provider sessions said that they cost; those that were given up said `rotated_cents`,
+    and may have cost up to `unsure_cents` more."""
 
     tenant_id: str
     session_id: str
@@ -130,6 +133,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     usage: Usage = Usage()
     cost_cents: int = 0
     rotated_cents: int = 0
+    unsure_cents: int = 0
     prompts: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     threads: dict[str, tuple[str, ...]] = {}
@@ -177,6 +181,15 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def cost_usd(self) -> float:
         """US dollars so far, at the provider's list prices, in whole cents."""
         return self.cost_cents / 100
+
+    @property
+    def budget_left(self) -> int | None:
+        """US cents of `budget_usd` that a new provider session may spend, at least 0; None: as many as it likes.
+        What those before it cost is counted as high as it may have been."""
+        if self.budget_usd is None:
+            return None
+        cents = int(Decimal(str(self.budget_usd)) * 100)
+        return max(0, cents - self.cost_cents - self.unsure_cents)
 
     @property
     def due_at(self) -> str | None:

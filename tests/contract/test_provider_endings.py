@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from infra.simulator.server import running
 from infra.simulator.settings import Settings
 from services.agent_worker.ports import ProviderFailure
 from shared.clock import utcnow
 from shared.moment import rfc3339
-from shared.session.inputs import Filed, SessionRequested
+from shared.session.inputs import Failed, Filed, SessionRequested
 from tests.builders import TENANT, USER
 from tests.contract.provider_talk import DEADLINE_S, Talk, stop_reason
 from tests.contract.provider_worlds import WireWorld
@@ -76,6 +78,54 @@ async def test_a_terminated_session_is_given_up_and_the_turn_is_not(wire: WireWo
     assert ends(talk) == ["turn.started", "turn.retrying"]
     assert "session.rotated" in talk.told
     assert talk.state.provider_session_id is None
+
+
+async def _lost(wire: WireWorld, budget_usd: float, cents: int) -> Talk:
+    """A session that spent so much and whose provider session is gone; its next turn asks for another one."""
+    dear = f"dear [[script: budget rounds=1 cents={cents}]]"
+    talk, _ = await heard(wire, dear, budget_usd=budget_usd)
+    await wire.retire(talk.session)
+    talk.ask("and then?")
+    with contextlib.suppress(ProviderFailure):
+        async with talk.watching():
+            await talk.hear("never")
+    now = rfc3339(utcnow())
+    talk.take(Failed(turn_id="t2", reason="session_lost", detail="archived", at=now, lost=True))
+    return talk
+
+
+async def _amount(wire: WireWorld, session: str) -> int:
+    """What a provider session may spend, in cents."""
+    found = await wire.client.beta.sessions.retrieve(session)
+    assert found.budget is not None
+    return int(found.budget.max_list_cost.amount)
+
+
+async def test_what_a_session_moves_to_may_spend_what_is_left(wire: WireWorld) -> None:
+    talk = await _lost(wire, 1.0, 40)
+    spent = talk.state.cost_cents
+    assert spent >= 40
+    made = await talk.open()
+    assert await _amount(wire, made.id) == 100 - spent - 1
+
+
+async def test_a_session_that_has_nothing_left_moves_nowhere(wire: WireWorld) -> None:
+    talk = await _lost(wire, 0.4, 40)
+    assert ends(talk)[-1] == "turn.failed"
+    assert talk.state.turn is None
+    assert len(await wire.made_for(talk.state.session_id)) == 1
+
+
+async def test_what_a_crash_left_behind_is_adopted_only_with_what_is_left(wire: WireWorld) -> None:
+    """One that was made before others were spent in would spend too much."""
+    talk = await _lost(wire, 1.0, 40)
+    early = replace(talk.state, cost_cents=0, rotated_cents=0, unsure_cents=0)
+    left = await wire.provider.open(early, look=False)
+    assert await _amount(wire, left.id) == 100
+    made = await talk.open(look=True)
+    assert made.id != left.id
+    again = replace(talk.state, provider_session_id=None)
+    assert (await wire.provider.open(again, look=True)).id == made.id
 
 
 @pytest.mark.parametrize("erase", [False, True])

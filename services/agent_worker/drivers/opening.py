@@ -143,8 +143,10 @@ def _metadata(state: SessionState) -> dict[str, str]:
 
 
 def _budget(state: SessionState) -> Any:
-    """The provider counts whole US cents, as a string."""
-    if state.budget_usd is None:
+    """What is left of the session's, in whole US cents, which the provider takes as a string."""
+    if state.budget_left is None:
         return None
-    cents = max(1, round(state.budget_usd * 100))
-    return {"type": "limit", "max_list_cost": {"amount": str(cents), "currency": "USD"}}
+    return {
+        "type": "limit",
+        "max_list_cost": {"amount": str(state.budget_left), "currency": "USD"},
+    }

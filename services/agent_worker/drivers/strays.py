@@ -35,23 +35,34 @@ class _Agent(Struct, frozen=True):
     model: _Model = _Model()
 
 
+class _Money(Struct, frozen=True):
+    amount: str = ""
+
+
+class _Budget(Struct, frozen=True):
+    max_list_cost: _Money = _Money()
+
+
 class _Session(Struct, frozen=True):
     id: str
     status: str = ""
     archived_at: str | None = None
     metadata: dict[str, str] = {}
     agent: _Agent = _Agent()
+    budget: _Budget | None = None
 
 
 _session = msgspec.json.Decoder(_Session)
 
 
 class Ask(NamedTuple):
-    """Whose, made since when, and which of them are known to be of no use: a hung session lives on."""
+    """Whose, made since when, which of them are known to be of no use (a hung session lives on), and what they may
+    spend in US cents: one made before others were spent in may spend too much."""
 
     marked: str
     since: datetime
     given_up: tuple[str, ...]
+    budget: int | None
 
 
 class Strays:
@@ -62,11 +73,12 @@ class Strays:
         self._asked = Grouped(self._look)
 
     async def find(self, state: SessionState) -> ProviderSession | None:
-        """The newest session made for `state` since its open turn was submitted, none that it gave up."""
+        """The newest session made for `state` since its open turn was submitted, none that it gave up, none
+        with another budget than what is left."""
         assert state.turn is not None
         marked = mark(state.tenant_id, state.session_id)
         since = parse(state.turn.submitted_at) - CLOCKS_DIFFER
-        return await self._asked(Ask(marked, since, state.given_up))
+        return await self._asked(Ask(marked, since, state.given_up, state.budget_left))
 
     async def _look(self, asks: Sequence[Ask]) -> list[ProviderSession | None]:
         found = dict[Ask, ProviderSession]()
@@ -77,7 +89,7 @@ class Strays:
         async for page in sessions_since(self._client, min(ask.since for ask in asks)):
             for session in map(_session.decode, page):
                 for ask in marked.get(session.metadata.get(MARK, ""), ()):
-                    if _lives(session) and session.id not in ask.given_up:
+                    if _lives(session) and _suits(session, ask):
                         model = session.agent.model.id
                         found.setdefault(ask, ProviderSession(session.id, session.agent.id, model))
             looked_at += len(page)
@@ -88,3 +100,9 @@ class Strays:
 
 def _lives(session: _Session) -> bool:
     return session.status != "terminated" and session.archived_at is None
+
+
+def _suits(session: _Session, ask: Ask) -> bool:
+    amount = session.budget.max_list_cost.amount if session.budget else None
+    wanted = None if ask.budget is None else str(ask.budget)
+    return session.id not in ask.given_up and amount == wanted

@@ -58,7 +58,10 @@ class Troubles:
 
 def _conversation(scripts: list[str], gap: float | None) -> Conversation:
     """Neighbours that may be coalesced would go out together or not, by who is faster: there are none, but for
-    turns that are asked for one by one."""
+    turns that are asked for one by one. So are those that are interrupted by another turn, which waits behind
+    whichever was asked for by then."""
+    if "overtaken" in scripts:
+        gap = None
     told: list[str] = []
     for script in scripts:
         joins = gap is not None and script == "coalesced" and "coalesced" in told[-1:]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from shared.session.commands import DeadLetter, Interrupt, Open, Send
 from shared.session.inputs import Input, NothingRan
 from shared.session.policy import Policy
-from tests.builders import Wire, archiving, at, bound, elapsed, failed, interrupting, seen, turn
-from tests.unit.session.specification import after
+from tests.builders import (
+    Wire,
+    archiving,
+    at,
+    bound,
+    elapsed,
+    failed,
+    interrupting,
+    opening,
+    seen,
+    turn,
+)
+from tests.unit.session.specification import Given, after
 
 pytestmark = pytest.mark.unit
 
@@ -193,3 +205,59 @@ def test_what_a_given_up_provider_session_still_says_is_only_recorded() -> None:
     rotated = after(*RUNNING, failed(lost=True))
     said = (wire.prompt(), wire.message("late"), wire.idle(), wire.terminated())
     rotated.when(seen(*said)).then(*(event.type for event in said))
+
+
+# ---- the budget -----------------------------------------------------------------------------------------------
+
+
+def spending(budget_usd: float, *cents: int) -> Given:
+    """A session with a budget whose provider sessions cost so much and were lost; its turn waits for another."""
+    session = after(opening(budget_usd=budget_usd), turn("t1"))
+    for n, cost in enumerate(cents):
+        wire, second = Wire(f"s{n}", 100.0 * n), 100.0 * n
+        begun = Given(session.when(bound(f"sesn_{n}", second)).state)
+        said = seen(wire.prompt(), wire.running(), wire.cost(cost), wire.terminated())
+        lost = Given(begun.when(said).state)
+        session = Given(lost.when(elapsed(second + 99)).state)
+    return session
+
+
+@pytest.mark.parametrize(
+    ("budget_usd", "cents", "left"),
+    [
+        (1.0, (), 100),
+        (0.29, (), 29),
+        (0.019, (), 1),
+        (1.0, (30,), 69),
+        (1.0, (30, 25), 43),
+        (1.0, (99,), 0),
+    ],
+)
+def test_another_provider_session_may_spend_what_is_left_and_no_cent_more(
+    budget_usd: float, cents: tuple[int, ...], left: int
+) -> None:
+    """What was spent is known to the nearest cent only."""
+    assert spending(budget_usd, *cents).state.budget_left == left
+
+
+def test_a_session_without_a_budget_may_spend_as_much_as_it_likes() -> None:
+    assert after(turn("t1")).state.budget_left is None
+
+
+def test_a_turn_whose_session_is_lost_with_nothing_left_ends_by_the_budget() -> None:
+    wire = Wire()
+    running = after(opening(budget_usd=0.5), turn("t1"), bound(), turn("t2", second=1))
+    said = (wire.prompt(), wire.running(), wire.cost(50), wire.terminated())
+    ended = running.when(seen(*said))
+    types = [event.type for event in ended.events]
+    assert types[-4:] == ["session.rotated", "turn.failed", "turn.failed", "session.idled"]
+    ends = [msgspec.json.decode(event.data) for event in ended.events[-3:-1]]
+    assert {(end["error"]["type"], end["stop_reason"]) for end in ends} == {
+        ("budget_reached", "budget_reached")
+    }
+    assert ended.decision.commands == (), "a budget that is used up is no dead letter"
+
+
+def test_no_provider_session_is_made_with_nothing_left() -> None:
+    asked = after(opening(budget_usd=0.004)).when(turn("t1"))
+    asked.then("turn.accepted", "turn.failed", "session.idled")

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import http.client
+import os
 import selectors
 import shutil
 import subprocess
@@ -47,8 +48,12 @@ class Running:
         return f"http://default:@{self.host}:{self.port}/turnstile"
 
 
-def start_clickhouse(path: Path, *arguments: str, port: int = 0) -> Running:
+def start_clickhouse(
+    path: Path, *arguments: str, port: int = 0, environment: Mapping[str, str] | None = None
+) -> Running:
     """Start the server on data directory `path` and wait until it answers.
+
+    `environment`: variables of its process besides our own.
 
     Raises RuntimeError with its output if it ends or stays silent instead.
     """
@@ -56,6 +61,7 @@ def start_clickhouse(path: Path, *arguments: str, port: int = 0) -> Running:
     process = subprocess.Popen(
         [*command, "--port", str(port), *arguments],
         cwd=ROOT,
+        env={**os.environ, **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

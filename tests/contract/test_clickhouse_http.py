@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import json
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import cramjam
 import pytest
 
+from infra.clickhouse.server.frames import FramePacker, unpack
 from tests.clickhouse_server import Answer, ask, shared_clickhouse
 
 pytestmark = pytest.mark.contract
@@ -105,7 +108,7 @@ def test_settings_count_for_one_request(base: str) -> None:
         ("INSERT INTO http.t FORMAT JSONEachRow\n{broken", {}, 400, 26),
         ("SELECT 1", {"user": "eve", "password": "x"}, 403, 516),
         ("SELECT sleep(2)", {"max_execution_time": 0.1}, 408, 159),
-        ("SELECT 1", {"decompress": 1}, 501, 48),
+        ("SELECT 1", {"decompress": 1}, 500, 271),
     ],
 )
 def test_errors_have_clickhouses_code_text_and_status(
@@ -224,3 +227,85 @@ def test_one_session_runs_one_query_at_a_time(base: str) -> None:
         codes = sorted(answer.code for answer in answers)
     assert codes[0] == 0
     assert codes[-1] == 373
+
+
+# One column of each kind of type, so that none hides an error in another's place.
+EVERY_TYPE = """
+SELECT
+    number AS u64, toInt8(number) AS i8, toUInt128(number) AS u128, toInt256(number) AS i256,
+    toFloat32(number) AS f32, toBool(number % 2) AS b, toString(number * 1000) AS s,
+    repeat('x', number * 100) AS long, toFixedString('abc', 5) AS fixed,
+    toDate('2026-01-01') AS d, toDate32('2026-01-01') AS d32, toDateTime(number) AS t,
+    toDateTime64(number, 6, 'UTC') AS t64, INTERVAL number DAY AS step,
+    toDecimal32(1, 2) AS d9, toDecimal64(1, 6) AS d18, toDecimal128(1, 6) AS d38, toDecimal256(1, 6) AS d76,
+    generateUUIDv4() AS id, toIPv4('1.2.3.4') AS v4, toIPv6('::1') AS v6,
+    CAST('a, (b' AS Enum8('a, (b' = 1, 'it''s' = 2)) AS choice,
+    NULL AS nothing, if(number % 2, NULL, toString(number)) AS maybe, tuple() AS empty,
+    (number, 'a', [1, 2]) AS t3, CAST((1, 'x'), 'Tuple(a UInt8, `b c` String)') AS named,
+    range(number) AS list, [[number], range(number)] AS lists, [] AS no_list,
+    map('k', number) AS m, map(toLowCardinality('k'), [toNullable(number)]) AS deep,
+    toLowCardinality(toString(number)) AS low, toLowCardinality(if(number % 2, NULL, 'x')) AS low_maybe,
+    arrayMap(x -> toLowCardinality(toString(x)), range(number % 3)) AS lows,
+    CAST(number, 'SimpleAggregateFunction(max, UInt64)') AS simple,
+    CAST([(1, 'a')], 'Nested(x UInt8, y String)') AS nested, (1., 2.)::Point AS point, [(1., 2.)]::Ring AS ring
+FROM numbers(300)
+"""
+
+
+def varint(number: int) -> bytes:
+    more = [number >> shift & 0x7F | 0x80 for shift in range(0, 70, 7) if number >> shift]
+    return bytes([*more[:-1], more[-1] & 0x7F]) if more else b"\0"
+
+
+def test_a_native_block_of_a_revision_is_what_the_engine_has_column_by_column(base: str) -> None:
+    """`Buffers` tells the size of each column's data, so no knowledge of types is needed here."""
+    describe = f"DESCRIBE ({EVERY_TYPE}) FORMAT JSONCompactEachRow"
+    described = ask(base, describe, print_pretty_type_names=0).body.splitlines()
+    sql = EVERY_TYPE.replace("generateUUIDv4()", "toUUID('61f0c404-5cb3-11e7-907b-a6006ad3dba0')")
+    buffers = ask(base, f"{sql} FORMAT Buffers").body
+    columns, rows = struct.unpack_from("<QQ", buffers)
+    block = b"\x01\x00\x02\xff\xff\xff\xff\x00" + varint(columns) + varint(rows)
+    at = 16
+    for name, kind, *_ in map(json.loads, described):
+        size = struct.unpack_from("<Q", buffers, at)[0]
+        words = [varint(len(word)) + word for word in (name.encode(), kind.encode())]
+        block += b"".join(words) + b"\0" + buffers[at + 8 : at + 8 + size]
+        at += 8 + size
+    assert (at, rows) == (len(buffers), 300)
+    assert ask(base, sql, default_format="Native", client_protocol_version=54460).body == block
+
+
+def test_a_native_column_that_cannot_be_given_is_named(base: str) -> None:
+    sql = "SELECT groupBitmapState(number) AS state FROM numbers(3) FORMAT Native"
+    refused = ask(base, sql, client_protocol_version=54460)
+    assert (refused.status, refused.code) == (501, 48)
+    assert b"AggregateFunction(groupBitmap, UInt64)" in refused.body
+    assert ask(base, sql).status == 200
+
+
+@pytest.mark.parametrize("method", ["lz4", "zstd"])
+def test_answers_and_bodies_in_clickhouses_own_frames(base: str, table: str, method: str) -> None:
+    packer = FramePacker(method)
+    packer.compress(b"INSERT INTO http.t FORMAT TSV\n")
+    packer.flush()
+    for number in range(3):
+        packer.compress(b"%d\tx\n" % number)
+    framed = FramePacker(method)
+    framed.compress(b"INSERT INTO http.t FORMAT TSV\n0\tx\n")
+    body = framed.flush() + packer.finish()
+    assert ask(base, body, decompress=1).status == 200
+    assert count(base) == 4
+    sql = "SELECT number FROM numbers(300000) ORDER BY number"
+    answer = ask(base, sql, {"network_compression_method": method.upper()}, compress=1)
+    assert b"".join(unpack(answer.body, 1 << 30)) == ask(base, sql).body
+    assert len(answer.body) < len(ask(base, sql).body)
+
+
+def test_an_error_within_frames_stands_beside_them(base: str) -> None:
+    sql = "SELECT throwIf(number = 2000000) FROM numbers(3000000) SETTINGS max_block_size = 1000"
+    with pytest.raises(http.client.IncompleteRead) as broken:
+        ask(base, sql, compress=1)
+    assert b"\r\n__exception__\r\n" in broken.value.partial
+    early = ask(base, "SELECT nope", compress=1)
+    assert early.code == 47
+    assert b"nope" in early.body

@@ -5,27 +5,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from datetime import date, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import clickhouse_connect
 import pytest
 
-from infra.clickhouse.migrate import migrate
 from tests.clickhouse_rows import SETTINGS, event
-from tests.clickhouse_server import Running, ask, start_clickhouse, stop_clickhouse
-from tests.integration.analyst_log import Log, Rows
+from tests.clickhouse_server import Running, ask
+from tests.integration.analyst_log import Log
+from tests.integration.analyst_server import (
+    NOW,
+    acme_log,
+    analyst_server,
+    answer,
+    asked_of,
+    first_turn,
+    near,
+)
 from tests.integration.analyst_truths import TRUTHS
-from tests.synthetic.copies import Plan, sessions
-from tests.synthetic.loading import load
 from tests.synthetic.questions import questions
 
 pytestmark = pytest.mark.integration
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "analysts.md").read_text()
-PLAN = Plan(events=25_000, patterns=200, days=20, until=date(2026, 11, 10), tenants=3, users=40)
-NOW = datetime(2026, 11, 11)
 QUESTIONS = questions()
 # Tables and views, each with the heading or the line that describes it.
 OBJECTS = (
@@ -34,55 +38,14 @@ OBJECTS = (
 
 
 @pytest.fixture(scope="module")
-def lines() -> list[bytes]:
-    return [line for text, _ in sessions(PLAN) for line in text.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def log(lines: list[bytes]) -> Log:
-    return Log((line for line in lines if line.startswith(b'{"tenant_id":"acme"')), NOW)
+def log() -> Log:
+    return acme_log()
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Iterator[Running]:
-    """A server whose database has the name of the document; a tenth of the events came in twice."""
-    running = start_clickhouse(tmp_path_factory.mktemp("analysts"))
-    migrate(running.url, say=lambda step: None)
-    load(running.url, PLAN, 5_000, lambda words: None)
-    again = b"\n".join(json.dumps(e).encode() for e in log.events[::10])
-    insert = {"query": "INSERT INTO turnstile.session_events FORMAT JSONEachRow"}
-    assert ask(running.base, again, insert | SETTINGS).status == 200
-    span = "INSERT INTO turnstile.otel_traces (Timestamp, TraceId, SpanName, ServiceName, Duration)"
-    for name, duration in (("POST", 1_500_000), ("invoke_agent", 9_000_000)):
-        values = f" VALUES (now(), '{_first(log)['trace_id']}', '{name}', 'gateway', {duration})"
-        assert ask(running.base, span + values).status == 200
-    yield running
-    stop_clickhouse(running)
-
-
-def _first(log: Log) -> dict[str, Any]:
-    """The event that accepts the first turn of a session with one turn only."""
-    turns = [turn["session_id"] for turn in log.turns]
-    return next(
-        e for e in log.events if e["type"] == "turn.accepted" and turns.count(e["session_id"]) == 1
-    )
-
-
-def _answer(server: Running, log: Log, sql: str) -> Rows:
-    sql = sql.replace("now()", f"toDateTime('{NOW}', 'UTC')")
-    sql = sql.replace("ses_1", _first(log)["session_id"])
-    answer = ask(server.base, sql, user="analyst", default_format="JSONCompactEachRow")
-    assert answer.status == 200, answer.body
-    return [json.loads(line) for line in answer.body.splitlines()]
-
-
-def _near(found: Any, expected: Any) -> bool:
-    """Equal but for the last digits of what was divided."""
-    if isinstance(expected, list):
-        return len(found) == len(expected) and all(map(_near, found, expected))
-    if isinstance(expected, float):
-        return bool(found == pytest.approx(expected, rel=1e-6, abs=2e-6))
-    return bool(found == expected)
+    with analyst_server(tmp_path_factory.mktemp("analysts"), log) as running:
+        yield running
 
 
 def test_there_are_twenty_and_each_has_its_truth() -> None:
@@ -97,13 +60,13 @@ def test_there_are_twenty_and_each_has_its_truth() -> None:
 
 @pytest.mark.parametrize(("words", "sql"), QUESTIONS, ids=[words[:30] for words, _ in QUESTIONS])
 def test_a_question_has_its_answer(server: Running, log: Log, words: str, sql: str) -> None:
-    found = _answer(server, log, sql)
+    found = answer(server, asked_of(log, sql))
     for start, truth in TRUTHS.items():
         if words.startswith(start):
             expected = truth(log)
             assert expected or "gap" in words
             wrong = [
-                pair for pair in zip(found, expected, strict=False) if not _near(*map(list, pair))
+                pair for pair in zip(found, expected, strict=False) if not near(*map(list, pair))
             ]
             assert not wrong, json.dumps(wrong[:3])
             assert len(found) == len(expected)
@@ -111,19 +74,19 @@ def test_a_question_has_its_answer(server: Running, log: Log, words: str, sql: s
 
 def test_a_conversation_reads_back(server: Running, log: Log) -> None:
     [sql] = [sql for words, sql in QUESTIONS if words.startswith("One conversation")]
-    session = _first(log)["session_id"]
+    session = first_turn(log)["session_id"]
     expected = [
         [e["seq"], e["type"], "\n".join(block["text"] for block in e["data"]["content"])]
         for e in log.events
         if e["session_id"] == session and e["type"] in ("user.message", "agent.message")
     ]
-    found = _answer(server, log, sql)
+    found = answer(server, asked_of(log, sql))
     assert [[seq, kind, text] for seq, _, kind, text in found] == expected != []
 
 
 def test_the_spans_of_a_turn_are_found(server: Running, log: Log) -> None:
     [sql] = [sql for words, sql in QUESTIONS if words.startswith("Where the time")]
-    found = [(name, took) for _, name, _, took, _ in _answer(server, log, sql)]
+    found = [(name, took) for _, name, _, took, _ in answer(server, asked_of(log, sql))]
     assert found == [("invoke_agent", 9), ("POST", 1.5)]
 
 
@@ -133,7 +96,7 @@ def test_a_gap_is_found(server: Running, log: Log) -> None:
     insert = {"query": "INSERT INTO turnstile.session_events FORMAT JSONEachRow"}
     rows = [event(n, "session.usage", tenant_id="gappy", session_id="ses_g") for n in (1, 2, 4, 7)]
     assert ask(server.base, b"".join(rows), insert | SETTINGS).status == 200
-    assert _answer(server, log, sql) == [["gappy", "ses_g", 3]]
+    assert answer(server, asked_of(log, sql)) == [["gappy", "ses_g", 3]]
 
 
 def test_the_python_of_the_document_runs(server: Running, log: Log) -> None:

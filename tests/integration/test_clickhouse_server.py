@@ -230,6 +230,16 @@ def test_the_row_limit_cannot_be_lifted(small: Running) -> None:
     assert threads.body == b"3\n"
 
 
+def test_a_read_only_user_may_ask_for_less_time_and_not_for_more(small: Running) -> None:
+    limit = "SELECT getSetting('max_execution_time')"
+    [own] = [float(ask(small.base, limit, user="reader").body)]
+    for given, counts in ((5, 5.0), (own + 100, own), (0, own), ("x", own)):
+        answer = ask(small.base, limit, user="reader", max_execution_time=given)
+        assert (answer.status, float(answer.body)) == (200, counts)
+    slow = ask(small.base, "SELECT sleep(3)", user="reader", max_execution_time=0.2)
+    assert slow.code == 159
+
+
 def test_a_body_beyond_the_limit(small: Running) -> None:
     answer = ask(small.base, b"x" * 1_100_000, ROOT_USER)
     assert answer.status == 413

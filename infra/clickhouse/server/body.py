@@ -44,7 +44,7 @@ async def read_body(receive: Receive, *, limit: int, idle_seconds: float) -> lis
             raise ClientGone
         if piece := message.get("body", b""):
             size += len(piece)
-            _check_size(size, limit)
+            check_size(size, limit)
             pieces.append(piece)
         if not message.get("more_body", False):
             return pieces
@@ -68,6 +68,16 @@ def decode(pieces: list[bytes], encoding: str, *, limit: int) -> list[bytes]:
         return _decode_frames(pieces, frame, limit)
     except (RuntimeError, zlib.error, zstandard.ZstdError, EOFError) as error:
         raise refuse(INCORRECT_DATA, f"Content-Encoding {encoding}: {error}") from None
+
+
+def check_size(size: int, limit: int) -> None:
+    """Raise ClickHouseError with status 413 when a body of `size` bytes is beyond the limit."""
+    if size > limit:
+        raise refuse(
+            INCORRECT_DATA,
+            f"the body is larger than {limit} bytes: send smaller inserts (--max-body-bytes)",
+            status=413,
+        )
 
 
 def head(pieces: list[bytes], size: int) -> bytes:
@@ -122,7 +132,7 @@ def _decode_frames(pieces: list[bytes], new: Callable[[], _Frame], limit: int) -
             rest = b""
             if plain:
                 size += len(plain)
-                _check_size(size, limit)
+                check_size(size, limit)
                 out.append(plain)
             if frame.eof:
                 rest, frame = bytes(frame.unused_data or b""), None
@@ -134,12 +144,3 @@ def _decode_frames(pieces: list[bytes], new: Callable[[], _Frame], limit: int) -
 def _steps(piece: bytes) -> list[bytes]:
     """Small steps, so that a tiny body that unfolds to a huge one is noticed on the way."""
     return [piece[at : at + _STEP] for at in range(0, len(piece), _STEP)]
-
-
-def _check_size(size: int, limit: int) -> None:
-    if size > limit:
-        raise refuse(
-            INCORRECT_DATA,
-            f"the body is larger than {limit} bytes: send smaller inserts (--max-body-bytes)",
-            status=413,
-        )

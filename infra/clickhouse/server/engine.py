@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
-import chdb
-
 from infra.clickhouse.server.errors import engine_errors
+from infra.clickhouse.server.settings import set_time_zone
 
 # chDB starts as clickhouse-local; where its defaults differ in what clients see, the server's hold.
 _AS_SERVER = "SET implicit_select = 0, allow_introspection_functions = 0"
@@ -66,11 +65,16 @@ class DirectoryInUse(Exception):
 
 
 class Engine:
-    """The open engine. `close` must be the last call; handles still open are cut off."""
+    """The open engine. `close` must be the last call; handles still open are cut off.
+
+    Its time zone is UTC, whatever the host's: the same query has the same answer everywhere, and
+    partitions by day stay what they are.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = str(path.resolve())
         path.mkdir(parents=True, exist_ok=True)
+        set_time_zone("UTC")
         self._anchor = _open(self._path)  # keeps the engine alive between requests
         version, timezone = self._ask("SELECT version(), timezone()").split("\t")
         self.version: str = version
@@ -109,6 +113,8 @@ def _open(path: str) -> Handle:
 
 
 def _connect(path: str) -> Handle:
+    import chdb  # reads the time zone of the process as it is loaded
+
     handle = cast(Handle, chdb.connect(path))
     handle.query(_AS_SERVER, "Null")
     return handle

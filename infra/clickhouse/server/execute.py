@@ -5,6 +5,7 @@ Everything here blocks and runs in a worker thread.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from infra.clickhouse.server.errors import (
     refuse,
 )
 from infra.clickhouse.server.guard import check_bound, check_default, check_locked, check_read_only
+from infra.clickhouse.server.native import revised
 from infra.clickhouse.server.request import Asked
 from infra.clickhouse.server.rows import bind
 from infra.clickhouse.server.sessions import Lease, apply_settings, set_all
@@ -46,8 +48,9 @@ _READS = ("SELECT", "WITH", "FROM")
 class Outcome:
     """What came back. `format` is None for a statement without a result.
 
-    With `stream`, `blocks` are only the first ones and the rest is to be taken from it. `close`
-    ends the stream and gives the handle back; it may be called twice.
+    With `stream`, `blocks` are only the first ones and the rest is to be taken by `next_block`.
+    `revision`: of the native protocol, for a result in the format Native. `close` ends the stream
+    and gives the handle back; it may be called twice.
     """
 
     format: str | None = None
@@ -55,6 +58,18 @@ class Outcome:
     stream: Stream | None = None
     summary: dict[str, str] = field(default_factory=dict)
     on_close: Callable[[], None] | None = None
+    revision: int = 0
+
+    def __post_init__(self) -> None:
+        self.blocks = [revised(block, self.revision) for block in self.blocks]
+
+    def next_block(self) -> bytes | None:
+        """The next block of a result; None after the last. Raises ClickHouseError."""
+        with engine_errors():
+            for result in self.stream or ():
+                if block := result.bytes():
+                    return revised(block, self.revision)
+        return None
 
     @property
     def closed(self) -> bool:
@@ -83,15 +98,6 @@ def execute(engine: Engine, lease: Lease, user: User, asked: Asked, pieces: list
         if insert is not None:
             return _insert(lease.handle, asked, insert, _data(asked, insert, pieces), started)
         return _query(lease.handle, asked, text, word, reads_only, started)
-
-
-def next_block(stream: Stream) -> bytes | None:
-    """The next block of a result; None after the last. Raises ClickHouseError."""
-    with engine_errors():
-        for result in stream:
-            if block := result.bytes():
-                return block
-    return None
 
 
 def _check(
@@ -137,8 +143,9 @@ def _prepare(lease: Lease, user: User, asked: Asked, word: str) -> None:
     handle = lease.handle
     if lease.fresh or asked.database:
         handle.query(f"USE {_name(asked.database or user.database)}", "Null")
+    deadline = _deadline(user, asked)
     if lease.fresh:
-        set_all(handle, user.settings)
+        set_all(handle, {**user.settings, **deadline})
         if user.tenants:
             bind(handle, user.tenants)
         if user.readonly:
@@ -146,6 +153,19 @@ def _prepare(lease: Lease, user: User, asked: Asked, word: str) -> None:
         lease.fresh = False
     # A SET of the client's own must land on the session, not under what is put back later.
     apply_settings(lease, {} if word == "SET" else asked.settings)
+
+
+def _deadline(user: User, asked: Asked) -> dict[str, str]:
+    """Take the time limit out of a read-only user's request; it counts if it is below the user's own.
+
+    Clients send the deadline of their caller so. Other settings are refused.
+    """
+    if user.readonly != 1 or "max_execution_time" not in asked.settings:
+        return {}
+    given = asked.settings.pop("max_execution_time")
+    limit = float(user.settings.get("max_execution_time", 0)) or math.inf
+    shorter = given.replace(".", "", 1).isdecimal() and 0 < float(given) < limit
+    return {"max_execution_time": given} if shorter else {}
 
 
 def _name(database: str) -> str:
@@ -199,34 +219,47 @@ def _query(
     block = result.bytes()
     answers = bool(block) or reads_only
     return Outcome(
-        said if answers else None, [block] if block else [], summary=_summary(result, started)
+        said if answers else None,
+        [block] if block else [],
+        summary=_summary(result, started),
+        revision=_revision(asked, said),
     )
+
+
+def _revision(asked: Asked, said: str) -> int:
+    return asked.revision if said.lower() == "native" else 0
 
 
 def _stream(handle: Handle, asked: Asked, text: bytes, said: str, started: int) -> Outcome:
     """The first two blocks show whether there is more: a short result needs no streaming."""
     with engine_errors():
         stream = handle.send_query(text, said, asked.params)
-    blocks: list[bytes] = []
-    rows = 0
     try:
-        for result in stream:
-            rows += result.rows_read()
-            blocks.append(result.bytes())
-            if len(blocks) == 2:
-                return Outcome(said, blocks, stream)
+        blocks, rows = _first_blocks(stream)
+        whole = len(blocks) < 2
+        outcome = Outcome(said, blocks, None if whole else stream, revision=_revision(asked, said))
     except Exception as error:
         stream.close()
-        raise from_engine(str(error)) from None
-    return Outcome(
-        said,
-        blocks,
-        summary={
+        raise error if isinstance(error, ClickHouseError) else from_engine(str(error)) from None
+    if whole:
+        outcome.summary = {
             "result_rows": str(rows),
-            "result_bytes": str(sum(len(block) for block in blocks)),
+            "result_bytes": str(sum(len(block) for block in outcome.blocks)),
             "elapsed_ns": str(time.perf_counter_ns() - started),
-        },
-    )
+        }
+    return outcome
+
+
+def _first_blocks(stream: Stream) -> tuple[list[bytes], int]:
+    """At most two blocks, and how many rows they have."""
+    blocks: list[bytes] = []
+    rows = 0
+    for result in stream:
+        rows += result.rows_read()
+        blocks.append(result.bytes())
+        if len(blocks) == 2:
+            break
+    return blocks, rows
 
 
 def _summary(result: Result, started: int) -> dict[str, str]:

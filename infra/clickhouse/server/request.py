@@ -11,24 +11,32 @@ from urllib.parse import parse_qsl
 
 from infra.clickhouse.server.errors import (
     AUTHENTICATION_FAILED,
-    NOT_IMPLEMENTED,
     UNKNOWN_SETTING,
     refuse,
 )
 
 # Meant for the HTTP layer; the engine does not know some of them and needs none.
 _TRANSPORT = frozenset(
-    {"buffer_size", "quota_key", "role", "stacktrace", "client_protocol_version", "close_session"}
+    {"buffer_size", "quota_key", "role", "stacktrace", "close_session"}
     | {"send_progress_in_http_headers", "http_headers_progress_interval_ms"}
     | {"cancel_http_readonly_queries_on_client_close", "add_http_cors_header"}
-    | {"http_write_exception_in_output_format", "http_response_buffer_size"}
+    | {
+        "http_write_exception_in_output_format",
+        "http_response_buffer_size",
+        "network_zstd_compression_level",
+    }
 )
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
 @dataclass(slots=True)
 class Asked:
-    """One request. `settings` go to the engine; `params` are values of `{name:Type}`."""
+    """One request. `settings` go to the engine; `params` are values of `{name:Type}`.
+
+    `compress`: answers may be encoded as `Accept-Encoding` says. `frames`: they are to be in
+    ClickHouse's own frames, pressed by `frame_method`; `framed`: the body is in such.
+    `revision`: of the native protocol, 0 for none.
+    """
 
     method: str
     headers: Mapping[str, str]
@@ -43,6 +51,10 @@ class Asked:
     session_check: bool = False
     wait_end_of_query: bool = False
     compress: bool = True
+    frames: bool = False
+    frame_method: str = "lz4"
+    framed: bool = False
+    revision: int = 0
     params: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
@@ -51,7 +63,7 @@ def read_request(method: str, query_string: bytes, headers: Iterable[tuple[bytes
     """Parse one request line and its headers.
 
     Raises ClickHouseError: 516 for credentials that cannot be read, 115 for a setting whose name
-    is none, 48 for native compression, which this server does not speak.
+    is none.
     """
     lowered = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in headers}
     asked = Asked(method=method, headers=lowered)
@@ -80,8 +92,14 @@ def take(asked: Asked, name: str, value: str) -> None:
         setattr(asked, name, value == "1")
     elif name == "enable_http_compression":
         asked.compress = value in ("1", "true")
-    elif name in ("compress", "decompress"):
-        _refuse_native(name, value)
+    elif name == "compress":
+        asked.frames = value in ("1", "true")
+    elif name == "network_compression_method":
+        asked.frame_method = value
+    elif name == "decompress":
+        asked.framed = value in ("1", "true")
+    elif name == "client_protocol_version":
+        asked.revision = int(value) if value.isascii() and value.isdigit() else 0
     elif name not in _TRANSPORT:
         _take_setting(asked, name, value)
 
@@ -90,12 +108,6 @@ def _take_setting(asked: Asked, name: str, value: str) -> None:
     if not _SETTING_NAME.fullmatch(name):
         raise refuse(UNKNOWN_SETTING, f"Unknown setting '{name}'")
     asked.settings[name] = value
-
-
-def _refuse_native(name: str, value: str) -> None:
-    if value in ("1", "true"):
-        other = "Accept-Encoding" if name == "compress" else "Content-Encoding"
-        raise refuse(NOT_IMPLEMENTED, f"{name}=1 is not supported here: use the {other} header")
 
 
 def _credentials(headers: Mapping[str, str]) -> tuple[str | None, str | None]:

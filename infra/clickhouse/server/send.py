@@ -10,9 +10,9 @@ from typing import Any
 
 from infra.clickhouse.server.answer import Headers, Packer, broken_stream, packer, result_headers
 from infra.clickhouse.server.body import Receive
-from infra.clickhouse.server.engine import Stream
 from infra.clickhouse.server.errors import ClickHouseError
-from infra.clickhouse.server.execute import Outcome, next_block
+from infra.clickhouse.server.execute import Outcome
+from infra.clickhouse.server.frames import FramePacker
 from infra.clickhouse.server.request import Asked
 
 
@@ -44,7 +44,12 @@ class Sender:
         headers = headers + result_headers(outcome.format, outcome.summary)
         accepted = asked.headers.get("accept-encoding", "")
         size = sum(len(block) for block in outcome.blocks)
-        encoding, pack = packer(accepted, enabled=asked.compress, size=size)
+        pack: Packer | None
+        if asked.frames:
+            encoding = ""
+            pack = FramePacker(asked.frame_method)
+        else:
+            encoding, pack = packer(accepted, enabled=asked.compress, size=size)
         if encoding:
             headers.append((b"content-encoding", encoding.encode()))
         if outcome.stream is None:
@@ -52,17 +57,17 @@ class Sender:
             await self.whole(200, headers, body)
             return
         await self._head(200, [*headers, (b"x-clickhouse-exception-tag", tag.encode())])
-        await self._streamed(outcome, outcome.stream, pack, tag)
+        await self._streamed(outcome, pack, tag, raw_errors=asked.frames)
 
     async def _streamed(
-        self, outcome: Outcome, stream: Stream, pack: Packer | None, tag: str
+        self, outcome: Outcome, pack: Packer | None, tag: str, *, raw_errors: bool
     ) -> None:
         gone = asyncio.ensure_future(self._wire.receive())  # resolves when the client hangs up
         try:
             for block in outcome.blocks:
                 await self._piece(await self._in_thread(_pressed, block, pack), more=True)
             while not gone.done():
-                block = await self._in_thread(next_block, stream)
+                block = await self._in_thread(outcome.next_block)
                 if block is None:
                     await self._in_thread(outcome.close)
                     await self._piece(bytes(pack.finish()) if pack else b"", more=False)
@@ -70,7 +75,8 @@ class Sender:
                 await self._piece(await self._in_thread(_pressed, block, pack), more=True)
         except ClickHouseError as error:
             last = broken_stream(error, tag)
-            await self._piece(_packed([last], pack), more=True)
+            # Beside ClickHouse's frames, not in one: that is where its clients look for it.
+            await self._piece(_packed([last], None if raw_errors else pack), more=True)
             raise BrokenResult(error.text) from None
         finally:
             gone.cancel()

@@ -49,10 +49,13 @@ def test_credentials_that_cannot_be_read(value: str) -> None:
     assert refused.value.status == 403
 
 
-@pytest.mark.parametrize("query", ["compress=1", "decompress=1"])
-def test_native_compression_is_refused_with_the_way_out(query: str) -> None:
-    with pytest.raises(ClickHouseError, match="-Encoding header"):
-        read(query)
+def test_what_clients_of_the_native_protocol_say_is_no_setting() -> None:
+    asked = read(
+        "compress=1&decompress=1&network_compression_method=ZSTD&client_protocol_version=54460"
+    )
+    assert (asked.frames, asked.framed, asked.frame_method) == (True, True, "ZSTD")
+    assert (asked.revision, asked.settings) == (54460, {})
+    assert (read("compress=0").frames, read("client_protocol_version=x").revision) == (False, 0)
 
 
 def test_a_setting_must_look_like_one() -> None:

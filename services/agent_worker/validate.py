@@ -14,6 +14,7 @@ from services.agent_worker.ports import NewInput
 from shared.bus.envelope import GATEWAY, GATEWAY_ID, Envelope, read
 from shared.errors import Corrupt
 from shared.session.admission import admit, received
+from shared.session.field_error import field_and_fix
 from shared.session.inputs import REQUESTS, Request, TurnDropped, TurnRequested
 
 
@@ -62,7 +63,8 @@ def _request(kind: str, record: Record) -> Request:
     try:
         return admit(kind, record.value or b"", record.received_at)
     except msgspec.ValidationError as error:
-        raise Corrupt("invalid_field", str(error)) from error
+        field, fix = field_and_fix(error)
+        raise Corrupt("invalid_field", f"{fix} - at `$.{field}`" if field else fix) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Corrupt("invalid_json", str(error)) from error
 

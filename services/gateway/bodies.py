@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from msgspec import Struct
 
-from msgspec import Meta, Struct
-
-from services.gateway.content import AnswerContent, Content
-from shared.session.inputs import Id, Metadata, Mode, OnBusy
-
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
+from shared.session.content import AnswerContent, Content
+from shared.session.inputs import (
+    Budget,
+    DenyMessage,
+    Id,
+    Metadata,
+    Mode,
+    Name,
+    OnBusy,
+    Title,
+    VaultIds,
+    Verdict,
+)
 
 
 class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True): ...
@@ -21,10 +28,10 @@ class NewSession(_Body, frozen=True, kw_only=True):
     user_id: Id
     session_id: Id | None = None
     agent: Name | None = None
-    title: Annotated[str, Meta(max_length=256)] | None = None
+    title: Title | None = None
     metadata: Metadata | None = None
-    budget_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
-    vault_ids: Annotated[list[Name], Meta(max_length=50)] | None = None
+    budget_usd: Budget | None = None
+    vault_ids: VaultIds | None = None
     mode: Mode = "interactive"
 
 
@@ -40,8 +47,8 @@ class Confirmation(_Body, frozen=True, kw_only=True):
     """POST …/tool_confirmations. `tool_use_id` is the provider's event id, from `pending_actions`."""
 
     tool_use_id: Name
-    result: Literal["allow", "deny"]
-    deny_message: Annotated[str, Meta(max_length=10_000)] | None = None
+    result: Verdict
+    deny_message: DenyMessage | None = None
 
 
 class ToolResult(_Body, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Checks of requests from outside beyond their shape, made once, before anything is filed or shown.
 
-Both services ask here: what the worker puts into the dead letters, the gateway must not show as accepted.
+All who take requests from outside ask here, the gateway for those it publishes too: what the worker puts into the
+dead letters, the gateway must neither accept nor show as accepted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from datetime import timedelta
 import msgspec
 
 from shared.moment import normal, parse
-from shared.session.inputs import REQUESTS, Request, ToolAnswered, TurnRequested
+from shared.session.content import MAX_CONTENT, require_answer, require_content
+from shared.session.inputs import REQUESTS, Request, ToolAnswered, ToolConfirmed, TurnRequested
 
-# No content block of the provider is half as deep; the JSON decoder itself gives up below a thousand, earlier
-# the deeper its caller stands.
-MAX_DEPTH = 32
 # How far a publisher's clock may be ahead of ours: further, and it is no time that anything was asked at.
 MOST_AHEAD = timedelta(days=1)
 # The gateway's clock and the log's are both ours; what is further ahead was not stamped by the gateway.
@@ -24,26 +23,29 @@ CLOCKS_DIFFER = timedelta(minutes=1)
 def admit(kind: str, value: bytes, received_at: str) -> Request:
     """The request in the value of a record that came at `received_at` ("" when nobody says: any time is taken).
 
-    Raises KeyError for an unknown kind, msgspec.ValidationError naming the field, or another
+    Raises KeyError for an unknown kind, msgspec.ValidationError naming the field (see `field_error`), or another
     msgspec.DecodeError or UnicodeDecodeError for what is no JSON.
     """
     try:
         request = msgspec.json.decode(value, type=REQUESTS[kind])
     except RecursionError:
         raise msgspec.ValidationError("the value is nested too deeply") from None
-    try:
-        asked = parse(request.at)
-    except ValueError as error:
-        raise msgspec.ValidationError(f"{error} - at `$.at`") from error
-    if received_at and asked - parse(received_at) > MOST_AHEAD:
-        raise msgspec.ValidationError(
-            f"{request.at!r} is more than a day ahead of {received_at}, when it came - at `$.at`"
-        )
-    if isinstance(request, TurnRequested | ToolAnswered) and _too_deep(request.content):
-        raise msgspec.ValidationError("nested too deeply - at `$.content`")
-    if isinstance(request, TurnRequested) and not _says_something(request.content):
-        raise msgspec.ValidationError("says nothing, all or a block of it - at `$.content`")
+    _require_time(request.at, received_at)
+    require_sense(request)
+    if len(value) > MAX_CONTENT and isinstance(request, TurnRequested | ToolAnswered):
+        _require_room(request.content)
     return request
+
+
+def require_sense(request: Request) -> None:
+    """Raise msgspec.ValidationError naming the field of a request that its own types let through and nobody can
+    use, whenever it was asked."""
+    if isinstance(request, TurnRequested):
+        require_content(request.content)
+    elif isinstance(request, ToolAnswered):
+        require_answer(request.content)
+    elif isinstance(request, ToolConfirmed) and request.result == "allow" and request.deny_message:
+        raise _wrong("is for a denial alone: leave it out, or say deny", "deny_message")
 
 
 def received(request: Request, received_at: str, *, by_gateway: bool) -> str:
@@ -55,27 +57,20 @@ def received(request: Request, received_at: str, *, by_gateway: bool) -> str:
     return normal(request.at) if by_gateway and ahead <= CLOCKS_DIFFER else received_at
 
 
-def _too_deep(value: object) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return False
-    return True
+def _require_time(at: str, received_at: str) -> None:
+    try:
+        asked = parse(at)
+    except ValueError as error:
+        raise _wrong(str(error), "at") from error
+    if received_at and asked - parse(received_at) > MOST_AHEAD:
+        raise _wrong(f"{at!r} is more than a day ahead of {received_at}, when it came", "at")
 
 
-def _inside(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+def _require_room(content: object) -> None:
+    if len(msgspec.json.encode(content)) > MAX_CONTENT:
+        words = f"may have {MAX_CONTENT} bytes as JSON: send less, or refer to a file"
+        raise _wrong(words, "content")
 
 
-def _says_something(content: object) -> bool:
-    """The provider refuses text blocks that are empty or all white space."""
-    if isinstance(content, str):
-        return bool(content.strip())
-    return isinstance(content, list) and all(
-        isinstance(block.get("type"), str)
-        and (block["type"] != "text" or bool(str(block.get("text") or "").strip()))
-        for block in content
-    )
+def _wrong(words: str, field: str) -> msgspec.ValidationError:
+    return msgspec.ValidationError(f"{words} - at `$.{field}`")

@@ -16,6 +16,7 @@ Id = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}(?![\s\S])", description="1-128 of A-Za-z0-9._:-")
 ]
 Moment = Annotated[str, Meta(max_length=40, description="RFC 3339, with an offset")]
+Verdict = Literal["allow", "deny"]
 OnBusy = Literal["enqueue", "interrupt", "reject", "coalesce"]
 Mode = Literal["interactive", "background"]
 # The provider's limits: 16 pairs, keys up to 64 characters, values up to 512 (SDK docstring of sessions.create).
@@ -23,6 +24,11 @@ Metadata = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
     Meta(max_length=16),
 ]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Title = Annotated[str, Meta(max_length=256)]
+Budget = Annotated[float, Meta(gt=0, le=1_000_000)]
+VaultIds = Annotated[list[Name], Meta(max_length=50)]
+DenyMessage = Annotated[str, Meta(max_length=10_000)]
 Text = Annotated[str, Meta(min_length=1)]
 Block = dict[str, Any]
 Blocks = Annotated[list[Block], Meta(min_length=1)]
@@ -41,14 +47,11 @@ class SessionRequested(Request, frozen=True, kw_only=True):
     """Open a session under an id the client chose; a repeat changes nothing."""
 
     user_id: Id
-    agent: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
-    title: Annotated[str, Meta(max_length=256)] | None = None
+    agent: Name | None = None
+    title: Title | None = None
     metadata: Metadata | None = None
-    budget_usd: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
-    vault_ids: (
-        Annotated[list[Annotated[str, Meta(min_length=1, max_length=128)]], Meta(max_length=50)]
-        | None
-    ) = None
+    budget_usd: Budget | None = None
+    vault_ids: VaultIds | None = None
     mode: Mode = "interactive"
 
 
@@ -59,7 +62,7 @@ class TurnRequested(Request, frozen=True, kw_only=True):
     turn_id: Id
     content: Content
     on_busy: OnBusy = "enqueue"
-    agent: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    agent: Name | None = None
     mode: Mode = "interactive"
 
 
@@ -70,15 +73,15 @@ class InterruptRequested(Request, frozen=True, kw_only=True):
 class ToolConfirmed(Request, frozen=True, kw_only=True):
     """A person's verdict on a tool call that asked. `tool_use_id` is the provider's event id."""
 
-    tool_use_id: Annotated[str, Meta(min_length=1, max_length=128)]
-    result: Literal["allow", "deny"]
-    deny_message: Annotated[str, Meta(max_length=10_000)] | None = None
+    tool_use_id: Name
+    result: Verdict
+    deny_message: DenyMessage | None = None
 
 
 class ToolAnswered(Request, frozen=True, kw_only=True):
     """The result of a custom tool that ran outside."""
 
-    custom_tool_use_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    custom_tool_use_id: Name
     content: Content
     is_error: bool = False
 

@@ -16,6 +16,7 @@ from services.gateway.http.problems import as_json
 from services.gateway.http.sessions import session_key
 from services.gateway.http.turns import idempotency_key
 from shared.moment import rfc3339
+from shared.session.admission import require_sense
 from shared.session.inputs import (
     ArchiveRequested,
     EraseRequested,
@@ -55,6 +56,7 @@ def action(accept: Accept, name: str) -> Endpoint:
             at=rfc3339(accept.clock()),
             **{field: getattr(body, field) for field in body.__struct_fields__},
         )
+        require_sense(wish)
         await accept.wish(kind, wish, idempotency_key(request.scope))
         return as_json({"session_id": session_id, "status": "accepted"}, 202)
 

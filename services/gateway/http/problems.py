@@ -5,7 +5,6 @@ The table below is the only place where a reason becomes a status.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from starlette.responses import Response
 
 from shared import logs
 from shared.errors import Rejected, Transient
+from shared.session.field_error import field_and_fix
 
 JSON = "application/json"
 PROBLEM_JSON = "application/problem+json"
@@ -46,8 +46,6 @@ KNOWN: dict[str, tuple[int, str]] = {
     "stream_share": (429, "The tenant or the key has too many streams open"),
     "overloaded": (503, "Too many requests are waiting"),
 }
-_PLACE = re.compile(r" - at `(\$.*)`$")
-_NAMED = re.compile(r"(?:unknown|required) field `([^`]*)`")
 _log = logs.get("gateway.http")
 
 
@@ -131,14 +129,8 @@ def unreadable(error: msgspec.DecodeError) -> Rejected:
     """What is wrong with a JSON body, naming the field (`content[0].source`)."""
     if not isinstance(error, msgspec.ValidationError):
         return Rejected("invalid_request", f"the body is not valid JSON: {error}")
-    text = str(error)
-    place = _PLACE.search(text)
-    field = place[1].removeprefix("$").lstrip(".") if place else ""
-    named = _NAMED.search(text)
-    if named:
-        field = f"{field}.{named[1]}" if field else named[1]
-    message = _PLACE.sub("", text)
-    return Rejected("invalid_request", message, field=field or "body")
+    field, fix = field_and_fix(error)
+    return Rejected("invalid_request", fix, field=field or "body")
 
 
 def answer(error: Exception) -> Response:

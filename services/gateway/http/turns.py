@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.accept import Accept
 from services.gateway.bodies import NewTurn
-from services.gateway.content import require_words
 from services.gateway.http.auth import caller_of
 from services.gateway.http.body import decode, read_body
 from services.gateway.http.headers import headers_of
@@ -20,6 +19,7 @@ from services.gateway.identity import require_id, require_key
 from services.gateway.ports import ReadModel
 from services.gateway.register import Register
 from shared.errors import Rejected, Transient
+from shared.session.content import require_content
 
 _new_turn = msgspec.json.Decoder(NewTurn)
 _JSON = (b"content-type", b"application/json")
@@ -38,7 +38,7 @@ class PostTurn:
         caller = caller_of(scope)
         session_id = require_id(scope["path_params"]["session_id"], "session_id")
         wish = decode(_new_turn, await read_body(scope, receive, largest="content"))
-        require_words(wish.content)
+        require_content(wish.content)
         key = (caller.tenant_id, session_id)
         turn = await self._accept.turn(key, wish, idempotency_key(scope))
         content = b'{"turn_id":"%b","session_id":"%b","status":"accepted"}' % (

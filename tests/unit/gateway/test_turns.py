@@ -154,7 +154,7 @@ async def test_bytes_that_are_no_json(raw: bytes) -> None:
     "block",
     [
         {"type": "text", "text": "hello"},
-        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aa"}},
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aa=="}},
         {"type": "image", "source": {"type": "file", "file_id": "file_1"}},
         {
             "type": "document",

@@ -164,7 +164,8 @@ class LightTracer:
             answer = self._sampler.should_sample(None, trace_id, name, kind, None, None)
             sampled = answer.decision is Decision.RECORD_AND_SAMPLE
             flags = _SAMPLED if sampled else TraceFlags(TraceFlags.RANDOM_TRACE_ID)
-        context = SpanContext(trace_id, _bits(64) or 1, is_remote=False, trace_flags=flags)
+        state = parent.trace_state if known else None
+        context = SpanContext(trace_id, _bits(64) or 1, False, flags, state)
         if not sampled:
             return NonRecordingSpan(context)
         above = parent if known else None

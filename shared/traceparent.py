@@ -1,11 +1,13 @@
-"""W3C Trace Context's `traceparent`, level 1, section 3.2."""
+"""Trace contexts' texts (`shared.trace_context`) as what the OpenTelemetry API knows, and back."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
 
-from opentelemetry.trace import SpanContext, TraceFlags
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
+
+from shared.trace_context import parted
 
 NOTHING = SpanContext(0, 0, is_remote=True)
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -18,17 +20,21 @@ def read(text: str) -> SpanContext:
 
     Version ff and ids of zeros are invalid; versions after 00 may have more fields behind a dash.
     """
-    match = _FORM.fullmatch(text)
+    parent, state = parted(text)
+    match = _FORM.fullmatch(parent)
     if match is None or match[1] == "ff" or (match[1] == "00" and match[5]):
         return NOTHING
     trace_id, span_id = int(match[2], 16), int(match[3], 16)
     if not trace_id or not span_id:
         return NOTHING
-    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(int(match[4], 16)))
+    flags = TraceFlags(int(match[4], 16))
+    carried = TraceState.from_header([state]) if state else None
+    return SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags, trace_state=carried)
 
 
 def write(context: SpanContext) -> str:
     """The text; "" for an invalid context."""
     if not context.is_valid:
         return ""
-    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    text = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
+    return f"{text} {context.trace_state.to_header()}" if context.trace_state else text

@@ -120,7 +120,10 @@ def _usage(event: Event) -> Attributes:
     return {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": event.model or "",
-        "gen_ai.usage.input_tokens": usage.input_tokens,
+        # The convention counts all input, cached or not; the provider counts cached tokens by themselves.
+        "gen_ai.usage.input_tokens": (
+            usage.input_tokens + usage.cache_read_tokens + usage.cache_write_tokens
+        ),
         "gen_ai.usage.output_tokens": usage.output_tokens,
         "gen_ai.usage.cache_read.input_tokens": usage.cache_read_tokens,
         "gen_ai.usage.cache_creation.input_tokens": usage.cache_write_tokens,

@@ -54,7 +54,7 @@ def parked(record: Record, error: Corrupt, clock: Clock) -> NewInput | None:
         input_id=f"parked:{record.source}",
         kind=PARKED,
         body=msgspec.json.encode(request),
-        traceparent=traceparent_of(record.headers)[:64],
+        traceparent=traceparent_of(record.headers),
         received_at=request.at,
     )
 

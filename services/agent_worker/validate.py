@@ -53,7 +53,7 @@ def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
         input_id=input_id,
         kind=envelope.type,
         body=record.value or b"",
-        traceparent=envelope.traceparent[:64],
+        traceparent=envelope.traceparent,
         received_at=received(request, record.received_at, by_gateway=envelope.source == GATEWAY),
         formerly=formerly,
     )

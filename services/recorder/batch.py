@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.recorder.ports import Record
 from services.recorder.rows import read_row
-from shared.bus.envelope import AGENT_WORKER, source_of
+from shared.bus.envelope import AGENT_WORKER, source_of, traceparent_of
 from shared.bus.parts import Joiner
 from shared.errors import Corrupt
 from shared.session.events import TURN_ENDS
@@ -86,11 +85,3 @@ def is_ours(record: Record) -> bool:
     """Whether our own agent-worker published it, as far as its headers tell. What strangers write there is put
     aside and stops nobody."""
     return source_of(record.headers).startswith(AGENT_WORKER)
-
-
-def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:
-    """The traceparent header's text; "" without one."""
-    for name, value in headers:
-        if name == "traceparent" and value:
-            return value.decode("ascii", errors="replace")
-    return ""

@@ -173,6 +173,10 @@ def _headers() -> Json:
         "ce_subject": {"type": "string", "description": "The session id; equal to the key."},
         "content-type": {"enum": [JSON, SLICE], "description": "The second of parts alone."},
         "traceparent": {"type": "string", "description": "W3C Trace Context."},
+        "tracestate": {
+            "type": "string",
+            "description": "W3C Trace Context; with traceparent only.",
+        },
     }
     marks = {name: {"type": "string", "description": text} for name, text in DEAD_HEADERS.items()}
     needed = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject"]

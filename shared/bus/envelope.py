@@ -1,6 +1,7 @@
 """CloudEvents 1.0 in Kafka's binary mode: attributes in `ce_*` headers, the JSON value as it is.
 
-Source: CloudEvents Kafka protocol binding 1.0.2, section 3.2; `traceparent` is W3C Trace Context.
+Source: CloudEvents Kafka protocol binding 1.0.2, section 3.2; `traceparent` and `tracestate` are W3C
+Trace Context's.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.errors import Corrupt
+from shared.trace_context import joined, parted
 
 SPEC_VERSION = "1.0"
+_TRACE = ("traceparent", "tracestate")
 # Characters. What readers keep of an id; a cut one could be taken for another.
 MAX_ID = 256
 JSON = "application/json"
@@ -30,7 +33,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One record's attributes. `time` is RFC 3339 in UTC; `subject` is the session id and the record's key."""
+    """One record's attributes. `time` is RFC 3339 in UTC; `subject` is the session id and the record's key;
+    `traceparent` is the text of a trace context (`shared.trace_context`), "" for none."""
 
     id: str
     source: str
@@ -51,8 +55,9 @@ class Envelope:
             ("ce_subject", self.subject.encode()),
             ("content-type", JSON.encode()),
         ]
-        if self.traceparent:
-            headers.append(("traceparent", self.traceparent.encode()))
+        for name, text in zip(_TRACE, parted(self.traceparent), strict=True):
+            if text:
+                headers.append((name, text.encode()))
         headers += [(name, value.encode()) for name, value in self.extra.items()]
         return headers
 
@@ -60,7 +65,7 @@ class Envelope:
 def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
     """The envelope of a record's headers.
 
-    A `traceparent` that is no text counts as none, as W3C Trace Context has it. Raises Corrupt
+    A `traceparent` or `tracestate` that is none counts as not there, as W3C Trace Context has it. Raises Corrupt
     (`missing_header`, `bad_header`) naming the header.
     """
     found = {name.lower(): value for name, value in headers if value is not None}
@@ -78,7 +83,7 @@ def read(headers: Sequence[tuple[str, bytes]]) -> Envelope:
         type=_text(found, "ce_type"),
         time=_text(found, "ce_time", needed=False),
         subject=_text(found, "ce_subject"),
-        traceparent=_printable(found.get("traceparent", b"")),
+        traceparent=joined(*(_printable(found.get(name, b"")) for name in _TRACE)),
     )
 
 
@@ -89,11 +94,13 @@ def source_of(headers: Sequence[tuple[str, bytes]]) -> str:
 
 
 def traceparent_of(headers: Sequence[tuple[str, bytes]]) -> str:
-    """The `traceparent` of a record that need not be one of ours; "" when there is none or it is no text."""
-    found = (
-        value for name, value in headers if name.lower() == "traceparent" and value is not None
-    )
-    return _printable(next(found, b""))
+    """The trace context of a record that need not be one of ours; "" when there is none or it is no text."""
+    found = {
+        lower: _printable(value)
+        for name, value in headers
+        if value is not None and (lower := name.lower()) in _TRACE
+    }
+    return joined(*(found.get(name, "") for name in _TRACE))
 
 
 def _text(headers: Mapping[str, bytes], name: str, *, needed: bool = True) -> str:

@@ -15,6 +15,7 @@ from shared.session.evolve_provider import turn_of
 from shared.session.inputs import ProviderEvent
 from shared.session.state import Progress, SessionState
 from shared.session.transitions import after
+from shared.trace_context import parted
 
 
 class Decision(Struct, frozen=True):
@@ -150,7 +151,7 @@ class Draft:
 
 def _trace_id(traceparent: str) -> str:
     """Of the turn's own trace; a `traceparent` reads `00-<trace id>-<span id>-<flags>`."""
-    parts = traceparent.split("-")
+    parts = parted(traceparent)[0].split("-")
     return parts[1] if len(parts) == 4 else ""
 
 

@@ -121,7 +121,8 @@ class PendingAction(Struct, frozen=True, kw_only=True):
 class TurnAccepted(Turn, frozen=True, kw_only=True):
     """`turn.accepted`: with what was asked. `input_id` is the request's place in the inbox; until `gathers_until`
     the turn waits for others to go out with it. `behind`, of a turn that interrupts or may be coalesced: the turn
-    that it waits behind; absent when it is taken up at once or goes out with the open turn."""
+    that it waits behind; absent when it is taken up at once or goes out with the open turn. `traceparent` and
+    `tracestate` are of the trace the turn goes on in; the latter absent when there is none."""
 
     content: Any
     input_id: str
@@ -129,6 +130,7 @@ class TurnAccepted(Turn, frozen=True, kw_only=True):
     traceparent: str = ""
     gathers_until: str | None = None
     behind: str | UnsetType = UNSET
+    tracestate: str | UnsetType = UNSET
 
 
 class TurnStarted(Turn, frozen=True, kw_only=True):

@@ -26,6 +26,7 @@ from shared.session.events import (
 from shared.session.fingerprint import fingerprint
 from shared.session.state import GIVEN_UP, Progress, Queued, SessionState, SessionStatus
 from shared.session.transitions import IllegalTransition
+from shared.trace_context import joined
 
 Evolver = Callable[[SessionState, Event], SessionState]
 
@@ -101,7 +102,7 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
     queued = Queued(
         turn=turn,
         input_id=data.input_id,
-        traceparent=data.traceparent,
+        traceparent=joined(data.traceparent, data.tracestate or ""),
         coalesce=coalesce,
         prompt=fingerprint(data.content),
     )

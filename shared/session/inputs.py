@@ -123,7 +123,8 @@ PARKED = "turn.parked"
 
 
 class Filed(Struct, frozen=True, kw_only=True):
-    """A request as the worker filed it: `input_id` is unique per session, `traceparent` may be empty.
+    """A request as the worker filed it: `input_id` is unique per session, `traceparent` the text of
+    a trace context (`shared.trace_context`), which may be empty.
 
     The request's `at` is its publisher's word; what it takes is measured from `received_at`, when we had it (see
     `admission.received`). `taken_at` is when its session's driver took it up, by the worker's clock. Both are ""

@@ -38,6 +38,7 @@ from shared.session.inputs import (
 )
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
 from shared.session.state import SessionState
+from shared.trace_context import parted
 
 # Why an answer that no call waits for is refused.
 UNKNOWN_ACTION = "unknown_action"
@@ -68,6 +69,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
     if refusal is not None:
         _refuse_unheard(draft, filed, request, refusal)
         return
+    traceparent, tracestate = parted(filed.traceparent)
     accepted = TurnAccepted(
         turn_id=request.turn_id,
         user_id=request.user_id,
@@ -76,7 +78,8 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         content=request.content,
         input_id=filed.input_id,
         on_busy=request.on_busy,
-        traceparent=filed.traceparent,
+        traceparent=traceparent,
+        tracestate=tracestate or UNSET,
         gathers_until=_gathers_until(draft.state, filed, request, policy),
         behind=_behind(draft.state, request),
     )

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from services.agent_worker.ports import NewInput, Store
 from shared.session.inputs import REQUESTS, TurnRequested
-from tests.builders import TENANT, TRACEPARENT, at
-from tests.contract.store_rows import EXPIRED, KEY, LEASE, OTHER, asked, claimed
+from tests.builders import TENANT, at
+from tests.contract.store_rows import CONTEXT, EXPIRED, KEY, LEASE, OTHER, asked, claimed
 
 pytestmark = pytest.mark.contract
 
@@ -25,7 +25,7 @@ async def test_an_input_is_filed_once_for_ever(store: Store) -> None:
     found = [unread.filed for unread in await store.unread(KEY, 0)]
     assert [filed.input_id for filed in found] == ["turn:t1", "turn:t2"]
     assert getattr(found[0].request, "content", None) == "hello"
-    assert (found[0].traceparent, found[0].received_at) == (TRACEPARENT, at(1))
+    assert (found[0].traceparent, found[0].received_at) == (CONTEXT, at(1))
 
 
 def interrupt(input_id: str, formerly: str = "", at: str = "2026-11-21T10:00:00Z") -> NewInput:

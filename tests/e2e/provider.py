@@ -76,6 +76,11 @@ class Provider:
         made = (one for one in found if (one["method"], one["path"]) == ("POST", "/v1/sessions"))
         return {one["request_id"] for one in made}
 
+    async def traces(self, path: str) -> list[dict[str, str]]:
+        """The trace contexts, by header, that the latest requests to `path` came with."""
+        found = (await self._http.get("/_sim/requests")).json()["data"]
+        return [one["trace"] for one in found if one["path"] == path]
+
     async def messages(self) -> dict[str, int]:
         """How many messages were taken for each of our sessions, by `tenant/session`."""
         answer = await self._http.get("/_sim/sessions")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.conversing import converse
+from tests.e2e.provider import Provider
 from tests.e2e.publishing import publishing, record, turn
 from tests.e2e.tenants import ACME
+from tests.e2e.topic import headers_of_events
 from tests.e2e.traces import LAST, Trace, traced
 from tests.stack import LocalStack
 
@@ -89,6 +92,30 @@ async def test_a_clients_trace_goes_on(api: Api, archive: Archive, session_id: s
     trace = await traced(archive, trace_id, POST, LAST)
     _whole(trace, POST)
     assert trace.tops[0].parent == span_id
+
+
+async def test_a_clients_tracestate_goes_to_the_provider_and_onto_the_events(
+    local_stack: LocalStack, api: Api, archive: Archive, provider: Provider, session_id: str
+) -> None:
+    await api.open(session_id)
+    path, body = f"/v1/sessions/{session_id}/turns", {"content": "hello", "turn_id": "t1"}
+    trace_id, state = uuid.uuid4().hex, "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"
+    headers = [
+        ("traceparent", f"00-{trace_id}-0123456789abcdef-01"),
+        ("tracestate", "congo=t61rcWkgMzE"),
+        ("tracestate", "rojo=00f067aa0ba902b7"),
+    ]
+    assert (await api.http.post(path, json=body, headers=headers)).status_code == 202
+    await api.turn_in(session_id, "t1", "completed")
+    [provider_session] = await provider.of(ACME, session_id)
+    for asked in ("/v1/sessions", f"/v1/sessions/{provider_session}/events"):
+        contexts = [c for c in await provider.traces(asked) if trace_id in c.get("traceparent", "")]
+        assert {context.get("tracestate") for context in contexts} == {state}, asked
+    said = await headers_of_events(local_stack.kafka, session_id)
+    assert {h.get("tracestate") for h in said if trace_id in h.get("traceparent", "")} == {state}
+    await traced(archive, trace_id, POST, LAST)
+    sql = "SELECT DISTINCT TraceState FROM otel_traces WHERE TraceId = {trace:String}"
+    assert await archive.query(sql, trace=trace_id) == [(state,)]
 
 
 async def test_a_second_attempt_is_linked_to_the_first_and_not_inside_it(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -24,13 +25,24 @@ class Place(msgspec.Struct, frozen=True):
 class Record(NamedTuple):
     key: str
     value: bytes
+    headers: Mapping[str, str] = {}
 
 
 async def published(bootstrap: str, timeout: float = 60.0) -> list[Record]:
     """Every event up to now, each partition's in order."""
     joiner = Joiner()
     whole = [joiner.join(record) for record in await read_topic(bootstrap, TOPIC, timeout)]
-    return [Record((one.key or b"").decode(), one.value or b"") for one in whole if one is not None]
+    return [_record(one) for one in whole if one is not None]
+
+
+def _record(found: Any) -> Record:
+    headers = {name: value.decode() for name, value in found.headers}
+    return Record((found.key or b"").decode(), found.value or b"", headers)
+
+
+async def headers_of_events(bootstrap: str, session_id: str) -> list[Mapping[str, str]]:
+    """The headers of a session's events up to now."""
+    return [one.headers for one in await published(bootstrap) if one.key == session_id]
 
 
 def assert_one_body_for_one_seq(records: list[Record]) -> int:

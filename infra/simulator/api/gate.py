@@ -44,6 +44,7 @@ class Gate:
             "status": None,
             "seconds": None,
             "request_id": request_id,
+            "trace": _trace(scope),
         }
         scope["note"] = note
         if scope["path"].startswith("/v1/"):
@@ -80,6 +81,12 @@ class Gate:
             raise ApiError(413, f"request body exceeds {MAX_BODY_BYTES} bytes")
         if self._limits:
             self._limits.check(scope["method"], scope["path"], time.monotonic())
+
+
+def _trace(scope: Scope) -> dict[str, str]:
+    """The trace context that the request came with, by header."""
+    names = (b"traceparent", b"tracestate")
+    return {n.decode(): v.decode("latin-1") for n, v in scope["headers"] if n in names}
 
 
 def check_key(headers: dict[bytes, str], wanted: str | None) -> None:

@@ -34,7 +34,7 @@ class InboxRow(SQLModel, table=True):
     input_id: str = Field(max_length=300)
     kind: str = Field(max_length=64)
     body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    traceparent: str = Field(default="", max_length=64)
+    traceparent: str = Field(default="", max_length=600)
     received_at: str = Field(default="", max_length=40)
 
 

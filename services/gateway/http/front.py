@@ -19,6 +19,7 @@ from services.gateway.http.routes import OPEN, TURNS, route_of
 from shared import metrics, telemetry
 from shared.span_names import http_span
 from shared.telemetry import SpanKind
+from shared.trace_context import joined
 
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS"})
 
@@ -46,7 +47,7 @@ class Front:
         began = time.perf_counter()
         watch = _Watch(send)
         with telemetry.span(
-            http_span(method, route), parent=_traceparent(scope), kind=SpanKind.SERVER
+            http_span(method, route), parent=_context(scope), kind=SpanKind.SERVER
         ) as span:
             await self._answer(route, scope, receive, watch)
             span.set_attributes(_attributes(scope, method, route, watch.status))
@@ -110,5 +111,10 @@ def _attributes(scope: Scope, method: str, route: str, status: int) -> dict[str,
     return found
 
 
-def _traceparent(scope: Scope) -> str:
-    return headers_of(scope).get(b"traceparent", b"").decode("latin-1")
+def _context(scope: Scope) -> str:
+    """The caller's trace context; a `tracestate` may come in several headers."""
+    parent = headers_of(scope).get(b"traceparent")
+    if parent is None:
+        return ""
+    states = (value.decode("latin-1") for name, value in scope["headers"] if name == b"tracestate")
+    return joined(parent.decode("latin-1"), ",".join(states))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan
 
 from shared import telemetry
+from shared.trace_context import joined, parted
 from shared.traceparent import read, write
 from tests.builders import TRACEPARENT, Wire, at, bound, elapsed, failed, opening, seen, turn
 from tests.tracing import Tracing, parent_of, text_of, tracing
@@ -69,6 +71,42 @@ def test_calls_have_the_providers_times_and_errors(kept: Tracing) -> None:
     assert of(chat, "error.type") == "model_request_failed"
     assert (of(tool, "gen_ai.tool.name"), of(tool, "gen_ai.tool.type")) == ("bash", "extension")
     assert "error.type" not in (tool.attributes or {})
+
+
+def test_a_model_requests_input_counts_what_came_from_the_cache_too(kept: Tracing) -> None:
+    told, wire = Told(), Wire()
+    told.tell(turn(traceparent=TRACEPARENT), bound(second=1))
+    cached = {"cache_read_input_tokens": 2_000, "cache_creation_input_tokens": 100}
+    began = wire.event("span.model_request_start")
+    ended = wire.spent(44, 7, **cached)
+    raw = ended.raw[:-1] + b',"model_request_start_id":"' + began.id.encode() + b'"}'
+    told.tell(seen(wire.prompt(), began, replace(ended, raw=raw), wire.idle()), second=10)
+    usage = {
+        name.removeprefix("gen_ai.usage."): value
+        for name, value in (kept.one("chat").attributes or {}).items()
+        if name.startswith("gen_ai.usage.")
+    }
+    assert usage == {
+        "input_tokens": 2_144,
+        "output_tokens": 7,
+        "cache_read.input_tokens": 2_000,
+        "cache_creation.input_tokens": 100,
+    }
+
+
+def test_an_events_record_and_the_open_turns_spans_carry_the_tracestate(kept: Tracing) -> None:
+    context = joined(TRACEPARENT, "congo=t61rcWkgMzE")
+    told = Told()
+    (event, *_) = [
+        event
+        for event in told.tell(turn(traceparent=context), bound(second=1))
+        if event.type == "turn.accepted"
+    ]
+    data = msgspec.json.decode(event.data)
+    assert (data["traceparent"], data["tracestate"]) == (TRACEPARENT, "congo=t61rcWkgMzE")
+    assert event.trace_id == TRACEPARENT.split("-")[1]
+    assert told.trace.parent_of(event) == context
+    assert parted(told.trace.traceparent(told.state))[1] == "congo=t61rcWkgMzE"
 
 
 def test_calls_of_a_provider_whose_clock_is_ahead_end_when_we_heard_of_them(kept: Tracing) -> None:

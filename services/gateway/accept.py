@@ -14,8 +14,9 @@ import msgspec
 
 from services.gateway.beginnings import accepted_turn, opened
 from services.gateway.bodies import NewSession, NewTurn
+from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.identity import derived, fresh, keyed_turn, turn_input
+from services.gateway.identity import derived, fresh, keyed_session, keyed_turn, turn_input
 from services.gateway.ports import Inputs, ReadModel, SessionKey, TurnKey
 from services.gateway.register import Known, Register, known
 from services.gateway.views import Closing, SessionPage, SessionView, TurnView
@@ -54,6 +55,7 @@ class Accept:
     read_model: ReadModel
     register: Register
     behind: WrittenBehind
+    claims: Claims
     gate: Gate
     clock: Clock
     ids: Callable[[str], str] = fresh
@@ -77,13 +79,15 @@ class Accept:
     async def open(
         self, tenant_id: str, body: NewSession, idempotency_key: str | None
     ) -> tuple[SessionPage, bool]:
-        """The session and whether it is new. The id: the client's, the key's, or a fresh one.
+        """The session and whether it is new. The id: the key's first request's, the client's, or a fresh one.
 
         Of several that ask for one id at once, here or at several gateways, one is told that it is new.
         """
-        named = body.session_id or (
-            derived("ses_", tenant_id, "session", idempotency_key) if idempotency_key else None
-        )
+        named = body.session_id
+        if idempotency_key:
+            keyed = keyed_session(tenant_id, idempotency_key)
+            async with self.gate:
+                named = await self.claims.stands_for((tenant_id, ""), keyed, named or keyed)
         key = (tenant_id, named or self.ids("ses_"))
         under_way = self.opening.get(key)
         if under_way is not None:
@@ -124,11 +128,7 @@ class Accept:
         """
         tenant_id, session_id = key
         session = self.register.session(key) or await self.session_of(key)
-        turn_id = body.turn_id or (
-            keyed_turn(tenant_id, session_id, idempotency_key)
-            if idempotency_key
-            else self.ids("turn_")
-        )
+        turn_id = await self._turn_id(key, session, body.turn_id, idempotency_key)
         turn_key = (tenant_id, session_id, turn_id)
         accepted = self.register.turn(turn_key)
         if accepted is not None:
@@ -150,6 +150,18 @@ class Accept:
             trace = await self._publish(request, "turn.requested", turn_input(*turn_key))
         # A traceparent of our own making: version, trace, span, flags.
         return self._remember(turn_key, accepted_turn(request, trace[3:35]))
+
+    async def _turn_id(
+        self, key: SessionKey, session: Known, named: str | None, idempotency_key: str | None
+    ) -> str:
+        """The turn of a request: that of the first one under its key, else the one it names, else a new one."""
+        if idempotency_key is None:
+            return named or self.ids("turn_")
+        keyed = keyed_turn(*key, idempotency_key)
+        if session.closed == "erase":  # its keys are forgotten, and it takes no more
+            return named or keyed
+        async with self.gate:
+            return await self.claims.stands_for(key, keyed, named or keyed)
 
     async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
         """Publish any other input. Raises Rejected (`unknown_session`) or Transient, and for what is known to come

@@ -36,7 +36,8 @@ class NewSession(_Body, frozen=True, kw_only=True):
 
 
 class NewTurn(_Body, frozen=True, kw_only=True):
-    """POST …/turns. `turn_id` wins over the Idempotency-Key header as the turn's identity."""
+    """POST …/turns. Under an Idempotency-Key the turn is that of the first request with that key, whatever
+    `turn_id` a later one names."""
 
     content: Content
     turn_id: Id | None = None

@@ -26,8 +26,13 @@ def turn_input(tenant_id: str, session_id: str, turn_id: str) -> str:
 
 
 def keyed_turn(tenant_id: str, session_id: str, key: str) -> str:
-    """The turn that an Idempotency-Key stands for."""
+    """The turn that an Idempotency-Key stands for where its first request names none; also the key's digest."""
     return derived("turn_", tenant_id, session_id, key)
+
+
+def keyed_session(tenant_id: str, key: str) -> str:
+    """The session that an Idempotency-Key stands for where its first request names none; also the key's digest."""
+    return derived("ses_", tenant_id, "session", key)
 
 
 def require_id(value: str, field: str) -> str:

@@ -36,6 +36,7 @@ from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
 from services.gateway.adapters.kafka_inputs import KafkaInputs
 from services.gateway.adapters.kafka_log import KafkaLog
 from services.gateway.adapters.sql import SqlReadModel, open_engine
+from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
@@ -104,7 +105,15 @@ class Gateway:
     def application(self) -> ASGIApp:
         """The HTTP side."""
         gate = Gate(self.settings.http.gateway_at_once, self.settings.http.gateway_max_waiting)
-        accept = Accept(self.inputs, self.read_model, self.register, self.behind, gate, utcnow)
+        accept = Accept(
+            self.inputs,
+            self.read_model,
+            self.register,
+            self.behind,
+            Claims(self.read_model),
+            gate,
+            utcnow,
+        )
         rooms = Rooms(
             accept=accept,
             read_model=self.read_model,

@@ -16,6 +16,8 @@ from shared.session.state import SessionState
 
 SessionKey = tuple[str, str]  # tenant, session
 TurnKey = tuple[str, str, str]  # tenant, session, turn
+# Tenant, session (none for the opening of one), and a key's digest.
+Claim = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,10 @@ class ReadModel(Protocol):
     async def save(self, changes: Changes) -> None:
         """Write the changes in one transaction; a row that is further on (`last_seq`, `seq`) stays, and so does a
         state that knows more."""
+
+    async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
+        """What each key stands for from now on: what was wanted first, by whichever process, as long as the session
+        is not forgotten. Safe once it is told. All or nothing."""
 
     async def check(self) -> None:
         """Raise Transient when the database does not answer."""

@@ -228,6 +228,41 @@ async def test_forgotten_sessions_lose_their_turns_only(model: ReadModel) -> Non
     assert await model.session(KEY) is not None
 
 
+async def test_a_key_stands_for_what_was_claimed_first(model: ReadModel) -> None:
+    one, two, other = ("acme", "ses_1", "k1"), ("acme", "ses_1", "k2"), ("acme", "ses_2", "k1")
+    assert await model.claim({one: "t1"}) == {one: "t1"}
+    assert await model.claim({two: "t9", one: "t2"}) == {one: "t1", two: "t9"}
+    assert await model.claim({other: "t3"}) == {other: "t3"}
+    await model.save(Changes({KEY: row(seq=1)}, forgotten={KEY}))
+    assert await model.claim({one: "t4", other: "t4"}) == {one: "t4", other: "t3"}
+
+
+async def test_processes_that_race_for_keys_are_told_the_same(
+    tmp_path: Path, postgres_server: str
+) -> None:
+    async with fresh_database(postgres_server) as url:
+        for place in (f"sqlite+aiosqlite:///{tmp_path}/gateway.db", url):
+            await migrate_async(place)
+            models = [SqlReadModel(open_engine(place, 4)) for _ in range(3)]
+            first, *others = await asyncio.gather(
+                *(_claimed(models[number % 3], f"{number}") for number in range(6))
+            )
+            assert len(first) == 60
+            assert all(told == first for told in others)
+            for model in models:
+                await model.stop()
+
+
+async def _claimed(model: SqlReadModel, by: str) -> dict[tuple[str, str, str], str]:
+    """What sixty keys stand for after they were claimed, some times from the last one on."""
+    keys = [("acme", "ses_1", f"k{n}") for n in range(60)]
+    order = keys if int(by) % 2 else keys[::-1]
+    found: dict[tuple[str, str, str], str] = {}
+    for start in range(0, 60, 20):
+        found |= await model.claim({key: f"{key[2]}-of-{by}" for key in order[start : start + 20]})
+    return found
+
+
 async def test_lists_are_newest_first_and_filtered(model: ReadModel) -> None:
     pages = {("acme", f"ses_{n}"): page(f"ses_{n}") for n in range(1, 6)}
     pages["acme", "ses_3"] = page("ses_3", user_id="u2", status="running")

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from services.gateway.ports import (
     Changes,
+    Claim,
     Entry,
     Record,
     SessionFilter,
@@ -43,6 +44,7 @@ class MemoryReadModel:
 
     rows: dict[SessionKey, StoredSession] = field(default_factory=dict)
     turns: dict[TurnKey, StoredTurn] = field(default_factory=dict)
+    keys: dict[Claim, str] = field(default_factory=dict)
     down: bool = False
 
     async def session(self, key: SessionKey) -> SessionPage | None:
@@ -96,10 +98,16 @@ class MemoryReadModel:
                 self.rows[key] = StoredSession(row.page, state)
         for turn_key in [key for key in self.turns if key[:2] in changes.forgotten]:
             del self.turns[turn_key]
+        for claim in [claim for claim in self.keys if claim[:2] in changes.forgotten]:
+            del self.keys[claim]
         for turn_key, turn in changes.turns.items():
             stored = self.turns.get(turn_key)
             if stored is None or stored.seq <= turn.seq:
                 self.turns[turn_key] = turn
+
+    async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
+        await self.check()
+        return {claim: self.keys.setdefault(claim, id) for claim, id in wanted.items()}
 
     async def check(self) -> None:
         if self.down:

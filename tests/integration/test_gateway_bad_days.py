@@ -109,6 +109,39 @@ async def test_what_was_acknowledged_is_seen_by_another_gateway(
         assert await _status(one, "/v1/sessions/ses_two/turns/t1", 15) == "accepted"
 
 
+async def test_two_gateways_and_one_started_again_agree_on_what_a_key_stands_for(
+    kafka_bootstrap: str, postgres_url: str, clickhouse_url: str
+) -> None:
+    archive = fresh_database(clickhouse_url)
+    path, count = "/v1/sessions/ses_keys/turns", 20
+
+    async def told(gateway: GatewayProcess, key: int, turn_id: str | None) -> str:
+        body = {"content": "a", **({"turn_id": turn_id} if turn_id else {})}
+        async with gateway.client() as client:
+            answer = await client.post(path, json=body, headers={"Idempotency-Key": f"k{key}"})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["turn_id"])
+
+    async with gateway_process(kafka_bootstrap, postgres_url, archive) as one:
+        async with gateway_process(kafka_bootstrap, postgres_url, archive) as two:
+            async with one.client() as client:
+                wish = {"user_id": "u1", "session_id": "ses_keys"}
+                assert (await client.post("/v1/sessions", json=wish)).status_code == 201
+            first: list[str] = []
+            for key in range(count):
+                race = (
+                    told(one, key, f"t{key}-one"),
+                    told(two, key, f"t{key}-two"),
+                    told(two, key, None),
+                )
+                answers = set(await asyncio.gather(*race))
+                assert len(answers) == 1, answers
+                first += answers
+        async with gateway_process(kafka_bootstrap, postgres_url, archive) as again:
+            later = [await told(again, key, f"t{key}-again") for key in range(count)]
+            assert later == first
+
+
 async def _accepted(
     gateway: GatewayProcess, body: dict[str, str], headers: dict[str, str]
 ) -> dict[str, str]:

@@ -17,6 +17,7 @@ from services.gateway.adapters.tables import METADATA
 from services.gateway.gate import Gate
 from services.gateway.ports import (
     Changes,
+    Claim,
     SessionFilter,
     SessionKey,
     StoredSession,
@@ -35,6 +36,7 @@ SECONDS = 5.0
 LISTS_AT_ONCE, LISTS_WAITING = 4, 1_000
 SESSIONS: Table = METADATA.tables["gateway_sessions"]
 TURNS: Table = METADATA.tables["gateway_turns"]
+KEYS: Table = METADATA.tables["gateway_keys"]
 _log = logs.get("gateway.sql")
 
 
@@ -180,10 +182,26 @@ class SqlReadModel:
         async with self._begin() as connection:
             if sessions:
                 await connection.execute(self._save_sessions, sessions)
-            for tenant_id, session_id in sorted(changes.forgotten):
-                await connection.execute(delete(TURNS).where(_is(TURNS, (tenant_id, session_id))))
+            for key in sorted(changes.forgotten):
+                for table in (TURNS, KEYS):
+                    await connection.execute(delete(table).where(_is(table, key)))
             if turns:
                 await connection.execute(self._save_turns, turns)
+
+    async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
+        """See ReadModel.claim. An insert waits for one of the same key that is under way elsewhere, and the look
+        afterwards sees what was committed by then."""
+        rows = [
+            {"tenant_id": tenant, "session_id": session, "key": key, "stands_for": id}
+            for (tenant, session, key), id in sorted(wanted.items())
+        ]
+        async with self._begin() as connection:
+            await connection.execute(self._insert(KEYS).on_conflict_do_nothing(), rows)
+            found = {
+                (row.tenant_id, row.session_id, row.key): row.stands_for
+                for row in await _rows(connection, KEYS, list(wanted))
+            }
+        return {**wanted, **found}  # one is missing only if its session was forgotten meanwhile
 
     async def check(self) -> None:
         async with self._reading() as connection:

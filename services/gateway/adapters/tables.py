@@ -1,4 +1,4 @@
-"""The gateway's tables. One writer: the gateway. Dropped and rebuilt without loss."""
+"""The gateway's tables. One writer: the gateway. Sessions and turns can be dropped and are rebuilt without loss."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ class SessionRow(SQLModel, table=True):
     body: str = Field(sa_type=Text)
     state: bytes | None = Field(sa_type=LargeBinary)
     folded: int = Field(sa_type=BigInteger)
+
+
+class KeyRow(SQLModel, table=True):
+    """What an Idempotency-Key stands for: `key` is its digest, `session_id` is empty for the opening of a session.
+
+    No read model: it is written before what it names is published, and cannot be made anew from the log.
+    """
+
+    __tablename__ = "gateway_keys"
+    metadata = METADATA
+
+    tenant_id: str = Field(primary_key=True, max_length=128)
+    session_id: str = Field(primary_key=True, max_length=128)
+    key: str = Field(primary_key=True, max_length=64)
+    stands_for: str = Field(max_length=128)
 
 
 class TurnRow(SQLModel, table=True):

@@ -58,7 +58,8 @@ IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same key again for the same session is the same request",
+    "description": "The same key again, for the same session and route, is the same request: its turn "
+    "is the first one's. With answers to tool calls it names the answer to one call.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 SSE = "text/event-stream"

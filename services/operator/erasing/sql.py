@@ -23,6 +23,7 @@ TURNS = f"""
 SELECT count(*) AS rows, count(CASE WHEN status NOT IN ('accepted', 'refused') THEN 1 END) AS told
 FROM gateway_turns {_WHOSE}
 """
+KEYS = f"SELECT count(*) AS rows FROM gateway_keys {_WHOSE}"
 OWNERS = """
 SELECT tenant_id FROM worker_heads WHERE session_id = :session
 UNION SELECT tenant_id FROM gateway_sessions WHERE session_id = :session ORDER BY tenant_id
@@ -67,6 +68,7 @@ class SqlStores:
         heads, pages = await self._rows(HEAD, **about), await self._rows(PAGE, **about)
         ((inputs,),) = await self._rows(INBOX, **about)
         ((turns, told),) = await self._rows(TURNS, **about)
+        ((keys,),) = await self._rows(KEYS, **about)
         known = _state(heads[0].state) if heads else None
         left = [
             *(_left_of_head(heads[0], known) if heads else ()),
@@ -83,6 +85,7 @@ class SqlStores:
                 "worker_inbox": inputs,
                 "gateway_sessions": len(pages),
                 "gateway_turns": turns,
+                "gateway_keys": keys,
             },
             left=tuple(left),
             provider=(*(known.given_up if known else ()), *bound),

@@ -14,6 +14,7 @@ import httpx2
 import msgspec
 
 from services.gateway.accept import Accept
+from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
@@ -103,6 +104,7 @@ class Desk:
             self.read_model,
             self.register,
             self.behind,
+            Claims(self.read_model),
             self.gate,
             self.clock,
             lambda prefix: f"{prefix}{next(counter)}",

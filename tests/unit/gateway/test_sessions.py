@@ -40,6 +40,23 @@ async def test_an_id_is_made_when_none_is_given_and_follows_the_key() -> None:
     assert two.status_code == 200
 
 
+@pytest.mark.parametrize("then", [None, "ses_2"])
+@pytest.mark.parametrize("first", [None, "ses_1"])
+async def test_under_one_key_the_first_requests_session_is_the_session(
+    first: str | None, then: str | None
+) -> None:
+    desk = Desk()
+    other = Desk(inputs=desk.inputs, read_model=desk.read_model)
+    told = []
+    for where, session_id in ((desk, first), (desk, then), (other, then), (other, first)):
+        body = {"user_id": "u1", **({"session_id": session_id} if session_id else {})}
+        async with where.client() as client:
+            answer = await client.post("/v1/sessions", json=body, headers={"Idempotency-Key": "k"})
+        told.append((answer.status_code, answer.json()["session_id"]))
+    assert [status for status, _ in told] == [201, 200, 200, 200]
+    assert {id for _, id in told} == {first or told[0][1]}
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -77,6 +77,86 @@ async def test_the_same_key_is_the_same_turn_and_is_published_once() -> None:
     assert kinds == ["session.requested", "turn.requested", "turn.requested"]
 
 
+@pytest.mark.parametrize("then", [None, "t2"])
+@pytest.mark.parametrize("first", [None, "t1"])
+async def test_under_one_key_the_first_requests_turn_is_the_turn(
+    first: str | None, then: str | None
+) -> None:
+    """Here, at a gateway that knows nothing by heart, and after the turn is long over."""
+    desk = Desk()
+    await desk.open()
+    told = [await keyed_turn_at(desk, "k", turn_id) for turn_id in (first, then, first)]
+    other = Desk(inputs=desk.inputs, read_model=desk.read_model)
+    told += [await keyed_turn_at(other, "k", turn_id) for turn_id in (then, None)]
+    assert set(told) == {first or told[0]}
+    assert await keyed_turn_at(desk, "other key", "t3") == "t3"
+    turns = [
+        read_request(envelope.type, value)
+        for envelope, value in desk.inputs.published
+        if envelope.type == "turn.requested"
+    ]
+    assert {turn.turn_id for turn in turns} == {told[0], "t3"}  # type: ignore[attr-defined]
+
+
+async def test_requests_that_race_under_one_key_are_one_turn() -> None:
+    desks = [Desk()]
+    await desks[0].open()
+    desks += [Desk(inputs=desks[0].inputs, read_model=desks[0].read_model) for _ in range(2)]
+    wanted = [None, "t1", "t2", None, "t3", "t1", "t4"]
+    told = await asyncio.gather(
+        *(keyed_turn_at(desk, "k", turn_id) for turn_id in wanted for desk in desks)
+    )
+    assert len(set(told)) == 1
+
+
+async def test_a_key_names_requests_of_its_own_session() -> None:
+    desk = Desk()
+    for session_id in ("ses_1", "ses_2"):
+        await desk.open(session_id)
+    assert await keyed_turn_at(desk, "k", "t1") == "t1"
+    assert await keyed_turn_at(desk, "k", "t2", "ses_2") == "t2"
+
+
+async def test_without_the_database_a_key_that_is_not_known_here_waits() -> None:
+    """Another gateway may know it: nothing is published under an id that may be the second one."""
+    desk = Desk()
+    await desk.open()
+    assert await keyed_turn_at(desk, "known", "t1") == "t1"
+    desk.read_model.down = True
+    assert await keyed_turn_at(desk, "known", None) == "t1"
+    published = len(desk.inputs.published)
+    async with desk.client() as client:
+        headers = {"Idempotency-Key": "new"}
+        answer = await client.post(TURNS, json={"content": "a"}, headers=headers)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
+        assert len(desk.inputs.published) == published
+        assert (await client.post(TURNS, json={"content": "a"})).status_code == 202
+    desk.read_model.down = False
+    assert await keyed_turn_at(desk, "new", "t2") == "t2"
+
+
+async def test_a_key_of_a_closed_session_is_known_still() -> None:
+    desk = Desk()
+    await desk.open()
+    assert await keyed_turn_at(desk, "k", "t1") == "t1"
+    await desk.behind.flush(1)
+    async with desk.client() as client:
+        assert (await client.post("/v1/sessions/ses_1/archive")).status_code == 202
+    assert await keyed_turn_at(desk, "k", "t2") == "t1"
+
+
+async def keyed_turn_at(
+    desk: Desk, key: str, turn_id: str | None, session_id: str = "ses_1"
+) -> str:
+    body = {"content": "a", **({"turn_id": turn_id} if turn_id else {})}
+    path, headers = f"/v1/sessions/{session_id}/turns", {"Idempotency-Key": key}
+    async with desk.client() as client:
+        answer = await client.post(path, json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    told: str = answer.json()["turn_id"]
+    return told
+
+
 async def test_a_turn_published_twice_by_two_gateways_has_one_input_id() -> None:
     ids = []
     for _ in range(2):

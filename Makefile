@@ -2,7 +2,7 @@
 # Each target does its own set-up; a machine with Python 3.11+, make and git is enough.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up down clean check bench chaos fmt schemas lock
+.PHONY: help setup demo test quick up down clean check bench chaos fmt schemas lock
 
 PYTHON := .venv/bin/python
 SYNCED := .venv/.synced
@@ -42,6 +42,9 @@ demo: setup ## start a stack of its own, play the demo's turns, show replies, ro
 
 test: setup ## unit, contract, integration and end-to-end tests against the real parts
 	@$(TIMED) "make test" $(PYTHON) -m tests $(PYTEST)
+
+quick: setup ## the unit tests alone
+	@$(TIMED) "make quick" $(PYTHON) -m pytest -q tests/unit
 
 up: setup ## run the whole stack in the foreground until Ctrl-C
 	@exec $(PYTHON) -m infra.local up

@@ -236,10 +236,12 @@ def _world(
         clock=utcnow,
         chance=random.random,
         policy=Policy(
-            coalesce_for=worker.coalesce_seconds, answer_within=worker.answer_seconds or None
+            coalesce_for=worker.coalesce_seconds,
+            answer_within=worker.answer_seconds or None,
+            silent_for=worker.silence_seconds,
+            call_for=worker.tool_call_seconds,
         ),
         linger=worker.linger_seconds,
-        silence=worker.silence_seconds,
         tools=tools,
     )
 

@@ -17,8 +17,9 @@ class WorkerSettings(Block):
     latest `dead_window` inputs may be unusable before nothing more is taken in for `dead_pause_seconds`; 1: all.
     `coalesce_seconds`: how long a turn that may be coalesced waits for company. `answer_seconds`: what waits for
     people longer is denied; 0 waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has
-    stalled. Every `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than
-    `orphan_age_seconds` that a crash left behind.
+    stalled; while a call of its is open, it has once that took longer than `tool_call_seconds`. Every
+    `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than `orphan_age_seconds` that a
+    crash left behind.
     `park_sessions`: while a turn of a session is a dead letter, its later turns wait.
     `tools`: places of custom tools that the worker runs itself, `package.module:name`, comma-separated;
     `tool_timeout_seconds` is for one call, `tool_concurrency` how many run at once.
@@ -32,6 +33,7 @@ class WorkerSettings(Block):
     coalesce_seconds: float = Field(default=0.3, ge=0, le=60)
     answer_seconds: float = Field(default=24 * 3600.0, ge=0)
     silence_seconds: float = Field(default=900.0, ge=1)
+    tool_call_seconds: float = Field(default=7200.0, ge=1)
     dead_ratio: float = Field(default=0.5, gt=0, le=1)
     dead_window: int = Field(default=1_000, ge=2, le=1_000_000)
     dead_pause_seconds: float = Field(default=15.0, gt=0, le=3_600)

@@ -129,8 +129,8 @@ class Shell:
             return None if self._doing.asking or self._errands.busy else 0.0
         if self._doing.commands or self._errands.busy:
             return None
-        linger, silence = self._world.linger, self._world.silence
-        return patience(self.state, self.now(), self._heard_at, linger=linger, silence=silence)
+        linger, policy = self._world.linger, self._world.policy
+        return patience(self.state, self.now(), self._heard_at, linger=linger, policy=policy)
 
     def _waited_out(self) -> list[Input]:
         since, self._heard_at = self._heard_at, self.now()

@@ -15,8 +15,8 @@ from shared.session.policy import Policy
 @dataclass(frozen=True, slots=True)
 class World:
     """One process's. `chance` draws from [0, 1). `linger`: seconds an idle session stays claimed with its stream
-    open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take. `silence`:
-    seconds after which an agent that runs and says nothing has stalled. `tools`: those that it runs itself."""
+    open, so that the next turn of a conversation starts at once. `opening`: seconds a stream may take. `tools`:
+    those that it runs itself."""
 
     store: Store
     publisher: Publisher
@@ -26,6 +26,5 @@ class World:
     policy: Policy = field(default_factory=Policy)
     linger: float = 5.0
     opening: float = 30.0
-    silence: float = 900.0
     attempts: Attempts = field(default_factory=Attempts)
     tools: Toolbox = field(default_factory=Toolbox)

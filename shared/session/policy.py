@@ -17,12 +17,15 @@ class Policy(Struct, frozen=True, kw_only=True):
     """Bounds in seconds. `longest_wait` also caps what the provider asks for in `Retry-After`: a wish for hours is
     answered by failing the turn in time, not by holding it past `give_up_after`. `coalesce_for`: how long a turn
     that may be coalesced waits for company. `answer_within`: what waits for people longer is denied; None waits for
-    ever. `max_stalls`: silences after which the provider session is given up.
+    ever. `max_stalls`: silences after which the provider session is given up. `silent_for`: how long an agent that
+    works may say nothing, `call_for`: how long one of its calls may take.
     """
 
     coalesce_for: float = 0.3
     answer_within: float | None = 24 * 3600.0
     max_stalls: int = 2
+    silent_for: float = 900.0
+    call_for: float = 7200.0
     max_attempts: int = 8
     give_up_after: float = 15 * 60
     first_wait: float = 1.0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from shared.moment import parse, rfc3339
 from shared.session.attempts import retry, rotate
 from shared.session.commands import Deny, Interrupt
 from shared.session.decision import Draft
 from shared.session.events import TurnError, TurnStalled, TurnUnanswered
 from shared.session.policy import Policy
+from shared.session.state import SessionState
 
 
 def deny(draft: Draft, *, at: str) -> None:
@@ -16,6 +20,28 @@ def deny(draft: Draft, *, at: str) -> None:
     draft.turn("turn.unanswered", at=at, shape=TurnUnanswered, extra=extra)
     for action in unanswered:
         draft.ask(Deny(tool_use_id=action.tool_use_id))
+
+
+def works(state: SessionState) -> bool:
+    """Whether the provider should be saying something."""
+    sent = state.turn is not None and state.turn.status in ("running", "requires_action")
+    return sent and not state.awaits_people and state.due_at is None
+
+
+def stalled_at(state: SessionState, policy: Policy, heard_at: str) -> str | None:
+    """When an agent that was heard last at `heard_at` counts as stalled; None: nothing is expected of it.
+
+    While calls are open, that is when the last of them has had its time, and not soon after something was heard:
+    the calls' times are the provider's, whose clock may be behind ours.
+    """
+    if not works(state):
+        return None
+    heard, call_for = parse(heard_at), timedelta(seconds=policy.call_for)
+    since = [*(call.since for call in state.calls), *(action.since for action in state.pending)]
+    if not since:
+        return rfc3339(heard + timedelta(seconds=policy.silent_for))
+    soonest = heard + timedelta(seconds=min(policy.silent_for, policy.call_for))
+    return rfc3339(max(soonest, *(min(parse(at), heard) + call_for for at in since)))
 
 
 def stall(draft: Draft, policy: Policy, *, since: str, at: str, chance: float) -> None:

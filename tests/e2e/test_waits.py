@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 
 import pytest
 
@@ -32,6 +33,7 @@ async def place() -> AsyncIterator[Place]:
         "TURNSTILE_COALESCE_SECONDS": "1",
         "TURNSTILE_ANSWER_SECONDS": "2",
         "TURNSTILE_SILENCE_SECONDS": "4",
+        "TURNSTILE_TOOL_CALL_SECONDS": "12",
     }
     async with running_stack(**waits) as stack:
         api = Api(stack.gateway, stack.key)
@@ -91,6 +93,37 @@ async def test_a_silent_agent_is_interrupted_told_and_goes_on(place: Place) -> N
     said = await types(api, "silent")
     assert said.count("turn.stalled") == 1
     assert said.index("turn.stalled") < said.index("turn.retrying")
+
+
+async def test_an_agent_whose_tool_runs_for_longer_than_it_may_be_silent_is_left_alone(
+    place: Place,
+) -> None:
+    api, text = place.api, "Build it. [[script: tools rounds=1 calls=1 runs=8]]"
+    await api.open("builds")
+    await api.say("builds", "t1", text)
+
+    ended = await api.ended("builds", "t1")
+
+    assert (ended["status"], ended["reply"]) == ("completed", reply_to(text))
+    assert "turn.stalled" not in await types(api, "builds")
+    log = await place.provider.only(TENANT, "builds")
+    assert [given["type"] for given in log.inputs] == ["user.message"]
+
+
+async def test_a_tool_that_takes_longer_than_a_call_may_is_interrupted(place: Place) -> None:
+    api = place.api
+    await api.open("hangs")
+    await api.say("hangs", "t1", "Build it. [[script: tools rounds=1 calls=1 runs=60]]")
+
+    ended = await api.ended("hangs", "t1")
+
+    assert (ended["status"], ended["reply"]) == ("completed", reply_to(NUDGE))
+    events = await api.events("hangs")
+    used, stalled = (
+        next(datetime.fromisoformat(event["at"]) for event in events if event["type"] == kind)
+        for kind in ("agent.tool_use", "turn.stalled")
+    )
+    assert 11 < (stalled - used).total_seconds() < 40
 
 
 async def test_a_conversation_goes_on_in_another_session_with_its_past(place: Place) -> None:

@@ -31,8 +31,9 @@ class Conversation:
     back, with whatever nobody had read.
     """
 
-    def __init__(self, id: str, mark: str) -> None:
+    def __init__(self, id: str, mark: str, clock: Callable[[], datetime] | None = None) -> None:
         self.id = id
+        self._clock = clock
         self.mark = mark
         self.closed = False
         self.erased = False
@@ -125,7 +126,8 @@ class Conversation:
         """Put an event into the log; answers its id."""
         count = f"i{self._interrupts}" if kind == "user.interrupt" else self._next_count()
         id = f"sevt_{self.id}_{count}"
-        at = rfc3339(BEGINNING + timedelta(milliseconds=len(self.log) + 1))
+        began = self._clock() if self._clock else BEGINNING + timedelta(milliseconds=len(self.log))
+        at = rfc3339(began + timedelta(milliseconds=1))
         raw = msgspec.json.encode({"id": id, "type": kind, "processed_at": at, **body})
         self.log.append(ProviderEvent(id=id, type=kind, at=at, raw=raw, thread_id=thread))
         self._move()
@@ -184,6 +186,8 @@ class Conversation:
         elif "script: tools" in text:
             call = self.emit("agent.tool_use", name="bash", input={}, evaluated_permission="allow")
             self.emit("agent.tool_result", tool_use_id=call)
+        elif "script: long_tool" in text:
+            yield from self._run()
         elif "script: threads" in text:
             self._child(text)
         if "hold" in text:
@@ -192,6 +196,16 @@ class Conversation:
         self._idle("refusal" if "script: refusal" in text else "end_turn")
         if "late=1" in text:
             self.emit("session.usage", usage={"list_cost": {"amount": str(3 * self._replies)}})
+
+    def _run(self) -> Script:
+        """A tool that takes until it is released."""
+        call = self.emit("agent.tool_use", name="bash", input={}, evaluated_permission="allow")
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self.emit("agent.tool_result", tool_use_id=call, is_error=not done)
 
     def _wait(self, *calls: dict[str, Any]) -> Script:
         for call in calls:

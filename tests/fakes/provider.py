@@ -2,8 +2,8 @@
 
 What a message asks for is in its text, in the simulator's words: `[[script: confirm]]`, `custom_tool`, `tools`,
 `threads`, `refusal`, `hold`, `late=1`; and in our own: `confirm_two`, `ask_both` (a permission and a custom tool),
-`own_tool`, a custom tool named `clock`. Anything else is answered with its own text. Ids and times are counted, so
-that two runs over the same calls give the same bytes.
+`own_tool`, a custom tool named `clock`, `long_tool`, which takes until it is released. Anything else is answered
+with its own text. Ids and times are counted, so that two runs over the same calls give the same bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from services.agent_worker.ports import Feed, ProviderFailure, ProviderSession
@@ -28,7 +29,8 @@ class MemoryProvider:
     `refusals`: failures that the next sends meet before they land, one each; `refuses`: all of them do.
     `lost_answers`: the next sends land and their answers are lost; None where looking tells, else the failure that
     looking met, too. `lost_openings`: the next sessions are made, and nobody hears of it. `fates`: what befalls the
-    work on the next messages, a word of `conversation.FATES`, "deaf", or "" for nothing.
+    work on the next messages, a word of `conversation.FATES`, "deaf", or "" for nothing. `clock`: where events
+    are to have its times.
     """
 
     def __init__(self, *, chunk: int = 2) -> None:
@@ -38,6 +40,7 @@ class MemoryProvider:
         self.lost_answers: deque[ProviderFailure | None] = deque()
         self.lost_openings: deque[ProviderFailure] = deque()
         self.fates: deque[str] = deque()
+        self.clock: Callable[[], datetime] | None = None
         self._chunk = chunk
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
@@ -47,7 +50,7 @@ class MemoryProvider:
         strays = [id for id in alive if id not in state.given_up]
         if look and strays:
             return ProviderSession(strays[-1], AGENT, MODEL)
-        made = Conversation(f"sesn_{len(self.sessions) + 1}", mark)
+        made = Conversation(f"sesn_{len(self.sessions) + 1}", mark, self.clock)
         self.sessions[made.id] = made
         if self.lost_openings:
             raise self.lost_openings.popleft()

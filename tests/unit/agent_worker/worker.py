@@ -98,9 +98,8 @@ class Worker:
             provider=CountedProvider(outside.provider, self.effects, tempo),
             clock=outside.clock,
             chance=lambda: 0.5,
-            policy=Policy(answer_within=outside.pace.answer_within),
+            policy=Policy(answer_within=outside.pace.answer_within, silent_for=30.0),
             linger=SETTINGS.linger_seconds,
-            silence=30.0,
             tools=Toolbox([clock(outside)], seconds=TOOL_SECONDS),
         )
         loop = asyncio.get_running_loop()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from shared.moment import parse
 from shared.session.commands import Deny, Interrupt, Open, Send
-from shared.session.inputs import Input
+from shared.session.inputs import Input, ProviderEvent
 from shared.session.policy import Policy
+from shared.session.waiting import stalled_at
 from tests.builders import (
     Wire,
     answering,
@@ -97,6 +99,100 @@ def test_an_interrupt_by_a_person_stops_an_agent_that_goes_on_after_its_silence(
     asked.then(commands=(Interrupt(turn_id="t1"),))
     stopped = Given(asked.state).when(seen(wire.interrupted(), wire.idle()))
     assert [event.type for event in stopped.events[-2:]] == ["turn.interrupted", "turn.started"]
+
+
+# ---- calls that are open --------------------------------------------------------------------------------------
+
+HOUR = 3600.0
+POLICY = Policy(silent_for=HOUR / 4, call_for=2 * HOUR)
+
+
+def stalls(
+    *said: ProviderEvent, heard: float | None = None, policy: Policy = POLICY
+) -> float | None:
+    """Seconds from the last of what was said, or from when it was heard, until the agent counts as stalled."""
+    session = after(*RUNNING, seen(*said))
+    heard_at = said[-1].at if heard is None else at(heard)
+    stalled = stalled_at(session.state, policy, heard_at)
+    return None if stalled is None else (parse(stalled) - parse(heard_at)).total_seconds()
+
+
+def test_an_agent_without_an_open_call_may_be_silent_for_a_quarter_of_an_hour() -> None:
+    wire = Wire()
+    assert stalls(wire.prompt(), wire.running()) == HOUR / 4
+    call = wire.tool_use()
+    done = wire.event("agent.tool_result", tool_use_id=call.id)
+    assert stalls(wire.prompt(), call, done) == HOUR / 4
+
+
+@pytest.mark.parametrize(
+    ("kind", "thread"),
+    [
+        ("agent.tool_use", None),
+        ("agent.mcp_tool_use", None),
+        ("agent.tool_use", "sthr_1"),
+        ("agent.browser_use", None),
+    ],
+)
+def test_an_open_call_has_a_time_of_its_own(kind: str, thread: str | None) -> None:
+    wire = Wire()
+    call = wire.tool_use(kind=kind, thread=thread)
+    assert stalls(wire.prompt(), call) == 2 * HOUR
+    later = wire.event("span.model_request_end", thread=thread)
+    assert stalls(wire.prompt(), call, later) == 2 * HOUR - 2, "reckoned from the call"
+
+
+def test_of_two_open_calls_the_later_one_counts() -> None:
+    wire = Wire()
+    assert stalls(wire.prompt(), wire.tool_use(), wire.tool_use()) == 2 * HOUR
+
+
+def test_a_call_that_had_its_time_leaves_others_theirs_to_be_silent() -> None:
+    wire = Wire()
+    late = stalls(wire.prompt(), wire.tool_use(), wire.message("…"), heard=3 * HOUR)
+    assert late == HOUR / 4
+
+
+def test_a_call_may_have_less_time_than_an_agent_may_be_silent() -> None:
+    wire = Wire()
+    short = Policy(silent_for=HOUR, call_for=60.0)
+    assert stalls(wire.prompt(), wire.tool_use(), policy=short) == 60.0
+
+
+def test_a_provider_whose_clock_is_ahead_gives_a_call_no_more_time() -> None:
+    wire = Wire(second=10 * HOUR)
+    assert stalls(wire.prompt(), wire.tool_use(), heard=5.0) == 2 * HOUR
+
+
+def test_a_thread_that_asks_its_model_has_no_open_calls() -> None:
+    """Its results may have been missed, what it does now is no call."""
+    wire = Wire()
+    call, other = wire.tool_use(), wire.tool_use(thread="sthr_1")
+    start = wire.event("span.model_request_start")
+    assert stalls(wire.prompt(), call, start) == HOUR / 4
+    assert stalls(wire.prompt(), call, other, start) == 2 * HOUR - 1
+
+
+def test_a_call_runs_from_its_confirmation_on() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    asks = seen(wire.prompt(), call, wire.idle("requires_action", call.id))
+    allowed = Wire("late", second=20 * HOUR)
+    session = after(*RUNNING, asks).when(seen(allowed.confirmed(call.id), allowed.running()))
+    assert stalled_at(session.state, POLICY, at(20 * HOUR + 3)) == at(22 * HOUR + 1)
+
+
+def test_who_waits_for_people_does_not_stall() -> None:
+    wire = Wire()
+    call = wire.tool_use("ask")
+    assert stalls(wire.prompt(), call, wire.idle("requires_action", call.id)) is None
+
+
+def test_calls_are_forgotten_with_the_attempt() -> None:
+    wire = Wire()
+    for end in (wire.idle(), wire.error("exhausted"), wire.terminated()):
+        said = seen(wire.prompt(), wire.tool_use(), end, wire.idle())
+        assert after(*RUNNING, said).state.calls == ()
 
 
 @pytest.mark.parametrize("inputs", [(), (turn("t1"),), (*RUNNING, seen(*Wire().reply()))])

@@ -79,7 +79,8 @@ class Api(Gateway):
         return await self.turn_in(session_id, turn_id, *ends, timeout=timeout)
 
     async def settled(self, session_id: str, timeout: float = PATIENCE_S) -> Json:
-        """The session's page once nothing runs, and its log says so (`session.idled` or its end)."""
+        """The session's page once nothing runs, and its log says so (`session.idled` or its end); it is what the
+        log folds to."""
 
         async def look() -> Json | None:
             page = await self.session(session_id)
@@ -91,7 +92,10 @@ class Api(Gateway):
             quiet = ("session.idled", "session.archived", "session.erased")
             return page if kinds and kinds[-1] in quiet else None
 
-        return await eventually(look, f"{session_id} at rest", timeout)
+        page = await eventually(look, f"{session_id} at rest", timeout)
+        if page["status"] != "erased":
+            assert page == await self.session(session_id, at_seq=page["last_seq"])
+        return page
 
     async def raw_events(self, session_id: str, after: int = 0, limit: int = 1000) -> list[bytes]:
         """All events after a seq as the JSON pages have them, byte for byte."""

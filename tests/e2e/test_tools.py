@@ -166,6 +166,23 @@ async def test_an_answer_after_the_answer_is_refused_and_the_same_one_again_is_n
     assert (await api.turn_in(session_id, "t2", "completed"))["reply"] == reply_to("and now?")
 
 
+async def test_a_session_archived_while_an_approval_is_under_way_stays_archived(
+    api: Api, session_id: str
+) -> None:
+    _, [action] = await _asked(api, session_id, "confirm")
+    await asyncio.gather(
+        _answer(api, session_id, action), api.post(f"/v1/sessions/{session_id}/archive", {})
+    )
+    await api.ended(session_id, "t1")
+    page = await api.session(session_id)
+    assert page == await api.session(session_id, at_seq=page["last_seq"])
+    assert (page["status"], page["open_turn"], page["pending_actions"]) == ("archived", None, [])
+    listed = (await api.get("/v1/sessions?status=archived&limit=200"))["data"]
+    assert session_id in [one["session_id"] for one in listed]
+    late = await _answer(api, session_id, action)
+    assert (late.status_code, late.json()["type"].rpartition(":")[2]) == (409, "session_archived")
+
+
 async def test_what_became_of_a_late_answer_on_the_log_is_an_event_and_a_dead_letter(
     local_stack: LocalStack, api: Api, provider: Provider, publisher: Publisher, session_id: str
 ) -> None:

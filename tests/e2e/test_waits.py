@@ -63,6 +63,8 @@ async def test_turns_within_a_moment_are_one_message_and_each_of_them_completes(
     assert {turn["status"] for turn in ended} == {"completed"}
     assert {turn["reply"] for turn in ended} == {reply_to(text_of(message["content"]))}
     assert len([turn for turn in ended if turn["cost_usd"] > 0]) == 1
+    page = await api.settled("company")
+    assert (page["status"], page["open_turn"]) == ("idle", None)
 
 
 async def test_what_nobody_answers_is_denied_and_the_agent_goes_on(place: Place) -> None:

@@ -21,7 +21,6 @@ from shared.session.events import Usage as TurnUsage
 from tests.synthetic.standing import Standing
 
 _encode = msgspec.json.Encoder().encode
-MICROCENTS = 1_000_000
 
 
 class Tape:
@@ -46,8 +45,8 @@ class Tape:
 
     @property
     def cents(self) -> int:
-        """What the provider session has cost so far, in whole cents."""
-        return self._usage.microcents // MICROCENTS
+        """What the provider session has cost so far, to the nearest cent."""
+        return self._usage.cents
 
     def new_provider_session(self) -> None:
         """From now on the events are another provider session's: its totals begin at nothing."""

@@ -63,7 +63,8 @@ class Usage:
         self.microcents += billed * into + tokens.output * out * 100
         self.microcents += tokens.extra_cents * MICROCENTS
 
-    def _cents(self) -> int:
+    @property
+    def cents(self) -> int:
         """The cost to the nearest cent."""
         return (self.microcents + MICROCENTS // 2) // MICROCENTS
 
@@ -77,7 +78,7 @@ class Usage:
                 "ephemeral_5m_input_tokens": self.cache_write,
                 "ephemeral_1h_input_tokens": 0,
             },
-            "list_cost": {"amount": str(self._cents()), "currency": "USD"},
+            "list_cost": {"amount": str(self.cents), "currency": "USD"},
             "active_seconds": round((self.active + ahead) / 1e6, 3),
             "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0},
         }

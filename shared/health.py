@@ -84,12 +84,16 @@ def health_app(
     )
 
 
-class _QuietServer(uvicorn.Server):
-    """A server inside a process that handles its own signals."""
+class QuietServer(uvicorn.Server):
+    """A server inside a process that handles its own signals; `stop` ends it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
         yield
+
+    def stop(self) -> None:
+        """Take no more connections, and let requests under way end."""
+        self.should_exit = True
 
 
 @contextlib.asynccontextmanager
@@ -119,12 +123,12 @@ async def serve_health(
         timeout_keep_alive=5,
         timeout_graceful_shutdown=1,
     )
-    server = _QuietServer(config)
+    server = QuietServer(config)
     running = asyncio.create_task(server.serve(sockets=[listener]), name="health")
     try:
         yield
     finally:
-        server.should_exit = True
+        server.stop()
         done, _ = await asyncio.wait({running}, timeout=STOP_TIMEOUT_S)
         if not done:
             running.cancel()

@@ -6,12 +6,15 @@ that names the variable.
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.bus.topics import READ_COMMITTED
@@ -23,6 +26,46 @@ class Block(BaseSettings):
     """A group of settings read from `TURNSTILE_*` variables."""
 
     model_config = SettingsConfigDict(env_prefix="TURNSTILE_", extra="ignore", frozen=True)
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values that must not leave the process in words: those of secret fields, and passwords inside URLs."""
+        found = {
+            name: value.get_secret_value() for name, value in self if isinstance(value, SecretStr)
+        }
+        passwords = [
+            _password(self.variable(name), url)
+            for name, url in found.items()
+            if name.endswith("_url")
+        ]
+        return [*found.values(), *passwords, *map(unquote, passwords)]
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The variable that a field is read from."""
+        return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def _password(variable: str, url: str) -> str:
+    try:
+        return urlsplit(url).password or ""
+    except ValueError as error:
+        raise ValueError(f"{variable} is no URL: {error}") from None
+
+
+B = TypeVar("B", bound=Block)
+
+
+def read(block: type[B]) -> B:
+    """The block as the environment sets it. Raises ValueError that names each wrong variable; no secret is told."""
+    try:
+        return block()
+    except ValidationError as error:
+        wrong = [
+            f"{block.variable(str(one['loc'][0]))}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors(include_input=False, include_url=False)
+        ]
+        raise ValueError("; ".join(wrong)) from None
 
 
 # The least that brokers allow by default (group.min.session.timeout.ms): so long the partitions of a member that
@@ -118,6 +161,11 @@ class TenantSettings(Block):
     api_keys: SecretStr = SecretStr("")
     tenants: str | None = None
 
+    @property
+    def secrets(self) -> list[str]:
+        """The keys, one by one."""
+        return list(self.keys)
+
     @cached_property
     def keys(self) -> dict[str, tuple[str, frozenset[str]]]:
         """API key to (tenant, scopes); no scopes given means all. Raises ValueError on a malformed pair."""
@@ -153,10 +201,10 @@ class HealthSettings(Block):
     health_host: str = "127.0.0.1"
 
 
-class TelemetrySettings(BaseSettings):
+class TelemetrySettings(Block):
     """`OTEL_EXPORTER_OTLP_ENDPOINT` unset: spans go to `otel_traces` in ClickHouse."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="")
 
     otel_exporter_otlp_endpoint: str | None = None
     turnstile_log_level: str = "INFO"
@@ -170,16 +218,47 @@ class TelemetrySettings(BaseSettings):
         return level
 
 
-class ProviderSettings(BaseSettings):
+class ProviderSettings(Block):
     """The Managed Agents API. The key never leaves this block except into the SDK's client."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="")
 
     anthropic_base_url: str | None = None
     anthropic_api_key: SecretStr | None = None
     turnstile_agent: str | None = None
     turnstile_environment: str | None = None
     turnstile_model: str = "claude-sonnet-5"
+
+
+class ProcessSettings:
+    """What a process takes from its environment: one block for each annotation of the class and its bases.
+
+    Raises ValueError that names the wrong variables. `instance` is this one process's name in spans and leases.
+    """
+
+    archive: ArchiveSettings
+    kafka: KafkaSettings
+    telemetry: TelemetrySettings
+
+    def __init__(self) -> None:
+        for name, block in self.blocks().items():
+            setattr(self, name, read(block))
+        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+
+    @classmethod
+    def blocks(cls) -> dict[str, type[Block]]:
+        """Attribute to the block it holds."""
+        return {
+            name: kind
+            for name, kind in get_type_hints(cls).items()
+            if isinstance(kind, type) and issubclass(kind, Block)
+        }
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values that must not appear in a log."""
+        blocks: list[Block] = [getattr(self, name) for name in self.blocks()]
+        return [secret for block in blocks for secret in block.secrets if secret]
 
 
 def var_folder() -> Path:

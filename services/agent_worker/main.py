@@ -8,20 +8,14 @@ if __name__ == "__main__":
     # What imports make stays: looking through it meanwhile is a quarter of the time they take.
     gc.disable()
 
-import argparse
 import asyncio
-import os
 import random
-import signal
-import socket
 import sys
 import time
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-import uvloop
 from aiokafka import AIOKafkaProducer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -40,106 +34,50 @@ from services.agent_worker.drive import Drive
 from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
 from services.agent_worker.drivers.functions import load
 from services.agent_worker.drivers.opening import Openings
-from services.agent_worker.governor.settings import RateSettings
 from services.agent_worker.intake import Bury, Intake
 from services.agent_worker.leases import Leases
 from services.agent_worker.parking import parked
 from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Provider, Publisher, Store
-from services.agent_worker.settings import WorkerSettings
+from services.agent_worker.settings import Settings, WorkerSettings
 from services.agent_worker.sweep import Sweeper
 from services.agent_worker.tools import Toolbox
 from services.agent_worker.world import World
-from shared import logs, telemetry
+from shared import logs, process
 from shared.clock import utcnow
 from shared.dead_letters import DeadLetters
 from shared.health import serve_health
 from shared.kafka import connected
 from shared.session.policy import Policy
-from shared.settings import (
-    ArchiveSettings,
-    DatabaseSettings,
-    HealthSettings,
-    KafkaSettings,
-    ProviderSettings,
-    TelemetrySettings,
-    TenantSettings,
-)
+from shared.settings import DatabaseSettings, KafkaSettings, ProviderSettings
 
 SERVICE = "agent-worker"
-STOPPED, BROKEN, MISCONFIGURED = 0, 1, 2
 log = logs.get(__name__)
 
 
-class Settings:
-    """Every block the agent-worker takes. Raises ValueError that names the wrong one."""
+class ToolSettings(Settings):
+    """The settings, and the tools they name. Raises ValueError when one can't be loaded."""
 
     def __init__(self) -> None:
-        self.kafka, self.database = KafkaSettings(), DatabaseSettings()
-        self.archive, self.provider = ArchiveSettings(), ProviderSettings()
-        self.telemetry, self.health = TelemetrySettings(), HealthSettings()
-        self.tenants, self.worker = TenantSettings(), WorkerSettings()
-        self.rate = RateSettings()
+        super().__init__()
         self.toolbox = Toolbox(
             load(self.worker.tools),
             seconds=self.worker.tool_timeout_seconds,
             at_once=self.worker.tool_concurrency,
         )
 
-    @property
-    def secrets(self) -> list[str]:
-        """Values that must not appear in a log."""
-        password = self.kafka.kafka_sasl_password
-        urls = [self.database.database_url, self.archive.clickhouse_url]
-        kept = [self.provider.anthropic_api_key, password, *urls]
-        return [secret.get_secret_value() for secret in kept if secret]
-
 
 def main() -> int:
-    """Read the settings, run until SIGTERM or SIGINT, export what telemetry waits."""
-    argparse.ArgumentParser(
-        prog="python -m services.agent_worker.main",
-        description="Takes turns in from turnstile.inputs.v1 and drives sessions until SIGTERM.",
-        epilog="Settings: TURNSTILE_KAFKA_BOOTSTRAP, TURNSTILE_DATABASE_URL, TURNSTILE_CLICKHOUSE_URL (spans), "
-        "TURNSTILE_TENANTS, ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL, TURNSTILE_AGENT, TURNSTILE_ENVIRONMENT, "
-        "TURNSTILE_CONCURRENCY, _LEASE_SECONDS, _POLL_SECONDS, _LINGER_SECONDS, _DRAIN_SECONDS, "
-        "TURNSTILE_PROVIDER_REQUESTS_PER_MINUTE, _PROVIDER_CREATES_PER_MINUTE, _PROVIDER_WAIT_SECONDS, "
-        "TURNSTILE_DEAD_RATIO, _DEAD_WINDOW, _DEAD_PAUSE_SECONDS, _ORPHAN_SWEEP_SECONDS, _ORPHAN_AGE_SECONDS, "
-        "TURNSTILE_TOOLS, TURNSTILE_TOOL_TIMEOUT_SECONDS, TURNSTILE_TOOL_CONCURRENCY, "
-        "TURNSTILE_HEALTH_PORT, TURNSTILE_LOG_LEVEL: docs/operations.md. Exit codes: 0 stopped, 1 broken (start "
-        "it again), 2 a setting is wrong.",
-    ).parse_args()
-    try:
-        settings = Settings()
-    except ValueError as error:
-        sys.stderr.write(f"agent-worker: wrong setting: {error}\n")
-        return MISCONFIGURED
-    logs.configure(SERVICE, settings.telemetry.turnstile_log_level, settings.secrets)
-    owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    spans = telemetry.start(
-        SERVICE, owner, settings.telemetry, settings.archive.clickhouse_url.get_secret_value()
-    )
-    try:
-        uvloop.run(_run(settings, owner))
-    except Exception:
-        log.exception("the agent-worker broke")
-        return BROKEN
-    finally:
-        spans.shutdown()
-    log.info("stopped")
-    return STOPPED
+    """The command `python -m services.agent_worker.main`; everything is set by the environment."""
+    does = "Takes turns in from turnstile.inputs.v1 and drives sessions until SIGTERM."
+    return process.run(SERVICE, does, ToolSettings, _run)
 
 
-async def _run(settings: Settings, owner: str) -> None:
-    stopping = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+async def _run(settings: ToolSettings, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
-        connecting = asyncio.create_task(_connect(stack, settings.kafka))
-        await _until(stopping, lambda: connecting)
-        if not connecting.cancelled():
-            producer, inputs = connecting.result()
-            await _work(stack, settings, owner, producer, inputs, stopping)
+        clients = await process.unless(stopping, _connect(stack, settings.kafka))
+        if clients:
+            await _work(stack, settings, *clients, stopping)
 
 
 async def _connect(
@@ -155,8 +93,7 @@ async def _connect(
 
 async def _work(
     stack: AsyncExitStack,
-    settings: Settings,
-    owner: str,
+    settings: ToolSettings,
     producer: AIOKafkaProducer,
     inputs: KafkaInputs,
     stopping: asyncio.Event,
@@ -170,7 +107,7 @@ async def _work(
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     provider = await stack.enter_async_context(_provider(settings))
     world = _world(worker, store, publisher, provider, settings.toolbox)
-    leases = Leases(owner, worker.lease_seconds, time.monotonic)
+    leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(
         aside("leases", lambda: _keep(leases, settings.database))
     )
@@ -182,17 +119,17 @@ async def _work(
         "intake": intake.check,
     }
     await stack.enter_async_context(serve_health(health.health_host, health.health_port, checks))
-    log.info("started", owner=owner, concurrency=worker.concurrency)
-    loops = (
-        previews.run,
-        publisher.broken,
-        kept,
-        intake.run,
-        drive.run,
-        partial(backlog.report, store),
-        _sweeper(worker, provider, engine).run,
+    log.info("started", owner=settings.instance, concurrency=worker.concurrency)
+    await process.until(
+        stopping,
+        previews=previews.run,
+        publisher=publisher.broken,
+        leases=kept,
+        intake=intake.run,
+        drive=drive.run,
+        backlog=partial(backlog.report, store),
+        sweeper=_sweeper(worker, provider, engine).run,
     )
-    await _until(stopping, *loops)
     log.info("draining")
     await drive.drain()
 
@@ -255,20 +192,8 @@ async def _keep(leases: Leases, database: DatabaseSettings) -> None:
         await engine.dispose()
 
 
-async def _until(stopping: asyncio.Event, *loops: Callable[[], Awaitable[object]]) -> None:
-    """Run the loops until told to stop. Raises what a loop raises: then the process ends and is started again."""
-    tasks = [asyncio.ensure_future(loop()) for loop in loops]
-    stop = asyncio.ensure_future(stopping.wait())
-    done, _ = await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in (stop, *tasks):
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done - {stop}:
-        await task
-
-
 @asynccontextmanager
-async def _provider(settings: Settings) -> AsyncIterator[AnthropicProvider]:
+async def _provider(settings: ToolSettings) -> AsyncIterator[AnthropicProvider]:
     api, rate = settings.provider, settings.rate
     async with governed(
         settings.database.database_url.get_secret_value(),
@@ -299,6 +224,4 @@ def _secret(provider: ProviderSettings) -> str | None:
 
 
 if __name__ == "__main__":
-    gc.freeze()
-    gc.enable()
     sys.exit(main())

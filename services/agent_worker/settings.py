@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import uuid
+
 from pydantic import Field
 
-from shared.settings import Block
+from services.agent_worker.governor.settings import RateSettings
+from shared.settings import (
+    Block,
+    DatabaseSettings,
+    HealthSettings,
+    ProcessSettings,
+    ProviderSettings,
+    TenantSettings,
+)
 
 
 class WorkerSettings(Block):
@@ -43,3 +55,18 @@ class WorkerSettings(Block):
     tools: str = ""
     tool_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
     tool_concurrency: int = Field(default=32, ge=1, le=1_000)
+
+
+class Settings(ProcessSettings):
+    """The blocks the agent-worker takes. `instance` owns leases, so that no two processes ever share it."""
+
+    database: DatabaseSettings
+    provider: ProviderSettings
+    health: HealthSettings
+    tenants: TenantSettings
+    worker: WorkerSettings
+    rate: RateSettings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.instance = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"

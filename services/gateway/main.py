@@ -12,22 +12,16 @@ if __name__ == "__main__":
     # What imports make stays: looking through it meanwhile is a quarter of the time they take.
     gc.disable()
 
-import argparse
 import asyncio
 import contextlib
 import random
 import resource
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import uvicorn
-import uvloop
-from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from services.gateway.accept import Accept
@@ -49,10 +43,10 @@ from services.gateway.refold import Refold
 from services.gateway.register import Register
 from services.gateway.settings import HttpSettings, Settings
 from services.gateway.written_behind import WrittenBehind
-from shared import logs, telemetry
+from shared import process
 from shared.clock import utcnow
+from shared.health import QuietServer
 
-STOP_SECONDS = 10.0
 REQUESTS_SECONDS = 3
 FLUSH_SECONDS = 2.0
 # Idle connections are the clients' to close: httpx does after 5 s, load balancers mostly after 60. A server that
@@ -60,7 +54,6 @@ FLUSH_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 75
 # Seconds and counts: probed after 30 s without a byte, every 10 s, given up after six; 90 s for what was sent.
 PEER_GONE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 90_000}
-_log = logs.get("gateway.main")
 
 
 @dataclass
@@ -68,7 +61,7 @@ class Gateway:
     """Everything that runs. Made inside the event loop; nothing connects before `running`."""
 
     settings: Settings
-    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -126,7 +119,7 @@ class Gateway:
                 "database": self.read_model.check,
                 "clickhouse": self.archive.check,
             },
-            closing=self.closing,
+            closing=self.stopping,
         )
         return build(rooms, Keys(self.settings.tenants.keys))
 
@@ -139,63 +132,27 @@ class Gateway:
     async def running(self) -> AsyncIterator[None]:
         """The background work goes on inside the block; afterwards all is flushed and closed."""
         self.inputs.start()
-        tasks = [
-            _forever("projector", self.projector.run()),
-            _forever("listener", self.listener.run()),
-            _forever("written-behind", self.behind.run()),
-            _forever("refold", self.refold.run()),
-        ]
+        loops = {
+            "projector": self.projector.run,
+            "listener": self.listener.run,
+            "written-behind": self.behind.run,
+            "refold": self.refold.run,
+        }
         try:
-            yield
+            async with process.beside(self.stopping, **loops):
+                try:
+                    yield
+                finally:
+                    await self.inputs.stop(FLUSH_SECONDS)
         finally:
-            await self.inputs.stop(FLUSH_SECONDS)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             await self.behind.flush(FLUSH_SECONDS)
             await asyncio.gather(self.feed.stop(), self.archive.stop(), self.read_model.stop())
 
 
-def _forever(name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Background work whose unexpected end stops the process: better none than half a gateway."""
-
-    def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            _log.critical("background work ended", work=name, exc_info=task.exception())
-            signal.raise_signal(signal.SIGTERM)
-
-    task = asyncio.create_task(work, name=name)
-    task.add_done_callback(ended)
-    return task
-
-
-class _Server(uvicorn.Server):
-    """Ends the streams before it waits for requests to end; they would never end by themselves."""
-
-    def __init__(self, config: uvicorn.Config, closing: asyncio.Event) -> None:
-        super().__init__(config)
-        self._closing = closing
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
-        _log.info("stopping")
-        self._closing.set()
-        self.should_exit = True
-
-
-async def serve(settings: Settings) -> None:
-    """Serve until a signal."""
-    gateway = Gateway(settings)
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Serve until told to stop. Streams end by themselves then, and the server waits for the other requests."""
+    _allow_files()
+    gateway = Gateway(settings, stopping)
     config = uvicorn.Config(
         gateway.application(),
         host=settings.http.gateway_host,
@@ -210,8 +167,9 @@ async def serve(settings: Settings) -> None:
         timeout_graceful_shutdown=REQUESTS_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
-    async with gateway.running():
-        await _Server(config, gateway.closing).serve([listening(settings.http)])
+    server = QuietServer(config)
+    async with gateway.running(), process.on_stop(stopping, server.stop):
+        await server.serve([listening(settings.http)])
 
 
 def listening(http: HttpSettings) -> socket.socket:
@@ -228,9 +186,11 @@ def listening(http: HttpSettings) -> socket.socket:
         listening.bind((http.gateway_host, http.gateway_port))
     except OSError as error:
         listening.close()
-        sys.exit(
-            f"gateway: {http.gateway_host}:{http.gateway_port} can't be listened on: {error.strerror}"
-        )
+        raise OSError(
+            error.errno,
+            f"{http.gateway_host}:{http.gateway_port} can't be listened on ({error.strerror}): "
+            "free it or set TURNSTILE_GATEWAY_PORT to another one",
+        ) from error
     return listening
 
 
@@ -240,39 +200,10 @@ def _allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def main() -> None:
+def main() -> int:
     """The command `python -m services.gateway.main`; everything is set by the environment."""
-    parser = argparse.ArgumentParser(
-        prog="python -m services.gateway.main",
-        description="Turnstile's HTTP gateway. Settings come from the environment: "
-        "TURNSTILE_GATEWAY_HOST, TURNSTILE_GATEWAY_PORT (8080), TURNSTILE_API_KEYS "
-        "(key:tenant[:scope+scope],…; scopes read, write, admin), TURNSTILE_TENANTS, "
-        "TURNSTILE_KAFKA_BOOTSTRAP, TURNSTILE_DATABASE_URL, TURNSTILE_CLICKHOUSE_URL, "
-        "TURNSTILE_LOG_LEVEL, OTEL_EXPORTER_OTLP_ENDPOINT.",
-    )
-    parser.parse_args()
-    try:
-        settings = Settings()
-    except (ValidationError, ValueError) as error:
-        sys.exit(f"gateway: {error}")
-    database = settings.database.database_url.get_secret_value()
-    archive = settings.archive.clickhouse_url.get_secret_value()
-    secrets = [*settings.tenants.keys, *_passwords(database, archive)]
-    logs.configure("gateway", settings.telemetry.turnstile_log_level, secrets)
-    _allow_files()
-    tracing = telemetry.start("gateway", settings.instance, settings.telemetry, archive)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings))
-    finally:
-        tracing.shutdown()
-
-
-def _passwords(*urls: str) -> list[str]:
-    return [password for url in urls if (password := urlsplit(url).password)]
+    return process.run("gateway", "Turnstile's HTTP gateway, until SIGTERM.", Settings, serve)
 
 
 if __name__ == "__main__":
-    gc.freeze()
-    gc.enable()
-    main()
+    sys.exit(main())

@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import socket
-
 from pydantic import Field
 
-from shared.settings import (
-    ArchiveSettings,
-    Block,
-    DatabaseSettings,
-    KafkaSettings,
-    TelemetrySettings,
-    TenantSettings,
-)
+from shared.settings import Block, DatabaseSettings, ProcessSettings, TenantSettings
 
 
 class HttpSettings(Block):
@@ -35,17 +25,15 @@ class HttpSettings(Block):
     gateway_max_waiting: int = Field(default=4_500, ge=0)
 
 
-class Settings:
-    """The blocks the gateway needs. Raises pydantic.ValidationError or ValueError naming the variable."""
+class Settings(ProcessSettings):
+    """The blocks the gateway takes. Raises ValueError that names the variable."""
+
+    http: HttpSettings
+    database: DatabaseSettings
+    tenants: TenantSettings
 
     def __init__(self) -> None:
-        self.http = HttpSettings()
-        self.kafka = KafkaSettings()
-        self.database = DatabaseSettings()
-        self.archive = ArchiveSettings()
-        self.tenants = TenantSettings()
-        self.telemetry = TelemetrySettings()
-        self.instance = f"{socket.gethostname()}-{os.getpid()}"
+        super().__init__()
         if not self.tenants.keys:
             raise ValueError(
                 "TURNSTILE_API_KEYS is empty: nobody could call this gateway; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from shared.settings import Block
+from shared.settings import Block, HealthSettings, ProcessSettings
 
 
 class RecorderSettings(Block):
@@ -18,3 +18,10 @@ class RecorderSettings(Block):
     # So many dead letters one after the other, or such a share of the recent records, stop the process.
     recorder_dead_consecutive: int = Field(default=100, ge=1)
     recorder_dead_ratio: float = Field(default=0.25, gt=0, le=1)
+
+
+class Settings(ProcessSettings):
+    """The blocks the recorder takes."""
+
+    health: HealthSettings
+    recorder: RecorderSettings

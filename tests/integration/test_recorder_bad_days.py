@@ -163,7 +163,7 @@ async def test_a_wrong_setting_is_named() -> None:
     environment = {**os.environ, "TURNSTILE_RECORDER_BATCH_ROWS": "none"}
     done = await asyncio.to_thread(_run_main, environment)
     assert done.returncode == 2
-    assert b"recorder_batch_rows" in done.stderr
+    assert b"TURNSTILE_RECORDER_BATCH_ROWS: " in done.stderr
 
 
 def _run_main(environment: dict[str, str]) -> subprocess.CompletedProcess[bytes]:

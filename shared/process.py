@@ -1,0 +1,153 @@
+"""One process: its settings, signals and exit code, and what runs in it until it is told to stop.
+
+`main.py` of gateway, agent-worker and recorder builds the parts and hands them to `run`; what the three do alike
+is here. Exit codes: 0 stopped as asked, 1 something broke (start it again), 2 a setting is wrong, 3 the brake was
+pulled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import uvloop
+
+from shared import logs, telemetry
+from shared.bus.brake import Braked
+from shared.settings import ProcessSettings
+
+STOPPED, BROKEN, MISCONFIGURED, BRAKED = 0, 1, 2, 3
+EXIT_CODES = "Exit codes: 0 stopped, 1 broken (start it again), 2 a setting is wrong, 3 too many bad records."
+
+S = TypeVar("S", bound=ProcessSettings)
+T = TypeVar("T")
+Work = Callable[[S, asyncio.Event], Awaitable[None]]
+
+
+def run(service: str, does: str, read: Callable[[], S], work: Work[S]) -> int:
+    """Do `work` until SIGTERM or SIGINT; returns the exit code.
+
+    `does` is the sentence of `--help`. `read` makes the settings and raises ValueError that names the variable.
+    `work` gets the settings and the event that a signal sets; it returns when it has stopped, and raises when it
+    can't go on. Spans that wait are exported before the return.
+    """
+    # `main.py` turned the collector off before its imports: what they made stays.
+    gc.freeze()
+    gc.enable()
+    argparse.ArgumentParser(
+        prog=f"python -m services.{service.replace('-', '_')}.main",
+        description=does,
+        epilog=f"Settings come from the environment: docs/operations.md. {EXIT_CODES}",
+    ).parse_args()
+    try:
+        settings = read()
+        logs.configure(service, settings.telemetry.turnstile_log_level, settings.secrets)
+    except ValueError as error:
+        sys.stderr.write(f"{service}: wrong setting: {error}\n")
+        return MISCONFIGURED
+    archive = settings.archive.clickhouse_url.get_secret_value()
+    spans = telemetry.start(service, settings.instance, settings.telemetry, archive)
+    try:
+        return _run(service, settings, work)
+    finally:
+        spans.shutdown()
+
+
+def _run(service: str, settings: S, work: Work[S]) -> int:
+    log = logs.get(service)
+    try:
+        uvloop.run(_until_signal(log, settings, work))
+    except Braked as error:
+        log.error("stopped by the brake", error=str(error))
+        return BRAKED
+    except Exception:
+        log.exception(f"the {service} broke")
+        return BROKEN
+    log.info("stopped")
+    return STOPPED
+
+
+async def _until_signal(log: Any, settings: S, work: Work[S]) -> None:
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        log.info("stopping")
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    await work(settings, stopping)
+
+
+@asynccontextmanager
+async def beside(
+    stopping: asyncio.Event, **loops: Callable[[], Awaitable[object]]
+) -> AsyncIterator[None]:
+    """Run loops while the block runs; better no process than half of one.
+
+    A loop that ends sets `stopping`, so that the block ends in good order. After the block the loops are cancelled,
+    and what one of them had raised is raised.
+    """
+    tasks = [asyncio.create_task(_wait(loop), name=name) for name, loop in loops.items()]
+    for task in tasks:
+        task.add_done_callback(lambda task: _ended(task, stopping))
+    try:
+        yield
+    finally:
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()
+
+
+async def _wait(loop: Callable[[], Awaitable[object]]) -> None:
+    await loop()
+
+
+def _ended(task: asyncio.Task[None], stopping: asyncio.Event) -> None:
+    if not task.cancelled():
+        logs.get("process").critical(
+            "background work ended", work=task.get_name(), error=repr(task.exception())
+        )
+        stopping.set()
+
+
+async def until(stopping: asyncio.Event, **loops: Callable[[], Awaitable[object]]) -> None:
+    """Run loops until told to stop, or until one ends. Raises what a loop raises."""
+    async with beside(stopping, **loops):
+        await stopping.wait()
+
+
+async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What `work` returns or raises; None when told to stop before that, and then it is cancelled."""
+    task, stop = asyncio.create_task(work), asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for one in (task, stop):
+            one.cancel()
+        await asyncio.gather(task, stop, return_exceptions=True)
+
+
+@asynccontextmanager
+async def on_stop(stopping: asyncio.Event, call: Callable[[], object]) -> AsyncIterator[None]:
+    """While the block runs, being told to stop makes `call` be called."""
+
+    async def wait() -> None:
+        await stopping.wait()
+        call()
+
+    task = asyncio.create_task(wait(), name="on-stop")
+    try:
+        yield
+    finally:
+        task.cancel()

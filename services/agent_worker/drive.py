@@ -5,27 +5,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from services.agent_worker.governor.whose import working_for
+from services.agent_worker.governor.governor import working_for
 from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Head, Key
+from services.agent_worker.session.shell import Dependencies, Shell
 from services.agent_worker.settings import WorkerSettings
-from services.agent_worker.shell import Shell
-from services.agent_worker.world import World
 from shared import logs, metrics
 from shared.errors import Fenced, Transient
 
+LOOK_SECONDS = 5.0
+log = logs.get(__name__)
+
+
+class Sessions(Protocol):
+    """All sessions there are, whoever drives them."""
+
+    async def due(self) -> int:
+        """How many have something to do and no driver. Raises Transient."""
+        ...
+
+
+async def report_backlog(sessions: Sessions, every: float = LOOK_SECONDS) -> None:
+    """Say what `turnstile_sessions_due` stands at, each `every` seconds, until cancelled.
+
+    While the database is away it stands at what was seen last.
+    """
+    while True:
+        try:
+            metrics.set_gauge("turnstile_sessions_due", await sessions.due())
+        except Transient as error:
+            log.warning("sessions_not_counted", reason=error.reason)
+        await asyncio.sleep(every)
+
+
 # A session whose shell failed is looked at again after this long, by whichever worker.
 DROPPED_SECONDS = 5.0
-log = logs.get(__name__)
 
 
 class Drive:
     """Drives up to `settings.concurrency` sessions under `leases`, whose owner is this process alone, for ever."""
 
-    def __init__(self, leases: Leases, world: World, settings: WorkerSettings) -> None:
+    def __init__(self, leases: Leases, needs: Dependencies, settings: WorkerSettings) -> None:
         self._leases = leases
-        self._world = world
+        self._needs = needs
         self._settings = settings
         self._shells: dict[Key, Shell] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
@@ -79,7 +103,7 @@ class Drive:
     async def _claim(self, limit: int) -> list[Head]:
         began = self._leases.monotonic()
         try:
-            heads = await self._world.store.claim(
+            heads = await self._needs.store.claim(
                 self._leases.owner, limit, self._settings.lease_seconds
             )
         except Transient as error:
@@ -94,7 +118,7 @@ class Drive:
     async def _renew(self) -> None:
         """The database stood still: leases that count from when they were asked for would be over on arrival."""
         with contextlib.suppress(Transient):
-            await self._leases.extend(self._world.store)
+            await self._leases.extend(self._needs.store)
 
     def _take(self, head: Head, claimed_at: float) -> None:
         """Run a shell for a claimed session. Our own lease may have run out and been claimed again by ourselves:
@@ -102,7 +126,7 @@ class Drive:
         if (older := self._tasks.pop(head.key, None)) is not None:
             older.cancel()
         self._stranded.discard(head.key)
-        shell = Shell(head, self._world, self._leases, claimed_at)
+        shell = Shell(head, self._needs, self._leases, claimed_at)
         self._shells[head.key] = shell
         task = asyncio.create_task(self._run(shell))
         self._tasks[head.key] = task
@@ -151,13 +175,13 @@ class Drive:
         alone = mine - self._shells.keys()
         for key in alone & (self._alone | self._stranded):
             after = 0.0 if key in self._stranded else DROPPED_SECONDS
-            await self._world.store.let_go(self._leases.owner, key, after)
+            await self._needs.store.let_go(self._leases.owner, key, after)
             self._stranded.discard(key)
             self._due.set()
         self._alone = alone - self._alone
 
     async def _look(self) -> None:
-        for key in await self._world.store.with_news(self._leases.owner):
+        for key in await self._needs.store.with_news(self._leases.owner):
             if (shell := self._shells.get(key)) is not None:
                 shell.poke()
 

@@ -9,12 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
 from services.agent_worker.ports import Key
 from shared import logs
 from shared.errors import Transient
+
+_lasts: ContextVar[Callable[[], bool] | None] = ContextVar("turnstile_lease", default=None)
+
+
+@contextmanager
+def under_lease(lasts: Callable[[], bool]) -> Iterator[None]:
+    """Requests of this task, and of tasks it starts, are made only while `lasts` answers True."""
+    before = _lasts.set(lasts)
+    try:
+        yield
+    finally:
+        _lasts.reset(before)
+
+
+def may_go() -> bool:
+    """Whether the lease that this task works under still lasts; True for work that needs none."""
+    lasts = _lasts.get()
+    return lasts is None or lasts()
+
 
 # A loop that gave no sign for this many seconds hangs: others shall take its sessions up.
 HANGS_SECONDS = 30.0

@@ -19,7 +19,6 @@ from functools import partial
 from aiokafka import AIOKafkaProducer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.agent_worker import backlog
 from services.agent_worker.adapters.answering import database_answers, kafka_answers
 from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.bindings import SqlBindings
@@ -30,20 +29,20 @@ from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.store import store_on
 from services.agent_worker.adapters.tokens import governed
-from services.agent_worker.drive import Drive
-from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
-from services.agent_worker.drivers.functions import load
-from services.agent_worker.drivers.opening import Openings
-from services.agent_worker.intake import Bury, Intake
+from services.agent_worker.drive import Drive, report_backlog
+from services.agent_worker.inbox.intake import Bury, Intake
+from services.agent_worker.inbox.validate import parked
 from services.agent_worker.leases import Leases
-from services.agent_worker.parking import parked
-from services.agent_worker.poison import Poison
 from services.agent_worker.ports import Provider, Publisher, Store
+from services.agent_worker.provider.anthropic import AnthropicProvider, connect
+from services.agent_worker.provider.functions import load
+from services.agent_worker.provider.opening import Openings
+from services.agent_worker.provider.sweep import Sweeper
+from services.agent_worker.session.shell import Dependencies
+from services.agent_worker.session.tools import Toolbox
 from services.agent_worker.settings import Settings, WorkerSettings
-from services.agent_worker.sweep import Sweeper
-from services.agent_worker.tools import Toolbox
-from services.agent_worker.world import World
 from shared import logs, process
+from shared.bus.brake import IntakeBrake
 from shared.clock import utcnow
 from shared.dead_letters import DeadLetters
 from shared.health import serve_health
@@ -106,12 +105,12 @@ async def _work(
     letters, store = DeadLetters(producer, utcnow), store_on(engine)
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     provider = await stack.enter_async_context(_provider(settings))
-    world = _world(worker, store, publisher, provider, settings.toolbox)
+    needs = _dependencies(worker, store, publisher, provider, settings.toolbox)
     leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(
         aside("leases", lambda: _keep(leases, settings.database))
     )
-    drive = Drive(leases, world, worker)
+    drive = Drive(leases, needs, worker)
     intake = _intake(settings, inputs, store, burial(letters, utcnow), drive)
     checks = {
         "kafka": kafka_answers(producer),
@@ -127,7 +126,7 @@ async def _work(
         leases=kept,
         intake=intake.run,
         drive=drive.run,
-        backlog=partial(backlog.report, store),
+        backlog=partial(report_backlog, store),
         sweeper=_sweeper(worker, provider, engine).run,
     )
     log.info("draining")
@@ -138,7 +137,7 @@ def _intake(
     settings: Settings, inputs: KafkaInputs, store: Store, bury: Bury, drive: Drive
 ) -> Intake:
     worker, knows = settings.worker, settings.tenants.knows
-    poison = Poison(ratio=worker.dead_ratio, window=worker.dead_window)
+    poison = IntakeBrake(ratio=worker.dead_ratio, window=worker.dead_window)
     parks = (lambda record, error: parked(record, error, utcnow)) if worker.park_sessions else None
     return Intake(
         inputs,
@@ -163,10 +162,10 @@ def _sweeper(worker: WorkerSettings, provider: AnthropicProvider, engine: AsyncE
     )
 
 
-def _world(
+def _dependencies(
     worker: WorkerSettings, store: Store, publisher: Publisher, provider: Provider, tools: Toolbox
-) -> World:
-    return World(
+) -> Dependencies:
+    return Dependencies(
         store=store,
         publisher=publisher,
         provider=provider,

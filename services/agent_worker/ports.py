@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -231,3 +232,45 @@ class Tokens(Protocol):
 
 
 Keys = Collection[Key]
+
+
+class Marked(Struct, frozen=True):
+    """A living provider session that carries the mark of a session; `created_at` is RFC 3339."""
+
+    id: str
+    key: Key
+    created_at: str
+
+
+class Bound(Struct, frozen=True):
+    """What a head row says: the provider session it is bound to ("": none), whether a turn is open, and whether
+    the session was erased."""
+
+    to: str
+    working: bool
+    erased: bool = False
+
+
+class Leftovers(Protocol):
+    """The provider, as far as the sweep needs it. Raises ProviderFailure."""
+
+    def marked(self, since: datetime) -> AsyncIterator[list[Marked]]:
+        """Pages of what was made since then, newest first."""
+        ...
+
+    async def archive(self, provider_session_id: str, *, erase: bool) -> None:
+        """Archive a session, and delete it when `erase`; one that is gone counts as archived. Raises
+        ProviderFailure, a `final` one when this session can't be archived as it is now (it runs)."""
+        ...
+
+
+class Bindings(Protocol):
+    """The head rows, as far as the sweep needs them. Raises Transient."""
+
+    async def of(self, keys: Collection[Key]) -> Mapping[Key, Bound]:
+        """What the rows of these sessions say; those without a row are left out."""
+        ...
+
+    def alone(self) -> AbstractAsyncContextManager[bool]:
+        """Whether this worker is the only one that sweeps until the context ends."""
+        ...

@@ -18,9 +18,8 @@ from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.identity import derived, fresh, keyed_session, keyed_turn, turn_input
 from services.gateway.ports import Inputs, ReadModel, SessionKey, TurnKey
-from services.gateway.register import Known, Register, known
+from services.gateway.register import Known, Register, WrittenBehind, known
 from services.gateway.views import Closing, SessionPage, SessionView, TurnView
-from services.gateway.written_behind import WrittenBehind
 from shared import metrics, telemetry
 from shared.bus.envelope import GATEWAY, Envelope
 from shared.bus.topics import INPUTS

@@ -32,17 +32,15 @@ from services.gateway.adapters.kafka_log import KafkaLog
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
 from services.gateway.http.sse import Connection, Shares
-from services.gateway.listener import Listener
-from services.gateway.live import Live
-from services.gateway.projector import Projector
-from services.gateway.refold import Refold
-from services.gateway.register import Register
+from services.gateway.read_model.projector import Projector
+from services.gateway.read_model.refold import Refold
+from services.gateway.register import Register, WrittenBehind
 from services.gateway.settings import HttpSettings, Settings
-from services.gateway.written_behind import WrittenBehind
+from services.gateway.streams.history import History
+from services.gateway.streams.live import Listener, Live
 from shared import process
 from shared.clock import utcnow
 from shared.health import QuietServer

@@ -3,17 +3,177 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any
 
-from services.recorder.batch import Letter, is_ours
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from services.recorder.kafka import GROUP, TOPIC
 from services.recorder.ports import Record, Writer
-from services.recorder.rows import body
-from services.recorder.writer import Away, Refused
-from shared import logs, metrics
-from shared.archive_insert import TABLE
+from services.recorder.rows import Batch, Letter, body, is_ours
+from shared import logs, metrics, telemetry
+from shared.archive_insert import SETTINGS, TABLE
 from shared.bus.brake import Brake
 from shared.log_flood import Flood
+from shared.telemetry import Attributes, Span, SpanKind
+
+
+def batch_span(batch: Batch) -> AbstractContextManager[Span]:
+    """Around everything that happens to a batch; linked to traces in it, a child of none."""
+    return telemetry.span(
+        "process turnstile.events.v1",
+        kind=SpanKind.CONSUMER,
+        links=[*batch.ends, *batch.links][:64],
+        attributes={
+            "messaging.system": "kafka",
+            "messaging.operation.name": "process",
+            "messaging.destination.name": TOPIC,
+            "messaging.consumer.group.name": GROUP,
+            "messaging.batch.message_count": batch.count,
+        },
+    )
+
+
+def insert_span(batch: Batch) -> AbstractContextManager[Span]:
+    """Around the insert itself, below the batch's span."""
+    return telemetry.span(
+        "INSERT session_events", kind=SpanKind.CLIENT, attributes=_attributes(batch)
+    )
+
+
+def archived(batch: Batch, start: datetime, end: datetime) -> None:
+    """The insert once more in the trace of each turn that ended in the batch, linked to the batch's own."""
+    here, attributes = telemetry.traceparent(), _attributes(batch)
+    for parent in batch.ends:
+        telemetry.record(
+            "INSERT session_events",
+            parent=parent,
+            start=start,
+            end=end,
+            kind=SpanKind.CLIENT,
+            attributes=attributes,
+            links=[here],
+        )
+
+
+def _attributes(batch: Batch) -> Attributes:
+    return {
+        "db.system.name": "clickhouse",
+        "db.operation.name": "INSERT",
+        "db.collection.name": TABLE,
+        "db.operation.batch.size": len(batch.rows),
+    }
+
+
+CONNECT_TIMEOUT_S = 5
+
+# Codes with which ClickHouse says that it does not like the data: trying again changes nothing.
+REFUSALS = frozenset(
+    {
+        6,  # CANNOT_PARSE_TEXT
+        25,  # CANNOT_PARSE_ESCAPE_SEQUENCE
+        26,  # CANNOT_PARSE_QUOTED_STRING
+        27,  # CANNOT_PARSE_INPUT_ASSERTION_FAILED
+        33,  # CANNOT_READ_ALL_DATA
+        38,  # CANNOT_PARSE_DATE
+        41,  # CANNOT_PARSE_DATETIME
+        43,  # ILLEGAL_TYPE_OF_ARGUMENT
+        53,  # TYPE_MISMATCH
+        69,  # ARGUMENT_OUT_OF_BOUND
+        70,  # CANNOT_CONVERT_TYPE
+        72,  # CANNOT_PARSE_NUMBER
+        117,  # INCORRECT_DATA
+        130,  # CANNOT_READ_ARRAY_FROM_TEXT
+        131,  # TOO_LARGE_STRING_SIZE
+        306,  # TOO_DEEP_RECURSION
+        321,  # VALUE_IS_OUT_OF_RANGE_OF_DATA_TYPE
+        349,  # CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN
+        407,  # DECIMAL_OVERFLOW
+        467,  # CANNOT_PARSE_BOOL
+        469,  # VIOLATED_CONSTRAINT
+    }
+)
+
+
+class Refused(Exception):
+    """ClickHouse looked at the rows and does not take them: one of them, at least, is bad."""
+
+    def __init__(self, code: int, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Away(Exception):
+    """The rows are not in, for a reason that is not theirs. The message has no row's content."""
+
+
+class ClickHouseWriter:
+    """Inserts into `session_events` of the database in `url` (`http://user:password@host:8123/turnstile`).
+
+    Not for two threads at once. `timeout` is in seconds, for one insert.
+    """
+
+    def __init__(self, url: str, *, timeout: float) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._client: Client | None = None
+
+    def insert(self, body: bytes) -> None:
+        """Insert a JSONEachRow body; when this returns, the rows are there.
+
+        Raises Refused or Away. Away says nothing about whether they are in: try again.
+        """
+        try:
+            self._connected().raw_insert(
+                TABLE, insert_block=body, fmt="JSONEachRow", settings=dict(SETTINGS)
+            )
+        except (ClickHouseError, OSError) as error:
+            raise _judged(error) from error
+
+    def ping(self) -> None:
+        """Raises Away when ClickHouse does not answer."""
+        try:
+            if not self._connected().ping():
+                raise Away("ClickHouse does not answer /ping")
+        except (ClickHouseError, OSError) as error:
+            raise _judged(error) from error
+
+    def close(self) -> None:
+        """Give the connections back; an insert afterwards opens new ones."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.close()
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            options: dict[str, Any] = {
+                "dsn": self._url,
+                "connect_timeout": CONNECT_TIMEOUT_S,
+                "send_receive_timeout": max(1, round(self._timeout)),
+                # A session would let one request run at a time, and we need nothing that lives in one.
+                "autogenerate_session_id": False,
+                "query_retries": 0,
+                "compress": False,
+            }
+            self._client = clickhouse_connect.get_client(**options)
+        return self._client
+
+
+def _judged(error: Exception) -> Refused | Away:
+    code = getattr(error, "code", None)
+    if code in REFUSALS:
+        return Refused(code, str(error))
+    name = getattr(error, "name", None) or type(error).__name__
+    # The words of a failure of the network name the address only; those of an exception may quote the data.
+    return Away(f"code {code} ({name})" if code else f"{name}: {str(error)[:200]}")
+
 
 FIRST_PAUSE_S = 0.2
 # One process asks, for one batch: an archive that comes back need not wait longer to be used.

@@ -14,17 +14,63 @@ from typing import Protocol
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services.recorder import spans
-from services.recorder.batch import Batch, Letter, is_ours
+from services.recorder import archive
 from services.recorder.kafka import GROUP, TOPIC
 from services.recorder.ports import Log, Record
+from services.recorder.rows import Batch, Letter, is_ours
 from services.recorder.settings import RecorderSettings
+from shared import dead_letters as letters
 from shared import logs, metrics
 from shared.bus.brake import Brake
+from shared.bus.envelope import dead_letter
 from shared.bus.parts import Joiner
 from shared.clock import Clock
 from shared.kafka import measure
 from shared.log_flood import Flood
+from shared.moment import rfc3339
+
+
+class DeadLetters:
+    """Sends letters, many under way at once."""
+
+    def __init__(self, letters: letters.DeadLetters, clock: Clock) -> None:
+        self._letters = letters
+        self._clock = clock
+
+    async def send(self, found: Sequence[Letter]) -> None:
+        """Send all of them, however long the log is away; sent again, they come twice. Raises KafkaError when the
+        producer can never send again."""
+        at = rfc3339(self._clock())
+        await self._letters.put([_letter(one, at) for one in found])
+
+
+def source(letter: Letter) -> str:
+    """`topic/partition/offset`."""
+    return f"{letter.record.topic}/{letter.record.partition}/{letter.record.offset}"
+
+
+def _letter(letter: Letter, at: str) -> letters.Letter:
+    record, place = letter.record, source(letter)
+    headers = dead_letter(
+        record.headers,
+        reason=letter.reason,
+        detail=letter.detail,
+        attempts=1,
+        at=at,
+        source=place,
+    )
+    # ClickHouse quotes the row it refuses, and a row is what somebody said: that stays in the letter.
+    said = None if letter.reason == "refused_by_clickhouse" else letter.detail
+    return letters.Letter(
+        key=record.key,
+        value=record.value,
+        headers=headers,
+        reason=letter.reason,
+        topic=record.topic,
+        place=place,
+        said=said,
+    )
+
 
 # How long an insert may take before reading is paused and polling goes on without reading.
 PAUSE_AFTER_S = 2.0
@@ -227,12 +273,12 @@ class Recorder(ConsumerRebalanceListener):
 
     async def _fly(self, batch: Batch, generation: int) -> None:
         """Insert, bury, commit."""
-        with spans.batch_span(batch):
+        with archive.batch_span(batch):
             start = self._clock()
-            with spans.insert_span(batch):
+            with archive.insert_span(batch):
                 refused = await self._archive.bring_in(batch.rows)
             end = self._clock()
-            spans.archived(batch, start, end)
+            archive.archived(batch, start, end)
             if letters := [*batch.letters, *refused]:
                 await self._dead.send(letters)
             await self._commit(batch, generation)

@@ -17,15 +17,12 @@ import sys
 import time
 
 from services.recorder import kafka
-from services.recorder.archive import Archive, in_thread
-from services.recorder.consume import Recorder
-from services.recorder.dead import DeadLetters
-from services.recorder.eraser import Eraser
-from services.recorder.erasing import Erasing
+from services.recorder.archive import Archive, ClickHouseWriter, in_thread
+from services.recorder.consume import DeadLetters, Recorder
+from services.recorder.eraser import Eraser, Erasing
 from services.recorder.ports import Log, Out
 from services.recorder.settings import Settings
 from services.recorder.tombstones import Tombstones
-from services.recorder.writer import ClickHouseWriter
 from shared import dead_letters as letters
 from shared import logs, process
 from shared.bus.brake import Brake

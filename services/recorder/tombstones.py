@@ -17,7 +17,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from services.recorder.writer import CONNECT_TIMEOUT_S, Away
+from services.recorder.archive import CONNECT_TIMEOUT_S, Away
 
 Key = tuple[str, str]
 Rows = Mapping[str, int]

@@ -8,6 +8,10 @@ everything is still in the log. Pure; whose a record is, the caller knows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+from shared.bus.envelope import GATEWAY, GATEWAY_ID, source_of
+
 # The share counts among about this many of the latest records ...
 WINDOW = 1000
 # ... and only when so many were seen: one bad record among the first three says nothing.
@@ -77,3 +81,46 @@ class Brake:
 
     def _words(self, what: str) -> str:
         return f"{what}: that looks like a bad deploy, not like bad data. {self._to_do}"
+
+
+# Of the gateway's inputs, after a pause: enough to see whether the fault is still there.
+RETRY_LEAST = 20
+INTAKE_TO_DO = (
+    "Intake tries again by itself; what it does not take in stays in the log. "
+    "Look at the reasons above, at TURNSTILE_TENANTS and at what was deployed last; TURNSTILE_DEAD_RATIO=1 lets "
+    "them go to turnstile.dead.v1, from where `turnstile dead redrive` brings them back"
+)
+Headers = Sequence[tuple[str, bytes]]
+
+
+class IntakeBrake:
+    """Up to `ratio` of the gateway's latest `window` inputs may be unusable, heeded from half of a window on; 1:
+    all may."""
+
+    def __init__(self, *, ratio: float, window: int) -> None:
+        least = max(1, window // 2)
+        self._brake = Brake(ratio=ratio, window=window, least=least, to_do=INTAKE_TO_DO)
+
+    def look(self, batch: Iterable[tuple[Headers, bool]]) -> str:
+        """Count a batch's inputs, each by its headers and whether it was usable; why too many were not, "" while
+        they are not."""
+        counted = [usable for headers, usable in batch if is_gateways(headers)]
+        try:
+            self._brake.good(sum(counted))
+            for _ in range(counted.count(False)):
+                self._brake.bad()
+        except Braked as error:
+            return str(error)
+        return ""
+
+    def retry(self) -> None:
+        """Count anew, and heed the share sooner until half a window was seen again."""
+        self._brake.retry(RETRY_LEAST)
+
+
+def is_gateways(headers: Headers) -> bool:
+    """Whether a record was published by our own gateway, as far as its headers tell."""
+    if source_of(headers) != GATEWAY:
+        return False
+    found = (value for name, value in headers if name.lower() == "ce_id" and value)
+    return GATEWAY_ID.fullmatch(next(found, b"").decode("utf-8", "replace")) is not None

@@ -15,9 +15,9 @@ import msgspec
 
 from infra.simulator.server import running
 from infra.simulator.settings import Settings
-from services.agent_worker.drivers.anthropic import AnthropicProvider, connect
-from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.ports import Provider, ProviderFailure
+from services.agent_worker.provider.anthropic import AnthropicProvider, connect
+from services.agent_worker.provider.opening import Openings
 from shared.clock import utcnow
 from tests.fakes.provider import MemoryProvider
 

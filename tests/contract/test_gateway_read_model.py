@@ -15,7 +15,6 @@ from sqlalchemy import text
 
 from infra.postgres.migrate import migrate_async
 from services.gateway.adapters.sql import SqlReadModel, open_engine
-from services.gateway.erased import forgotten
 from services.gateway.ports import (
     Changes,
     ReadModel,
@@ -25,7 +24,8 @@ from services.gateway.ports import (
     StoredSession,
     StoredTurn,
 )
-from services.gateway.projector import Projector
+from services.gateway.read_model.project import forgotten
+from services.gateway.read_model.projector import Projector
 from services.gateway.views import SessionPage, SessionView, TurnView, kept, session_view
 from shared.bus.topics import EVENTS
 from shared.errors import Transient

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent_worker.drivers import send
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.provider import send
 from shared.session import provider
 from tests.contract.provider_talk import Talk
 from tests.contract.provider_worlds import (

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.ports import ProviderFailure, ProviderSession
+from services.agent_worker.provider.opening import Openings
 from shared import metrics
 from shared.session.state import SessionState
 from tests.contract.provider_talk import Talk

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker.drivers import send
-from services.agent_worker.drivers.anthropic import AnthropicProvider
-from services.agent_worker.drivers.opening import Openings
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.provider import send
+from services.agent_worker.provider.anthropic import AnthropicProvider
+from services.agent_worker.provider.opening import Openings
 from shared import metrics
 from shared.clock import utcnow
 from shared.session.inputs import ProviderEvent
@@ -282,7 +282,7 @@ async def test_an_error_of_our_own_ends_the_feed_loudly(
     """A feed that died unheard would leave its turn waiting for ever."""
     talk = Talk(healed)
     await talk.open()
-    monkeypatch.setattr("services.agent_worker.drivers.feed.provider.head", _slip)
+    monkeypatch.setattr("services.agent_worker.provider.feed.provider.head", _slip)
     async with talk.watching(fresh=True) as feed:
         await talk.send("hello")
         with pytest.raises(KeyError, match="a slip"):

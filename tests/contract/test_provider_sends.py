@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker.drivers import send
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.provider import send
 from tests.contract.provider_talk import Talk, new_session, stop_reason
 from tests.contract.provider_worlds import (
     SEND,

@@ -9,8 +9,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from services.agent_worker.drivers import stream
 from services.agent_worker.ports import Feed, ProviderFailure
+from services.agent_worker.provider import stream
 from tests.contract.provider_talk import DEADLINE_S, Talk, stop_reason
 from tests.contract.provider_worlds import LIST, STREAM, WireWorld, wire_world
 

@@ -10,8 +10,8 @@ from anthropic import AsyncAnthropic
 
 from infra.simulator.server import running
 from infra.simulator.settings import Settings
-from services.agent_worker.drivers.anthropic import connect
-from services.agent_worker.drivers.opening import Openings
+from services.agent_worker.provider.anthropic import connect
+from services.agent_worker.provider.opening import Openings
 from tests.builders import turn
 from tests.unit.session.specification import after
 

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from infra.postgres.migrate import migrate_async
 from services.gateway.adapters.sql import SqlReadModel, open_engine
-from services.gateway.history import History
-from services.gateway.live import Live
 from services.gateway.ports import Changes, Entry, StoredSession
-from services.gateway.project import Projection
-from services.gateway.refold import Refold
+from services.gateway.read_model.project import Projection
+from services.gateway.read_model.refold import Refold
+from services.gateway.streams.history import History
+from services.gateway.streams.live import Live
 from services.operator.main import build
 from shared.session import Event
 from tests.builders import SESSION, TENANT, Wire, bound, erasing, opening, seen, turn

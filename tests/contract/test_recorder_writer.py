@@ -11,8 +11,8 @@ import clickhouse_connect
 import pytest
 
 from infra.clickhouse.migrate import migrate
+from services.recorder.archive import Away, ClickHouseWriter, Refused
 from services.recorder.ports import Writer
-from services.recorder.writer import Away, ClickHouseWriter, Refused
 from tests.clickhouse_server import fresh_database
 from tests.unit.recorder.records import FakeWriter, value
 

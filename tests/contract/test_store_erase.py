@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker.parting import forgotten
 from services.agent_worker.ports import Store
+from services.agent_worker.session.forget import forgotten
 from shared.clock import utcnow
 from shared.errors import Fenced
 from shared.moment import rfc3339

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.tokens import SqlTokens
-from services.agent_worker.governor.plan import (
+from services.agent_worker.governor.supply import (
     CREATE,
     CREATE_SHARES,
     LIST,

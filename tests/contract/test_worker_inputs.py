@@ -13,8 +13,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from infra.kafka.topics import create_topics
 from services.agent_worker.adapters.inputs import KafkaInputs
-from services.agent_worker.intake import Inputs
-from services.agent_worker.validate import Record
+from services.agent_worker.inbox.intake import Inputs
+from services.agent_worker.inbox.validate import Record
 from shared.bus.topics import DAY_MS, Topic
 from tests.fakes.inputs import MemoryInputs
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anthropic import beta_async_tool
 
-from services.agent_worker.tools import called
+from services.agent_worker.session.tools import called
 from tests.e2e.waiting import eventually
 
 FOLDER = "TURNSTILE_TEST_LEDGER"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from services.agent_worker.validate import Record
+from services.agent_worker.inbox.validate import Record
 from shared.bus import topics
 from shared.bus.envelope import Headers
 

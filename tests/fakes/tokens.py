@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from services.agent_worker.governor import bucket
-from services.agent_worker.governor.plan import Plan
+from services.agent_worker.governor import supply
+from services.agent_worker.governor.supply import Plan
 from services.agent_worker.ports import Grant
 
 
@@ -15,9 +15,9 @@ class MemoryTokens:
     def __init__(self, plan: Plan, now: Callable[[], float]) -> None:
         self._plan = plan
         self._now = now
-        self._level = bucket.full(plan, now())
+        self._level = supply.full(plan, now())
 
     async def take(self, asks: Mapping[str, int], pauses: Mapping[str, float]) -> Grant:
         """See Tokens.take."""
-        self._level, grant = bucket.take(self._level, self._plan, self._now(), asks, pauses)
+        self._level, grant = supply.take(self._level, self._plan, self._now(), asks, pauses)
         return grant

@@ -19,15 +19,12 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from infra.clickhouse.migrate import migrate
 from infra.kafka.topics import create_topics
 from services.recorder import kafka
-from services.recorder.archive import Archive
-from services.recorder.consume import Recorder
-from services.recorder.dead import DeadLetters
-from services.recorder.eraser import Eraser
-from services.recorder.erasing import Erasing
+from services.recorder.archive import Archive, ClickHouseWriter
+from services.recorder.consume import DeadLetters, Recorder
+from services.recorder.eraser import Eraser, Erasing
 from services.recorder.ports import Writer
 from services.recorder.settings import RecorderSettings
 from services.recorder.tombstones import Tombstones
-from services.recorder.writer import ClickHouseWriter
 from shared import dead_letters as letters
 from shared.bus.brake import Brake
 from shared.bus.topics import DAY_MS, Topic

@@ -14,7 +14,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from infra.clickhouse.migrate import migrate
-from services.recorder.writer import ClickHouseWriter
+from services.recorder.archive import ClickHouseWriter
 from tests.clickhouse_rows import USAGE, event, turn
 from tests.clickhouse_server import fresh_database, shared_clickhouse
 

@@ -21,7 +21,7 @@ from infra.clickhouse.backfill import derived_tables, pieces
 from infra.clickhouse.migrate import migrate
 from infra.clickhouse.rebuild import Rebuild, RebuildError, chosen
 from services.operator.main import build
-from services.recorder.writer import ClickHouseWriter
+from services.recorder.archive import ClickHouseWriter
 from tests.clickhouse_rows import event, turn
 from tests.clickhouse_server import ROOT, fresh_database, shared_clickhouse
 from tests.integration.test_archive_sums import rows, wrong

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from infra.clickhouse.migrate import migrate
-from services.recorder.writer import ClickHouseWriter
+from services.recorder.archive import ClickHouseWriter
 from tests.clickhouse_rows import event, turn
 from tests.clickhouse_server import fresh_database, shared_clickhouse
 from tests.integration.test_archive_rebuild import TABLES, connected, left_over, of

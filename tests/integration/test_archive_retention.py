@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 from infra.clickhouse.migrate import migrate
 from infra.clickhouse.rebuild import Rebuild, chosen
 from infra.clickhouse.retention import TABLES
-from services.recorder.writer import ClickHouseWriter
+from services.recorder.archive import ClickHouseWriter
 from shared.retention import read
 from tests.clickhouse_rows import event, turn
 from tests.clickhouse_server import fresh_database, shared_clickhouse

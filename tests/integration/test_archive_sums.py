@@ -16,7 +16,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from infra.clickhouse.migrate import migrate
-from services.recorder.writer import Away, ClickHouseWriter
+from services.recorder.archive import Away, ClickHouseWriter
 from tests.chaos.archive import Archive
 from tests.chaos.sums import wrong_sums
 from tests.clickhouse_server import (

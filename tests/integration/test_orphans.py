@@ -15,9 +15,8 @@ from infra.postgres.migrate import migrate
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.store import store_on
-from services.agent_worker.drivers.leftovers import ProviderLeftovers
 from services.agent_worker.ports import NewInput
-from services.agent_worker.sweep import Sweeper
+from services.agent_worker.provider.sweep import ProviderLeftovers, Sweeper
 from services.operator.audits.inbox import opened
 from services.operator.audits.provider import Provider as Reader
 from services.operator.audits.strays import orphans

@@ -12,7 +12,7 @@ import pytest
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.governor.governor import Governor
-from services.agent_worker.governor.plan import LIST, REQUEST_SHARES, SEND, plan
+from services.agent_worker.governor.supply import LIST, REQUEST_SHARES, SEND, plan
 from tests.stack import fresh_database
 
 pytestmark = pytest.mark.integration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.recorder.writer import Away, ClickHouseWriter
+from services.recorder.archive import Away, ClickHouseWriter
 from tests.clickhouse_server import clickhouse_url
 from tests.integration.recorder_rig import event, events, rig, until
 

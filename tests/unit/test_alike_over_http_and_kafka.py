@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.agent_worker.validate import Record, validated
+from services.agent_worker.inbox.validate import Record, validated
 from shared.bus.envelope import Envelope
 from shared.errors import Corrupt
 from shared.session.content import MAX_CONTENT

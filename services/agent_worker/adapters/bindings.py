@@ -9,8 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.sql import connection_to
-from services.agent_worker.ports import Key
-from services.agent_worker.sweep import Bound
+from services.agent_worker.ports import Bound, Key
 from shared.session import state
 
 # Of all locks in the database, the sweep's ("turnsweep" as a number nobody else takes).

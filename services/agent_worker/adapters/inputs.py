@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from services.agent_worker.validate import Bad, Record
+from services.agent_worker.inbox.validate import Bad, Record
 from shared import logs
 from shared.bus import topics
 from shared.bus.envelope import dead_letter

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.sql import POSTGRES_NOW, SQLITE_NOW, connection_to
-from services.agent_worker.governor import bucket
+from services.agent_worker.governor import supply
 from services.agent_worker.governor.governor import Governor
-from services.agent_worker.governor.plan import Plan
+from services.agent_worker.governor.supply import Plan
 from services.agent_worker.ports import Grant
 from shared import logs
 from shared.errors import Transient
@@ -39,7 +39,7 @@ UPDATE worker_rate_accounts SET level = :level, version = version + 1
 WHERE name = :name AND version = :version
 """
 log = logs.get(__name__)
-_level = msgspec.json.Decoder(bucket.Level)
+_level = msgspec.json.Decoder(supply.Level)
 
 
 class SqlTokens:
@@ -57,8 +57,8 @@ class SqlTokens:
             for _ in range(TRIES):
                 name = {"name": self._plan.name}
                 row = (await connection.execute(self._read, name)).one()
-                before = _level.decode(row.level) if row.level else bucket.full(self._plan, row.now)
-                after, grant = bucket.take(before, self._plan, row.now, asks, pauses)
+                before = _level.decode(row.level) if row.level else supply.full(self._plan, row.now)
+                after, grant = supply.take(before, self._plan, row.now, asks, pauses)
                 if row.level and not any(grant.given.values()) and not pauses:
                     return grant
                 values = {**name, "version": row.version, "level": msgspec.json.encode(after)}

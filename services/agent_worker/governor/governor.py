@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from services.agent_worker.governor.pacer import Held, Pacer
-from services.agent_worker.governor.plan import CREATE_SHARES, REQUEST_SHARES, Plan, plan
-from services.agent_worker.governor.supply import Supply
+from services.agent_worker.governor.supply import CREATE_SHARES, REQUEST_SHARES, Plan, Supply, plan
 from services.agent_worker.ports import Tokens
 from shared import metrics, telemetry
+
+_tenant: ContextVar[str] = ContextVar("turnstile_tenant", default="")
+_lane: ContextVar[str | None] = ContextVar("turnstile_lane", default=None)
+
+
+@contextmanager
+def working_for(tenant: str) -> Iterator[None]:
+    """Requests of this task, and of tasks it starts, are the tenant's."""
+    before = _tenant.set(tenant)
+    try:
+        yield
+    finally:
+        _tenant.reset(before)
+
+
+@contextmanager
+def in_lane(lane: str) -> Iterator[None]:
+    """Requests of this task, and of tasks it starts, take this lane whatever they ask."""
+    before = _lane.set(lane)
+    try:
+        yield
+    finally:
+        _lane.reset(before)
+
+
+def tenant() -> str:
+    """Whose work this is; "" for the worker's own."""
+    return _tenant.get()
+
+
+def lane_or(usual: str) -> str:
+    """The lane this task was put in, else the usual one."""
+    return _lane.get() or usual
+
 
 # Shorter waits are not worth an attribute.
 NOTED_SECONDS = 0.05

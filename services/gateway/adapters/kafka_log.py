@@ -14,8 +14,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from services.gateway.adapters.kafka_clients import CLIENT_ID, Consumer
-from services.gateway.live import read_heading
 from services.gateway.ports import Entry, SessionKey
+from services.gateway.streams.live import read_heading
 from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
 from shared.errors import Transient

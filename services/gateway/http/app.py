@@ -19,7 +19,6 @@ from starlette.types import ASGIApp
 
 import shared.bus
 from services.gateway.accept import Accept
-from services.gateway.history import History
 from services.gateway.http import health, problems
 from services.gateway.http.actions import ACTIONS, action
 from services.gateway.http.auth import Keys
@@ -31,9 +30,10 @@ from services.gateway.http.routes import SESSIONS, TURNS, route_of
 from services.gateway.http.sessions import OpenSession, session_lister, session_reader
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
-from services.gateway.live import Live
 from services.gateway.ports import ReadModel
 from services.gateway.register import Register
+from services.gateway.streams.history import History
+from services.gateway.streams.live import Live
 from shared.errors import Rejected, Transient
 from shared.health import Check
 

@@ -10,13 +10,13 @@ from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.follow import HEARTBEAT_SECONDS
-from services.gateway.history import History
 from services.gateway.http.auth import caller_of
 from services.gateway.http.events import MAX_SEQ, last_seen
 from services.gateway.http.sessions import require_kept, require_session, session_key
 from services.gateway.http.sse import COMMENT, END, Shares, Stream, message
 from services.gateway.ports import Entry, ReadModel, SessionKey
+from services.gateway.streams.follow import HEARTBEAT_SECONDS
+from services.gateway.streams.history import History
 from shared.errors import Rejected, Transient
 from shared.moment import parse
 

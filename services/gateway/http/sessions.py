@@ -15,14 +15,14 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.accept import Accept
 from services.gateway.bodies import NewSession
-from services.gateway.history import History
 from services.gateway.http.auth import caller_of
 from services.gateway.http.body import decode, read_body
 from services.gateway.http.problems import as_json
 from services.gateway.http.turns import idempotency_key
 from services.gateway.identity import require_id
 from services.gateway.ports import ReadModel, SessionFilter, SessionKey
-from services.gateway.state_at import state_at
+from services.gateway.read_model.refold import state_at
+from services.gateway.streams.history import History
 from services.gateway.views import SessionPage, SessionStatus, SessionView
 from shared.errors import Rejected
 from shared.moment import parse

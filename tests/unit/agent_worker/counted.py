@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+from services.agent_worker.inbox.validate import Record
 from services.agent_worker.ports import Feed, Head, Key, NewInput, ProviderSession, Unread
-from services.agent_worker.validate import Record
 from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.agent_worker.validate import Record
+from services.agent_worker.inbox.validate import Record
 from shared.bus.envelope import GATEWAY, Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.agent_worker.backlog import report
+from services.agent_worker.drive import report_backlog
 from shared import metrics
 from shared.errors import Transient
 
@@ -35,7 +35,7 @@ class Sessions:
 )
 async def test_the_gauge_stands_at_the_last_count(answers: tuple[int | Transient, ...]) -> None:
     sessions = Sessions(*answers)
-    reporting = asyncio.create_task(report(sessions, every=0))
+    reporting = asyncio.create_task(report_backlog(sessions, every=0))
     async with asyncio.timeout(5):
         await sessions.asked_out.wait()
     assert metrics.read("turnstile_sessions_due") == 4

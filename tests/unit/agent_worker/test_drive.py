@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from services.agent_worker.drive import DROPPED_SECONDS
-from services.agent_worker.governor.whose import tenant
+from services.agent_worker.governor.governor import tenant
 from services.agent_worker.ports import Key, NewInput, ProviderSession
 from shared.errors import Transient
 from shared.session.state import SessionState

@@ -9,14 +9,14 @@ import httpx2
 import msgspec
 import pytest
 
-from services.agent_worker.drivers.client import CountingClient, NotAsked
-from services.agent_worker.drivers.failures import (
+from services.agent_worker.governor.governor import Governor
+from services.agent_worker.provider.client import CountingClient, NotAsked
+from services.agent_worker.provider.failures import (
     WIRE_ERRORS,
     failure,
     may_have_landed,
     verdict,
 )
-from services.agent_worker.governor.governor import Governor
 from tests.fakes.tokens import MemoryTokens
 
 pytestmark = pytest.mark.unit

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection
 
 import pytest
 
-from services.agent_worker.drivers.frontier import KNOWN_RUN, unrecorded
+from services.agent_worker.provider.list_overlap import KNOWN_RUN, unrecorded
 from shared.session.state import TAIL
 
 pytestmark = pytest.mark.unit

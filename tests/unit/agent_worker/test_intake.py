@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
-from services.agent_worker.intake import Intake, Parks
-from services.agent_worker.poison import Poison
+from services.agent_worker.inbox.intake import Intake, Parks
+from services.agent_worker.inbox.validate import Bad, Record
 from services.agent_worker.ports import Key, NewInput
-from services.agent_worker.validate import Bad, Record
 from shared import metrics
-from shared.bus.brake import Braked
+from shared.bus.brake import Braked, IntakeBrake
 from shared.bus.envelope import GATEWAY, Headers
 from shared.errors import Transient
 from tests.builders import BEGINNING, SESSION, TENANT, interrupting, turn
@@ -56,7 +55,7 @@ class Room:
 
     def __post_init__(self) -> None:
         self.store = AwayStore(self.topic)
-        self.poison = Poison(ratio=0.5, window=20)
+        self.poison = IntakeBrake(ratio=0.5, window=20)
 
     async def taken(self, until: int = 0) -> None:
         """Run a member of the group until everything put is committed or the brake holds it, or until so many are
@@ -334,7 +333,7 @@ async def test_what_strangers_write_does_not_hide_what_the_gateway_does() -> Non
 @virtual
 async def test_a_ratio_of_one_lets_everything_through() -> None:
     room = Room()
-    room.poison = Poison(ratio=1.0, window=20)
+    room.poison = IntakeBrake(ratio=1.0, window=20)
     for _ in range(100):
         room.topic.put(*unusable(GATEWAY))
     await room.taken()

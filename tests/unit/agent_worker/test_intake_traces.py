@@ -11,11 +11,11 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from services.agent_worker.intake import Intake
-from services.agent_worker.poison import Poison
+from services.agent_worker.inbox.intake import Intake
+from services.agent_worker.inbox.validate import Bad, Record
 from services.agent_worker.ports import Key, NewInput, Store
-from services.agent_worker.validate import Bad, Record
 from shared import telemetry
+from shared.bus.brake import IntakeBrake
 from shared.bus.envelope import Envelope
 from shared.settings import TelemetrySettings
 
@@ -91,7 +91,7 @@ async def filed(traceparent: str) -> NewInput:
         bury=bury,
         knows=lambda _: True,
         news=lambda _: None,
-        poison=Poison(ratio=0.5, window=1_000),
+        poison=IntakeBrake(ratio=0.5, window=1_000),
         pause=15.0,
     )
     running = asyncio.create_task(intake.run())

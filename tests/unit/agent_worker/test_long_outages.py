@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent_worker.perform import TRIES
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.session.perform import TRIES
 from tests.builders import archiving, confirming, interrupting, turn
 from tests.unit.agent_worker.test_shell import KEY, given, settled, types
 from tests.unit.agent_worker.virtual_time import virtual

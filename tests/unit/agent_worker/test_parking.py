@@ -6,9 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker.parking import parked
+from services.agent_worker.inbox.validate import Record, parked
 from services.agent_worker.ports import NewInput
-from services.agent_worker.validate import Record
 from shared.bus.envelope import Headers
 from shared.errors import Corrupt
 from shared.session.inputs import PARKED, TurnParked, read_request

@@ -6,9 +6,9 @@ import httpx2
 import pytest
 from anthropic import AsyncAnthropic
 
-from services.agent_worker.drivers.client import CountingClient, operation_of
-from services.agent_worker.drivers.send import send_message
-from services.agent_worker.fencing import under_lease
+from services.agent_worker.leases import under_lease
+from services.agent_worker.provider.client import CountingClient, operation_of
+from services.agent_worker.provider.send import send_message
 from shared import metrics
 from shared.errors import Fenced
 from shared.session import decide, initial

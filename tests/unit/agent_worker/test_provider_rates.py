@@ -11,16 +11,14 @@ import httpx2
 import pytest
 from anthropic import AsyncAnthropic
 
-from services.agent_worker.drivers.anthropic import AnthropicProvider
-from services.agent_worker.drivers.client import CountingClient
-from services.agent_worker.drivers.failures import failure, may_have_landed
-from services.agent_worker.drivers.lanes import LANES, lane_of
-from services.agent_worker.drivers.opening import Openings
-from services.agent_worker.governor.governor import Governor
-from services.agent_worker.governor.plan import BACKGROUND, CREATE, LIST, SEND, URGENT
+from services.agent_worker.governor.governor import Governor, in_lane, tenant, working_for
 from services.agent_worker.governor.settings import PUBLISHED, RateSettings
-from services.agent_worker.governor.whose import in_lane, tenant, working_for
+from services.agent_worker.governor.supply import BACKGROUND, CREATE, LIST, SEND, URGENT
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.provider.anthropic import AnthropicProvider
+from services.agent_worker.provider.client import LANES, CountingClient, lane_of
+from services.agent_worker.provider.failures import failure, may_have_landed
+from services.agent_worker.provider.opening import Openings
 from shared.clock import utcnow
 from shared.session import decide
 from shared.session.state import SessionState, initial

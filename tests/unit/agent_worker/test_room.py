@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from services.agent_worker.drivers.room import Line, Room
-from services.agent_worker.recent import LARGEST, MOST, Recent
+from services.agent_worker.provider.room import Line, Room
+from services.agent_worker.session.shell import LARGEST, MOST, Recent
 from tests.builders import Wire, turn
 from tests.unit.agent_worker.virtual_time import virtual
 

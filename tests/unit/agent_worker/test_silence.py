@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.agent_worker.prompt import NUDGE
+from services.agent_worker.session.prompt import NUDGE
 from shared.moment import parse
 from shared.session.policy import DEFAULT
 from tests.builders import turn

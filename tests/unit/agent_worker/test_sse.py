@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.agent_worker.drivers import sse
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.provider import stream
 
 pytestmark = pytest.mark.unit
 WIRE = (
@@ -25,27 +25,27 @@ async def chunks(wire: bytes, size: int) -> AsyncIterator[bytes]:
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
 @pytest.mark.parametrize("wire", [WIRE, WIRE.replace(b"\n", b"\r\n")], ids=["lf", "crlf"])
 async def test_however_it_is_cut(wire: bytes, size: int) -> None:
-    assert [record async for record in sse.records(chunks(wire, size))] == WANTED
+    assert [record async for record in stream.records(chunks(wire, size))] == WANTED
 
 
 async def test_twenty_megabytes_in_small_pieces_are_one_record() -> None:
     text = bytes(range(97, 123)) * 800_000
     wire = b'event: message\ndata: "%b"\n\nevent: message\ndata: 1\n\n' % text
-    found = [record async for record in sse.records(chunks(wire, 16_384))]
+    found = [record async for record in stream.records(chunks(wire, 16_384))]
     assert found == [b'"%b"' % text, b"1"]
 
 
 async def test_what_has_no_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sse, "MAX_RECORD", 100)
+    monkeypatch.setattr(stream, "MAX_RECORD", 100)
     with pytest.raises(ProviderFailure, match="no end"):
-        _ = [record async for record in sse.records(chunks(b"data: " + b"x" * 200, 16))]
+        _ = [record async for record in stream.records(chunks(b"data: " + b"x" * 200, 16))]
 
 
 async def test_an_error_record_ends_it_after_what_came_before() -> None:
     wire = (
         b'event: message\ndata: 1\n\nevent: error\ndata: {"error":{"type":"overloaded_error"}}\n\n'
     )
-    records = sse.records(chunks(wire, 1000))
+    records = stream.records(chunks(wire, 1000))
     assert await anext(records) == b"1"
     with pytest.raises(ProviderFailure) as failed:
         await anext(records)

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.agent_worker.ports import Key, ProviderFailure
-from services.agent_worker.sweep import Bound, Marked, Sweeper
+from services.agent_worker.ports import Bound, Key, Marked, ProviderFailure
+from services.agent_worker.provider.sweep import Sweeper
 from shared.moment import rfc3339
 from tests.unit.agent_worker.virtual_time import virtual
 

@@ -14,9 +14,9 @@ import pytest
 from anthropic import beta_async_tool, beta_tool
 from anthropic.lib.tools import ToolError
 
-from services.agent_worker import tools as rooms
-from services.agent_worker.drivers.functions import load
-from services.agent_worker.tools import NOTHING, Call, Result, Toolbox, called
+from services.agent_worker.provider.functions import load
+from services.agent_worker.session import tools as rooms
+from services.agent_worker.session.tools import NOTHING, Call, Result, Toolbox, called
 from tests.builders import SESSION, TENANT, USER
 from tests.e2e.examples import example
 

@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker import watch
-from services.agent_worker.perform import Driven
 from services.agent_worker.ports import Feed, ProviderFailure
-from services.agent_worker.watch import MAX_BYTES, MAX_WAITING, Watch
+from services.agent_worker.session import watch
+from services.agent_worker.session.perform import Driven
+from services.agent_worker.session.watch import MAX_BYTES, MAX_WAITING, Watch
 from shared.session.inputs import Failed, Input, ProviderEvent, Seen
 from shared.session.state import SessionState
 from tests.builders import Wire, at, bound, turn

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from services.agent_worker import measure
-from services.agent_worker.trace import Attempts, Claim, TurnTrace
+from services.agent_worker.session import trace
+from services.agent_worker.session.trace import Attempts, Claim, TurnTrace
 from shared.session import decide
 from shared.session.events import Event
 from shared.session.inputs import Input
@@ -42,7 +42,7 @@ class Told:
             events += decision.events
         with self.trace.writing(before, state, len(events)):
             self.state = state
-        measure.recorded(events, before, state, moment(second))
+        trace.recorded(events, before, state, moment(second))
         self.trace.know(state)
         with self.trace.saying(before, state, len(events)):
             pass

@@ -8,13 +8,13 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from services.agent_worker.drive import Drive
-from services.agent_worker.intake import Intake
+from services.agent_worker.inbox.intake import Intake
+from services.agent_worker.inbox.validate import Bad, Record
 from services.agent_worker.leases import Leases
-from services.agent_worker.poison import Poison
+from services.agent_worker.session.shell import Dependencies
+from services.agent_worker.session.tools import Function, Toolbox
 from services.agent_worker.settings import WorkerSettings
-from services.agent_worker.tools import Function, Toolbox
-from services.agent_worker.validate import Bad, Record
-from services.agent_worker.world import World
+from shared.bus.brake import IntakeBrake
 from shared.errors import Corrupt
 from shared.session.policy import Policy
 from tests.unit.agent_worker.counted import (
@@ -92,7 +92,7 @@ class Worker:
         self.tasks: set[asyncio.Task[Any]] = set()
         self._outside = outside
         self._store = store = CountedStore(outside.store, self.effects, tempo, lambda: outside.due)
-        world = World(
+        world = Dependencies(
             store=store,
             publisher=CountedPublisher(outside.publisher, self.effects, tempo),
             provider=CountedProvider(outside.provider, self.effects, tempo),
@@ -112,7 +112,7 @@ class Worker:
             bury=self._bury,
             knows=lambda tenant: tenant != "stranger",
             news=self.drive.news,
-            poison=Poison(ratio=0.5, window=1_000),
+            poison=IntakeBrake(ratio=0.5, window=1_000),
             pause=15.0,
         )
         self._loops: list[asyncio.Task[None]] = []

@@ -16,14 +16,13 @@ import msgspec
 from services.gateway.accept import Accept
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.history import History
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
 from services.gateway.http.sse import TRANSPORT, Shares
-from services.gateway.live import Live, read_heading
 from services.gateway.ports import Entry, SessionKey
-from services.gateway.register import Register
-from services.gateway.written_behind import WrittenBehind
+from services.gateway.register import Register, WrittenBehind
+from services.gateway.streams.history import History
+from services.gateway.streams.live import Live, read_heading
 from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session.events import Event

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from services.gateway.ports import Record, SessionKey
-from services.gateway.projector import Projector
+from services.gateway.read_model.projector import Projector
 from services.gateway.views import SETTLED
 from shared.bus.topics import EVENTS, INPUTS
 from shared.session import Event, Input

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.live import Live, read_heading
-from services.gateway.project import Projection
+from services.gateway.read_model.project import Projection
+from services.gateway.streams.live import Live, read_heading
 from shared.session.events import read_event
 from tests.unit.gateway.desk import KEY, an_event
 from tests.unit.gateway.test_events import EVENTS, a_desk

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.gateway import follow as follow_module
-from services.gateway import live as live_module
-from services.gateway.history import Hole
 from services.gateway.http import events as events_module
 from services.gateway.http.replay import CHUNK, replay
 from services.gateway.http.sse import COMMENT, RETRY, message
-from services.gateway.live import Live, read_heading
 from services.gateway.ports import Entry, StoredSession
+from services.gateway.streams import follow as follow_module
+from services.gateway.streams import live as live_module
+from services.gateway.streams.history import Hole
+from services.gateway.streams.live import Live, read_heading
 from shared.clock import utcnow
 from shared.errors import Rejected, Transient
 from tests.unit.gateway.desk import KEY, NOON, Desk, an_entry, an_event

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.gateway import history
 from services.gateway.ports import Entry, SessionKey
+from services.gateway.streams import history
 from shared.moment import parse
 from tests.fakes.gateway import MemoryArchive
 from tests.unit.gateway.desk import KEY, Desk, an_entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.gateway.history import Hole
+from services.gateway.streams.history import Hole
 from tests.tracing import parent_of, text_of, tracing
 from tests.unit.gateway.desk import KEY, Desk, an_entry
 

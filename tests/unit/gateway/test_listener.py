@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from services.gateway.listener import Listener
-from services.gateway.live import Live
 from services.gateway.ports import Record
 from services.gateway.register import Register
+from services.gateway.streams.live import Listener, Live
 from shared.errors import Transient
 
 pytestmark = pytest.mark.unit

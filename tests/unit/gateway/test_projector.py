@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from services.gateway.ports import Record
-from services.gateway.projector import Projector
+from services.gateway.read_model.projector import Projector
 from services.gateway.views import SessionView, TurnView
 from shared.bus.envelope import Envelope
 from shared.bus.topics import EVENTS, INPUTS

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from services.gateway.history import History
-from services.gateway.live import Live
 from services.gateway.ports import Changes, Entry, Record, StoredSession
-from services.gateway.projector import Projector
-from services.gateway.refold import Refold
+from services.gateway.read_model.projector import Projector
+from services.gateway.read_model.refold import Refold
+from services.gateway.streams.history import History
+from services.gateway.streams.live import Live
 from services.gateway.views import SessionPage, SessionView
 from shared.bus.topics import EVENTS
 from shared.errors import Transient

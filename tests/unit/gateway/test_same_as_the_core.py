@@ -13,13 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from services.gateway.erased import forgotten
-from services.gateway.history import History
-from services.gateway.live import Live
 from services.gateway.ports import Entry, Record, StoredSession
-from services.gateway.projector import Projector
-from services.gateway.refold import Refold
-from services.gateway.state_at import state_at
+from services.gateway.read_model.project import forgotten
+from services.gateway.read_model.projector import Projector
+from services.gateway.read_model.refold import Refold, state_at
+from services.gateway.streams.history import History
+from services.gateway.streams.live import Live
 from services.gateway.views import SessionView, kept, session_view, turn_view
 from shared.bus.topics import EVENTS
 from shared.session import Event, Input, SessionState, fold

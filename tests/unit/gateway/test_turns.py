@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.agent_worker.poison import is_gateways
 from services.gateway.gate import Gate
 from services.gateway.identity import fresh
 from services.gateway.register import Known
+from shared.bus.brake import is_gateways
 from shared.session.inputs import TurnRequested, read_request
 from tests.unit.gateway.desk import KEY, Desk
 

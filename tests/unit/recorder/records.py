@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 
-from services.recorder.writer import Refused
+from services.recorder.archive import Refused
 
 TOPIC = "turnstile.events.v1"
 OURS = (("ce_source", b"/turnstile/agent-worker/acme"),)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.recorder import archive as archive_module
-from services.recorder.archive import Archive
-from services.recorder.writer import Away
+from services.recorder.archive import Archive, Away
 from shared.bus.brake import Brake, Braked
 from tests.unit.recorder.records import OURS, FakeRecord, FakeWriter, good, value
 

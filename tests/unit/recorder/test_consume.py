@@ -12,8 +12,8 @@ import pytest
 
 from services.recorder import consume
 from services.recorder.archive import Archive
-from services.recorder.batch import Letter
 from services.recorder.consume import Recorder
+from services.recorder.rows import Letter
 from services.recorder.settings import RecorderSettings
 from shared.bus.brake import Brake, Braked
 from tests.unit.recorder.records import (

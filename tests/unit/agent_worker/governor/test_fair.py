@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.agent_worker.governor.fair import FairQueue
+from services.agent_worker.governor.pacer import FairQueue
 
 pytestmark = pytest.mark.unit
 

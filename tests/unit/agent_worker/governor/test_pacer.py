@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services.agent_worker.governor import pacer as pacer_module
-from services.agent_worker.governor.plan import BACKGROUND, LIST, SEND, URGENT
+from services.agent_worker.governor.supply import BACKGROUND, LIST, SEND, URGENT
 from tests.unit.agent_worker.governor.worlds import (
     PER_MINUTE,
     PLAN,

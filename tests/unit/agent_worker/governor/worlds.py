@@ -6,8 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from services.agent_worker.governor.pacer import Held, Pacer
-from services.agent_worker.governor.plan import REQUEST_SHARES, Plan, plan
-from services.agent_worker.governor.supply import Supply
+from services.agent_worker.governor.supply import REQUEST_SHARES, Plan, Supply, plan
 from services.agent_worker.ports import Grant, Tokens
 from shared.errors import Transient
 from tests.fakes.tokens import MemoryTokens

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.agent_worker.ports import ProviderFailure
-from services.agent_worker.prompt import NUDGE
+from services.agent_worker.session.prompt import NUDGE
 from tests.builders import turn
 from tests.unit.agent_worker.outside import Outside
 

@@ -1,0 +1,1 @@
+"""Events on their way to clients: history, log and live as one stream."""

@@ -1,0 +1,243 @@
+"""The live fan-out: the tail of what is published, given to the subscribers of its session, each with a bounded
+queue; and the ring, which keeps the newest events of all sessions for those who come just late.
+
+A subscriber that reads too slowly loses its queue, not its place: it is told so (`lagged`) and reads the
+history again from where it is. So memory is bounded by streams times queue, plus the ring.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import msgspec
+from msgspec import Struct
+from msgspec import json as msgjson
+
+from services.gateway.ports import Entry, Record, SessionKey
+from services.gateway.register import Register
+from shared import logs, metrics
+from shared.bus.topics import PREVIEWS
+from shared.errors import Transient
+
+QUEUE_EVENTS = 512
+QUEUE_BYTES = 4 * 1024 * 1024
+RING_BYTES = 64 * 1024 * 1024
+
+
+class Heading(Struct, frozen=True):
+    """What an event must say to find its readers. Decoding it costs a microsecond."""
+
+    tenant_id: str
+    session_id: str
+    type: str
+    seq: int = 0
+    at: str = ""
+
+
+_heading = msgjson.Decoder(Heading)
+
+
+def read_heading(value: bytes) -> Heading:
+    """Raises msgspec.DecodeError (ValidationError is one) when the value is no event or preview."""
+    return _heading.decode(value)
+
+
+class Preview(Struct, frozen=True):
+    """A preview on its way to a client: its type and JSON."""
+
+    type: str
+    value: bytes
+
+
+class Subscription:
+    """One reader of one session. Events come in order of publication, repeats included."""
+
+    def __init__(self, key: SessionKey, previews: bool) -> None:
+        self.key = key
+        self.previews = previews
+        self.lagged = False
+        self._items: deque[Entry | Preview] = deque()
+        self._bytes = 0
+        self._some = asyncio.Event()
+
+    def offer(self, item: Entry | Preview) -> None:
+        """Queue an item. Over the bound everything queued is dropped and `lagged` is set."""
+        if self.lagged:
+            return
+        self._items.append(item)
+        self._bytes += len(item.value)
+        self._some.set()
+        if len(self._items) > QUEUE_EVENTS or self._bytes > QUEUE_BYTES:
+            self.lag()
+            metrics.inc("turnstile_sse_slow_clients_total")
+
+    def lag(self) -> None:
+        """Drop what is queued; the reader has to read the history."""
+        self._items.clear()
+        self._bytes = 0
+        self.lagged = True
+        self._some.set()
+
+    def resume(self) -> None:
+        """Take part again after `lagged`; call it before reading the history."""
+        self.lagged = False
+        self._some.clear()
+
+    async def next(self, timeout: float) -> Entry | Preview | None:
+        """The next item; None after `timeout` seconds without one, or when `lagged`."""
+        if not self._items and not self.lagged:
+            self._some.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._some.wait()
+            except TimeoutError:
+                return None
+        if not self._items:
+            return None
+        item = self._items.popleft()
+        self._bytes -= len(item.value)
+        return item
+
+
+class Ring:
+    """The newest events of all sessions, `limit` bytes of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._order: deque[SessionKey] = deque()
+        self._sessions: dict[SessionKey, deque[Entry]] = {}
+
+    def add(self, key: SessionKey, entry: Entry) -> None:
+        entries = self._sessions.setdefault(key, deque())
+        entries.append(entry)
+        self._order.append(key)
+        self._bytes += len(entry.value)
+        while self._bytes > self._limit and self._order:
+            self._drop_oldest()
+
+    def after(self, key: SessionKey, seq: int) -> list[Entry]:
+        """What is kept of this session beyond `seq`, in order of publication."""
+        return [entry for entry in self._sessions.get(key, ()) if entry.seq > seq]
+
+    def newest(self, key: SessionKey) -> int:
+        """The highest seq kept; 0 when none is."""
+        return max((entry.seq for entry in self._sessions.get(key, ())), default=0)
+
+    def forget(self, key: SessionKey) -> None:
+        """Keep nothing of this session."""
+        self._bytes -= sum(len(entry.value) for entry in self._sessions.pop(key, ()))
+
+    def _drop_oldest(self) -> None:
+        key = self._order.popleft()
+        entries = self._sessions.get(key)
+        if not entries:
+            return  # forgotten meanwhile
+        self._bytes -= len(entries.popleft().value)
+        if not entries:
+            del self._sessions[key]
+
+
+class Live:
+    """The fan-out. One event loop owns it; nothing here waits."""
+
+    def __init__(self, *, ring_bytes: int = RING_BYTES) -> None:
+        self._readers: dict[SessionKey, set[Subscription]] = {}
+        self.ring = Ring(ring_bytes)
+
+    def subscribe(self, key: SessionKey, previews: bool) -> Subscription:
+        """Hear of everything published from now on."""
+        subscription = Subscription(key, previews)
+        self._readers.setdefault(key, set()).add(subscription)
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """The reader is gone; a second call does nothing."""
+        readers = self._readers.get(subscription.key)
+        if readers is None or subscription not in readers:
+            return
+        readers.discard(subscription)
+        if not readers:
+            del self._readers[subscription.key]
+
+    def event(self, heading: Heading, value: bytes) -> None:
+        """An event was published."""
+        key = (heading.tenant_id, heading.session_id)
+        entry = Entry(heading.seq, heading.type, heading.at, value)
+        self.ring.add(key, entry)
+        if heading.type == "session.erased":
+            self.ring.forget(key)
+        for reader in self._readers.get(key, ()):
+            reader.offer(entry)
+
+    def preview(self, heading: Heading, value: bytes) -> None:
+        """A preview was published; nobody keeps it."""
+        readers = self._readers.get((heading.tenant_id, heading.session_id))
+        if readers is None:
+            return
+        preview = Preview(heading.type, value)
+        for reader in readers:
+            if reader.previews and not reader.lagged:
+                reader.offer(preview)
+
+    def missed(self) -> None:
+        """Something may have been published unheard: every reader reads its history again."""
+        for readers in self._readers.values():
+            for reader in readers:
+                reader.lag()
+
+    @property
+    def readers(self) -> int:
+        """How many subscriptions there are."""
+        return sum(len(readers) for readers in self._readers.values())
+
+
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+Tail = Callable[[], AsyncIterator[Sequence[Record]]]
+_log = logs.get("gateway.listener")
+
+
+class Listener:
+    """`listening` is set once nothing published from then on is missed."""
+
+    def __init__(self, tail: Tail, live: Live, register: Register) -> None:
+        self._tail = tail
+        self._live = live
+        self._register = register
+        self.listening = asyncio.Event()
+
+    async def check(self) -> None:
+        """Raises Transient while streams would hear of events late, and of previews never."""
+        if not self.listening.is_set():
+            raise Transient("kafka_unavailable", "what is published is not listened to yet")
+
+    async def run(self) -> None:
+        """Listen for ever; what was missed while the log was away is found in the history."""
+        wait = FIRST_WAIT
+        while True:
+            try:
+                async for records in self._tail():
+                    if not self.listening.is_set():
+                        self.listening.set()
+                        self._live.missed()
+                        wait = FIRST_WAIT
+                    for record in records:
+                        self._hear(record)
+            except Transient as error:
+                _log.warning("the live tail waits", reason=error.reason, detail=str(error))
+            self.listening.clear()
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, LONGEST_WAIT)
+
+    def _hear(self, record: Record) -> None:
+        try:
+            heading = read_heading(record.value)
+        except msgspec.DecodeError:
+            return
+        if record.topic == PREVIEWS.name:
+            self._live.preview(heading, record.value)
+        elif heading.seq > 0:
+            self._live.event(heading, record.value)
+            self._register.hear((heading.tenant_id, heading.session_id), heading.type)

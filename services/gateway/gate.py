@@ -7,7 +7,7 @@ import asyncio
 from shared.errors import Transient
 
 # A part that does not answer lets everyone inside go within five seconds: who waits longer than this is told so.
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 20.0
 RETRY_SECONDS = 1.0
 
 

@@ -8,7 +8,9 @@ from hashlib import sha256
 
 from shared.errors import Rejected
 
-_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# As JSON Schema writes it.
+ID = "^[A-Za-z0-9._:-]{1,128}$"
+_ID = re.compile(ID)
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 

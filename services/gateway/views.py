@@ -48,6 +48,13 @@ class SettledCall(Struct, frozen=True, kw_only=True):
     at: str
 
 
+class SessionList(Struct, frozen=True, kw_only=True):
+    """Sessions, newest first; `next_cursor` leads on to older ones, null at the end."""
+
+    data: list[SessionView]
+    next_cursor: str | None
+
+
 class SessionPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session's row, but for the state that it was made of. `closing` is what was asked for it, `erased_at` when
     it was erased, as `session.erased` says.
@@ -65,6 +72,21 @@ class SessionPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 # How many answers a page remembers, and how many calls that wait no more: far more than an agent asks at once.
 SETTLED = 32
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """What was asked of a session is safe on the log; the session decides what becomes of it."""
+
+    session_id: str
+    status: Literal["accepted"] = "accepted"
+
+
+class AcceptedTurn(Struct, frozen=True, kw_only=True):
+    """The turn is safe on the log."""
+
+    turn_id: str
+    session_id: str
+    status: Literal["accepted"] = "accepted"
 
 
 class TurnView(Struct, frozen=True, kw_only=True):

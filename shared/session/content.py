@@ -18,6 +18,22 @@ from msgspec import Meta, Struct
 # Bytes of JSON that a turn's content, or a tool's result, may have: as much as an HTTP request.
 MAX_CONTENT = 1024 * 1024
 Filled = Annotated[str, Meta(min_length=1)]
+# What is checked below is told to those who read the schemas, as nearly as they can say it.
+Said = Annotated[str, Meta(min_length=1, extra_json_schema={"pattern": r"\S"})]
+Address = Annotated[
+    str,
+    Meta(min_length=1, extra_json_schema={"pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s/]\S*$"}),
+]
+Bytes = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        description="Base64",
+        extra_json_schema={
+            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+        },
+    ),
+]
 FileId = Annotated[str, Meta(min_length=1, max_length=256)]
 _WEB = re.compile(r"https?://[^\s/]\S*", re.IGNORECASE)
 
@@ -27,16 +43,16 @@ class _Shape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
 class Image(_Shape, frozen=True, kw_only=True, tag_field="type", tag="base64"):
     media_type: Literal["image/jpeg", "image/png", "image/gif", "image/webp"]
-    data: Filled
+    data: Bytes
 
 
 class Pdf(_Shape, frozen=True, kw_only=True, tag_field="type", tag="base64"):
     media_type: Literal["application/pdf"]
-    data: Filled
+    data: Bytes
 
 
 class Url(_Shape, frozen=True, kw_only=True, tag_field="type", tag="url"):
-    url: Filled
+    url: Address
 
 
 class File(_Shape, frozen=True, kw_only=True, tag_field="type", tag="file"):
@@ -66,16 +82,23 @@ class Citations(_Shape, frozen=True, kw_only=True):
     enabled: bool
 
 
+class FoundText(_Shape, frozen=True, kw_only=True):
+    """A text block where there is no other kind: `type` is a field, so that it can't be left out."""
+
+    type: Literal["text"]
+    text: Filled
+
+
 class SearchResultBlock(_Shape, frozen=True, kw_only=True, tag_field="type", tag="search_result"):
     source: Filled
     title: str
-    content: list[TextBlock]
+    content: list[FoundText]
     citations: Citations
 
 
 Block = TextBlock | ImageBlock | DocumentBlock
 AnswerBlock = TextBlock | ImageBlock | DocumentBlock | SearchResultBlock
-Content = Filled | Annotated[list[Block], Meta(min_length=1)]
+Content = Said | Annotated[list[Block], Meta(min_length=1)]
 AnswerContent = Filled | Annotated[list[AnswerBlock], Meta(min_length=1)]
 
 

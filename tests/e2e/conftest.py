@@ -1,4 +1,4 @@
-"""One stack with two tenants for all end-to-end tests, and what asks it questions."""
+"""One stack with three tenants for all end-to-end tests, and what asks it questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The tenants of the end-to-end tests' stack: two, with a key each; neither is a secret."""
+"""The tenants of the end-to-end tests' stack: three, with a key each; none is a secret. `guest` is for
+strangers: whatever they send is theirs."""
 
-ACME, UMBRA = "acme", "umbra"
-KEYS = {ACME: "e2e-key-of-acme", UMBRA: "e2e-key-of-umbra"}
+ACME, UMBRA, GUEST = "acme", "umbra", "guest"
+KEYS = {tenant: f"e2e-key-of-{tenant}" for tenant in (ACME, UMBRA, GUEST)}

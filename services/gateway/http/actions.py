@@ -15,6 +15,7 @@ from services.gateway.http.body import decode, read_body
 from services.gateway.http.problems import as_json
 from services.gateway.http.sessions import session_key
 from services.gateway.http.turns import idempotency_key
+from services.gateway.views import Accepted
 from shared.moment import rfc3339
 from shared.session.admission import require_sense
 from shared.session.inputs import (
@@ -58,7 +59,7 @@ def action(accept: Accept, name: str) -> Endpoint:
         )
         require_sense(wish)
         await accept.wish(kind, wish, idempotency_key(request.scope))
-        return as_json({"session_id": session_id, "status": "accepted"}, 202)
+        return as_json(Accepted(session_id=session_id), 202)
 
     act.__name__ = name
     return act

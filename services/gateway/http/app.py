@@ -119,7 +119,7 @@ def _add(
         response_class=Response,
         summary=described.summary,
         operation_id=described.name,
-        openapi_extra=described.openapi(),
+        openapi_extra=described.openapi(path),
     )
 
 

@@ -27,6 +27,7 @@ from shared import logs, metrics
 from shared.errors import Rejected, Transient
 
 MAX_SEQ = 2**53
+SEQ = "^[0-9]{0,15}$"
 # A page of JSON ends with the event that brings it to so many bytes.
 PAGE_BYTES = 8 * 1024 * 1024
 # So many pages of JSON are put together at once; others wait, so that memory does not grow with requests.
@@ -34,6 +35,15 @@ PAGES_AT_ONCE = 4
 # A stream that can't begin within so many seconds begins with comments.
 BEGIN_SECONDS, AGAIN_SECONDS = 1.0, 1.0
 Seq = Annotated[int, Query(ge=0, le=MAX_SEQ, description="Start after this seq")]
+Previews = Annotated[bool, Query(description="Token deltas too (streams only)")]
+LastEventId = Annotated[
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="Where the client stands; wins over `after`",
+        json_schema_extra={"pattern": SEQ},
+    ),
+]
 PageSize = Annotated[int, Query(ge=1, le=1000, description="Events per page (JSON only)")]
 _log = logs.get("gateway.events")
 
@@ -51,9 +61,9 @@ def events_endpoint(
     async def get_events(
         request: Request,
         after: Seq = 0,
-        previews: bool = False,
+        previews: Previews = False,
         limit: PageSize = 100,
-        last_event_id: Annotated[str | None, Header()] = None,
+        last_event_id: LastEventId = None,
     ) -> Response:
         key = session_key(request)
         last = last_seen(last_event_id, after)

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Header, Query
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.http.auth import caller_of
-from services.gateway.http.events import MAX_SEQ, last_seen
+from services.gateway.http.events import MAX_SEQ, LastEventId, last_seen
 from services.gateway.http.sessions import require_kept, require_session, session_key
 from services.gateway.http.sse import COMMENT, END, Shares, Stream, message
 from services.gateway.ports import Entry, ReadModel, SessionKey
@@ -39,7 +39,7 @@ def replay_endpoint(
         from_seq: From = 1,
         to_seq: To = None,
         speed: Speed = 1.0,
-        last_event_id: Annotated[str | None, Header()] = None,
+        last_event_id: LastEventId = None,
     ) -> Response:
         key = session_key(request)
         # A browser that connects again goes on where it was, and stops when it had all.

@@ -19,14 +19,20 @@ from services.gateway.http.auth import caller_of
 from services.gateway.http.body import decode, read_body
 from services.gateway.http.problems import as_json
 from services.gateway.http.turns import idempotency_key
-from services.gateway.identity import require_id
+from services.gateway.identity import ID, require_id
 from services.gateway.ports import ReadModel, SessionFilter, SessionKey
 from services.gateway.read_model.refold import state_at
 from services.gateway.streams.history import History
-from services.gateway.views import SessionPage, SessionStatus, SessionView
+from services.gateway.views import SessionList, SessionPage, SessionStatus, SessionView
 from shared.errors import Rejected
 from shared.moment import parse
 
+UserId = Annotated[
+    str | None, Query(description="Of this user only", json_schema_extra={"pattern": ID})
+]
+Status = Annotated[SessionStatus | None, Query(description="In this status only")]
+Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before")]
+AtSeq = Annotated[int | None, Query(ge=1, description="As it was after this event")]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most")]
 _new_session = msgspec.json.Decoder(NewSession)
 
@@ -55,10 +61,10 @@ def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
 
     async def list_sessions(
         request: Request,
-        user_id: str | None = None,
-        status: SessionStatus | None = None,
+        user_id: UserId = None,
+        status: Status = None,
         limit: Limit = 50,
-        cursor: str | None = None,
+        cursor: Cursor = None,
     ) -> Response:
         wanted = SessionFilter(
             tenant_id=caller_of(request.scope).tenant_id,
@@ -69,12 +75,8 @@ def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
         )
         pages = await read_model.sessions(wanted)
         more = len(pages) == limit
-        return as_json(
-            {
-                "data": [page.view for page in pages],
-                "next_cursor": _cursor(pages[-1].view) if more else None,
-            }
-        )
+        next_cursor = _cursor(pages[-1].view) if more else None
+        return as_json(SessionList(data=[page.view for page in pages], next_cursor=next_cursor))
 
     return list_sessions
 
@@ -82,7 +84,7 @@ def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
 def session_reader(read_model: ReadModel, history: History) -> Callable[..., Awaitable[Response]]:
     """GET /v1/sessions/{session_id}."""
 
-    async def get_session(request: Request, at_seq: int | None = None) -> Response:
+    async def get_session(request: Request, at_seq: AtSeq = None) -> Response:
         key = session_key(request)
         page = await require_session(read_model, key)
         if at_seq is None:

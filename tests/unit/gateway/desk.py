@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import httpx2
@@ -18,6 +19,7 @@ from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
+from services.gateway.http.described import complete
 from services.gateway.http.sse import TRANSPORT, Shares
 from services.gateway.ports import Entry, SessionKey
 from services.gateway.register import Register, WrittenBehind
@@ -26,6 +28,7 @@ from services.gateway.streams.live import Live, read_heading
 from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session.events import Event
+from tests.documented import require_documented
 from tests.fakes.gateway import (
     MemoryArchive,
     MemoryInputs,
@@ -130,9 +133,17 @@ class Desk:
         transport = httpx2.ASGITransport(app=self.app)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         async with httpx2.AsyncClient(
-            transport=transport, base_url="http://gateway", headers=headers
+            transport=transport,
+            base_url="http://gateway",
+            headers=headers,
+            event_hooks={"response": [self._as_documented]},
         ) as client:
             yield client
+
+    async def _as_documented(self, answer: httpx2.Response) -> None:
+        """Fails the test when the document does not say that there may be such an answer."""
+        await answer.aread()
+        require_documented(document(), answer)
 
     async def open(self, session_id: str = "ses_1", **body: Any) -> None:
         """Open a session through HTTP."""
@@ -160,6 +171,13 @@ class Desk:
         finally:
             stream.hang_up.set()
             await asyncio.wait_for(task, 5)
+
+
+@cache
+def document() -> dict[str, Any]:
+    """What /openapi.json says, without a request for it."""
+    framework: Any = Desk().app
+    return complete(framework._app.openapi())
 
 
 class OpenStream:

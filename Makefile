@@ -66,6 +66,7 @@ check: setup ## format, lint, types, import contracts, drift of what is generate
 	@echo "check: import contracts" && .venv/bin/lint-imports
 	@echo "check: schemas" && $(PYTHON) -m shared.bus.schemas --check
 	@echo "check: state picture" && $(PYTHON) -m infra.docs.state_picture --check
+	@echo "check: tables of variables" && $(PYTHON) -m infra.docs.variables --check
 
 bench: setup ## the benchmarks, with ratios against their baselines
 	@$(TIMED) "make bench" $(PYTHON) -m tests.bench
@@ -76,8 +77,8 @@ chaos: setup ## kills, pauses and restarts under load; SEED=n and DURATION=secon
 fmt: setup ## format the code and fix what can be fixed without thought
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix .
 
-schemas: setup ## write JSON Schemas, the AsyncAPI document and the state picture anew from the code
-	@$(PYTHON) -m shared.bus.schemas && $(PYTHON) -m infra.docs.state_picture
+schemas: setup ## write JSON Schemas, AsyncAPI, the state picture and the tables of variables anew from the code
+	@$(PYTHON) -m shared.bus.schemas && $(PYTHON) -m infra.docs.state_picture && $(PYTHON) -m infra.docs.variables
 
 lock: setup ## resolve packages and jars anew and write both lock files
 	@uv=$$(sh infra/local/uv.sh) && "$$uv" lock

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import signal
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -30,10 +31,10 @@ T = TypeVar("T")
 Work = Callable[[S, asyncio.Event], Awaitable[None]]
 
 
-def run(service: str, does: str, read: Callable[[], S], work: Work[S]) -> int:
+def run(service: str, does: str, kind: type[S], work: Work[S]) -> int:
     """Do `work` until SIGTERM or SIGINT; returns the exit code.
 
-    `does` is the sentence of `--help`. `read` makes the settings and raises ValueError that names the variable.
+    `does` is the sentence of `--help`. `kind` makes the settings and raises ValueError that names the variable.
     `work` gets the settings and the event that a signal sets; it returns when it has stopped, and raises when it
     can't go on. Spans that wait are exported before the return.
     """
@@ -43,10 +44,11 @@ def run(service: str, does: str, read: Callable[[], S], work: Work[S]) -> int:
     argparse.ArgumentParser(
         prog=f"python -m services.{service.replace('-', '_')}.main",
         description=does,
-        epilog=f"Settings come from the environment: docs/operations.md. {EXIT_CODES}",
+        epilog=f"Settings come from the environment (docs/operations.md):\n\n{_listed(kind)}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     try:
-        settings = read()
+        settings = kind()
         logs.configure(service, settings.telemetry.turnstile_log_level, settings.secrets)
     except ValueError as error:
         sys.stderr.write(f"{service}: wrong setting: {error}\n")
@@ -57,6 +59,21 @@ def run(service: str, does: str, read: Callable[[], S], work: Work[S]) -> int:
         return _run(service, settings, work)
     finally:
         spans.shutdown()
+
+
+def _listed(kind: type[ProcessSettings]) -> str:
+    """The variables of a process for `--help`."""
+    return "\n".join(
+        textwrap.fill(
+            f"{one.name}{f'={one.default}' if one.default else ''}: {one.description}",
+            width=100,
+            initial_indent="  ",
+            subsequent_indent="      ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for one in kind.variables()
+    )
 
 
 def _run(service: str, settings: S, work: Work[S]) -> int:

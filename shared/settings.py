@@ -11,7 +11,7 @@ import socket
 import ssl
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, NamedTuple, TypeVar, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -20,6 +20,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from shared.bus.topics import READ_COMMITTED
 from shared.retention import Rule
 from shared.retention import read as read_retention
+
+
+class Variable(NamedTuple):
+    """One variable of the environment, for people: `default` is empty when there is none."""
+
+    name: str
+    default: str
+    description: str
 
 
 class Block(BaseSettings):
@@ -44,6 +52,23 @@ class Block(BaseSettings):
     def variable(cls, field: str) -> str:
         """The variable that a field is read from."""
         return f"{cls.model_config.get('env_prefix', '')}{field}".upper()
+
+    @classmethod
+    def variables(cls) -> list[Variable]:
+        """The fields in order, as `--help` and docs/operations.md show them."""
+        return [
+            Variable(cls.variable(name), _shown(field.default), field.description or "")
+            for name, field in cls.model_fields.items()
+        ]
+
+
+def _shown(default: object) -> str:
+    """A default as one would set it; a secret's is known to everybody."""
+    if isinstance(default, SecretStr):
+        default = default.get_secret_value()
+    if isinstance(default, bool):
+        return str(int(default))
+    return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _password(variable: str, url: str) -> str:
@@ -75,18 +100,32 @@ _HEARTBEAT_MS = 1_000
 
 
 class KafkaSettings(Block):
-    """How to reach the log. SASL and TLS are for clusters beyond one machine.
+    """How to reach Kafka; SASL and TLS are for clusters beyond one machine.
 
-    `instance` names this process for its consumer groups across restarts (KIP-345, static membership): started
-    again under the same name it has its partitions back at once. No two processes of one kind may share a name.
+    `instance` is KIP-345's static membership.
     """
 
-    instance: str = Field(default="", max_length=200, pattern=r"^[A-Za-z0-9._-]*$")
-    kafka_bootstrap: str = "127.0.0.1:9092"
-    kafka_security_protocol: str = "PLAINTEXT"
-    kafka_sasl_mechanism: str = "PLAIN"
-    kafka_sasl_username: str | None = None
-    kafka_sasl_password: SecretStr | None = None
+    instance: str = Field(
+        default="",
+        max_length=200,
+        pattern=r"^[A-Za-z0-9._-]*$",
+        description=(
+            "a name that a process keeps across restarts, such as its pod's in a "
+            "StatefulSet: it has its partitions back at once, not after the 6 s of a member "
+            "that died. One process of a kind for each name"
+        ),
+    )
+    kafka_bootstrap: str = Field(
+        default="127.0.0.1:9092", description="brokers, `host:port`, comma-separated"
+    )
+    kafka_security_protocol: str = Field(
+        default="PLAINTEXT", description="`PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`"
+    )
+    kafka_sasl_mechanism: str = Field(
+        default="PLAIN", description="such as `PLAIN` or `SCRAM-SHA-512`"
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="whom the brokers know")
+    kafka_sasl_password: SecretStr | None = Field(default=None, description="the password")
 
     def client(self, client_id: str) -> dict[str, Any]:
         """Keyword arguments of every aiokafka client; `client_id` tells the broker which process asks."""
@@ -128,17 +167,37 @@ class KafkaSettings(Block):
 
 
 class DatabaseSettings(Block):
-    """SQLAlchemy URL of the head rows (agent-worker) and the read model (gateway)."""
+    """Where the read model (gateway) and the head rows (agent-worker) are."""
 
-    database_url: SecretStr = SecretStr("postgresql+asyncpg://postgres@127.0.0.1:5433/turnstile")
-    database_pool: int = Field(default=16, ge=1, le=200)
+    database_url: SecretStr = Field(
+        default=SecretStr("postgresql+asyncpg://postgres@127.0.0.1:5433/turnstile"),
+        description="SQLAlchemy's URL: `postgresql+asyncpg://…`, `sqlite+aiosqlite:///…`",
+    )
+    database_pool: int = Field(
+        default=16,
+        ge=1,
+        le=200,
+        description=(
+            "connections to the database that a process opens at most (an agent-worker on "
+            "PostgreSQL one more, to listen). The embedded server takes 200"
+        ),
+    )
 
 
 class ArchiveSettings(Block):
-    """`http://user:password@host:8123/turnstile`; `retention` as `shared.retention` reads it, empty: for ever."""
+    """Where ClickHouse is, and how long it keeps what."""
 
-    clickhouse_url: SecretStr = SecretStr("http://default:@127.0.0.1:8123/turnstile")
-    retention: str = ""
+    clickhouse_url: SecretStr = Field(
+        default=SecretStr("http://default:@127.0.0.1:8123/turnstile"),
+        description="`http://user:password@host:8123/turnstile`",
+    )
+    retention: str = Field(
+        default="",
+        description=(
+            "how long ClickHouse keeps what, by tenant and kind, for `turnstile migrate`: "
+            "see *Retention*; unset: for ever"
+        ),
+    )
 
     @field_validator("retention")
     @classmethod
@@ -156,10 +215,18 @@ class ArchiveSettings(Block):
 
 
 class TenantSettings(Block):
-    """`TURNSTILE_API_KEYS` = `key:tenant[:scope+scope],…`; `TURNSTILE_TENANTS` = `a,b` or `*`."""
+    """Whose keys and inputs are taken."""
 
-    api_keys: SecretStr = SecretStr("")
-    tenants: str | None = None
+    api_keys: SecretStr = Field(
+        default=SecretStr(""),
+        description=(
+            "`key:tenant[:scope+scope]`, comma-separated; scopes are `read`, `write`, "
+            "`admin`, none given: all. Only the gateway needs the keys"
+        ),
+    )
+    tenants: str | None = Field(
+        default=None, description="comma-separated, or `*`; unset: the tenants of the keys"
+    )
 
     @property
     def secrets(self) -> list[str]:
@@ -195,19 +262,23 @@ class TenantSettings(Block):
 
 
 class HealthSettings(Block):
-    """Port of /healthz, /readyz and /metrics of a process without a port of its own; 0 serves none."""
+    """Where a process without a port of its own serves `/healthz`, `/readyz` and `/metrics`."""
 
-    health_port: int = Field(default=0, ge=0, le=65535)
-    health_host: str = "127.0.0.1"
+    health_port: int = Field(default=0, ge=0, le=65535, description="0 serves none")
+    health_host: str = Field(default="127.0.0.1", description="the address it listens on")
 
 
 class TelemetrySettings(Block):
-    """`OTEL_EXPORTER_OTLP_ENDPOINT` unset: spans go to `otel_traces` in ClickHouse."""
+    """Where spans go, and how much is logged."""
 
     model_config = SettingsConfigDict(env_prefix="")
 
-    otel_exporter_otlp_endpoint: str | None = None
-    turnstile_log_level: str = "INFO"
+    otel_exporter_otlp_endpoint: str | None = Field(
+        default=None, description="spans go there; unset: to `otel_traces` in ClickHouse"
+    )
+    turnstile_log_level: str = Field(
+        default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
+    )
 
     @field_validator("turnstile_log_level")
     @classmethod
@@ -219,15 +290,26 @@ class TelemetrySettings(Block):
 
 
 class ProviderSettings(Block):
-    """The Managed Agents API. The key never leaves this block except into the SDK's client."""
+    """The Managed Agents API.
+
+    Its key never leaves this block except into the SDK's client.
+    """
 
     model_config = SettingsConfigDict(env_prefix="")
 
-    anthropic_base_url: str | None = None
-    anthropic_api_key: SecretStr | None = None
-    turnstile_agent: str | None = None
-    turnstile_environment: str | None = None
-    turnstile_model: str = "claude-sonnet-5"
+    anthropic_base_url: str | None = Field(
+        default=None, description="where the API is; unset: the real one"
+    )
+    anthropic_api_key: SecretStr | None = Field(default=None, description="its key")
+    turnstile_agent: str | None = Field(
+        default=None, description="the agent of sessions that name none; unset: one is made"
+    )
+    turnstile_environment: str | None = Field(
+        default=None, description="the environment of sessions; unset: one is made"
+    )
+    turnstile_model: str = Field(
+        default="claude-sonnet-5", description="the model of the agent that is made"
+    )
 
 
 class ProcessSettings:
@@ -253,6 +335,11 @@ class ProcessSettings:
             for name, kind in get_type_hints(cls).items()
             if isinstance(kind, type) and issubclass(kind, Block)
         }
+
+    @classmethod
+    def variables(cls) -> list[Variable]:
+        """Everything that may be set, block by block."""
+        return [one for block in cls.blocks().values() for one in block.variables()]
 
     @property
     def secrets(self) -> list[str]:

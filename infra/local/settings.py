@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from infra.kafka.jars import MAVEN_CENTRAL
 from infra.local.errors import StackError
@@ -21,6 +22,11 @@ DEFAULT_PORTS = {
 _MOST_WORKERS = 64
 
 
+def _about(variable: str, description: str, shown: str = "") -> dict[str, str]:
+    """Metadata of a field that one variable sets; `shown` is its default in words."""
+    return {"variable": variable, "description": description, "shown": shown}
+
+
 @dataclass(frozen=True, slots=True)
 class StackSettings:
     """One stack. An address that is None belongs to a part that the stack starts itself.
@@ -29,17 +35,46 @@ class StackSettings:
     processes inherit before the stack adds its addresses.
     """
 
-    folders: Folders
+    folders: Folders = field(
+        metadata=_about("TURNSTILE_VAR", "the state folder", "`var/` in the project")
+    )
     ports: Mapping[str, int]
-    cache: Path
-    workers: int = 1
-    kafka_bootstrap: str | None = None
-    clickhouse_url: str | None = None
-    database_url: str | None = None
-    anthropic_base_url: str | None = None
-    anthropic_api_key: str | None = field(default=None, repr=False)
-    api_keys: str | None = field(default=None, repr=False)
-    maven_url: str = MAVEN_CENTRAL
+    cache: Path = field(
+        metadata=_about("XDG_CACHE_HOME", "the jars are in `turnstile/jars` below it", "`~/.cache`")
+    )
+    workers: int = field(default=1, metadata=_about("TURNSTILE_WORKERS", "number of agent-workers"))
+    kafka_bootstrap: str | None = field(
+        default=None,
+        metadata=_about("TURNSTILE_KAFKA_BOOTSTRAP", "a broker of your own; none is started"),
+    )
+    clickhouse_url: str | None = field(
+        default=None,
+        metadata=_about("TURNSTILE_CLICKHOUSE_URL", "a ClickHouse of your own; none is started"),
+    )
+    database_url: str | None = field(
+        default=None,
+        metadata=_about("TURNSTILE_DATABASE_URL", "a database of your own; none is started"),
+    )
+    anthropic_base_url: str | None = field(
+        default=None, metadata=_about("ANTHROPIC_BASE_URL", "a provider elsewhere: no simulator")
+    )
+    anthropic_api_key: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "ANTHROPIC_API_KEY", "set: no simulator. Only agent-workers are given the key"
+        ),
+    )
+    api_keys: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_about(
+            "TURNSTILE_API_KEYS", "only the gateway is given the keys", "one, made at first start"
+        ),
+    )
+    maven_url: str = field(
+        default=MAVEN_CENTRAL, metadata=_about("TURNSTILE_MAVEN_URL", "a mirror for the jars")
+    )
     durable: bool = True
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -61,15 +96,19 @@ def read_settings(environ: Mapping[str, str] | None = None) -> StackSettings:
         ports=_ports(env),
         cache=cache_folder(env),
         workers=_number(env, "TURNSTILE_WORKERS", 1, range(1, _MOST_WORKERS + 1)),
-        kafka_bootstrap=env.get("TURNSTILE_KAFKA_BOOTSTRAP"),
-        clickhouse_url=env.get("TURNSTILE_CLICKHOUSE_URL"),
-        database_url=env.get("TURNSTILE_DATABASE_URL"),
-        anthropic_base_url=env.get("ANTHROPIC_BASE_URL"),
-        anthropic_api_key=env.get("ANTHROPIC_API_KEY"),
-        api_keys=env.get("TURNSTILE_API_KEYS"),
-        maven_url=env.get("TURNSTILE_MAVEN_URL", MAVEN_CENTRAL),
         environment=env,
+        **_texts(env),
     )
+
+
+def _texts(env: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that are taken as they come."""
+    names = {
+        one.name: one.metadata.get("variable", "")
+        for one in fields(StackSettings)
+        if one.name not in ("folders", "cache", "workers")
+    }
+    return {name: env[variable] for name, variable in names.items() if variable in env}
 
 
 def own_settings(root: Path, environ: Mapping[str, str] | None = None) -> StackSettings:

@@ -20,41 +20,131 @@ from shared.settings import (
 
 
 class WorkerSettings(Block):
-    """`TURNSTILE_*` variables of the agent-worker; times in seconds.
+    """What an agent-worker drives, and how long it waits; times in seconds."""
 
-    `concurrency`: sessions one process drives at once. `lease_seconds`: how long a dead worker's sessions wait for
-    the next one; a live one extends its leases three times in that. `poll_seconds`: how late another process's
-    news may be noticed. `linger_seconds`: how long an idle session keeps its stream. `drain_seconds`: how long a
-    stopping worker may finish what it is asking of the provider. `dead_ratio`: which share of the gateway's
-    latest `dead_window` inputs may be unusable before nothing more is taken in for `dead_pause_seconds`; 1: all.
-    `coalesce_seconds`: how long a turn that may be coalesced waits for company. `answer_seconds`: what waits for
-    people longer is denied; 0 waits for ever. `silence_seconds`: an agent that runs and says nothing for longer has
-    stalled; while a call of its is open, it has once that took longer than `tool_call_seconds`. Every
-    `orphan_sweep_seconds` (0: never) one worker archives provider sessions older than `orphan_age_seconds` that a
-    crash left behind.
-    `park_sessions`: while a turn of a session is a dead letter, its later turns wait.
-    `tools`: places of custom tools that the worker runs itself, `package.module:name`, comma-separated;
-    `tool_timeout_seconds` is for one call, `tool_concurrency` how many run at once.
-    """
-
-    concurrency: int = Field(default=2_000, ge=1, le=20_000)
-    lease_seconds: float = Field(default=3.0, ge=0.5, le=300)
-    poll_seconds: float = Field(default=0.2, ge=0.01, le=5)
-    linger_seconds: float = Field(default=5.0, ge=0, le=3600)
-    drain_seconds: float = Field(default=10.0, ge=0, le=300)
-    coalesce_seconds: float = Field(default=0.3, ge=0, le=60)
-    answer_seconds: float = Field(default=24 * 3600.0, ge=0)
-    silence_seconds: float = Field(default=900.0, ge=1)
-    tool_call_seconds: float = Field(default=7200.0, ge=1)
-    dead_ratio: float = Field(default=0.5, gt=0, le=1)
-    dead_window: int = Field(default=1_000, ge=2, le=1_000_000)
-    dead_pause_seconds: float = Field(default=15.0, gt=0, le=3_600)
-    park_sessions: bool = False
-    orphan_sweep_seconds: float = Field(default=600.0, ge=0, le=86_400)
-    orphan_age_seconds: float = Field(default=1_800.0, ge=0, le=604_800)
-    tools: str = ""
-    tool_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
-    tool_concurrency: int = Field(default=32, ge=1, le=1_000)
+    concurrency: int = Field(
+        default=2_000, ge=1, le=20_000, description="sessions that one worker drives at once"
+    )
+    lease_seconds: float = Field(
+        default=3.0,
+        ge=0.5,
+        le=300,
+        description=(
+            "how long a dead worker's sessions wait for another worker; a live one extends "
+            "its leases three times in that"
+        ),
+    )
+    poll_seconds: float = Field(
+        default=0.2, ge=0.01, le=5, description="how late news of another process may be noticed"
+    )
+    linger_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        le=3600,
+        description=(
+            "how long an idle session keeps its stream, so that the next turn starts at once"
+        ),
+    )
+    drain_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        le=300,
+        description="how long a stopping worker may finish what it is asking of the provider",
+    )
+    coalesce_seconds: float = Field(
+        default=0.3,
+        ge=0,
+        le=60,
+        description="how long a turn with `on_busy: coalesce` waits for others to go out with it",
+    )
+    answer_seconds: float = Field(
+        default=24 * 3600.0,
+        ge=0,
+        description=(
+            "what nobody confirms or answers for that long is denied (`turn.unanswered`), "
+            "never allowed; 0: never"
+        ),
+    )
+    silence_seconds: float = Field(
+        default=900.0,
+        ge=1,
+        description=(
+            "an agent that runs and says nothing for that long is interrupted and told to "
+            "go on (`turn.stalled`); after as long again the turn moves to another provider "
+            "session"
+        ),
+    )
+    tool_call_seconds: float = Field(
+        default=7200.0,
+        ge=1,
+        description=(
+            "while a call of the agent's is open (a build, a test suite), it is interrupted "
+            "once the last one has taken that long; custom tools and approvals have waits "
+            "of their own"
+        ),
+    )
+    dead_ratio: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description=(
+            "share of the gateway's latest inputs that may be unusable before intake "
+            "pauses, see *Dead letters*; 1: all may"
+        ),
+    )
+    dead_window: int = Field(
+        default=1_000,
+        ge=2,
+        le=1_000_000,
+        description="how many of the gateway's latest inputs that share is of",
+    )
+    dead_pause_seconds: float = Field(
+        default=15.0,
+        gt=0,
+        le=3_600,
+        description="how long intake pauses then before it tries again",
+    )
+    park_sessions: bool = Field(
+        default=False,
+        description=(
+            "`1`: while a turn of a session is a dead letter, the session's later turns "
+            "wait, see *Dead letters*"
+        ),
+    )
+    orphan_sweep_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        le=86_400,
+        description=(
+            "how often one worker looks for provider sessions that a crash left behind, see "
+            "*Orphans*; 0: never"
+        ),
+    )
+    orphan_age_seconds: float = Field(
+        default=1_800.0,
+        ge=0,
+        le=604_800,
+        description="how old an orphan must be before it is archived",
+    )
+    tools: str = Field(
+        default="",
+        description=(
+            "places of custom tools that agent-workers run themselves, "
+            "`package.module:name`, comma-separated: [tools](tools.md)"
+        ),
+    )
+    tool_timeout_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        le=3600,
+        description="for one call of a custom tool; it waits no longer than that for a place, too",
+    )
+    tool_concurrency: int = Field(
+        default=32,
+        ge=1,
+        le=1_000,
+        description="calls of custom tools that run at once in one worker",
+    )
 
 
 class Settings(ProcessSettings):

@@ -8,21 +8,60 @@ from shared.settings import Block, DatabaseSettings, ProcessSettings, TenantSett
 
 
 class HttpSettings(Block):
-    """Where the gateway listens, and how much it takes on at once.
+    """Where the gateway listens, and how much it takes on at once."""
 
-    Of what is published (sessions, turns, answers) `gateway_at_once` requests are worked on at a time, and
-    `gateway_max_waiting` more wait.
-    """
-
-    gateway_host: str = "127.0.0.1"
-    gateway_port: int = Field(default=8080, ge=0, le=65535)
-    gateway_max_streams: int = Field(default=10_000, ge=1)
-    gateway_tenant_streams: int = Field(default=5_000, ge=1)
-    gateway_key_streams: int = Field(default=5_000, ge=1)
-    gateway_stream_seconds: float = Field(default=1_800, gt=0)
-    gateway_stall_seconds: float = Field(default=60, gt=0)
-    gateway_at_once: int = Field(default=500, ge=1)
-    gateway_max_waiting: int = Field(default=4_500, ge=0)
+    gateway_host: str = Field(default="127.0.0.1", description="the address it listens on")
+    gateway_port: int = Field(
+        default=8080, ge=0, le=65535, description="the port; 0 takes a free one"
+    )
+    gateway_max_streams: int = Field(
+        default=10_000,
+        ge=1,
+        description=(
+            "event streams and replays that one gateway serves at once; beyond: 503 with "
+            "`Retry-After`"
+        ),
+    )
+    gateway_tenant_streams: int = Field(
+        default=5_000, ge=1, description="of these, one tenant's; beyond: 429 with `Retry-After`"
+    )
+    gateway_key_streams: int = Field(
+        default=5_000,
+        ge=1,
+        description="of these, those of one API key; beyond: 429 with `Retry-After`",
+    )
+    gateway_stream_seconds: float = Field(
+        default=1_800,
+        gt=0,
+        description=(
+            "how long a stream lasts at most; it ends cleanly and its client resumes by "
+            "`Last-Event-ID`"
+        ),
+    )
+    gateway_stall_seconds: float = Field(
+        default=60,
+        gt=0,
+        description=(
+            "how long a client may take nothing of what is sent to it; then it is cut off. "
+            "A peer that is gone is noticed by the kernel after 90 s"
+        ),
+    )
+    gateway_at_once: int = Field(
+        default=500,
+        ge=1,
+        description=(
+            "requests that publish (sessions, turns, answers, interrupts) worked on at a "
+            "time, see *Capacity of a gateway*"
+        ),
+    )
+    gateway_max_waiting: int = Field(
+        default=4_500,
+        ge=0,
+        description=(
+            "how many more of them wait for their turn, twenty seconds at most; the rest is "
+            "told to come again"
+        ),
+    )
 
 
 class Settings(ProcessSettings):

@@ -15,16 +15,32 @@ LEAST_PER_MINUTE = 10
 
 
 class RateSettings(Block):
-    """`TURNSTILE_PROVIDER_*` variables.
+    """What all workers together ask of the provider at most ([why and how](decisions/0012-rate-governor.md))."""
 
-    `provider_requests_per_minute`, `provider_creates_per_minute`: what all workers together ask of the provider at
-    most; 0: no bound; unset: the API's published limits when it is the API that is asked, else no bound.
-    `provider_wait_seconds`: how long a request waits for its turn before it fails.
-    """
-
-    provider_requests_per_minute: int | None = Field(default=None, ge=0, le=1_000_000)
-    provider_creates_per_minute: int | None = Field(default=None, ge=0, le=1_000_000)
-    provider_wait_seconds: float = Field(default=30.0, ge=1, le=600)
+    provider_requests_per_minute: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description=(
+            "requests a minute, creates apart; 0: no bound, else 10 or more; unset: 1200 "
+            "with the real API, else 0"
+        ),
+    )
+    provider_creates_per_minute: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description=(
+            "sessions made a minute; 0: no bound, else 10 or more; unset: 300 with the real "
+            "API, else 0"
+        ),
+    )
+    provider_wait_seconds: float = Field(
+        default=30.0,
+        ge=1,
+        le=600,
+        description="how long a request waits for its turn before the attempt fails",
+    )
 
     @field_validator("provider_requests_per_minute", "provider_creates_per_minute")
     @classmethod

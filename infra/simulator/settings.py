@@ -79,7 +79,7 @@ def script_help() -> str:
             f"  {name:18}{(script.__doc__ or '').splitlines()[0]}"
             for name, script in SCRIPTS.items()
         ),
-        "options of every script: pace=X  hold=N (before the Nth request from the end wait for",
+        "options of every script: pace=X  cut=1  hold=N (before the Nth request from the end wait for",
         "  POST /_sim/sessions/ID/release)  patience=SECONDS (60; then it goes on by itself)",
         "  late=1 (an event after the idle)  times=N (a plain reply from the N+1st time on)",
         *(f"options of {name}: {'  '.join(sorted(keys))}" for name, keys in OPTIONS.items()),

@@ -129,6 +129,8 @@ def _preview() -> Json:
     names = ("tenant_id", "session_id", "type", "at")
     fields: Json = {name: {"type": "string"} for name in names}
     fields["turn_id"] = {"type": ["string", "null"]}
+    numbered = "Counts the previews of one message: 0 is its start; who misses one has no use for later ones."
+    fields["number"] = {"type": "integer", "description": numbered}
     fields["data"] = {"type": "object", "description": "The provider's JSON, as it came."}
     payload = {"type": "object", "properties": fields, "required": [*names, "data"]}
     return {**_base("preview", about), "headers": attributes, "payload": payload}

@@ -11,6 +11,7 @@ import pytest
 
 from services.agent_worker.ports import Feed, ProviderFailure
 from services.agent_worker.provider import stream
+from shared.session.provider import text_of
 from tests.contract.provider_talk import DEADLINE_S, Talk, stop_reason
 from tests.contract.provider_worlds import LIST, STREAM, WireWorld, wire_world
 
@@ -63,6 +64,27 @@ async def test_a_stream_that_breaks_loses_and_repeats_nothing(
     world: WireWorld, kind: str, after: int
 ) -> None:
     await a_turn(world, f"{kind} {after} [[script: tools rounds=2]]", broken(kind, after))
+
+
+@pytest.mark.parametrize("after", range(8, 20))
+async def test_a_stream_opened_in_the_middle_of_a_message_shows_nothing_of_its_rest(
+    world: WireWorld, after: int
+) -> None:
+    talk = await a_turn(world, f"slowly {after} [[script: reply pace=1]]", broken("cut", after, 1))
+    shown: dict[str, str] = {}
+    for preview in talk.previews:
+        if preview["type"] == "event_start":
+            assert preview["event"]["id"] not in shown
+            shown[preview["event"]["id"]] = ""
+        else:
+            shown[preview["event_id"]] += preview["delta"]["content"]["text"]
+    whole = {event.id: text_of(event.raw) or "" for event in talk.heard}
+    assert all(_flat(whole[id]).startswith(_flat(text)) for id, text in shown.items())
+
+
+def _flat(text: str) -> str:
+    """Without what may be a line's end or a block's."""
+    return text.replace("\n", "")
 
 
 @pytest.mark.parametrize("kind", [*BREAKS, "duplicate"])

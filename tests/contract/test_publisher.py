@@ -206,9 +206,14 @@ def delta(id: str, text: str, index: int = 0) -> bytes:
     return msgspec.json.encode({"type": "event_delta", "event_id": id, "delta": delta})
 
 
+def start(id: str) -> bytes:
+    return msgspec.json.encode(
+        {"type": "event_start", "event": {"type": "agent.message", "id": id}}
+    )
+
+
 async def test_previews_carry_the_text_in_order_and_whose_it_is(log: Log, session: str) -> None:
-    start = {"type": "event_start", "event": {"type": "agent.message", "id": "e1"}}
-    log.publisher.preview(state_of(session), msgspec.json.encode(start), "t1")
+    log.publisher.preview(state_of(session), start("e1"), "t1")
     words = [f"word {n} é🎈 " for n in range(40)]
     for word in words:
         log.publisher.preview(state_of(session), delta("e1", word), "t1")
@@ -216,7 +221,8 @@ async def test_previews_carry_the_text_in_order_and_whose_it_is(log: Log, sessio
         msgspec.json.decode(record.value)
         for record in await log.read(topics.PREVIEWS.name, session, 2)
     ]
-    assert (first["type"], first["data"]) == ("event_start", start)
+    assert (first["type"], first["data"]) == ("event_start", msgspec.json.decode(start("e1")))
+    assert [preview["number"] for preview in (first, *rest)] == list(range(len(rest) + 1))
     assert {preview["turn_id"] for preview in rest} == {"t1"}
     assert {preview["session_id"] for preview in rest} == {session}
     told = "".join(preview["data"]["delta"]["content"]["text"] for preview in rest)
@@ -225,16 +231,18 @@ async def test_previews_carry_the_text_in_order_and_whose_it_is(log: Log, sessio
 
 async def test_a_preview_that_cannot_be_read_is_dropped(log: Log, session: str) -> None:
     log.publisher.preview(state_of(session), b"{no json", None)
+    log.publisher.preview(state_of(session), start("e1"), None)
     log.publisher.preview(state_of(session), delta("e1", "fine"), None)
-    (record,) = await log.read(topics.PREVIEWS.name, session, 1)
+    (_, record) = await log.read(topics.PREVIEWS.name, session, 2)
     assert b"fine" in record.value
 
 
 @pytest.mark.parametrize("log", ["kafka"], indirect=True)
 async def test_previews_that_come_together_are_one_record(log: Log, session: str) -> None:
+    log.publisher.preview(state_of(session), start("e1"), "t1")
     for n in range(200):
         log.publisher.preview(state_of(session), delta("e1", f"{n} "), "t1")
         log.publisher.preview(state_of(session), delta("e1", f"{n},", index=1), "t1")
-    records = await log.read(topics.PREVIEWS.name, session, 2)
+    _, *records = await log.read(topics.PREVIEWS.name, session, 3)
     texts = [msgspec.json.decode(r.value)["data"]["delta"]["content"]["text"] for r in records]
     assert texts == ["".join(f"{n}{end}" for n in range(200)) for end in (" ", ",")]

@@ -118,6 +118,42 @@ async def test_previews_are_heard_and_never_kept(world: World, session_id: str) 
     assert kept == 0
 
 
+async def test_what_is_shown_of_a_message_is_a_beginning_of_it(
+    world: World, session_id: str
+) -> None:
+    """Also where the provider cuts a character in two: half of an emoji in one delta, half in the next."""
+    words = "🧭 où👩‍👩‍👧est 🎈🎈 la 回転扉? 🏁"
+    await world.api.open(session_id)
+    heard: list[Received] = []
+    # The provider shows one message in ten only in part, perhaps nothing of it.
+    for number in range(1, 9):
+        text = f"{words} {number} [[script: reply pace=0.1 cut=1]]"
+        heard += await _listen(world, session_id, f"turn-{number}", text, heard)
+    messages = {
+        event.body["event_id"]: [block["text"] for block in event.body["data"]["content"]]
+        for event in heard
+        if event.type == "agent.message"
+    }
+    shown = _shown(heard)
+    for id, blocks in shown.items():
+        *ended, last = blocks
+        assert messages[id][: len(ended)] == ended
+        assert messages[id][len(ended)].startswith(last), "a beginning, without holes"
+    assert sum(blocks == messages[id] for id, blocks in shown.items()) >= 4
+
+
+def _shown(said: list[Received]) -> dict[str, list[str]]:
+    """By message, the text of each block that previews showed, in the order in which they came."""
+    found: dict[str, list[str]] = {}
+    for event in said:
+        if event.type == "event_delta":
+            delta = event.body["data"]["delta"]
+            blocks = found.setdefault(event.body["data"]["event_id"], [])
+            blocks += [""] * (delta["index"] + 1 - len(blocks))
+            blocks[delta["index"]] += delta["content"]["text"]
+    return found
+
+
 async def _listen(
     world: World, session_id: str, turn_id: str, text: str, before: list[Received]
 ) -> list[Received]:

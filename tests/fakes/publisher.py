@@ -37,6 +37,7 @@ class MemoryPublisher:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.records: list[Said] = []
+        self._numbers: dict[str, int] = {}
 
     @property
     def events(self) -> list[Event]:
@@ -63,12 +64,15 @@ class MemoryPublisher:
         except msgspec.MsgspecError:
             return
         at = rfc3339(self._clock())
+        id = data.get("event_id") or data.get("event", {}).get("id", "")
+        self._numbers[id] = self._numbers.get(id, -1) + 1
         value = {
             "tenant_id": state.tenant_id,
             "session_id": state.session_id,
             "type": data.get("type", ""),
             "turn_id": turn_id,
             "at": at,
+            "number": self._numbers[id],
             "data": data,
         }
         envelope = Envelope(

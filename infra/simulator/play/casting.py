@@ -69,6 +69,7 @@ def _directed(plan: Plan, directive: Directive) -> Plan:
         hold=int(given.get("hold", 0)),
         patience=given.get("patience", plan.patience),
         late=bool(given.get("late", 0)),
+        cut=bool(given.get("cut", 0)),
         pace=given.get("pace"),
     )
 

@@ -107,6 +107,7 @@ class Plan:
     unprocessed: bool = False  # the prompt is never marked processed
     inert: bool = False  # the session does nothing ever after
     late: bool = False  # one more event after the idle
+    cut: bool = False  # deltas end inside of characters that JSON writes as two halves
     # Wait before this request from the end (1: the last) until released or interrupted; 0: nowhere.
     hold: int = 0
     patience: float = 60.0  # seconds after which a held turn goes on by itself

@@ -6,10 +6,9 @@ Everything here can be stopped by an interrupt: a pause raises `Interrupted` whe
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from random import Random
-
-import msgspec
 
 from infra.simulator import stamps
 from infra.simulator.play.calls import Call, Kind
@@ -38,15 +37,22 @@ class Interrupted(Exception):
 
 
 class Stage:
-    """One turn's view of its session. `answer` gives the reply to the newest prompt."""
+    """One turn's view of its session. `answer` gives the reply to the newest prompt; `cut`: see Plan."""
 
     def __init__(
-        self, session: Session, dice: Random, pace: float, answer: Callable[[], str]
+        self,
+        session: Session,
+        dice: Random,
+        pace: float,
+        answer: Callable[[], str],
+        *,
+        cut: bool = False,
     ) -> None:
         self.session = session
         self.dice = dice
         self.pace = pace
         self.answer = answer
+        self.cut = cut
         self.tools: dict[str, tuple[Thread, UseTool]] = {}  # used, result not yet there
         self._span: tuple[Thread, str] | None = None
 
@@ -185,11 +191,12 @@ class Stage:
         live = self.pace > 0 and not burst
         if not (live or thread.channel.wants("agent.message")):
             return
-        for start in range(0, len(text), size):
+        pieces = [text[start : start + size] for start in range(0, len(text), size)]
+        for piece in halved(text) if self.cut else pieces:
             if live:
                 await self.pause(0.5 * DELTA_SECONDS, 1.5 * DELTA_SECONDS)
-            piece = {"type": "text", "text": text[start : start + size]}
-            delta = {"type": "content_delta", "index": index, "content": piece}
+            content = {"type": "text", "text": piece}
+            delta = {"type": "content_delta", "index": index, "content": content}
             self._preview(
                 thread, "agent.message", {"type": "event_delta", "event_id": ident, "delta": delta}
             )
@@ -199,7 +206,9 @@ class Stage:
 
     def _preview(self, thread: Thread, kind: str, body: dict[str, object]) -> None:
         if thread.channel.wants(kind):
-            thread.channel.preview(kind, msgspec.json.encode(body))
+            # Not msgspec, which writes no half of a character.
+            text = json.dumps(body, ensure_ascii=self.cut, separators=(",", ":"))
+            thread.channel.preview(kind, text.encode())
 
     def _use(self, thread: Thread, tool: UseTool) -> None:
         ask = tool.ask or _asks(thread, tool.name)
@@ -238,6 +247,20 @@ class Stage:
         session.emit("span.outcome_evaluation_end", end)
         outcome.update(result="satisfied", explanation=verdict)
         outcome["completed_at"] = stamps.written(session.updated_at)
+
+
+def halved(text: str) -> list[str]:
+    """The text cut inside of every character that JSON writes as two halves (a surrogate pair)."""
+    units = text.encode("utf-16-be")
+    pairs = (
+        units[at : at + 2].decode("utf-16-be", "surrogatepass") for at in range(0, len(units), 2)
+    )
+    pieces = [""]
+    for unit in pairs:
+        pieces[-1] += unit
+        if "\ud800" <= unit <= "\udbff":
+            pieces.append("")
+    return [piece for piece in pieces if piece]
 
 
 def _asks(thread: Thread, tool: str) -> bool:

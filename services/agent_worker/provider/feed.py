@@ -30,6 +30,15 @@ from shared.session.state import SessionState
 FLUSHES = frozenset({"retries_exhausted", "budget_reached"})
 # At the latest before these an event that was seen queued has its place.
 TAKE_UPS = frozenset({"span.model_request_start", "user.interrupt"})
+# Behind these no message is in the making of which a stream that was opened in between would show only the rest.
+BETWEEN_MESSAGES = frozenset(
+    {
+        "session.status_running",
+        "session.status_idle",
+        "span.model_request_start",
+        "span.model_request_end",
+    }
+)
 CHILD_WAKES = frozenset({"session.thread_created", "session.thread_status_running"})
 ENDS = frozenset({"session.status_terminated", "session.deleted"})
 # A batch is held this long, so that neighbours the stream swapped are recorded in the list's order (seen up to
@@ -69,6 +78,8 @@ class SessionFeed:
         # Children whose list may hold what we have not: those that ran since it was read.
         self._behind = set(state.threads)
         self._flushed = False
+        # Whether a message may have been begun before the stream was opened: none is shown until that is over.
+        self._midway = True
         self._queue = Line(room)
         self._opened = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -128,6 +139,7 @@ class SessionFeed:
             self._failure.exception()  # read, so that a feed nobody waits for is no error
 
     async def _on_opened(self) -> None:
+        self._midway = True
         if not self._fresh:
             await self._catch_up()
             await self._catch_up_children()
@@ -147,8 +159,10 @@ class SessionFeed:
     async def _take(self, raw: bytes) -> None:
         head = provider.head(raw)
         if head.type in ("event_start", "event_delta"):
-            self._on_preview(raw)
+            if not self._midway:
+                self._on_preview(raw)
             return
+        self._midway &= head.type not in BETWEEN_MESSAGES
         if not self._sieve.knows(head.id):
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)

@@ -24,6 +24,10 @@ from shared.errors import Transient
 QUEUE_EVENTS = 512
 QUEUE_BYTES = 4 * 1024 * 1024
 RING_BYTES = 64 * 1024 * 1024
+# Messages in the making that a reader is shown at once: one, and a few whose end was never heard of.
+MAX_SHOWN = 64
+NEVER = -1
+PREVIEWED = ("agent.message", "agent.thinking")
 
 
 class Heading(Struct, frozen=True):
@@ -34,9 +38,32 @@ class Heading(Struct, frozen=True):
     type: str
     seq: int = 0
     at: str = ""
+    event_id: str = ""
+
+
+class _Begun(Struct, frozen=True):
+    id: str = ""
+
+
+class _Shown(Struct, frozen=True):
+    event: _Begun = _Begun()
+    event_id: str = ""
+
+
+class Place(Struct, frozen=True):
+    """Which message a preview shows a piece of, and which piece: 0 is the message's start."""
+
+    number: int
+    data: _Shown = _Shown()
+
+    @property
+    def message(self) -> str:
+        """The id of the event that the message will be."""
+        return self.data.event_id or self.data.event.id
 
 
 _heading = msgjson.Decoder(Heading)
+_place = msgjson.Decoder(Place)
 
 
 def read_heading(value: bytes) -> Heading:
@@ -52,7 +79,11 @@ class Preview(Struct, frozen=True):
 
 
 class Subscription:
-    """One reader of one session. Events come in order of publication, repeats included."""
+    """One reader of one session. Events come in order of publication, repeats included.
+
+    Of a message's previews it gets all up to some point: what it is shown of a message is a beginning of it. After
+    a piece that is missing, and for who came in the middle, there are none.
+    """
 
     def __init__(self, key: SessionKey, previews: bool) -> None:
         self.key = key
@@ -61,6 +92,26 @@ class Subscription:
         self._items: deque[Entry | Preview] = deque()
         self._bytes = 0
         self._some = asyncio.Event()
+        # The number of the next preview of each message in the making.
+        self._shown: dict[str, int] = {}
+
+    def show(self, place: Place, preview: Preview) -> None:
+        """Queue a preview, if it is the one that comes next of its message."""
+        expected = self._shown.get(place.message, 0)
+        if self.lagged or place.number != expected:
+            self._expect(place.message, NEVER)  # also when it is begun anew
+            return
+        self._expect(place.message, expected + 1)
+        self.offer(preview)
+
+    def complete(self, event_id: str) -> None:
+        """The message is there: no preview of it is of use any more."""
+        self._expect(event_id, NEVER)
+
+    def _expect(self, message: str, number: int) -> None:
+        self._shown[message] = number
+        if len(self._shown) > MAX_SHOWN:
+            del self._shown[next(iter(self._shown))]
 
     def offer(self, item: Entry | Preview) -> None:
         """Queue an item. Over the bound everything queued is dropped and `lagged` is set."""
@@ -77,6 +128,7 @@ class Subscription:
         """Drop what is queued; the reader has to read the history."""
         self._items.clear()
         self._bytes = 0
+        self._shown = dict.fromkeys(self._shown, NEVER)
         self.lagged = True
         self._some.set()
 
@@ -171,16 +223,22 @@ class Live:
             self.ring.forget(key)
         for reader in self._readers.get(key, ()):
             reader.offer(entry)
+            if reader.previews and heading.type in PREVIEWED:
+                reader.complete(heading.event_id)
 
     def preview(self, heading: Heading, value: bytes) -> None:
-        """A preview was published; nobody keeps it."""
+        """A preview was published; nobody keeps it. One without a place in its message is of no use."""
         readers = self._readers.get((heading.tenant_id, heading.session_id))
         if readers is None:
             return
+        try:
+            place = _place.decode(value)
+        except msgspec.DecodeError:
+            return
         preview = Preview(heading.type, value)
         for reader in readers:
-            if reader.previews and not reader.lagged:
-                reader.offer(preview)
+            if reader.previews:
+                reader.show(place, preview)
 
     def missed(self) -> None:
         """Something may have been published unheard: every reader reads its history again."""

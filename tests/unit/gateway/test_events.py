@@ -329,13 +329,16 @@ async def test_the_ring_spares_the_log() -> None:
 
 async def test_previews_only_when_asked_for() -> None:
     desk = await a_desk()
-    value = b'{"tenant_id":"acme","session_id":"ses_1","type":"preview.text","text":"he"}'
+    value = (
+        b'{"tenant_id":"acme","session_id":"ses_1","type":"event_start","number":0,'
+        b'"data":{"type":"event_start","event":{"type":"agent.message","id":"m"}}}'
+    )
     async with desk.stream(f"{EVENTS}?previews=true") as stream, desk.stream(EVENTS) as plain:
         await stream.opened()
         await plain.opened()
         desk.live.preview(read_heading(value), value)
         desk.publish(1)
-        assert await stream.record() == {"event": "preview.text", "data": value.decode()}
+        assert await stream.record() == {"event": "event_start", "data": value.decode()}
         assert await stream.seqs(1) == [1]
         assert await plain.seqs(1) == [1]
 

@@ -119,7 +119,8 @@ class Gateway:
             },
             closing=self.stopping,
         )
-        return build(rooms, Keys(self.settings.tenants.keys))
+        keys = Keys(self.settings.tenants.keys)
+        return build(rooms, keys, origins=self.settings.http.origins)
 
     async def _check_kafka(self) -> None:
         """Both ways: inputs can be published, and what is published is heard."""

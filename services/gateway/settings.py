@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import re
+
+from pydantic import Field, field_validator
 
 from shared.settings import Block, DatabaseSettings, ProcessSettings, TenantSettings
+
+# RFC 6454, section 6.2, of the schemes that pages have.
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 class HttpSettings(Block):
@@ -62,6 +67,34 @@ class HttpSettings(Block):
             "told to come again"
         ),
     )
+    cors_origins: str = Field(
+        default="",
+        description=(
+            "pages of which origins may call the gateway from a browser: "
+            "`https://app.example,http://localhost:5173`, or `*` for all; unset: none. Cookies and the like are "
+            "never asked for: a page sends its key"
+        ),
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for origin in _listed(value):
+            if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+                raise ValueError(
+                    f"{origin!r} is no origin: write scheme, host and port as a browser does, "
+                    "without a path and in lower case, as in https://app.example"
+                )
+        return value
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of `cors_origins`, in order."""
+        return _listed(self.cors_origins)
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(origin for text in value.split(",") if (origin := text.strip()))
 
 
 class Settings(ProcessSettings):

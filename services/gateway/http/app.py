@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -55,13 +57,29 @@ class Rooms:
     closing: asyncio.Event
 
 
+# A page sends its key in a header of its own: cookies are of no use here, and credentials stay off.
+CORS: dict[str, Any] = {
+    "allow_methods": ("GET", "HEAD", "POST", "PUT", "DELETE"),
+    "allow_headers": (
+        "Authorization",
+        "Content-Type",
+        "Idempotency-Key",
+        "Last-Event-ID",
+        "traceparent",
+        "tracestate",
+    ),
+    "expose_headers": ("Retry-After", "Allow", "WWW-Authenticate"),
+    "max_age": 3600,
+}
 # FastAPI's own spans would begin a second trace for each request, probes included; the front traces and counts.
 NO_SECOND_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def build(rooms: Rooms, keys: Keys, lifespan: Lifespan | None = None) -> ASGIApp:
-    """The gateway as an ASGI application."""
+def build(
+    rooms: Rooms, keys: Keys, lifespan: Lifespan | None = None, *, origins: Sequence[str] = ()
+) -> ASGIApp:
+    """The gateway as an ASGI application; pages of `origins` ("*": all) may call it from a browser."""
     app = FastAPI(
         title=TITLE,
         telemetry=NO_SECOND_TELEMETRY,
@@ -76,7 +94,9 @@ def build(rooms: Rooms, keys: Keys, lifespan: Lifespan | None = None) -> ASGIApp
     app.add_exception_handler(405, _not_allowed)
     _add_routes(app, rooms)
     posts: dict[str, ASGIApp] = {SESSIONS: OpenSession(rooms.accept), TURNS: PostTurn(rooms.accept)}
-    return Front(app, posts, keys)
+    front = Front(app, posts, keys)
+    # Outermost: a preflight comes without a key, and a page may read refusals too.
+    return CORSMiddleware(front, origins, **CORS) if origins else front
 
 
 def _add_routes(app: FastAPI, rooms: Rooms) -> None:

@@ -115,6 +115,7 @@ class DeadLetters:
         there twice; one that its marks make larger than a message goes without its value, then without the rest:
         `dead_source` names the record. Raises KafkaError when the producer can never send again."""
         left = list(letters)
+        # A loop of its own (see shared.retry): what the log has is not sent again.
         while left:
             left = await self._send(left)
             if left:

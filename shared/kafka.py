@@ -16,6 +16,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from shared import logs, metrics
+from shared.retry import patiently
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
@@ -37,23 +38,22 @@ C = TypeVar("C", bound=Client)
 
 async def started(make: Callable[[], C]) -> C:
     """A client that has started. Tries for as long as Kafka is away, saying so; cancel it to give up."""
-    failures = 0
-    while True:
+
+    async def start() -> C:
         client = make()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await client.start()
-        except (KafkaError, OSError, TimeoutError) as error:
-            failures += 1
-            if failures in (1, 10) or failures % 60 == 0:
-                log.warning("kafka does not answer", failures=failures, error=type(error).__name__)
-            await stopped(client)
-            await asyncio.sleep(RETRY_S)
         except BaseException:
             await stopped(client)
             raise
-        else:
-            return client
+        return client
+
+    def say(failures: int, error: Exception) -> None:
+        log.warning("kafka does not answer", failures=failures, error=type(error).__name__)
+
+    away = (KafkaError, OSError, TimeoutError)
+    return await patiently(start, on=away, first=RETRY_S, longest=RETRY_S, say=say)
 
 
 async def stopped(client: Client) -> None:

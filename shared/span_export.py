@@ -68,6 +68,7 @@ class ClickHouseSpans(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Insert the batch; returns after it is in, refused, out of patience or stopped."""
         body = json_rows(spans)
+        # A loop of its own (see shared.retry): in a thread, bounded in time, cut short by `shutdown`.
         pause, waited, failures = FIRST_PAUSE_S, 0.0, 0
         while True:
             try:

@@ -143,6 +143,7 @@ class WrittenBehind:
 
     async def run(self) -> None:
         """Write for ever; a database that does not answer is asked again with growing waits."""
+        # A loop of its own (see shared.retry): its wait also gathers what comes meanwhile.
         wait = GATHER_SECONDS
         while True:
             await self._some.wait()

@@ -21,6 +21,7 @@ from shared import logs, metrics, telemetry
 from shared.archive_insert import SETTINGS, TABLE
 from shared.bus.brake import Brake
 from shared.log_flood import Flood
+from shared.retry import patiently
 from shared.telemetry import Attributes, Span, SpanKind
 
 
@@ -229,34 +230,41 @@ class Archive:
 
     async def _insert(self, rows: Sequence[Record]) -> None:
         """One part, tried until it is in or refused."""
-        text = body(rows)
-        pause, failures = FIRST_PAUSE_S, 0
-        while True:
+        text, failures = body(rows), 0
+
+        async def insert() -> None:
+            nonlocal failures
             began = self._clock()
             try:
                 await in_thread(lambda: self._writer.insert(text))
             except Refused:
                 metrics.inc("turnstile_insert_failures_total", table=TABLE, kind="refused")
                 raise
-            except Away as error:
+            except Away:
                 failures += 1
                 metrics.inc("turnstile_insert_failures_total", table=TABLE, kind="away")
-                if failures in (1, 5) or failures % 30 == 0:
-                    log.warning(
-                        "ClickHouse does not take rows", failures=failures, error=str(error)
-                    )
-                await asyncio.sleep(pause * (0.5 + self._chance() / 2))
-                pause = min(pause * 2, LONGEST_PAUSE_S)
-            else:
-                self._count(len(rows), self._clock() - began)
-                if failures:
-                    log.info("ClickHouse takes rows again", failures=failures)
-                return
+                raise
+            self._count(len(rows), self._clock() - began)
+
+        await patiently(
+            insert,
+            on=Away,
+            first=FIRST_PAUSE_S,
+            longest=LONGEST_PAUSE_S,
+            say=_not_taken,
+            chance=self._chance,
+        )
+        if failures:
+            log.info("ClickHouse takes rows again", failures=failures)
 
     def _count(self, rows: int, seconds: float) -> None:
         metrics.inc("turnstile_rows_inserted_total", rows, table=TABLE)
         metrics.observe("turnstile_batch_rows", rows, table=TABLE)
         metrics.observe("turnstile_insert_seconds", seconds, table=TABLE)
+
+
+def _not_taken(failures: int, error: Exception) -> None:
+    log.warning("ClickHouse does not take rows", failures=failures, error=str(error))
 
 
 async def in_thread(work: Callable[[], None]) -> None:

@@ -26,6 +26,7 @@ from shared.bus.topics import DEAD
 from shared.clock import Clock
 from shared.errors import Corrupt
 from shared.moment import rfc3339
+from shared.retry import patiently
 
 ERASED = "session.erased"
 _WORD = ERASED.encode()
@@ -76,7 +77,7 @@ class Erasing:
         if self._now() < self._refreshed + REFRESH_S:
             return
         since = self._seen_to - OVERLAP_S if self._seen_to else 0.0
-        found, latest = await patiently(lambda: self._tombstones.since(since))
+        found, latest = await _written(lambda: self._tombstones.since(since))
         self._know(found)
         self._seen_to, self._refreshed = latest, self._now()
 
@@ -93,7 +94,7 @@ class Erasing:
     async def _note(self, asked: dict[Key, datetime]) -> None:
         now = self._clock()
         tombstones = [Tombstone(key, at, now) for key, at in asked.items()]
-        await patiently(lambda: self._tombstones.put(tombstones))
+        await _written(lambda: self._tombstones.put(tombstones))
         for key in asked:
             await self._mark_letters(key)
         self._know(asked)
@@ -104,16 +105,17 @@ class Erasing:
         """Say in the dead letters that those of this session are nobody's to read any more."""
         tenant, session = key
         headers = erasure_mark(tenant, rfc3339(self._clock()))
-        while True:
-            try:
-                await self._out.send_and_wait(
-                    DEAD.name, value=None, key=session.encode(), headers=headers
-                )
-            except KafkaError as error:
-                log.warning("the erasure's mark waits: kafka", error=type(error).__name__)
-                await asyncio.sleep(RETRY_S)
-            else:
-                return
+
+        async def mark() -> None:
+            await self._out.send_and_wait(
+                DEAD.name, value=None, key=session.encode(), headers=headers
+            )
+
+        def say(failures: int, error: Exception) -> None:
+            name = type(error).__name__
+            log.warning("the erasure's mark waits: kafka", failures=failures, error=name)
+
+        await patiently(mark, on=KafkaError, first=RETRY_S, longest=RETRY_S, say=say)
 
     def _know(self, keys: Collection[Key]) -> None:
         self._known.update(keys)
@@ -127,19 +129,13 @@ class Erasing:
         return row is not None and _key(row) in self._known
 
 
-async def patiently(work: Callable[[], T]) -> T:
+async def _written(work: Callable[[], T]) -> T:
     """Do blocking work in a thread, again and again while ClickHouse is away."""
-    found: list[T] = []
-    failures = 0
-    while not found:
-        try:
-            await in_thread(lambda: found.append(work()))
-        except Away as error:
-            failures += 1
-            if failures in (1, 5) or failures % 30 == 0:
-                log.warning("erasures wait: ClickHouse", failures=failures, error=str(error))
-            await asyncio.sleep(RETRY_S)
-    return found[0]
+
+    def say(failures: int, error: Exception) -> None:
+        log.warning("erasures wait: ClickHouse", failures=failures, error=str(error))
+
+    return await patiently(lambda: threaded(work), on=Away, first=RETRY_S, longest=RETRY_S, say=say)
 
 
 def _key(row: Row) -> Key:

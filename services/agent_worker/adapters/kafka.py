@@ -64,6 +64,7 @@ class KafkaPublisher:
         """See Publisher.say. While the log is away it tries for ever: the row holds what was not said. Raises
         KafkaError when the producer is beyond repair (see `broken`), or when the topic takes less in one message
         than `shared.bus.topics` says."""
+        # A loop of its own (see shared.retry): what the log has is not sent again.
         wait, began = FIRST_WAIT, time.perf_counter()
         left = list(events)
         while left:

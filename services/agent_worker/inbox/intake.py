@@ -19,6 +19,7 @@ from services.agent_worker.ports import Key, NewInput, Store
 from shared import logs, metrics, telemetry
 from shared.bus.brake import Braked, IntakeBrake
 from shared.errors import Corrupt, Transient
+from shared.retry import patiently
 from shared.telemetry import SpanKind
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
@@ -152,7 +153,7 @@ class Intake:
 
     async def _is_known(self, new: NewInput) -> bool:
         try:
-            await patiently(lambda: self._store.read(new.key, turn_input(new)))
+            await waited_for(lambda: self._store.read(new.key, turn_input(new)))
         except KeyError:
             return False
         return True
@@ -176,19 +177,18 @@ class Intake:
 
     async def _file(self, inputs: list[NewInput]) -> set[Key]:
         """File, however long the database is away: the log keeps what comes meanwhile."""
-        return await patiently(lambda: self._store.file(inputs))
+        return await waited_for(lambda: self._store.file(inputs))
 
 
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """What the database answers, however long it is away."""
-    wait = FIRST_WAIT
-    while True:
-        try:
-            return await ask()
-        except Transient as error:
-            log.warning("inputs_not_filed", reason=error.reason)
-        await asyncio.sleep(wait)
-        wait = min(wait * 2, LONGEST_WAIT)
+async def waited_for(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the database returns, however long it is away."""
+    return await patiently(
+        ask, on=Transient, first=FIRST_WAIT, longest=LONGEST_WAIT, say=_not_filed
+    )
+
+
+def _not_filed(failures: int, error: Exception) -> None:
+    log.warning("inputs_not_filed", failures=failures, reason=getattr(error, "reason", ""))
 
 
 def _traced(new: NewInput) -> NewInput:

@@ -156,6 +156,7 @@ async def follow(
 
     Raises ProviderFailure when the stream can't be had for a reason that will not pass.
     """
+    # A loop of its own (see shared.retry): every end is tried again, and a record makes the next wait short.
     wait = FIRST_WAIT
     while True:
         try:

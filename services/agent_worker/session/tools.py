@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 from services.agent_worker.ports import Key, NewInput, Store
 from shared import logs
 from shared.errors import Transient
+from shared.retry import patiently
 from shared.session.inputs import ToolAnswered
 from shared.session.state import SessionState
 
@@ -287,12 +288,9 @@ async def _is_filed(store: Store, key: Key, input_id: str) -> bool:
 
 
 async def _insist(ask: Callable[[], Awaitable[T]]) -> T:
-    """What `ask` answers, however long the database is away."""
-    wait = FIRST_WAIT
-    while True:
-        try:
-            return await ask()
-        except Transient as error:
-            log.warning("tool_waits_for_database", reason=error.reason)
-        await asyncio.sleep(wait)
-        wait = min(wait * 2, LONGEST_WAIT)
+    """What `ask` returns, however long the database is away."""
+    return await patiently(ask, on=Transient, first=FIRST_WAIT, longest=LONGEST_WAIT, say=_waits)
+
+
+def _waits(failures: int, error: Exception) -> None:
+    log.warning("tool_waits_for_database", failures=failures, reason=getattr(error, "reason", ""))

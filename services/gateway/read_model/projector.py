@@ -65,6 +65,7 @@ class Projector:
 
     async def run(self) -> None:
         """Project for ever; what is away is waited for, with growing waits."""
+        # A loop of its own (see shared.retry): a batch that goes well makes the next wait short again.
         wait = FIRST_WAIT
         while True:
             try:

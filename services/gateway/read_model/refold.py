@@ -78,6 +78,7 @@ class Refold:
             looking.cancel()
 
     async def _work_off(self) -> None:
+        # A loop of its own (see shared.retry): another session is tried next.
         while self._waiting:
             key = next(iter(self._waiting))
             try:

@@ -273,6 +273,7 @@ class Listener:
 
     async def run(self) -> None:
         """Listen for ever; what was missed while the log was away is found in the history."""
+        # A loop of its own (see shared.retry): a tail that was heard makes the next wait short again.
         wait = FIRST_WAIT
         while True:
             try:

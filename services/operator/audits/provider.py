@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -15,6 +14,7 @@ from msgspec import Raw, Struct
 
 from services.operator.audits.evidence import Listed, ProviderLog, digest
 from services.operator.failures import Impossible
+from shared.retry import patiently
 from shared.settings import ProviderSettings
 
 TIMEOUT_S = 30.0
@@ -125,20 +125,26 @@ class Provider:
 
 async def _patiently(ask: Any, arguments: dict[str, Any]) -> bytes:
     """The body of an answer. Reads may be repeated; a refusal for good is raised at once."""
-    wait = FIRST_WAIT
-    for left in reversed(range(TRIES)):
-        try:
-            answer = await ask(**arguments)
-            return bytes(await answer.read())
-        except anthropic.APIStatusError as error:
-            if not left or (error.status_code < 500 and error.status_code != 429):
-                raise
-        except anthropic.APIConnectionError:
-            if not left:
-                raise
-        await asyncio.sleep(wait)
-        wait = min(2 * wait, LONGEST_WAIT)
-    raise AssertionError("the last try returns or raises")
+
+    async def read() -> bytes:
+        answer = await ask(**arguments)
+        return bytes(await answer.read())
+
+    return await patiently(
+        read,
+        on=_passes,
+        first=FIRST_WAIT,
+        longest=LONGEST_WAIT,
+        say=lambda failures, error: None,
+        tries=TRIES,
+    )
+
+
+def _passes(error: Exception) -> bool:
+    """Whether asking again may help."""
+    if isinstance(error, anthropic.APIStatusError):
+        return error.status_code >= 500 or error.status_code == 429
+    return isinstance(error, anthropic.APIConnectionError)
 
 
 @asynccontextmanager

@@ -43,6 +43,7 @@ CounterName = Literal[
     "turnstile_rows_inserted_total",
     "turnstile_insert_failures_total",
     "turnstile_sse_events_total",
+    "turnstile_http_heads_refused_total",
     "turnstile_sse_slow_clients_total",
     "turnstile_sse_stalled_total",
     "turnstile_spans_exported_total",
@@ -175,6 +176,9 @@ COUNTERS: dict[CounterName, About] = {
     ),
     "turnstile_sse_events_total": About(
         "Events sent to SSE clients; kind: event, preview", ("kind",)
+    ),
+    "turnstile_http_heads_refused_total": About(
+        "Request heads refused before a route was known; status: 400, 408, 431", ("status",)
     ),
     "turnstile_sse_slow_clients_total": About("SSE clients that fell out of the live buffer"),
     "turnstile_sse_stalled_total": About(

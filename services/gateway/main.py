@@ -34,7 +34,8 @@ from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
-from services.gateway.http.sse import Connection, Shares
+from services.gateway.http.connection import Connection
+from services.gateway.http.sse import Shares
 from services.gateway.read_model.projector import Projector
 from services.gateway.read_model.refold import Refold
 from services.gateway.register import Register, WrittenBehind

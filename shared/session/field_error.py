@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
 
 import msgspec
 
@@ -53,6 +54,36 @@ def field_and_fix(error: msgspec.ValidationError) -> tuple[str, str]:
         return field, "is missing: it is required" if named[1] == "required" else _UNKNOWN
     fix = _fix(words, field)
     return field, f"a key of it {fix}" if "`key` in" in text else fix
+
+
+NO_TEXT = (
+    "holds half of a character (a lone surrogate, or bytes that are not UTF-8): send the whole one"
+)
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def field_of_half_character(body: bytes) -> str | None:
+    """The field of a JSON body with a text that is none: a lone surrogate, or bytes that are not UTF-8. None when
+    that is not what is wrong with it."""
+    try:
+        value = json.loads(body.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError):
+        return None
+    return next(_halves(value, ""), None)
+
+
+def _halves(value: Any, field: str) -> Iterator[str]:
+    if isinstance(value, str):
+        if _HALF.search(value):
+            yield field
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _halves(item, f"{field}[{place}]")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if _HALF.search(name):
+                yield field
+            yield from _halves(item, f"{field}.{name}" if field else name)
 
 
 _UNKNOWN = "is unknown: leave it out, or mend its spelling"

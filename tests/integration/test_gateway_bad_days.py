@@ -166,3 +166,62 @@ async def _status(gateway: GatewayProcess, path: str, seconds: float) -> str:
                 return str(answer.json()["status"])
             assert time.monotonic() < deadline, answer.text
             await asyncio.sleep(0.05)
+
+
+async def _raw(gateway: GatewayProcess, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """What is answered to these bytes until the connection is closed, or 10 s are over."""
+    host, _, port = gateway.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(pause)
+        async with asyncio.timeout(30):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+GET = b"GET /v1/sessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-a\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [GET + b"X-Large: " + b"x" * 1_000_000 + b"\r\n\r\n"],
+        [GET, *[b"X-Endless: " + b"x" * 60_000] * 20],
+        [GET, *[b"X-%d: y\r\n" % n for n in range(5_000)], b"\r\n"],
+        [b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n"],
+        [GET + b"".join(b"X-%d: y\r\n" % n for n in range(199)) + b"\r\n"],
+    ],
+    ids=["one of 1 MB", "one without end", "5,000 headers", "a long path", "201 headers"],
+)
+async def test_a_head_beyond_64_kib_or_200_headers_is_a_431(
+    parts: tuple[GatewayProcess, int], head: list[bytes]
+) -> None:
+    answer = await _raw(parts[0], *head)
+    assert answer.startswith(b"HTTP/1.1 431 ")
+    assert b"urn:turnstile:problem:head_too_large" in answer
+
+
+async def test_a_large_head_and_many_pipelined_requests_are_taken(
+    parts: tuple[GatewayProcess, int],
+) -> None:
+    large = GET + b"X-Large: " + b"x" * 60_000 + b"\r\n\r\n"
+    many = GET + b"".join(b"X-%d: y\r\n" % n for n in range(190)) + b"\r\n"
+    last = GET + b"Connection: close\r\n\r\n"
+    answer = await _raw(parts[0], large + many + large + last)
+    assert answer.count(b"HTTP/1.1 200 ") == 4
+
+
+async def test_a_head_that_never_ends_is_given_up(parts: tuple[GatewayProcess, int]) -> None:
+    began = time.monotonic()
+    answer = await _raw(parts[0], GET)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began < 25
+
+
+async def test_what_is_no_http_is_a_problem_too(parts: tuple[GatewayProcess, int]) -> None:
+    answer = await _raw(parts[0], b"hello\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"urn:turnstile:problem:invalid_request" in answer

@@ -379,3 +379,41 @@ def test_every_field_of_every_kind_of_input_is_checked(kind: str) -> None:
         dead = refused_by_intake(kind, {**WHOSE, **GOOD[kind], name: {"no": ["such"]}})
         assert dead is not None, name
         assert f"- at `$.{name}" in str(dead)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "field"),
+    [
+        ("session.requested", r'{"user_id": "u1", "title": "a\ud800b"}', "title"),
+        ("session.requested", r'{"user_id": "u1", "metadata": {"k": "\udc00"}}', "metadata.k"),
+        ("session.requested", r'{"user_id": "u1", "metadata": {"\udc00": "v"}}', "metadata"),
+        ("turn.requested", r'{"content": "\ud83d"}', "content"),
+        (
+            "turn.requested",
+            r'{"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "\ud83d"}]}',
+            "content[1].text",
+        ),
+        (
+            "tool.confirmed",
+            r'{"tool_use_id": "sevt_1", "result": "deny", "deny_message": "\ud83d"}',
+            "deny_message",
+        ),
+        ("tool.answered", r'{"custom_tool_use_id": "sevt_1", "content": "\udfff"}', "content"),
+    ],
+)
+async def test_half_a_character_is_refused_and_its_field_named(
+    kind: str, body: str, field: str
+) -> None:
+    desk = Desk()
+    await desk.open()
+    async with desk.client() as client:
+        answer = await client.post(PATHS[kind], content=body.encode())
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+    whole = {**WHOSE, **GOOD[kind]}
+    whole.pop(field.partition("[")[0].partition(".")[0], None)
+    value = msgspec.json.encode(whole)[:-1] + b"," + body.encode()[1:]
+    headers = Envelope("e1", "/other", kind, "", "ses_1").headers()
+    with pytest.raises(Corrupt, match="half of a character") as caught:
+        validated(Record(b"ses_1", value, headers, "t/0/0"), lambda tenant: True)
+    assert f"`$.{field}`" in str(caught.value)

@@ -17,7 +17,7 @@ from shared.clock import Clock
 from shared.errors import Corrupt
 from shared.moment import rfc3339
 from shared.session.admission import admit, received
-from shared.session.field_error import field_and_fix
+from shared.session.field_error import NO_TEXT, field_and_fix, field_of_half_character
 from shared.session.inputs import (
     PARKED,
     REQUESTS,
@@ -77,6 +77,9 @@ def _request(kind: str, record: Record) -> Request:
         field, fix = field_and_fix(error)
         raise Corrupt("invalid_field", f"{fix} - at `$.{field}`" if field else fix) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        half = field_of_half_character(record.value or b"")
+        if half is not None:
+            raise Corrupt("invalid_field", f"{NO_TEXT} - at `$.{half}`") from error
         raise Corrupt("invalid_json", str(error)) from error
 
 

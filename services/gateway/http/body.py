@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope
 from services.gateway.http.headers import headers_of
 from services.gateway.http.problems import unreadable
 from shared.errors import Rejected
+from shared.session.field_error import NO_TEXT, field_of_half_character
 
 MAX_BODY = 1024 * 1024
 _T = TypeVar("_T")
@@ -45,10 +46,15 @@ def decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     """The body as the decoder's type. Raises Rejected (`invalid_request`) naming the field."""
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except msgspec.ValidationError as error:
         raise unreadable(error) from error
-    except UnicodeDecodeError as error:
-        raise Rejected("invalid_request", "the body is not valid UTF-8") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        field = field_of_half_character(body)
+        if field is not None:
+            raise Rejected("invalid_request", NO_TEXT, field=field or "body") from error
+        if isinstance(error, UnicodeDecodeError):
+            raise Rejected("invalid_request", "is not valid UTF-8", field="body") from error
+        raise unreadable(error) from error
     except RecursionError as error:
         raise Rejected("invalid_request", "is nested too deeply", field="body") from error
 

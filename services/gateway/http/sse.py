@@ -9,20 +9,18 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.http.auth import Caller
+from services.gateway.http.connection import TRANSPORT
 from shared import logs, metrics
 from shared.errors import Transient
 
 COMMENT = b": still here\n\n"
 # The wait of a browser before it connects again, in milliseconds.
 RETRY = b"retry: 2000\n\n"
-TRANSPORT = "turnstile.transport"
 _log = logs.get("gateway.sse")
 
 
@@ -43,16 +41,6 @@ def message(event: str, data: bytes, seq: int | None = None) -> bytes:
 
 
 END = message("end", b"{}")
-
-
-class Connection(HttpToolsProtocol):
-    """uvicorn's HTTP connection, with its transport in the request's scope: a stream whose client takes nothing can
-    be cut off."""
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        scope: Any = self.scope
-        scope[TRANSPORT] = self.transport
 
 
 class Place:

@@ -19,8 +19,9 @@ from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
+from services.gateway.http.connection import TRANSPORT
 from services.gateway.http.described import complete
-from services.gateway.http.sse import TRANSPORT, Shares
+from services.gateway.http.sse import Shares
 from services.gateway.ports import Entry, SessionKey
 from services.gateway.register import Register, WrittenBehind
 from services.gateway.streams.history import History

@@ -1,0 +1,127 @@
+"""uvicorn's HTTP connection, with bounds on what comes before a body: its size, its headers, its time.
+
+The parser under it (httptools) has none: it collects a header, and any number of them, for as long as bytes come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httptools
+import msgspec
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from services.gateway.http.problems import PROBLEM_JSON, URN
+from shared import metrics
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 200
+# A head that is not whole after so many seconds is given up: whoever sends it byte by byte holds a connection.
+HEAD_SECONDS = 20.0
+# How long what a refused client still sends is read and thrown away before the connection is closed.
+LINGER_SECONDS = 1.0
+TRANSPORT = "turnstile.transport"
+TOO_LARGE = f"the request line and headers may have {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers: send less"
+TOO_SLOW = f"the request line and headers must be whole within {HEAD_SECONDS:.0f} s"
+_LINES = {
+    400: ("invalid_request", "Bad Request"),
+    408: ("head_timeout", "Request Timeout"),
+    431: ("head_too_large", "Request Header Fields Too Large"),
+}
+
+
+class Connection(HttpToolsProtocol):
+    """Refuses a head of more than MAX_HEAD_BYTES or MAX_HEADERS headers with 431, and one that is not whole after
+    HEAD_SECONDS with 408; both close the connection. The transport is in the request's scope under TRANSPORT."""
+
+    _in_head = False
+    _head_bytes = 0
+    _refusal = 0
+    _refused = False
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return  # read and thrown away, so that the refusal is not lost to a reset
+        if self._in_head:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        # What one read brings is bounded already; a head that goes on over many is refused here.
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope[TRANSPORT] = self.transport
+        if not self._in_head:
+            self._begin_head()
+        self._parsed_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value) + 4)
+        if len(self.headers) >= MAX_HEADERS:
+            self._too_large()
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._end_head()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """The answer to what the parser gave up: 431 when it was told to."""
+        self._refuse(self._refusal or 400, msg)
+
+    def _count(self, size: int) -> None:
+        self._parsed_bytes += size
+        if self._parsed_bytes > MAX_HEAD_BYTES:
+            self._too_large()
+
+    def _too_large(self) -> None:
+        self._refusal = 431
+        raise httptools.HttpParserError(TOO_LARGE)
+
+    def _begin_head(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._patience = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._late)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _late(self) -> None:
+        if self._in_head:
+            self._refuse(408)
+
+    def _refuse(self, status: int, words: str = "") -> None:
+        self._end_head()
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        word, line = _LINES[status]
+        detail = {408: TOO_SLOW, 431: TOO_LARGE}.get(status, words)
+        problem = {"type": URN + word, "title": line, "status": status, "detail": detail}
+        body = msgspec.json.encode(problem)
+        head = (
+            f"HTTP/1.1 {status} {line}\r\ncontent-type: {PROBLEM_JSON}\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        metrics.inc("turnstile_http_heads_refused_total", status=str(status))
+        self.transport.write(head.encode() + body)
+        self.transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)

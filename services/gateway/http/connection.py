@@ -6,14 +6,15 @@ The parser under it (httptools) has none: it collects a header, and any number o
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import httptools
-import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from services.gateway.http.problems import PROBLEM_JSON, URN
+from services.gateway.http.problems import PROBLEM_JSON, problem_json
 from shared import metrics
+from shared.errors import Rejected
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 200
@@ -24,11 +25,7 @@ LINGER_SECONDS = 1.0
 TRANSPORT = "turnstile.transport"
 TOO_LARGE = f"the request line and headers may have {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers: send less"
 TOO_SLOW = f"the request line and headers must be whole within {HEAD_SECONDS:.0f} s"
-_LINES = {
-    400: ("invalid_request", "Bad Request"),
-    408: ("head_timeout", "Request Timeout"),
-    431: ("head_too_large", "Request Header Fields Too Large"),
-}
+_WORDS = {400: "invalid_request", 408: "head_timeout", 431: "head_too_large"}
 
 
 class Connection(HttpToolsProtocol):
@@ -113,12 +110,10 @@ class Connection(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
-        word, line = _LINES[status]
         detail = {408: TOO_SLOW, 431: TOO_LARGE}.get(status, words)
-        problem = {"type": URN + word, "title": line, "status": status, "detail": detail}
-        body = msgspec.json.encode(problem)
+        body = problem_json(Rejected(_WORDS[status], detail))
         head = (
-            f"HTTP/1.1 {status} {line}\r\ncontent-type: {PROBLEM_JSON}\r\n"
+            f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
         metrics.inc("turnstile_http_heads_refused_total", status=str(status))

@@ -113,7 +113,7 @@ ANSWERS: tuple[type[Any], ...] = (
     Problem,
 )
 # Why a request is refused whatever it asks for; `invalid_request`: every route has parameters or a body.
-ALWAYS = ("unauthorized", "forbidden", "internal")
+ALWAYS = ("unauthorized", "forbidden", "head_timeout", "head_too_large", "internal")
 LOOKS = ("invalid_request", "unknown_session", "database_unavailable")
 PUBLISHES = (*LOOKS, "too_large", "kafka_unavailable", "overloaded")
 HISTORY = (

@@ -89,7 +89,7 @@ class Sources:
 
 
 class Producer(Protocol):
-    """The part of a started AIOKafkaProducer that is used."""
+    """The part of a started `shared.stream.Publishing` that is used."""
 
     async def send(
         self, topic: str, *, value: bytes | None, key: bytes | None, headers: Headers

@@ -39,6 +39,7 @@ CounterName = Literal[
     "turnstile_head_conflicts_total",
     "turnstile_dead_letters_total",
     "turnstile_dead_letters_by_source_total",
+    "turnstile_consumer_errors_total",
     "turnstile_intake_brakes_total",
     "turnstile_rows_inserted_total",
     "turnstile_insert_failures_total",
@@ -166,6 +167,9 @@ COUNTERS: dict[CounterName, About] = {
         "The same by who published them; source: gateway, agent-worker, operator, none (no ce_source), "
         "the ce_source of the first 16 other publishers that a process meets, other",
         ("source",),
+    ),
+    "turnstile_consumer_errors_total": About(
+        "Errors that a group's reading of the log met", ("group",)
     ),
     "turnstile_intake_brakes_total": About(
         "How often intake stopped because too many of the gateway's inputs were unusable"

@@ -21,6 +21,10 @@ from shared.bus.topics import READ_COMMITTED
 from shared.retention import Rule
 from shared.retention import read as read_retention
 
+# FastStream starts a reading task again that ended with an error, and it asks the environment whether to. With us
+# such an error is the process's own.
+os.environ["FASTSTREAM_SUPERVISOR_DISABLED"] = "1"
+
 
 class Variable(NamedTuple):
     """One variable of the environment, for people: `default` is empty when there is none."""
@@ -156,8 +160,11 @@ class KafkaSettings(Block):
 
     def member(self, client_id: str, group: str) -> dict[str, Any]:
         """Keyword arguments of a reader that is a member of a group."""
+        return {**self.reader(client_id), **self.membership(group)}
+
+    def membership(self, group: str) -> dict[str, Any]:
+        """What makes a reader a member of a group, as keyword arguments of aiokafka and FastStream alike."""
         return {
-            **self.reader(client_id),
             "group_id": group,
             "group_instance_id": self.instance or None,
             "auto_offset_reset": "earliest",

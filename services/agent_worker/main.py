@@ -16,14 +16,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from aiokafka import AIOKafkaProducer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.agent_worker.adapters.answering import database_answers, kafka_answers
 from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.bindings import SqlBindings
-from services.agent_worker.adapters.clients import consumer_of, producer_of
-from services.agent_worker.adapters.engine import make_engine
+from services.agent_worker.adapters.clients import member_of, producer_of
+from services.agent_worker.adapters.engine import database_answers, make_engine
 from services.agent_worker.adapters.inputs import KafkaInputs, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
@@ -49,6 +47,7 @@ from shared.health import serve_health
 from shared.kafka import connected
 from shared.session.policy import Policy
 from shared.settings import DatabaseSettings, KafkaSettings, ProviderSettings
+from shared.stream import Publishing
 
 SERVICE = "agent-worker"
 log = logs.get(__name__)
@@ -79,12 +78,10 @@ async def _run(settings: ToolSettings, stopping: asyncio.Event) -> None:
             await _work(stack, settings, *clients, stopping)
 
 
-async def _connect(
-    stack: AsyncExitStack, kafka: KafkaSettings
-) -> tuple[AIOKafkaProducer, KafkaInputs]:
+async def _connect(stack: AsyncExitStack, kafka: KafkaSettings) -> tuple[Publishing, KafkaInputs]:
     """Clients of the log, however long it is away."""
     producer = await stack.enter_async_context(connected(lambda: producer_of(kafka, SERVICE)))
-    inputs = KafkaInputs(lambda: consumer_of(kafka, SERVICE))
+    inputs = KafkaInputs(lambda: member_of(kafka, SERVICE))
     stack.push_async_callback(inputs.leave)
     await inputs.join()
     return producer, inputs
@@ -93,7 +90,7 @@ async def _connect(
 async def _work(
     stack: AsyncExitStack,
     settings: ToolSettings,
-    producer: AIOKafkaProducer,
+    producer: Publishing,
     inputs: KafkaInputs,
     stopping: asyncio.Event,
 ) -> None:
@@ -113,7 +110,7 @@ async def _work(
     drive = Drive(leases, needs, worker)
     intake = _intake(settings, inputs, store, burial(letters, utcnow), drive)
     checks = {
-        "kafka": kafka_answers(producer),
+        "kafka": producer.check,
         "database": database_answers(engine),
         "intake": intake.check,
     }

@@ -124,9 +124,10 @@ class Gateway:
         return build(rooms, keys, origins=self.settings.http.origins)
 
     async def _check_kafka(self) -> None:
-        """Both ways: inputs can be published, and what is published is heard."""
+        """Both ways: inputs can be published, and what is published is heard and projected."""
         await self.inputs.check()
         await self.listener.check()
+        await self.feed.check()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 
-from services.recorder.ports import Log, Out
+from services.recorder.ports import Log
 from shared.bus.topics import DEAD, EVENTS
 from shared.settings import KafkaSettings
+from shared.stream import Publishing
 
 TOPIC = EVENTS.name
 GROUP = "turnstile.recorder"
@@ -38,16 +39,13 @@ def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
     return cast(Log, made)
 
 
-def producer(settings: KafkaSettings) -> Out:
-    """The producer of dead letters: acknowledged by all, without repeats."""
-    make: Any = AIOKafkaProducer
-    made = make(
-        acks="all",
-        enable_idempotence=True,
+def producer(settings: KafkaSettings) -> Publishing:
+    """What dead letters are published through."""
+    return Publishing(
+        settings,
+        CLIENT_ID,
         # What comes while a request is under way goes out in the next one, not one by one.
         max_batch_size=256 * 1024,
         max_request_size=DEAD.max_message_bytes + 64 * 1024,
         request_timeout_ms=10_000,
-        **settings.client(CLIENT_ID),
     )
-    return cast(Out, made)

@@ -40,7 +40,7 @@ class Log(Protocol):
 
 
 class Out(Protocol):
-    """The part of AIOKafkaProducer that is used."""
+    """The part of `shared.stream.Publishing` that is used."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from msgspec.structs import replace
 
+from services.agent_worker.adapters.clients import producer_of
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.ports import Publisher
@@ -19,6 +20,7 @@ from shared.bus import topics
 from shared.session import Event, SessionState, initial
 from shared.session.commands import DeadLetter
 from shared.session.inputs import REQUESTS
+from shared.settings import KafkaSettings
 from tests.builders import BEGINNING, TENANT, TRACEPARENT, Wire, at, bound, confirming, seen, turn
 from tests.fakes.publisher import MemoryPublisher
 from tests.unit.session.specification import history
@@ -53,12 +55,7 @@ async def log(request: pytest.FixtureRequest, kafka_bootstrap: str) -> AsyncIter
         memory = MemoryPublisher(lambda: BEGINNING)
         yield Log(memory, lambda topic, key, count: _from_memory(memory, topic, key))
         return
-    producer = AIOKafkaProducer(
-        bootstrap_servers=kafka_bootstrap,
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=topics.MAX_MESSAGE_BYTES,
-    )
+    producer = producer_of(KafkaSettings(kafka_bootstrap=kafka_bootstrap), "test")
     await producer.start()
     previews = Previews(producer, lambda: BEGINNING)
     running = asyncio.create_task(previews.run())

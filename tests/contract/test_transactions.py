@@ -19,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from infra.kafka.topics import create_topics
 from services.agent_worker.adapters import inputs
-from services.agent_worker.adapters.clients import consumer_of
+from services.agent_worker.adapters.clients import member_of
 from services.agent_worker.adapters.inputs import KafkaInputs
 from services.gateway.adapters import kafka_consumers, kafka_log
 from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
@@ -136,7 +136,7 @@ Read = Callable[[Bus, int], Awaitable[list[bytes]]]
 
 
 async def by_intake(bus: Bus, count: int) -> list[bytes]:
-    member = KafkaInputs(lambda: consumer_of(bus.settings, "test", bus.topic, bus.group))
+    member = KafkaInputs(lambda: member_of(bus.settings, "test", bus.topic, bus.group))
     found: list[bytes] = []
     try:
         while len(found) < count:
@@ -270,7 +270,7 @@ class Kept:
 
 @asynccontextmanager
 async def intake(bus: Bus) -> AsyncIterator[None]:
-    member = KafkaInputs(lambda: consumer_of(bus.settings, "test", bus.topic, bus.group))
+    member = KafkaInputs(lambda: member_of(bus.settings, "test", bus.topic, bus.group))
 
     async def run() -> None:
         while True:

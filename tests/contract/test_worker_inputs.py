@@ -9,13 +9,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 
 from infra.kafka.topics import create_topics
+from services.agent_worker.adapters.clients import member_of
 from services.agent_worker.adapters.inputs import KafkaInputs
 from services.agent_worker.inbox.intake import Inputs
 from services.agent_worker.inbox.validate import Record
 from shared.bus.topics import DAY_MS, Topic
+from shared.settings import KafkaSettings
+from shared.stream import Member
 from tests.fakes.inputs import MemoryInputs
 
 pytestmark = pytest.mark.contract
@@ -52,21 +55,15 @@ class KafkaBus:
 
     @asynccontextmanager
     async def member(self) -> AsyncIterator[Inputs]:
-        inputs = KafkaInputs(self._consumer)
+        inputs = KafkaInputs(self._member)
         try:
             yield inputs
         finally:
             await inputs.leave()
 
-    def _consumer(self) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            self._topic,
-            bootstrap_servers=self._bootstrap,
-            group_id=f"group-{self._topic}",
-            auto_offset_reset="earliest",
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-        )
+    def _member(self) -> Member:
+        settings = KafkaSettings(kafka_bootstrap=self._bootstrap)
+        return member_of(settings, "test", self._topic, f"group-{self._topic}")
 
 
 @pytest.fixture(params=["memory", "kafka"])

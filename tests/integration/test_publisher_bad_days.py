@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer
 from msgspec.structs import replace
 
 from infra.kafka.topics import create_topics
@@ -18,6 +18,8 @@ from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
 from shared.session import Event
+from shared.settings import KafkaSettings
+from shared.stream import Publishing
 from tests.builders import BEGINNING
 from tests.contract.test_publisher import events_of, no_parent
 from tests.stack import running_parts
@@ -51,10 +53,9 @@ def large() -> list[Event]:
 
 async def test_what_finds_no_room_is_said_when_there_is(log: tuple[str, int]) -> None:
     bootstrap, pid = log
-    producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
-        acks="all",
-        enable_idempotence=True,
+    producer = Publishing(
+        KafkaSettings(kafka_bootstrap=bootstrap),
+        "test",
         max_request_size=MAX_MESSAGE_BYTES,
         request_timeout_ms=REQUEST_MS,
     )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-
-from services.agent_worker.adapters.inputs import GROUP
+from services.agent_worker.adapters.inputs import GROUP, MAX_RECORDS
 from shared.bus import topics
 from shared.settings import KafkaSettings
+from shared.stream import Member, Publishing
 
 
-def producer_of(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:
-    """The producer, not started: acks=all, idempotent."""
-    return AIOKafkaProducer(
-        **kafka.client(service),
-        acks="all",
-        enable_idempotence=True,
+def producer_of(kafka: KafkaSettings, service: str) -> Publishing:
+    """What events, previews and dead letters are published through, not started."""
+    return Publishing(
+        kafka,
+        service,
         max_request_size=topics.MAX_MESSAGE_BYTES,
         compression_type="lz4",
         linger_ms=0,
@@ -23,13 +21,16 @@ def producer_of(kafka: KafkaSettings, service: str) -> AIOKafkaProducer:
     )
 
 
-def consumer_of(
+def member_of(
     kafka: KafkaSettings, service: str, topic: str = topics.INPUTS.name, group: str = GROUP
-) -> AIOKafkaConsumer:
-    """The consumer of the inputs topic, not started; offsets are committed by hand."""
-    return AIOKafkaConsumer(
+) -> Member:
+    """A member of the group that reads the inputs topic, not started."""
+    return Member(
+        kafka,
+        service,
+        group,
         topic,
-        **kafka.member(service, group),
+        most=MAX_RECORDS,
         # The database may be away for longer than any poll interval; the group's heartbeat is what counts.
         max_poll_interval_ms=24 * 60 * 60 * 1000,
         max_partition_fetch_bytes=topics.MAX_MESSAGE_BYTES,

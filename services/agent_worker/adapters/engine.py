@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from shared.health import Check
 
 
 def make_engine(url: str, *, pool: int) -> AsyncEngine:
@@ -41,3 +43,13 @@ def _sqlite_connected(connection: Any, _record: Any) -> None:
 def _sqlite_begins(connection: Any) -> None:
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def database_answers(engine: AsyncEngine) -> Check:
+    """The readiness check of the database and its tables; it raises what its client raises."""
+
+    async def check() -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT 1 FROM worker_heads LIMIT 1"))
+
+    return check

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from services.agent_worker.adapters.previews import Previews
@@ -24,6 +23,7 @@ from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed
 from shared.session.state import SessionState
+from shared.stream import Publishing
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 # Seconds without an acknowledgement after which the wait is mentioned.
@@ -49,7 +49,7 @@ class KafkaPublisher:
 
     def __init__(
         self,
-        producer: AIOKafkaProducer,
+        producer: Publishing,
         previews: Previews,
         clock: Clock,
         letters: DeadLetters | None = None,

@@ -15,7 +15,6 @@ import re
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from msgspec import Struct
 
 from shared import metrics
@@ -23,6 +22,7 @@ from shared.bus import topics
 from shared.bus.envelope import AGENT_WORKER, Envelope
 from shared.clock import Clock
 from shared.moment import rfc3339
+from shared.stream import Publishing
 
 COALESCE_SECONDS = 0.03
 # Texts waiting at once, one for each block of a message; beyond it new ones are dropped: a preview is only worth
@@ -101,7 +101,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Previews:
     """Collects deltas and publishes them from `run`, which ends when cancelled."""
 
-    def __init__(self, producer: AIOKafkaProducer, clock: Clock) -> None:
+    def __init__(self, producer: Publishing, clock: Clock) -> None:
         self._producer = producer
         self._clock = clock
         self._waiting: dict[_Place, list[str]] = {}

@@ -7,6 +7,5 @@ from typing import Any
 import aiokafka
 
 # aiokafka carries no annotations; what it promises is written down in the ports instead.
-Producer: Any = aiokafka.AIOKafkaProducer
 Consumer: Any = aiokafka.AIOKafkaConsumer
 CLIENT_ID = "turnstile-gateway"

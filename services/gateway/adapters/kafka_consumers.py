@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
@@ -17,8 +18,9 @@ from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, INPUTS, MAX_MESSAGE_BYTES, PREVIEWS, received_at
 from shared.clock import utcnow
 from shared.errors import Transient
-from shared.kafka import measure
+from shared.kafka import stopped
 from shared.settings import KafkaSettings
+from shared.stream import Member
 
 GROUP = "turnstile.gateway.projector"
 BATCH_RECORDS = 500
@@ -41,9 +43,9 @@ def record(found: Any) -> Record:
     )
 
 
-def joined(joiner: Joiner, found: Mapping[Any, Sequence[Any]]) -> list[Record]:
-    """A poll's records, those in parts at the place of their last one."""
-    read = (joiner.join(record(one)) for records in found.values() for one in records)
+def joined(joiner: Joiner, found: Iterable[Any]) -> list[Record]:
+    """The records, those in parts at the place of their last one."""
+    read = (joiner.join(record(one)) for one in found)
     return [one for one in read if one is not None]
 
 
@@ -55,97 +57,88 @@ class KafkaFeed:
     """
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = settings.member(CLIENT_ID, GROUP)
-        self._consumer: Any = None
+        self._settings = settings
+        self._member: Member | None = None
         self._joiner = Joiner()
-        self._moved: set[Any] = set()
-        self._committed: dict[Any, int] = {}
-        # Whether records were handed out since the last commit.
-        self._given = False
+        # Why nothing was read or committed at the last try.
+        self._trouble = ""
 
     async def batch(self, timeout: float) -> Sequence[Record]:
         """See Feed.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
-        consumer = await self._started()
-        try:
-            found = await consumer.getmany(
-                timeout_ms=int(timeout * 1000), max_records=BATCH_RECORDS
-            )
-        except KafkaError as error:
-            raise Transient("kafka_unavailable", f"{type(error).__name__}") from error
-        self._moved |= found.keys()
-        self._joiner.keep({(place.topic, place.partition) for place in consumer.assignment()})
-        if found:
-            self._given = True
-        elif not self._given:  # what was passed since the last commit is no record
-            self._moved |= consumer.assignment()
+        with self._transient("read"):
+            member = await self._joined()
+            found = await member.batch(timeout)
+        self._joiner.keep({(place.topic, place.partition) for place in member.assignment()})
+        if not found and not member.owes:
             await self.commit()
         return joined(self._joiner, found)
 
     async def commit(self) -> None:
         """See Feed.commit; events of which not all parts came are not counted as dealt with. Raises Transient."""
-        self._given = False
-        if self._consumer is None:
+        if self._member is None:
             return
-        try:
-            async with asyncio.timeout(10):
-                if reach := await self._reach():
-                    await self._consumer.commit(reach)
-                self._committed |= reach
-                measure(self._consumer, GROUP, self._committed)
-        except CommitFailedError:
-            _log.info("a rebalance came before the commit; the new owner applies the batch again")
-        except (KafkaError, TimeoutError) as error:
-            raise Transient("kafka_unavailable", f"commit: {type(error).__name__}") from error
-
-    async def _reach(self) -> dict[Any, int]:
-        """How far the partitions that moved since the last commit were read, without the parts of events that are
-        not whole; those alone that reach further than was committed."""
-        moved, self._moved = self._moved & self._consumer.assignment(), set()
-        firsts = {place: self._joiner.first((place.topic, place.partition)) for place in moved}
-        reach = {
-            place: await self._consumer.position(place) if first is None else first
-            for place, first in firsts.items()
+        firsts = {
+            place: self._joiner.first((place.topic, place.partition))
+            for place in self._member.assignment()
         }
-        held = self._consumer.assignment()
-        self._committed = {p: offset for p, offset in self._committed.items() if p in held}
-        return dict(reach.items() - self._committed.items())
+        with self._transient("commit"):
+            try:
+                await self._member.commit({p: o for p, o in firsts.items() if o is not None})
+            except CommitFailedError:
+                _log.info(
+                    "a rebalance came before the commit; the new owner applies the batch again"
+                )
 
     async def rewind(self) -> None:
         """See Feed.rewind. Where the log does not say what was committed, the group is left and joined again."""
         self._joiner.keep(())
-        self._moved.clear()
-        self._given = False
-        if self._consumer is None:
+        if self._member is None:
             return
         try:
-            async with asyncio.timeout(10):
-                await self._consumer.seek_to_committed()
+            await self._member.rewind()
         except (KafkaError, TimeoutError):
             await self.stop()
 
     async def stop(self) -> None:
         """Leave the group without committing anything."""
-        consumer, self._consumer = self._consumer, None
+        member, self._member = self._member, None
         self._joiner.keep(())
-        self._moved.clear()
-        self._committed.clear()
-        self._given = False
-        if consumer is not None:
-            with contextlib.suppress(KafkaError):
-                await consumer.stop()
+        if member is not None:
+            await stopped(member)
 
-    async def _started(self) -> Any:
-        if self._consumer is None:
-            consumer = Consumer(
+    async def check(self) -> None:
+        """For readiness: raises Transient while the log can't be read, or offsets not be committed."""
+        if self._trouble:
+            raise Transient("kafka_unavailable", self._trouble)
+
+    async def _joined(self) -> Member:
+        if self._member is None:
+            member = Member(
+                self._settings,
+                CLIENT_ID,
+                GROUP,
                 INPUTS.name,
                 EVENTS.name,
-                **self._options,
+                most=BATCH_RECORDS,
                 partition_assignment_strategy=[RangePartitionAssignor],
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             )
-            await _start(consumer)
-            self._consumer = consumer
-        return self._consumer
+            await _start(member)
+            self._member = member
+        return self._member
+
+    @contextlib.contextmanager
+    def _transient(self, doing: str) -> Iterator[None]:
+        """Of the log's errors a Transient one, which readiness knows until the next success."""
+        try:
+            yield
+        except (KafkaError, TimeoutError) as error:
+            self._trouble = f"{doing}: {type(error).__name__}"
+            raise Transient("kafka_unavailable", self._trouble) from error
+        except Transient as error:
+            self._trouble = str(error)
+            raise
+        self._trouble = ""
 
 
 class KafkaTail:
@@ -171,7 +164,7 @@ class KafkaTail:
             yield []  # from here on nothing is missed
             while True:
                 found = await consumer.getmany(timeout_ms=1000)
-                yield joined(joiner, found)
+                yield joined(joiner, chain.from_iterable(found.values()))
         except KafkaError as error:
             raise Transient("kafka_unavailable", f"tail: {type(error).__name__}") from error
         finally:

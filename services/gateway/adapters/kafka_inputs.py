@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
-from services.gateway.adapters.kafka_clients import CLIENT_ID, Producer
+from services.gateway.adapters.kafka_clients import CLIENT_ID
 from shared import logs
 from shared.bus.envelope import Envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Rejected, Transient
 from shared.settings import KafkaSettings
+from shared.stream import Publishing
 
 # A little under the promised 5 s, so that the answer itself arrives in time.
 PUBLISH_SECONDS = 4.5
@@ -31,9 +30,9 @@ class KafkaInputs:
     def __init__(
         self, settings: KafkaSettings, *, publish_seconds: float = PUBLISH_SECONDS
     ) -> None:
-        self._options = settings.client(CLIENT_ID)
+        self._settings = settings
         self._publish_seconds = publish_seconds
-        self._producer: Any = None
+        self._producer: Publishing | None = None
         self._ready = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
 
@@ -56,10 +55,12 @@ class KafkaInputs:
         try:
             async with asyncio.timeout(self._publish_seconds):
                 producer = self._producer or await self._connected()
-                sent = await producer.send(
-                    INPUTS.name, value, key=envelope.subject.encode(), headers=envelope.headers()
+                await producer.send_and_wait(
+                    INPUTS.name,
+                    value=value,
+                    key=envelope.subject.encode(),
+                    headers=envelope.headers(),
                 )
-                await sent
         except MessageSizeTooLargeError as error:
             raise Rejected(
                 "too_large", "the input is too large for the log once encoded", field="content"
@@ -76,13 +77,11 @@ class KafkaInputs:
             raise _unavailable("is not connected")
         try:
             async with asyncio.timeout(self._publish_seconds):
-                # Asks the broker, unlike the cluster's cached view.
-                if not await self._producer.client.force_metadata_update():
-                    raise _unavailable("does not answer")
-        except TimeoutError as error:
-            raise _unavailable("did not answer in time") from error
+                await self._producer.check()
+        except (ConnectionError, KafkaError, TimeoutError) as error:
+            raise _unavailable("does not answer") from error
 
-    async def _connected(self) -> Any:
+    async def _connected(self) -> Publishing:
         await self._ready.wait()
         if self._producer is None:
             raise _unavailable("is not connected")
@@ -91,15 +90,14 @@ class KafkaInputs:
     async def _connect(self) -> None:
         wait = 0.2
         while True:
-            producer = Producer(
-                **self._options,
-                acks="all",
-                enable_idempotence=True,
+            producer = Publishing(
+                self._settings,
+                CLIENT_ID,
                 max_batch_size=MAX_BATCH_BYTES,
                 max_request_size=INPUTS.max_message_bytes,
                 request_timeout_ms=10_000,
             )
-            async with _stopped_on_failure(producer):
+            with contextlib.suppress(KafkaError, OSError):
                 await producer.start()
                 self._producer = producer
                 self._ready.set()
@@ -117,24 +115,12 @@ class KafkaInputs:
         self._ready.clear()
         self._connecting = asyncio.create_task(self._reconnect(broken), name="inputs-connect")
 
-    async def _reconnect(self, broken: Any) -> None:
+    async def _reconnect(self, broken: Publishing) -> None:
         await _close(broken, 1.0)
         await self._connect()
 
 
-@contextlib.asynccontextmanager
-async def _stopped_on_failure(client: Any) -> AsyncIterator[None]:
-    """A client that could not start must be stopped, or its tasks go on; KafkaError is swallowed."""
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(Exception):
-            await client.stop()
-        if not isinstance(error, KafkaError | OSError):
-            raise
-
-
-async def _close(producer: Any, timeout: float) -> None:
+async def _close(producer: Publishing, timeout: float) -> None:
     try:
         async with asyncio.timeout(timeout):
             await producer.stop()

@@ -1,0 +1,61 @@
+"""How FastStream is told of TLS and SASL, and what becomes of a record that was fetched before a rebalance."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka import ConsumerRecord, TopicPartition
+from faststream.kafka.security import parse_security
+
+from shared import stream
+from shared.settings import KafkaSettings
+from shared.stream import Found, Record
+
+pytestmark = pytest.mark.unit
+HERE, THERE = TopicPartition("t", 0), TopicPartition("t", 1)
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_tls_and_sasl_are_those_of_the_settings(protocol: str, mechanism: str) -> None:
+    settings = KafkaSettings.model_validate(
+        {
+            "kafka_bootstrap": "one:9092,two:9093",
+            "kafka_security_protocol": protocol,
+            "kafka_sasl_mechanism": mechanism,
+            "kafka_sasl_username": "turnstile",
+            "kafka_sasl_password": "secret",
+        }
+    )
+    told = dict(parse_security(stream._security(settings)))
+    wanted = settings.client("test")
+    context = wanted.get("ssl_context")
+    assert (told.pop("ssl_context") is not None) == (context is not None)
+    assert told == {name: wanted[name] for name in wanted if name.startswith(("sec", "sasl"))}
+    broker = stream._broker(settings, "test", consumer_only=True)
+    assert broker._connection_kwargs["bootstrap_servers"] == ["one:9092", "two:9093"]
+
+
+def test_a_mechanism_that_is_not_known_is_named() -> None:
+    settings = KafkaSettings(kafka_security_protocol="SASL_SSL", kafka_sasl_mechanism="OAUTHBEARER")
+    with pytest.raises(ValueError, match="TURNSTILE_KAFKA_SASL_MECHANISM"):
+        stream._security(settings)
+
+
+def fetched(place: TopicPartition, offset: int) -> Record:
+    return ConsumerRecord(*place, offset, 0, 0, b"k", b"v", None, 1, 1, ())
+
+
+def test_a_batch_has_each_partition_in_order() -> None:
+    rest = {THERE: [fetched(THERE, 7)], HERE: [fetched(HERE, 4), fetched(HERE, 5)]}
+    assert offsets(stream._joined(fetched(HERE, 3), rest)) == {HERE: [3, 4, 5], THERE: [7]}
+
+
+def test_a_record_that_is_read_anew_is_there_once() -> None:
+    rest = {HERE: [fetched(HERE, 3), fetched(HERE, 4)]}
+    assert offsets(stream._joined(fetched(HERE, 3), rest)) == {HERE: [3, 4]}
+    assert offsets(stream._joined(fetched(HERE, 9), rest)) == {HERE: [3, 4]}
+    assert offsets(stream._joined(fetched(HERE, 3), {})) == {HERE: [3]}
+
+
+def offsets(found: Found) -> dict[TopicPartition, list[int]]:
+    return {place: [record.offset for record in records] for place, records in found.items()}

@@ -1,7 +1,7 @@
 """Kafka through FastStream: members of consumer groups (`Member`) and what publishes (`Publishing`).
 
 FastStream owns the clients, the reading task, the handler's call and the graceful stop. What it would do by default
-and must not (docs/decisions/0018) is turned off here, in one place:
+and must not (docs/decisions/0019) is turned off here, in one place:
 
 - a member commits by named offsets, once its reader has dealt with them; FastStream acknowledges nothing;
 - an error in the reading task reaches the reader, and reading stops; FastStream would log it and go on;

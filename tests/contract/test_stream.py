@@ -20,16 +20,16 @@ from aiokafka.errors import (
     ProducerClosed,
     TopicAuthorizationFailedError,
 )
-from services.agent_worker.intake import Intake
-from services.agent_worker.poison import Poison
 
 from infra.kafka.topics import create_topics
 from infra.local.ports import free_ports
 from services.agent_worker.adapters.clients import member_of
 from services.agent_worker.adapters.inputs import KafkaInputs
+from services.agent_worker.inbox.intake import Intake
 from services.gateway.adapters import kafka_consumers
 from services.gateway.adapters.kafka_consumers import KafkaFeed
 from shared import metrics
+from shared.bus.brake import IntakeBrake
 from shared.bus.topics import DAY_MS, Topic
 from shared.clock import utcnow
 from shared.errors import Transient
@@ -146,7 +146,7 @@ async def test_an_error_at_record_5_ends_the_run_and_leaves_the_offset_at_5(bus:
         bury=bury,
         knows=lambda _: True,
         news=lambda _: None,
-        poison=Poison(ratio=1.0, window=1000),
+        poison=IntakeBrake(ratio=1.0, window=1000),
         pause=1.0,
     )
     run = asyncio.create_task(intake.run())

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shared.session.attempts import CLOSED, begin, give_up, interrupt, retry, rotate, start
 from shared.session.commands import Close
 from shared.session.decision import Decision, Draft
 from shared.session.events import TurnError
@@ -36,9 +35,18 @@ from shared.session.inputs import (
     Silent,
 )
 from shared.session.policy import DEFAULT, Policy
-from shared.session.reactions import seen_events
 from shared.session.requests import requested
 from shared.session.state import SessionState
+from shared.session.turn_ends import (
+    CLOSED,
+    begin,
+    give_up,
+    interrupt,
+    retry,
+    rotate,
+    seen_events,
+    start,
+)
 from shared.session.waiting import deny, stall
 
 

@@ -10,7 +10,6 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from shared.moment import normal, parse, rfc3339
-from shared.session.attempts import CLOSED, begin, interrupt
 from shared.session.commands import Answer, Close, DeadLetter
 from shared.session.decision import Draft
 from shared.session.events import (
@@ -38,6 +37,7 @@ from shared.session.inputs import (
 )
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
 from shared.session.state import SessionState
+from shared.session.turn_ends import CLOSED, begin, interrupt
 from shared.trace_context import parted
 
 # Why an answer that no call waits for is refused.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from shared.moment import parse, rfc3339
-from shared.session.attempts import retry, rotate
 from shared.session.commands import Deny, Interrupt
 from shared.session.decision import Draft
 from shared.session.events import TurnError, TurnStalled, TurnUnanswered
 from shared.session.policy import Policy
 from shared.session.state import SessionState
+from shared.session.turn_ends import retry, rotate
 
 
 def deny(draft: Draft, *, at: str) -> None:

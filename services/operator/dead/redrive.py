@@ -23,8 +23,8 @@ from services.operator.dead.letters import records
 from shared.bus.envelope import OPERATOR, Envelope, Headers
 from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
 from shared.moment import rfc3339
-from shared.session.attempts import TURN_FAILED
 from shared.session.inputs import TurnDropped
+from shared.session.turn_ends import TURN_FAILED
 
 Fate = Literal["redriven", "dropped"]
 _AGAIN = ":again-"

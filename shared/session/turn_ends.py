@@ -1,4 +1,4 @@
-"""The attempts of a turn: how one begins, what ends the turn or makes it wait for people, and what is tried again."""
+"""The attempts of a turn: how one begins, what ends the turn or makes it wait for people, what is tried again."""
 
 from __future__ import annotations
 

@@ -21,11 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.clients import member_of, producer_of
-from services.agent_worker.adapters.engine import database_answers, make_engine
+from services.agent_worker.adapters.engine import database_answers, make_engine, store_on
 from services.agent_worker.adapters.inputs import KafkaInputs, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
-from services.agent_worker.adapters.store import store_on
 from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive, report_backlog
 from services.agent_worker.inbox.intake import Bury, Intake

@@ -10,8 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
-from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.store import store_on
+from services.agent_worker.adapters.engine import make_engine, store_on
 from services.agent_worker.ports import Store
 from shared.clock import utcnow
 from tests.contract.provider_talk import Talk

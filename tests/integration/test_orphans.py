@@ -13,8 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate
 from services.agent_worker.adapters.bindings import SqlBindings
-from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.store import store_on
+from services.agent_worker.adapters.engine import make_engine, store_on
 from services.agent_worker.ports import NewInput
 from services.agent_worker.provider.sweep import ProviderLeftovers, Sweeper
 from services.operator.audits.inbox import opened

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
-from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.store import store_on
+from services.agent_worker.adapters.engine import make_engine, store_on
 from services.agent_worker.ports import NewInput
 from tests.contract.store_rows import asked
 from tests.e2e.waiting import eventually
@@ -77,3 +77,10 @@ async def test_filing_for_many_sessions_never_deadlocks_with_the_extension_of_th
             assert len(await store.extend(OWNER, 60.0)) == SESSIONS
 
     await asyncio.gather(file(0), file(1), extend(), extend())
+
+
+async def test_a_text_too_long_for_its_column_is_refused_and_never_cut(engine: AsyncEngine) -> None:
+    store, key = store_on(engine), ("acme", "long")
+    with pytest.raises(DBAPIError, match="too long"):
+        await store.file([NewInput(key, "i" * 301, "interrupt.requested", b"{}")])
+    assert await store.unread(key, 0) == []

@@ -9,8 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
-from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.store import store_on
+from services.agent_worker.adapters.engine import make_engine, store_on
 from services.agent_worker.ports import NewInput
 from shared import metrics
 from shared.errors import Fenced

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 
-from sqlalchemy import text
+from sqlalchemy import BigInteger, func, literal
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import select
 
-from services.agent_worker.adapters.sql import connection_to
+from services.agent_worker.adapters.sql import connection_to, is_given, key_columns, values
+from services.agent_worker.adapters.tables import HEADS, HeadRow
 from services.agent_worker.ports import Bound, Key
 from shared.session import state
 
 # Of all locks in the database, the sweep's ("turnsweep" as a number nobody else takes).
-SWEEP_LOCK = 7_475_726_273
-READ = """
-SELECT state, filed, taken FROM worker_heads WHERE tenant_id = :tenant AND session_id = :session
-"""
+SWEEP_LOCK = literal(7_475_726_273, BigInteger())
+LOCK, UNLOCK = (
+    select(func.pg_try_advisory_lock(SWEEP_LOCK)),
+    select(func.pg_advisory_unlock(SWEEP_LOCK)),
+)
+READ = select(HeadRow.state, HeadRow.filed, HeadRow.taken).where(*is_given(HEADS))
 
 
 class SqlBindings:
@@ -31,8 +35,8 @@ class SqlBindings:
         found: dict[Key, Bound] = {}
         async with connection_to(self._engine) as connection:
             for key in keys:
-                values = {"tenant": key[0], "session": key[1]}
-                row = (await connection.execute(text(READ), values)).one_or_none()
+                rows = await connection.execute(READ, values(key_columns(key)))
+                row = rows.one_or_none()
                 if row is not None:
                     known = state.decode(row.state) if row.state else state.initial(*key)
                     found[key] = Bound(
@@ -49,15 +53,10 @@ class SqlBindings:
         if not self._postgres:
             yield True
             return
-        name = {"lock": SWEEP_LOCK}
         async with connection_to(self._engine) as connection:
-            mine = bool(
-                (
-                    await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), name)
-                ).scalar()
-            )
+            mine = bool(await connection.scalar(LOCK))
             try:
                 yield mine
             finally:
                 if mine:
-                    await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), name)
+                    await connection.execute(UNLOCK)

@@ -1,12 +1,16 @@
-"""A database engine from a URL: PostgreSQL as it is, SQLite so that writers queue instead of failing."""
+"""A database engine from a URL, PostgreSQL as it is, SQLite so that writers queue instead of failing; its store."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import event, text
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel import select
 
+from services.agent_worker.adapters.postgres import PostgresStore
+from services.agent_worker.adapters.sqlite import SqliteStore
+from services.agent_worker.adapters.tables import HeadRow
 from shared.health import Check
 
 
@@ -30,6 +34,11 @@ def make_engine(url: str, *, pool: int) -> AsyncEngine:
     )
 
 
+def store_on(engine: AsyncEngine) -> PostgresStore | SqliteStore:
+    """The Store port on `engine`, which the caller made and disposes of."""
+    return PostgresStore(engine) if engine.dialect.name == "postgresql" else SqliteStore(engine)
+
+
 def _sqlite_connected(connection: Any, _record: Any) -> None:
     """WAL lets readers go on while one writes. Transactions are begun by us, at once for writing: WAL and a busy
     timeout alone failed 48 of 60 concurrent read-modify-writes when measured."""
@@ -50,6 +59,6 @@ def database_answers(engine: AsyncEngine) -> Check:
 
     async def check() -> None:
         async with engine.connect() as connection:
-            await connection.execute(text("SELECT 1 FROM worker_heads LIMIT 1"))
+            await connection.execute(select(HeadRow.version).limit(1))
 
     return check

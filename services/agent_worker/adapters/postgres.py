@@ -9,121 +9,189 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import TextClause, text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Double,
+    Executable,
+    FromClause,
+    Text,
+    Update,
+    and_,
+    case,
+    cast,
+    column,
+    func,
+    literal_column,
+    select,
+    true,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.sql.selectable import TableValuedAlias
+from sqlmodel import AutoString
 
-from services.agent_worker.adapters.rows import columns_of
 from services.agent_worker.adapters.sql import (
+    HEAD,
+    KEPT,
+    NEW_HEAD,
+    Now,
     SqlLeases,
+    columns_of,
     count_filed,
     fenced,
     filed_of,
+    given,
+    in_order,
     inbox_row,
     key_columns,
+    key_of,
     left_over,
+    released_columns,
+    values,
     writing,
 )
+from services.agent_worker.adapters.tables import HEADS, INBOX
 from services.agent_worker.ports import Head, Key, NewInput, Unread
 from shared.grouped import Grouped
-from shared.moment import parse
 
-INBOX = {
-    "tenant_id": "text",
-    "session_id": "text",
-    "input_id": "text",
-    "kind": "text",
-    "body": "bytea",
-    "traceparent": "text",
-    "received_at": "text",
-}
-HEAD = {
-    "tenant_id": "text",
-    "session_id": "text",
-    "epoch": "bigint",
-    "version": "bigint",
-    "state": "bytea",
-    "unsaid": "bytea",
-    "todo": "bytea",
-    "taken": "bigint",
-    "position": "bigint",
-}
-RELEASED = {**HEAD, "due_at": "double precision"}
-IDS = {name: INBOX[name] for name in ("tenant_id", "session_id", "input_id")}
-ASKED = {"tenant_id": "text", "session_id": "text", "after": "bigint"}
-# Rows are locked in the order of their keys by every statement that touches several: none can deadlock another.
-_IN_ORDER = 'tenant_id COLLATE "C", session_id COLLATE "C"'
+KEY = ("tenant_id", "session_id")
+ID = (*KEY, "input_id")
+INPUT = tuple(each.name for each in INBOX.columns if each is not INBOX.c.position)
+FOUND = tuple(each.name for each in INBOX.columns if each.name not in KEY)
 
 
-def _given(columns: Mapping[str, str]) -> str:
-    """A table of parameters, one array a column, in the order given."""
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in columns.items())
-    return f"unnest({arrays}) WITH ORDINALITY AS given({', '.join(columns)}, place)"
+def _table(*columns: ColumnElement[Any]) -> TableValuedAlias:
+    """A table of parameters, one array a column, in the order given, which `place` counts from 1.
+
+    A text goes as one of any length: cast to a column's length it would be cut, and the column refuses it.
+    """
+    kinds = [Text() if isinstance(each.type, AutoString) else each.type for each in columns]
+    named = [column(each.name, kind) for each, kind in zip(columns, kinds, strict=True)]
+    arrays = [cast(given(each.name), ARRAY(each.type)) for each in named]
+    rows = func.unnest(*arrays).table_valued(*named, with_ordinality="place")
+    return rows.render_derived(name="given")
 
 
-KEYS = {"tenant_id": "text", "session_id": "text"}
-MAKE_HEADS = f"""
-INSERT INTO worker_heads (tenant_id, session_id, epoch, version, state, unsaid, todo, filed, taken, position)
-SELECT tenant_id, session_id, 0, 0, '', '', '', 0, 0, 0 FROM {_given(KEYS)}
-GROUP BY tenant_id, session_id ORDER BY {_IN_ORDER} ON CONFLICT (tenant_id, session_id) DO NOTHING
-"""
-# All heads are locked (which counting them waits for) before the first input has its position: one with a lower
-# position that becomes visible later would lie behind its reader.
-FILE = f"""
-WITH asked AS (SELECT * FROM {_given(INBOX)}), locked AS (
-    SELECT 1 FROM worker_heads WHERE (tenant_id, session_id) IN (SELECT tenant_id, session_id FROM asked)
-    ORDER BY {_IN_ORDER} FOR UPDATE
-), filed AS (
-    INSERT INTO worker_inbox ({", ".join(INBOX)})
-    SELECT {", ".join(INBOX)} FROM asked WHERE (SELECT count(*) FROM locked) > 0
-    ORDER BY {_IN_ORDER}, place
-    ON CONFLICT (tenant_id, session_id, input_id) DO NOTHING
-    RETURNING tenant_id, session_id, input_id
-), woken AS (
-    UPDATE worker_heads AS head SET filed = head.filed + news.count,
-        wake_at = CASE WHEN head.lease_owner IS NULL
-            THEN extract(epoch FROM clock_timestamp()) ELSE head.wake_at END
-    FROM (SELECT tenant_id, session_id, count(*) FROM filed GROUP BY tenant_id, session_id) AS news
-    WHERE (head.tenant_id, head.session_id) = (news.tenant_id, news.session_id)
-)
-SELECT min(place) AS place FROM asked JOIN filed USING (tenant_id, session_id, input_id)
-GROUP BY tenant_id, session_id, input_id
-"""
+def _columns(names: Sequence[str], of: Any) -> list[Column[Any]]:
+    return [of.c[name] for name in names]
 
 
-KNOWN = f"""
-SELECT given.place, inbox.kind, inbox.body FROM {_given(IDS)}
-JOIN worker_inbox AS inbox USING (tenant_id, session_id, input_id)
-"""
+def _same_session(one: Any, other: Any) -> ColumnElement[bool]:
+    return and_(*(mine == its for mine, its in zip(key_of(one), key_of(other), strict=True)))
 
 
-def _locked(columns: Mapping[str, str]) -> str:
-    return f"""
-WITH mine AS (
-    SELECT given.* FROM {_given(columns)} JOIN worker_heads AS head USING (tenant_id, session_id)
-    WHERE head.epoch = given.epoch AND head.version = given.version
-    ORDER BY {_IN_ORDER} FOR UPDATE OF head
-)"""
+def _make_heads() -> Executable:
+    """A new head for each session given that has none."""
+    asked = _table(*_columns(KEY, HEADS))
+    new = select(*key_of(asked), *NEW_HEAD.values()).group_by(*key_of(asked))
+    made = insert(HEADS).from_select((*KEY, *NEW_HEAD), new.order_by(*in_order(asked)))
+    return made.on_conflict_do_nothing(index_elements=key_of(HEADS))
 
 
-_SET = """
-    state = mine.state, unsaid = mine.unsaid, todo = mine.todo, taken = mine.taken,
-    position = mine.position, version = head.version + 1"""
-_WHERE = """
-FROM mine WHERE head.tenant_id = mine.tenant_id AND head.session_id = mine.session_id
-    AND head.epoch = mine.epoch AND head.version = mine.version
-RETURNING mine.place"""
-WRITE = f"{_locked(HEAD)} UPDATE worker_heads AS head SET {_SET} {_WHERE}"
-RELEASE = f"""{_locked(RELEASED)} UPDATE worker_heads AS head SET {_SET},
-    lease_owner = NULL,
-    wake_at = CASE WHEN head.filed > mine.taken THEN extract(epoch FROM clock_timestamp()) ELSE mine.due_at END
-{_WHERE}"""
-UNREAD = f"""
-SELECT given.place, inbox.* FROM {_given(ASKED)} CROSS JOIN LATERAL (
-    SELECT position, input_id, kind, body, traceparent, received_at FROM worker_inbox
-    WHERE tenant_id = given.tenant_id AND session_id = given.session_id AND position > given.after
-    ORDER BY position LIMIT 1000) AS inbox
-ORDER BY given.place, inbox.position
-"""
+def _file() -> Executable:
+    """Inputs that are not in the inbox yet: filed, counted and their sessions woken. Returns their places.
+
+    All heads are locked (which counting them waits for) before the first input has its position: one with a lower
+    position that becomes visible later would lie behind its reader.
+    """
+    asked = select(_table(*_columns(INPUT, INBOX))).cte("asked")
+    locked = (
+        select(literal_column("1"))
+        .where(tuple_(*key_of(HEADS)).in_(select(*key_of(asked))))
+        .order_by(*in_order(HEADS))
+        .with_for_update()
+        .cte("locked")
+    )
+    all_locked = select(func.count()).select_from(locked).scalar_subquery() > 0
+    rows = select(*_columns(INPUT, asked)).where(all_locked)
+    filed = (
+        insert(INBOX)
+        .from_select(INPUT, rows.order_by(*in_order(asked), asked.c.place))
+        .on_conflict_do_nothing(index_elements=_columns(ID, INBOX))
+        .returning(*_columns(ID, INBOX))
+        .cte("filed")
+    )
+    news = select(*key_of(filed), func.count().label("inputs")).group_by(*key_of(filed))
+    return (
+        select(func.min(asked.c.place).label("place"))
+        .join_from(
+            asked, filed, _same_session(asked, filed) & (asked.c.input_id == filed.c.input_id)
+        )
+        .group_by(*_columns(ID, asked))
+        .add_cte(_woken(news.subquery("news")).cte("woken"))
+    )
+
+
+def _woken(news: FromClause) -> Update:
+    """The heads of sessions with news, due at once unless a driver has them."""
+    return (
+        update(HEADS)
+        .values(
+            filed=HEADS.c.filed + news.c.inputs,
+            wake_at=case((HEADS.c.lease_owner.is_(None), Now()), else_=HEADS.c.wake_at),
+        )
+        .where(_same_session(HEADS, news))
+    )
+
+
+def _known() -> Executable:
+    """What the inbox holds under the ids given."""
+    asked = _table(*_columns(ID, INBOX))
+    same = _same_session(asked, INBOX) & (asked.c.input_id == INBOX.c.input_id)
+    return select(asked.c.place, INBOX.c.kind, INBOX.c.body).join_from(asked, INBOX, same)
+
+
+def _write(*more: ColumnElement[Any]) -> tuple[Update, FromClause]:
+    """Heads whose rows are still those that were claimed: written. Returns their places; also the table of what is
+    given, with `more` columns than a head's."""
+    asked = _table(*_columns(HEAD, HEADS), *more)
+
+    def its(rows: FromClause) -> ColumnElement[bool]:
+        same = _same_session(HEADS, rows)
+        return and_(same, HEADS.c.epoch == rows.c.epoch, HEADS.c.version == rows.c.version)
+
+    mine = (
+        select(*asked.c)
+        .join_from(asked, HEADS, its(asked))
+        .order_by(*in_order(HEADS))
+        .with_for_update(of=HEADS)
+        .cte("mine")
+    )
+    kept = {name: mine.c[name] for name in KEPT}
+    write = update(HEADS).values(kept | {"version": HEADS.c.version + 1}).where(its(mine))
+    return write.returning(mine.c.place), mine
+
+
+def _release() -> Executable:
+    """The same, given back: due at once when there is news, else at `due_at`."""
+    write, mine = _write(column("due_at", Double()))
+    due = case((HEADS.c.filed > mine.c.taken, Now()), else_=mine.c.due_at)
+    return write.values(lease_owner=None, wake_at=due)
+
+
+def _unread() -> Executable:
+    """The first 1,000 inputs of each session given that come `after` a position."""
+    asked = _table(*_columns(KEY, INBOX), column("after", BigInteger()))
+    inbox = (
+        select(*_columns(FOUND, INBOX))
+        .where(_same_session(INBOX, asked), INBOX.c.position > asked.c.after)
+        .order_by(INBOX.c.position)
+        .limit(literal_column("1000"))
+        .lateral("inbox")
+    )
+    return (
+        select(asked.c.place, *inbox.c)
+        .join_from(asked, inbox, true())
+        .order_by(asked.c.place, inbox.c.position)
+    )
+
+
+MAKE_HEADS, FILE, KNOWN, UNREAD = _make_heads(), _file(), _known(), _unread()
+WRITE, RELEASE = _write()[0], _release()
 
 
 class PostgresStore(SqlLeases):
@@ -131,10 +199,6 @@ class PostgresStore(SqlLeases):
 
     def __init__(self, engine: AsyncEngine) -> None:
         super().__init__(engine)
-        self._make_heads, self._file_all = text(MAKE_HEADS), text(FILE)
-        self._unread_of = text(UNREAD)
-        self._known = text(KNOWN)
-        self._write_all, self._release_all = text(WRITE), text(RELEASE)
         self._writes = Grouped(self._write_group)
         self._releases = Grouped(self._release_group)
         self._reads = Grouped(self._read_group)
@@ -142,11 +206,11 @@ class PostgresStore(SqlLeases):
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
         """See Store.file."""
         inputs = await self._without_repeats(inputs)
-        given = [inbox_row(new) for new in inputs]
+        rows = [inbox_row(new) for new in inputs]
         async with self._connection(self._single) as connection:
-            await connection.execute(self._make_heads, _arrays(KEYS, given))
-            rows = (await connection.execute(self._file_all, _arrays(INBOX, given))).all()
-        filed = [inputs[row.place - 1] for row in rows]
+            await connection.execute(MAKE_HEADS, values(_arrays(KEY, rows)))
+            found = (await connection.execute(FILE, values(_arrays(INPUT, rows)))).all()
+        filed = [inputs[row.place - 1] for row in found]
         count_filed(inputs, filed)
         return {new.key for new in filed}
 
@@ -155,7 +219,7 @@ class PostgresStore(SqlLeases):
         if not asked:
             return inputs
         ids = [{**key_columns(new.key), "input_id": new.formerly} for new in asked]
-        rows = await self._rows(self._known, _arrays(IDS, ids))
+        rows = await self._rows(KNOWN, _arrays(ID, ids))
         found = [(asked[row.place - 1], row) for row in rows]
         return left_over(inputs, {id(n) for n, row in found if n.repeats(row.kind, row.body)})
 
@@ -175,33 +239,27 @@ class PostgresStore(SqlLeases):
             raise fenced(head)
 
     async def _write_group(self, heads: Sequence[Head]) -> list[bool]:
-        values = _arrays(HEAD, [columns_of(head) for head in heads])
-        return await self._written(self._write_all, values, len(heads))
+        return await self._written(WRITE, HEAD, [columns_of(head) for head in heads])
 
     async def _release_group(self, given: Sequence[tuple[Head, str | None]]) -> list[bool]:
-        rows = [
-            {**columns_of(head), "due_at": parse(due).timestamp() if due else None}
-            for head, due in given
-        ]
-        return await self._written(self._release_all, _arrays(RELEASED, rows), len(given))
+        rows = [released_columns(head, due_at) for head, due_at in given]
+        return await self._written(RELEASE, (*HEAD, "due_at"), rows)
 
     async def _written(
-        self, statement: TextClause, values: Mapping[str, Any], count: int
+        self, statement: Executable, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
     ) -> list[bool]:
         """Which of the heads given were still theirs who gave them."""
         with writing():
-            places = {row.place for row in await self._rows(statement, dict(values))}
-        return [place in places for place in range(1, count + 1)]
+            places = {row.place for row in await self._rows(statement, _arrays(names, rows))}
+        return [place in places for place in range(1, len(rows) + 1)]
 
     async def _read_group(self, given: Sequence[tuple[Key, int]]) -> list[list[Unread]]:
-        asked = [
-            {"tenant_id": key[0], "session_id": key[1], "after": after} for key, after in given
-        ]
+        asked = [{**key_columns(key), "after": after} for key, after in given]
         found: list[list[Unread]] = [[] for _ in given]
-        for row in await self._rows(self._unread_of, _arrays(ASKED, asked)):
+        for row in await self._rows(UNREAD, _arrays((*KEY, "after"), asked)):
             found[row.place - 1].append(Unread(row.position, filed_of(row)))
         return found
 
 
-def _arrays(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [row[name] for row in rows] for name in columns}
+def _arrays(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {name: [row[name] for row in rows] for name in names}

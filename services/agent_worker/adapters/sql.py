@@ -1,27 +1,52 @@
-"""What the stores on SQL share: leases, and how a database that is away is told from a mistake.
+"""What the stores on SQL share: statements, rows, leases, and how a database that is away is told from a mistake.
 
-The statements are the same on PostgreSQL and SQLite but for the clock and `FOR UPDATE SKIP LOCKED`: SQLite has one
-writer, so nothing has to be skipped. Leases are measured by the database's clock, so that workers whose clocks
-differ agree on who holds one.
+A statement is made of the tables' columns. Those here are the same on PostgreSQL and SQLite, where the clock is
+spelled otherwise and nothing has to be skipped or locked, for there is one writer. A parameter's name is a column's
+after `given_`: SQLAlchemy keeps the columns' own for what an update sets. Leases are measured by the database's
+clock, so that workers whose clocks differ agree on who holds one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import TextClause, text
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Double,
+    Executable,
+    FromClause,
+    LargeBinary,
+    String,
+    bindparam,
+    case,
+    delete,
+    func,
+    literal,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.expression import FunctionElement
+from sqlalchemy.types import TypeEngine
+from sqlmodel import col, select
 
-from services.agent_worker.adapters.rows import columns_of, head_of
+from services.agent_worker.adapters.tables import HEADS, INBOX, HeadRow, InboxRow
 from services.agent_worker.ports import Head, Key, NewInput
 from shared import metrics
 from shared.errors import Fenced, Transient
 from shared.moment import parse
+from shared.session import commands, state
+from shared.session.events import Event, read_event
 from shared.session.inputs import Filed, read_request
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
@@ -29,50 +54,135 @@ AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 AWAY_CLASSES = ("08", "53", "57")
 # SQLSTATE of a transaction that PostgreSQL ended for the sake of another one: nothing of it was done.
 GAVE_WAY = frozenset({"40001", "40P01"})
-POSTGRES_NOW = "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-SQLITE_NOW = "((julianday('now') - 2440587.5) * 86400.0)"
-# Python's order of texts, whatever the database's locale.
-_BYTEWISE = 'tenant_id COLLATE "C", session_id COLLATE "C"'
+_packed = msgspec.msgpack.Decoder(list[bytes])
 
-CLAIM = """
-UPDATE worker_heads SET lease_owner = :owner, epoch = epoch + 1, wake_at = {now} + CAST(:lease AS double precision)
-WHERE (tenant_id, session_id) IN (
-    SELECT tenant_id, session_id FROM worker_heads
-    WHERE wake_at <= {now} ORDER BY wake_at LIMIT :limit {skip_locked})
-RETURNING tenant_id, session_id, epoch, version, state, unsaid, todo, taken, position
-"""
-# The rows are locked in the order in which `file` locks them: an update that takes them as it finds them deadlocks.
-EXTEND = """
-UPDATE worker_heads SET wake_at = {now} + CAST(:lease AS double precision)
-WHERE (tenant_id, session_id) IN (
-    SELECT tenant_id, session_id FROM worker_heads
-    WHERE lease_owner = :owner {lock_in_order})
-RETURNING tenant_id, session_id
-"""
-LET_GO = """
-UPDATE worker_heads SET lease_owner = NULL, wake_at = {now} + CAST(:after AS double precision)
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND lease_owner = :owner
-"""
-WITH_NEWS = """
-SELECT tenant_id, session_id FROM worker_heads WHERE lease_owner = :owner AND filed > taken
-"""
-DUE = """
-SELECT count(*) FROM worker_heads WHERE wake_at <= {now}
-"""
-ERASE_HEAD = """
-UPDATE worker_heads SET state = :state, unsaid = :unsaid, todo = :todo, taken = :taken,
-    position = :position, version = version + 1, lease_owner = NULL,
-    wake_at = CASE WHEN filed > :taken THEN {now} ELSE CAST(:due_at AS double precision) END
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND epoch = :epoch AND version = :version
-"""
-ERASE_INBOX = """
-DELETE FROM worker_inbox
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND position <= :position
-"""
-READ = """
-SELECT input_id, kind, body, traceparent, received_at FROM worker_inbox
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND input_id = :input_id
-"""
+
+class Now(FunctionElement[float]):
+    """The database's clock, in seconds since the epoch."""
+
+    type = Double()
+    inherit_cache = True
+
+
+@compiles(Now, "postgresql")
+def _postgres_now(_element: Now, _compiler: SQLCompiler, **_: Any) -> str:
+    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
+
+
+@compiles(Now, "sqlite")
+def _sqlite_now(_element: Now, _compiler: SQLCompiler, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+def given(name: str, kind: TypeEngine[Any] | None = None) -> BindParameter[Any]:
+    """A parameter, which `values` fills; without a kind it goes to the driver as it is."""
+    return bindparam(f"given_{name}", type_=kind)
+
+
+def values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a statement is given, by the names of its parameters."""
+    return {f"given_{name}": value for name, value in row.items()}
+
+
+def key_of(rows: FromClause) -> tuple[ColumnElement[str], ColumnElement[str]]:
+    """A session's key among the columns of a table or a query."""
+    return rows.c.tenant_id, rows.c.session_id
+
+
+def is_given(rows: FromClause, *names: str) -> tuple[ColumnElement[bool], ...]:
+    """The row is that of the session given, and has what is given in the columns of these names."""
+    return tuple(
+        rows.c[name] == given(name, rows.c[name].type)
+        for name in ("tenant_id", "session_id", *names)
+    )
+
+
+class Bytewise(FunctionElement[str]):
+    """A text that sorts as Python's texts do, whatever the locale of PostgreSQL; SQLite's do so anyway."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(Bytewise, "postgresql")
+def _postgres_bytewise(element: Bytewise, compiler: SQLCompiler, **options: Any) -> str:
+    return f'{compiler.process(element.clauses, **options)} COLLATE "C"'
+
+
+@compiles(Bytewise, "sqlite")
+def _sqlite_bytewise(element: Bytewise, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+def in_order(rows: FromClause) -> tuple[ColumnElement[str], ...]:
+    """The order of sessions in which every statement that locks rows of several takes them: none deadlocks."""
+    return tuple(Bytewise(column) for column in key_of(rows))
+
+
+# What a driver keeps of a session, and what a head is made of.
+KEPT = ("state", "unsaid", "todo", "taken", "position")
+HEAD = ("tenant_id", "session_id", "epoch", "version", *KEPT)
+# The head of a session that is new, but for its key.
+_none, _nothing = literal(0, BigInteger()), literal(b"", LargeBinary())
+NEW_HEAD = {
+    **dict.fromkeys(("epoch", "version", "filed", "taken", "position"), _none),
+    **dict.fromkeys(("state", "unsaid", "todo"), _nothing),
+}
+OWNER = given("owner", String())
+LEASED = Now() + given("lease", Double())
+KEEP = {name: given(name, HEADS.c[name].type) for name in KEPT}
+_due, _own = HEADS.alias("due"), HEADS.alias("own")
+
+CLAIM = (
+    update(HEADS)
+    .values(lease_owner=OWNER, epoch=HEADS.c.epoch + 1, wake_at=LEASED)
+    .where(
+        tuple_(*key_of(HEADS)).in_(
+            select(*key_of(_due))
+            .where(_due.c.wake_at <= Now())
+            .order_by(_due.c.wake_at)
+            .limit(given("limit", BigInteger()))
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .returning(*(HEADS.c[name] for name in HEAD))
+)
+# An update that takes rows as it finds them would deadlock with `file`.
+EXTEND = (
+    update(HEADS)
+    .values(wake_at=LEASED)
+    .where(
+        tuple_(*key_of(HEADS)).in_(
+            select(*key_of(_own))
+            .where(_own.c.lease_owner == OWNER)
+            .order_by(*in_order(_own))
+            .with_for_update()
+        )
+    )
+    .returning(*key_of(HEADS))
+)
+LET_GO = (
+    update(HEADS)
+    .values(lease_owner=None, wake_at=Now() + given("after", Double()))
+    .where(*is_given(HEADS), HEADS.c.lease_owner == OWNER)
+)
+WRITE = (
+    update(HEADS)
+    .values(KEEP | {"version": HEADS.c.version + 1})
+    .where(*is_given(HEADS, "epoch", "version"))
+)
+RELEASE = WRITE.values(
+    lease_owner=None,
+    wake_at=case((HEADS.c.filed > KEEP["taken"], Now()), else_=given("due_at", Double())),
+)
+ERASE_INBOX = delete(INBOX).where(
+    *is_given(INBOX), INBOX.c.position <= given("position", BigInteger())
+)
+WITH_NEWS = select(HeadRow.tenant_id, HeadRow.session_id).where(
+    col(HeadRow.lease_owner) == OWNER, col(HeadRow.filed) > HeadRow.taken
+)
+DUE = select(func.count()).select_from(HeadRow).where(col(HeadRow.wake_at) <= Now())
+READ = select(InboxRow).where(*is_given(INBOX, "input_id"))
 
 
 class SqlLeases:
@@ -82,66 +192,52 @@ class SqlLeases:
         self._engine = engine
         # One statement is its own transaction; AUTOCOMMIT saves two round trips for each.
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
-        postgres = engine.dialect.name == "postgresql"
-        words = {
-            "now": POSTGRES_NOW if postgres else SQLITE_NOW,
-            "skip_locked": "FOR UPDATE SKIP LOCKED" if postgres else "",
-            "lock_in_order": f"ORDER BY {_BYTEWISE} FOR UPDATE" if postgres else "",
-        }
-
-        def sql(template: str) -> TextClause:
-            return text(template.format(**words))
-
-        self._claim, self._read = sql(CLAIM), sql(READ)
-        self._extend, self._with_news = sql(EXTEND), sql(WITH_NEWS)
-        self._let_go, self._due = sql(LET_GO), sql(DUE)
-        self._erase_head, self._erase_inbox = sql(ERASE_HEAD), sql(ERASE_INBOX)
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
         """See Store.claim."""
-        values = {"owner": owner, "limit": limit, "lease": lease_seconds}
-        return [head_of(row) for row in await self._rows(self._claim, values)]
+        about = {"owner": owner, "limit": limit, "lease": lease_seconds}
+        return [head_of(row) for row in await self._rows(CLAIM, about)]
 
     async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
         """See Store.extend."""
-        rows = await self._rows(self._extend, {"owner": owner, "lease": lease_seconds})
+        rows = await self._rows(EXTEND, {"owner": owner, "lease": lease_seconds})
         return {(row.tenant_id, row.session_id) for row in rows}
 
     async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
         """See Store.let_go."""
         async with self._connection(self._single) as connection:
-            values = {**key_columns(key), "owner": owner, "after": after_seconds}
-            await connection.execute(self._let_go, values)
+            about = {**key_columns(key), "owner": owner, "after": after_seconds}
+            await connection.execute(LET_GO, values(about))
 
     async def with_news(self, owner: str) -> set[Key]:
         """See Store.with_news."""
-        rows = await self._rows(self._with_news, {"owner": owner})
+        rows = await self._rows(WITH_NEWS, {"owner": owner})
         return {(row.tenant_id, row.session_id) for row in rows}
 
     async def due(self) -> int:
         """How many sessions have something to do and no driver, by now."""
-        (row,) = await self._rows(self._due, {})
+        (row,) = await self._rows(DUE, {})
         return int(row[0])
 
     async def read(self, key: Key, input_id: str) -> Filed:
         """See Store.read."""
-        rows = await self._rows(self._read, {**key_columns(key), "input_id": input_id})
+        rows = await self._rows(READ, {**key_columns(key), "input_id": input_id})
         if not rows:
             raise KeyError(input_id)
         return filed_of(rows[0])
 
     async def erase(self, head: Head, due_at: str | None) -> None:
         """See Store.erase."""
-        values = {**columns_of(head), "due_at": parse(due_at).timestamp() if due_at else None}
         inbox = {**key_columns(head.key), "position": head.position}
         async with self._connection(self._engine) as connection, connection.begin():
-            if (await connection.execute(self._erase_head, values)).rowcount != 1:
+            released = await connection.execute(RELEASE, values(released_columns(head, due_at)))
+            if released.rowcount != 1:
                 raise fenced(head)
-            await connection.execute(self._erase_inbox, inbox)
+            await connection.execute(ERASE_INBOX, values(inbox))
 
-    async def _rows(self, statement: TextClause, values: dict[str, Any]) -> Sequence[Any]:
+    async def _rows(self, statement: Executable, row: Mapping[str, Any]) -> Sequence[Any]:
         async with self._connection(self._single) as connection:
-            return (await connection.execute(statement, values)).all()
+            return (await connection.execute(statement, values(row))).all()
 
     def _connection(self, engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
         return connection_to(engine)
@@ -227,3 +323,47 @@ def filed_of(row: Any) -> Filed:
         traceparent=row.traceparent,
         received_at=row.received_at,
     )
+
+
+def pack(events: tuple[Event, ...]) -> bytes:
+    """Events as the row keeps them: their exact JSON, so that saying them again says the same bytes."""
+    return msgspec.msgpack.encode([msgspec.json.encode(event) for event in events])
+
+
+def unpack(data: bytes) -> tuple[Event, ...]:
+    """The events of a row."""
+    return tuple(read_event(value) for value in _packed.decode(data)) if data else ()
+
+
+def head_of(row: Any) -> Head:
+    """A claimed row (any object with the columns as attributes) as a Head."""
+    key: Key = (row.tenant_id, row.session_id)
+    return Head(
+        key=key,
+        epoch=row.epoch,
+        version=row.version,
+        state=state.decode(row.state) if row.state else state.initial(*key),
+        unsaid=unpack(row.unsaid),
+        todo=commands.decode(row.todo) if row.todo else (),
+        position=row.position,
+        taken=row.taken,
+    )
+
+
+def columns_of(head: Head) -> dict[str, Any]:
+    """What a write sets, and what it is guarded by."""
+    return {
+        **key_columns(head.key),
+        "epoch": head.epoch,
+        "version": head.version,
+        "state": state.encode(head.state),
+        "unsaid": pack(head.unsaid),
+        "todo": commands.encode(head.todo) if head.todo else b"",
+        "taken": head.taken,
+        "position": head.position,
+    }
+
+
+def released_columns(head: Head, due_at: str | None) -> dict[str, Any]:
+    """What the write that gives a head back sets, and what it is guarded by."""
+    return {**columns_of(head), "due_at": parse(due_at).timestamp() if due_at else None}

@@ -3,71 +3,67 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import TextClause, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy import BigInteger, Executable, case
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import col, select
 
-from services.agent_worker.adapters.rows import columns_of
 from services.agent_worker.adapters.sql import (
-    SQLITE_NOW,
+    NEW_HEAD,
+    RELEASE,
+    WRITE,
+    Now,
     SqlLeases,
+    columns_of,
     count_filed,
     fenced,
     filed_of,
+    given,
     inbox_row,
+    is_given,
     key_columns,
+    key_of,
     left_over,
+    released_columns,
+    values,
     writing,
 )
+from services.agent_worker.adapters.tables import HEADS, INBOX, InboxRow
 from services.agent_worker.ports import Head, Key, NewInput, Unread
-from shared.moment import parse
 
-FILE = """
-INSERT INTO worker_inbox (tenant_id, session_id, input_id, kind, body, traceparent, received_at)
-VALUES (:tenant_id, :session_id, :input_id, :kind, :body, :traceparent, :received_at)
-ON CONFLICT (tenant_id, session_id, input_id) DO NOTHING
-"""
-KNOWN = text("""
-SELECT kind, body FROM worker_inbox
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND input_id = :input_id
-""")
-WAKE = """
-INSERT INTO worker_heads
-    (tenant_id, session_id, epoch, version, state, unsaid, todo, filed, taken, position, wake_at)
-VALUES (:tenant_id, :session_id, 0, 0, :empty, :empty, :empty, :news, 0, 0, {now})
-ON CONFLICT (tenant_id, session_id) DO UPDATE SET
-    filed = worker_heads.filed + excluded.filed,
-    wake_at = CASE WHEN worker_heads.lease_owner IS NULL THEN {now} ELSE worker_heads.wake_at END
-"""
-UNREAD = """
-SELECT position, input_id, kind, body, traceparent, received_at FROM worker_inbox
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND position > :after
-ORDER BY position LIMIT 1000
-"""
-WRITE = """
-UPDATE worker_heads SET state = :state, unsaid = :unsaid, todo = :todo, taken = :taken,
-    position = :position, version = version + 1
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND epoch = :epoch AND version = :version
-"""
-RELEASE = """
-UPDATE worker_heads SET state = :state, unsaid = :unsaid, todo = :todo, taken = :taken,
-    position = :position, version = version + 1, lease_owner = NULL,
-    wake_at = CASE WHEN filed > :taken THEN {now} ELSE :due_at END
-WHERE tenant_id = :tenant_id AND session_id = :session_id AND epoch = :epoch AND version = :version
-"""
+_once = [*key_of(INBOX), INBOX.c.input_id]
+FILE = (
+    insert(INBOX)
+    .on_conflict_do_nothing(index_elements=_once)
+    .execution_options(preserve_rowcount=True)
+)
+KNOWN = select(InboxRow.kind, InboxRow.body).where(*is_given(INBOX, "input_id"))
+_new = insert(HEADS).values(
+    NEW_HEAD
+    | {name: given(name, HEADS.c[name].type) for name in ("tenant_id", "session_id", "filed")}
+    | {"wake_at": Now()}
+)
+WAKE = _new.on_conflict_do_update(
+    index_elements=key_of(HEADS),
+    set_={
+        "filed": HEADS.c.filed + _new.excluded.filed,
+        "wake_at": case((HEADS.c.lease_owner.is_(None), Now()), else_=HEADS.c.wake_at),
+    },
+)
+UNREAD = (
+    select(InboxRow)
+    .where(*is_given(INBOX), col(InboxRow.position) > given("after", BigInteger()))
+    .order_by(col(InboxRow.position))
+    .limit(1000)
+)
 
 
 class SqliteStore(SqlLeases):
     """The Store port on SQLite."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        super().__init__(engine)
-        self._file, self._unread = text(FILE), text(UNREAD)
-        self._wake = text(WAKE.format(now=SQLITE_NOW))
-        self._write, self._release = text(WRITE), text(RELEASE.format(now=SQLITE_NOW))
 
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
         """See Store.file."""
@@ -77,41 +73,36 @@ class SqliteStore(SqlLeases):
             }
             inputs = left_over(inputs, repeats)
             filed = [
-                new
-                for new in inputs
-                if (await connection.execute(self._file, inbox_row(new))).rowcount
+                new for new in inputs if (await connection.execute(FILE, inbox_row(new))).rowcount
             ]
             for key, news in Counter(new.key for new in filed).items():
-                await connection.execute(
-                    self._wake, {**key_columns(key), "news": news, "empty": b""}
-                )
+                await connection.execute(WAKE, values({**key_columns(key), "filed": news}))
         count_filed(inputs, filed)
         return {new.key for new in filed}
 
     async def unread(self, key: Key, after: int) -> list[Unread]:
         """See Store.unread; at most 1,000 at a time."""
-        rows = await self._rows(self._unread, {**key_columns(key), "after": after})
+        rows = await self._rows(UNREAD, {**key_columns(key), "after": after})
         return [Unread(row.position, filed_of(row)) for row in rows]
 
     async def write(self, head: Head) -> Head:
         """See Store.write."""
-        await self._guarded(self._write, head, columns_of(head))
+        await self._guarded(WRITE, head, columns_of(head))
         return replace(head, version=head.version + 1)
 
     async def release(self, head: Head, due_at: str | None) -> None:
         """See Store.release."""
-        due = parse(due_at).timestamp() if due_at else None
-        await self._guarded(self._release, head, {**columns_of(head), "due_at": due})
+        await self._guarded(RELEASE, head, released_columns(head, due_at))
 
-    async def _guarded(self, statement: TextClause, head: Head, values: dict[str, Any]) -> None:
+    async def _guarded(self, statement: Executable, head: Head, row: Mapping[str, Any]) -> None:
         async with self._connection(self._single) as connection:
             with writing():
-                written = await connection.execute(statement, values)
+                written = await connection.execute(statement, values(row))
         if written.rowcount != 1:
             raise fenced(head)
 
 
 async def _repeats(connection: AsyncConnection, new: NewInput) -> bool:
-    values = {**key_columns(new.key), "input_id": new.formerly}
-    rows = (await connection.execute(KNOWN, values)).all()
+    asked = {**key_columns(new.key), "input_id": new.formerly}
+    rows = (await connection.execute(KNOWN, values(asked))).all()
     return any(new.repeats(row.kind, row.body) for row in rows)

@@ -3,18 +3,20 @@
 `worker_inbox` remembers every input id for as long as the session lives: that is what makes the same turn id twice
 one turn. `worker_heads` is one row a session; `wake_at` is the one mechanism behind claims, backoff and crash
 recovery: the row is due when that moment has passed, and a lease is nothing but a `wake_at` pushed ahead.
-
 `worker_rate_accounts` is one row a limit of the provider.
+
+A table is declared here and nowhere else: statements take names and types from these classes, and a test compares
+them with what the migrations make.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary
+from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, MetaData, Table, text
 from sqlmodel import Field, SQLModel
 
-Position = BigInteger().with_variant(
-    Integer, "sqlite"
-)  # SQLite counts only INTEGER keys up by itself
+METADATA = MetaData()
+# SQLite counts only INTEGER keys up by itself.
+POSITION = BigInteger().with_variant(Integer, "sqlite")
 
 
 class InboxRow(SQLModel, table=True):
@@ -25,17 +27,18 @@ class InboxRow(SQLModel, table=True):
         Index("worker_inbox_once", "tenant_id", "session_id", "input_id", unique=True),
         Index("worker_inbox_order", "tenant_id", "session_id", "position"),
     )
+    metadata = METADATA
 
-    position: int | None = Field(
-        default=None, sa_column=Column(Position, primary_key=True, autoincrement=True)
+    position: int = Field(
+        primary_key=True, sa_type=POSITION, sa_column_kwargs={"autoincrement": True}
     )
     tenant_id: str = Field(max_length=128)
     session_id: str = Field(max_length=128)
     input_id: str = Field(max_length=300)
     kind: str = Field(max_length=64)
-    body: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    traceparent: str = Field(default="", max_length=600)
-    received_at: str = Field(default="", max_length=40)
+    body: bytes = Field(sa_type=LargeBinary)
+    traceparent: str = Field(max_length=600)
+    received_at: str = Field(max_length=40, sa_column_kwargs={"server_default": text("''")})
 
 
 class HeadRow(SQLModel, table=True):
@@ -49,26 +52,33 @@ class HeadRow(SQLModel, table=True):
         Index("worker_heads_wake", "wake_at"),
         Index("worker_heads_owner", "lease_owner"),
     )
+    metadata = METADATA
 
-    tenant_id: str = Field(max_length=128, primary_key=True)
-    session_id: str = Field(max_length=128, primary_key=True)
-    epoch: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    version: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    state: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
-    unsaid: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
-    todo: bytes = Field(default=b"", sa_column=Column(LargeBinary, nullable=False))
-    filed: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    taken: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    position: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
-    lease_owner: str | None = Field(default=None, max_length=128)
-    wake_at: float | None = Field(default=None, sa_column=Column(Double, nullable=True))
+    tenant_id: str = Field(primary_key=True, max_length=128)
+    session_id: str = Field(primary_key=True, max_length=128)
+    epoch: int = Field(sa_type=BigInteger)
+    version: int = Field(sa_type=BigInteger)
+    state: bytes = Field(sa_type=LargeBinary)
+    unsaid: bytes = Field(sa_type=LargeBinary)
+    todo: bytes = Field(sa_type=LargeBinary)
+    filed: int = Field(sa_type=BigInteger)
+    taken: int = Field(sa_type=BigInteger)
+    position: int = Field(sa_type=BigInteger)
+    lease_owner: str | None = Field(max_length=128)
+    wake_at: float | None = Field(sa_type=Double)
 
 
 class RateAccountRow(SQLModel, table=True):
     """What all workers may still ask of the provider under one limit; `level` is the governor's, as JSON."""
 
     __tablename__ = "worker_rate_accounts"
+    metadata = METADATA
 
-    name: str = Field(max_length=64, primary_key=True)
-    version: int = Field(sa_column=Column(BigInteger, nullable=False))
-    level: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    name: str = Field(primary_key=True, max_length=64)
+    version: int = Field(sa_type=BigInteger)
+    level: bytes = Field(sa_type=LargeBinary)
+
+
+INBOX: Table = METADATA.tables["worker_inbox"]
+HEADS: Table = METADATA.tables["worker_heads"]
+ACCOUNTS: Table = METADATA.tables["worker_rate_accounts"]

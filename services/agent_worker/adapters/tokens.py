@@ -13,11 +13,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 import msgspec
-from sqlalchemy import text
+from sqlalchemy import BigInteger, Executable, literal, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.sql import POSTGRES_NOW, SQLITE_NOW, connection_to
+from services.agent_worker.adapters.sql import Now, connection_to, given, values
+from services.agent_worker.adapters.tables import ACCOUNTS
 from services.agent_worker.governor import supply
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.supply import Plan
@@ -26,18 +28,16 @@ from shared import logs
 from shared.errors import Transient
 
 TRIES = 10
-READ = """
-SELECT {now} AS now, account.version, account.level
-FROM (SELECT 1 AS one) AS always LEFT JOIN worker_rate_accounts AS account ON account.name = :name
-"""
-MAKE = """
-INSERT INTO worker_rate_accounts (name, version, level) VALUES (:name, 1, :level)
-ON CONFLICT (name) DO NOTHING
-"""
-WRITE = """
-UPDATE worker_rate_accounts SET level = :level, version = version + 1
-WHERE name = :name AND version = :version
-"""
+NAME, LEVEL = given("name", ACCOUNTS.c.name.type), given("level", ACCOUNTS.c.level.type)
+_always = select(literal(1)).subquery("always")
+READ = select(Now().label("now"), ACCOUNTS.c.version, ACCOUNTS.c.level).select_from(
+    _always.outerjoin(ACCOUNTS, ACCOUNTS.c.name == NAME)
+)
+WRITE = (
+    update(ACCOUNTS)
+    .values(level=LEVEL, version=ACCOUNTS.c.version + 1)
+    .where(ACCOUNTS.c.name == NAME, ACCOUNTS.c.version == given("version", BigInteger()))
+)
 log = logs.get(__name__)
 _level = msgspec.json.Decoder(supply.Level)
 
@@ -48,24 +48,30 @@ class SqlTokens:
     def __init__(self, engine: AsyncEngine, plan: Plan) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._plan = plan
-        now = POSTGRES_NOW if engine.dialect.name == "postgresql" else SQLITE_NOW
-        self._read, self._make, self._write = text(READ.format(now=now)), text(MAKE), text(WRITE)
+        self._make = _make(engine.dialect.name)
 
     async def take(self, asks: Mapping[str, int], pauses: Mapping[str, float]) -> Grant:
         """See Tokens.take."""
         async with connection_to(self._engine) as connection:
             for _ in range(TRIES):
                 name = {"name": self._plan.name}
-                row = (await connection.execute(self._read, name)).one()
+                row = (await connection.execute(READ, values(name))).one()
                 before = _level.decode(row.level) if row.level else supply.full(self._plan, row.now)
                 after, grant = supply.take(before, self._plan, row.now, asks, pauses)
                 if row.level and not any(grant.given.values()) and not pauses:
                     return grant
-                values = {**name, "version": row.version, "level": msgspec.json.encode(after)}
-                statement = self._write if row.level else self._make
-                if (await connection.execute(statement, values)).rowcount == 1:
+                new = {**name, "version": row.version, "level": msgspec.json.encode(after)}
+                statement = WRITE if row.level else self._make
+                if (await connection.execute(statement, values(new))).rowcount == 1:
                     return grant
         raise Transient("database_conflict", f"the account {self._plan.name} is much in demand")
+
+
+def _make(dialect: str) -> Executable:
+    """The first version of an account, unless somebody else made it."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    first = insert(ACCOUNTS).values(name=NAME, version=1, level=LEVEL)
+    return first.on_conflict_do_nothing().execution_options(preserve_rowcount=True)
 
 
 @asynccontextmanager

@@ -26,10 +26,10 @@ class SessionRow(SQLModel, table=True):
     user_id: str = Field(max_length=128)
     status: str = Field(max_length=32)
     created_at: str = Field(max_length=40)
-    last_seq: int
+    last_seq: int = Field(sa_type=BigInteger)
     body: str = Field(sa_type=Text)
     state: bytes | None = Field(sa_type=LargeBinary)
-    folded: int = Field(sa_type=BigInteger)
+    folded: int = Field(sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
 
 
 class KeyRow(SQLModel, table=True):
@@ -57,5 +57,5 @@ class TurnRow(SQLModel, table=True):
     session_id: str = Field(primary_key=True, max_length=128)
     turn_id: str = Field(primary_key=True, max_length=128)
     status: str = Field(max_length=32)
-    seq: int
+    seq: int = Field(sa_type=BigInteger)
     body: str = Field(sa_type=Text)

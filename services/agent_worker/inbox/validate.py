@@ -79,7 +79,7 @@ def _request(kind: str, record: Record) -> Request:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         half = field_of_half_character(record.value or b"")
         if half is not None:
-            raise Corrupt("invalid_field", f"{NO_TEXT} - at `$.{half}`") from error
+            raise Corrupt("invalid_json", f"{NO_TEXT} - at `$.{half}`") from error
         raise Corrupt("invalid_json", str(error)) from error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
@@ -12,11 +11,13 @@ from shared import logs
 from shared.bus.envelope import Envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Rejected, Transient
+from shared.retry import patiently
 from shared.settings import KafkaSettings
 from shared.stream import Publishing
 
 # A little under the promised 5 s, so that the answer itself arrives in time.
 PUBLISH_SECONDS = 4.5
+FIRST_WAIT, LONGEST_WAIT = 0.2, 2.0
 # Idle producers batch nothing; busy ones fill this while the request before is on its way.
 MAX_BATCH_BYTES = 256 * 1024
 _log = logs.get("gateway.kafka")
@@ -88,23 +89,25 @@ class KafkaInputs:
         return self._producer
 
     async def _connect(self) -> None:
-        wait = 0.2
-        while True:
-            producer = Publishing(
-                self._settings,
-                CLIENT_ID,
-                max_batch_size=MAX_BATCH_BYTES,
-                max_request_size=INPUTS.max_message_bytes,
-                request_timeout_ms=10_000,
-            )
-            with contextlib.suppress(KafkaError, OSError):
-                await producer.start()
-                self._producer = producer
-                self._ready.set()
-                return
-            _log.warning("kafka does not answer; connecting again", wait_seconds=wait)
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, 2.0)
+        self._producer = await patiently(
+            self._started,
+            on=(KafkaError, OSError),
+            first=FIRST_WAIT,
+            longest=LONGEST_WAIT,
+            say=_not_connected,
+        )
+        self._ready.set()
+
+    async def _started(self) -> Publishing:
+        producer = Publishing(
+            self._settings,
+            CLIENT_ID,
+            max_batch_size=MAX_BATCH_BYTES,
+            max_request_size=INPUTS.max_message_bytes,
+            request_timeout_ms=10_000,
+        )
+        await producer.start()
+        return producer
 
     def _replace(self, error: KafkaError) -> None:
         """Give up this producer and connect a new one; several failures at once replace it once."""
@@ -118,6 +121,12 @@ class KafkaInputs:
     async def _reconnect(self, broken: Publishing) -> None:
         await _close(broken, 1.0)
         await self._connect()
+
+
+def _not_connected(failures: int, error: Exception) -> None:
+    _log.warning(
+        "kafka does not answer; connecting again", failures=failures, error=type(error).__name__
+    )
 
 
 async def _close(producer: Publishing, timeout: float) -> None:

@@ -179,6 +179,7 @@ class Opening:
 async def _chunks(opening: Opening, begun: Begun | None) -> AsyncIterator[bytes]:
     try:
         yield RETRY
+        # A loop of its own (see shared.retry): the client hears of each try.
         while begun is None:
             yield COMMENT
             await asyncio.sleep(AGAIN_SECONDS)

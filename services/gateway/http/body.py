@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ from shared.errors import Rejected
 from shared.session.field_error import NO_TEXT, field_of_half_character
 
 MAX_BODY = 1024 * 1024
+BODY_SECONDS = 60.0
 _T = TypeVar("_T")
 
 
@@ -21,8 +23,17 @@ class ClientGone(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, largest: str = "body") -> bytes:
-    """The whole body. Raises Rejected (`too_large`) as soon as it is known to be too long; what to make smaller is
-    the field `largest`."""
+    """The whole body. Raises Rejected: `too_large` as soon as it is known to be too long; what to make smaller is
+    the field `largest`; `body_timeout` when it is not whole after BODY_SECONDS."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _received(scope, receive, largest)
+    except TimeoutError:
+        words = f"the body must be whole within {BODY_SECONDS:.0f} s: send it again"
+        raise Rejected("body_timeout", words, field="body") from None
+
+
+async def _received(scope: Scope, receive: Receive, largest: str) -> bytes:
     announced = headers_of(scope).get(b"content-length", b"")
     if announced.isdigit() and int(announced) > MAX_BODY:
         raise _too_large(largest)

@@ -30,7 +30,9 @@ _WORDS = {400: "invalid_request", 408: "head_timeout", 431: "head_too_large"}
 
 class Connection(HttpToolsProtocol):
     """Refuses a head of more than MAX_HEAD_BYTES or MAX_HEADERS headers with 431, and one that is not whole after
-    HEAD_SECONDS with 408; both close the connection. The transport is in the request's scope under TRANSPORT."""
+    HEAD_SECONDS with 408; both close the connection. While an earlier request is being answered, a stream for one,
+    nothing is written in between: a head that is too large then only closes it, and a late one has more time. The
+    transport is in the request's scope under TRANSPORT."""
 
     _in_head = False
     _head_bytes = 0
@@ -93,6 +95,9 @@ class Connection(HttpToolsProtocol):
 
     def _begin_head(self) -> None:
         self._in_head, self._head_bytes = True, 0
+        self._time_head()
+
+    def _time_head(self) -> None:
         self._patience = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._late)
 
     def _end_head(self) -> None:
@@ -102,21 +107,30 @@ class Connection(HttpToolsProtocol):
             self._patience = None
 
     def _late(self) -> None:
-        if self._in_head:
+        if self._in_head and self._answering:
+            self._time_head()
+        elif self._in_head:
             self._refuse(408)
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _refuse(self, status: int, words: str = "") -> None:
         self._end_head()
         if self._refused or self.transport.is_closing():
             return
         self._refused = True
+        metrics.inc("turnstile_http_heads_refused_total", status=str(status))
+        if self._answering:
+            self.transport.close()
+            return
         detail = {408: TOO_SLOW, 431: TOO_LARGE}.get(status, words)
         body = problem_json(Rejected(_WORDS[status], detail))
         head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: {PROBLEM_JSON}\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
         )
-        metrics.inc("turnstile_http_heads_refused_total", status=str(status))
         self.transport.write(head.encode() + body)
         self.transport.write_eof()
         asyncio.get_running_loop().call_later(LINGER_SECONDS, self.transport.close)

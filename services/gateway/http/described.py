@@ -115,7 +115,7 @@ ANSWERS: tuple[type[Any], ...] = (
 # Why a request is refused whatever it asks for; `invalid_request`: every route has parameters or a body.
 ALWAYS = ("unauthorized", "forbidden", "head_timeout", "head_too_large", "internal")
 LOOKS = ("invalid_request", "unknown_session", "database_unavailable")
-PUBLISHES = (*LOOKS, "too_large", "kafka_unavailable", "overloaded")
+PUBLISHES = (*LOOKS, "body_timeout", "too_large", "kafka_unavailable", "overloaded")
 HISTORY = (
     *LOOKS,
     *("cursor_ahead", "session_erased"),

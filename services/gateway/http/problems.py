@@ -37,6 +37,7 @@ KNOWN: dict[str, tuple[int, str]] = {
     "already_answered": (409, "The tool call was answered already"),
     "no_longer_asked": (409, "The tool call is no longer asked"),
     "head_timeout": (408, "The request's head was not whole in time"),
+    "body_timeout": (408, "The request's body was not whole in time"),
     "too_large": (413, "The request is too large"),
     "head_too_large": (431, "The request's line and headers are too large"),
     "internal": (500, "Something went wrong here"),
@@ -47,6 +48,11 @@ KNOWN: dict[str, tuple[int, str]] = {
     "too_many_streams": (503, "Too many streams are open"),
     "stream_share": (429, "The tenant or the key has too many streams open"),
     "overloaded": (503, "Too many requests are waiting"),
+}
+_HEADERS = {
+    "unauthorized": {"WWW-Authenticate": 'Bearer realm="turnstile"'},
+    # What still comes of the body is not waited for.
+    "body_timeout": {"Connection": "close"},
 }
 _log = logs.get("gateway.http")
 
@@ -101,12 +107,11 @@ def as_json(value: object, status: int = 200) -> Response:
 
 def rejected(error: Rejected) -> Response:
     """The request can't be served, now or later."""
-    headers = {"WWW-Authenticate": 'Bearer realm="turnstile"'}
     return problem(
         error.reason,
         _detail(error),
         errors=_errors(error),
-        headers=headers if error.reason == "unauthorized" else None,
+        headers=_HEADERS.get(error.reason),
         status=_status(error.reason),
         extra=error.extra,
     )

@@ -36,7 +36,7 @@ from shared.bus.envelope import (
 )
 from shared.bus.topics import DEAD
 from shared.clock import Clock
-from shared.log_flood import Flood
+from shared.logs import Flood
 from shared.telemetry import SpanKind
 
 RETRY_S = 1.0

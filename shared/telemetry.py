@@ -21,10 +21,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from shared.settings import TelemetrySettings
-from shared.span_export import ClickHouseSpans
+from shared.span_export import ClickHouseSpans, SpanQueue
 from shared.span_light import LightTracer
 from shared.span_names import SpanName
-from shared.span_queue import SpanQueue
 from shared.traceparent import NOTHING, read, write
 
 __all__ = [

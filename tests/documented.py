@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 from jsonschema import Draft202012Validator
 
-from services.gateway.http.routes import route_of
+from services.gateway.http.request import route_of
 
 Json = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""How does a wish become a record on the log? Stamped, given an id, published; then remembered.
+"""Accepts what clients ask: stamped, given an id, published; then remembered.
 
 Nothing is remembered that Kafka did not acknowledge, so whatever a client was told survives a crash.
 """
@@ -6,20 +6,28 @@ Nothing is remembered that Kafka did not acknowledge, so whatever a client was t
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 
 import msgspec
 
-from services.gateway.beginnings import accepted_turn, opened
 from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.identity import derived, fresh, keyed_session, keyed_turn, turn_input
 from services.gateway.ports import Inputs, ReadModel, SessionKey, TurnKey
 from services.gateway.register import Known, Register, WrittenBehind, known
-from services.gateway.views import Closing, SessionPage, SessionView, TurnView
+from services.gateway.views import (
+    Closing,
+    SessionPage,
+    SessionView,
+    TurnView,
+    accepted_turn,
+    opened,
+)
 from shared import metrics, telemetry
 from shared.bus.envelope import GATEWAY, Envelope
 from shared.bus.topics import INPUTS
@@ -37,6 +45,60 @@ from shared.session.inputs import (
     TurnRequested,
 )
 from shared.telemetry import SpanKind
+
+# As JSON Schema writes it.
+ID = "^[A-Za-z0-9._:-]{1,128}$"
+_ID = re.compile(ID)
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+
+def derived(prefix: str, *parts: str) -> str:
+    """`prefix` and 32 hex digits that depend on nothing but `parts`.
+
+    A zero byte separates the parts; none of them can hold one.
+    """
+    return prefix + sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def turn_input(tenant_id: str, session_id: str, turn_id: str) -> str:
+    """`ce_id` of a turn's request: publishing it again is the same event."""
+    return derived("in_", tenant_id, session_id, "turn", turn_id)
+
+
+def keyed_turn(tenant_id: str, session_id: str, key: str) -> str:
+    """The turn that an Idempotency-Key stands for where its first request names none; also the key's digest."""
+    return derived("turn_", tenant_id, session_id, key)
+
+
+def keyed_session(tenant_id: str, key: str) -> str:
+    """The session that an Idempotency-Key stands for where its first request names none; also the key's digest."""
+    return derived("ses_", tenant_id, "session", key)
+
+
+def require_id(value: str, field: str) -> str:
+    """`value`, when it is an id. Raises Rejected (`invalid_request`) naming `field`."""
+    if _ID.fullmatch(value) is None:
+        raise Rejected(
+            "invalid_request", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -", field=field
+        )
+    return value
+
+
+def require_key(value: str | None) -> str | None:
+    """The Idempotency-Key, when it is one. Raises Rejected (`invalid_request`) naming the header."""
+    if value is not None and _KEY.fullmatch(value) is None:
+        raise Rejected(
+            "invalid_request",
+            "must be 1 to 255 printable ASCII characters",
+            field="Idempotency-Key",
+        )
+    return value
+
+
+def fresh(prefix: str) -> str:
+    """A new id nobody can guess."""
+    return prefix + secrets.token_hex(16)
+
 
 _encode = msgspec.json.Encoder().encode
 _ASKED = ("user_id", "agent", "title", "metadata", "budget_usd", "vault_ids", "mode")

@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from shared.session.events import PendingAction, Turn, TurnError, TurnStatus, Usage
+from shared.session.inputs import SessionRequested, TurnRequested
 from shared.session.state import SessionState
 
 SessionStatus = Literal["idle", "running", "requires_action", "archived", "erased"]
@@ -186,3 +187,44 @@ def read_session(text: str) -> SessionPage:
 def read_turn(text: str) -> TurnView:
     """The turn in a row. Raises msgspec.ValidationError when the row is of another version."""
     return _turn.decode(text)
+
+
+def opened(request: SessionRequested | TurnRequested) -> SessionPage:
+    """The row of a session that was just asked for, or that a turn opens."""
+    if isinstance(request, TurnRequested):
+        view = SessionView(
+            session_id=request.session_id,
+            tenant_id=request.tenant_id,
+            user_id=request.user_id,
+            status="idle",
+            agent=request.agent,
+            mode=request.mode,
+            created_at=request.at,
+        )
+        return SessionPage(view=view)
+    view = SessionView(
+        session_id=request.session_id,
+        tenant_id=request.tenant_id,
+        user_id=request.user_id,
+        status="idle",
+        title=request.title,
+        metadata=request.metadata,
+        agent=request.agent,
+        mode=request.mode,
+        budget_usd=request.budget_usd,
+        vault_ids=request.vault_ids,
+        created_at=request.at,
+    )
+    return SessionPage(view=view)
+
+
+def accepted_turn(request: TurnRequested, trace_id: str) -> TurnView:
+    """The row of a turn that was just asked for."""
+    return TurnView(
+        turn_id=request.turn_id,
+        session_id=request.session_id,
+        user_id=request.user_id,
+        status="accepted",
+        submitted_at=request.at,
+        trace_id=trace_id,
+    )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import typer
 
-from shared.secrecy import Scrubber
+from shared.logs import Scrubber
 
 LONGEST = 600
 

@@ -20,7 +20,7 @@ from services.recorder.rows import Batch, Letter, body, is_ours
 from shared import logs, metrics, telemetry
 from shared.archive_insert import SETTINGS, TABLE
 from shared.bus.brake import Brake
-from shared.log_flood import Flood
+from shared.logs import Flood
 from shared.retry import patiently
 from shared.telemetry import Attributes, Span, SpanKind
 

@@ -26,7 +26,7 @@ from shared.bus.envelope import dead_letter
 from shared.bus.parts import Joiner
 from shared.clock import Clock
 from shared.kafka import measure
-from shared.log_flood import Flood
+from shared.logs import Flood
 from shared.moment import rfc3339
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.gateway.http.routes import OPEN, UNKNOWN, route_of
+from services.gateway.http.request import OPEN, UNKNOWN, route_of
 from shared.metric_names import COUNTERS, GAUGES, HISTOGRAMS, About
 from shared.span_names import SPAN_NAMES, http_span
 

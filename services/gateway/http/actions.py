@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from services.gateway.accept import Accept
 from services.gateway.bodies import Confirmation, Nothing, ToolResult
-from services.gateway.http.body import decode, read_body
 from services.gateway.http.problems import as_json
+from services.gateway.http.request import decode, read_body
 from services.gateway.http.sessions import session_key
 from services.gateway.http.turns import idempotency_key
 from services.gateway.views import Accepted

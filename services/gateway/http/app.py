@@ -1,4 +1,4 @@
-"""Which endpoint serves which route? The FastAPI application, assembled from what main hands in."""
+"""The FastAPI application, assembled from what main hands in."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from services.gateway.http.described import DESCRIBED, TITLE, complete
 from services.gateway.http.events import events_endpoint
 from services.gateway.http.front import Front
 from services.gateway.http.replay import replay_endpoint
-from services.gateway.http.routes import SESSIONS, TURNS, route_of
+from services.gateway.http.request import SESSIONS, TURNS, route_of
 from services.gateway.http.sessions import OpenSession, session_lister, session_reader
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader

@@ -1,4 +1,4 @@
-"""Who is calling? The only place that knows API keys; they are kept as digests."""
+"""Authentication: the only place that knows API keys; they are kept as digests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 from starlette.types import Scope as AsgiScope
 
-from services.gateway.http.headers import headers_of
+from services.gateway.http.request import headers_of
 from shared.errors import Rejected
 
 Permission = Literal["read", "write"]

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from services.gateway.accept import ID
 from services.gateway.bodies import Confirmation, NewSession, NewTurn, Nothing, ToolResult
 from services.gateway.http.problems import JSON, KNOWN, PROBLEM_JSON
-from services.gateway.http.routes import OPEN
-from services.gateway.identity import ID
+from services.gateway.http.request import OPEN
 from services.gateway.views import Accepted, AcceptedTurn, SessionList, SessionView, TurnView
 from shared.session.events import Event
 

@@ -12,10 +12,8 @@ from collections.abc import Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.http.auth import CALLER, Keys
-from services.gateway.http.body import ClientGone
-from services.gateway.http.headers import headers_of
 from services.gateway.http.problems import answer
-from services.gateway.http.routes import OPEN, TURNS, route_of
+from services.gateway.http.request import OPEN, TURNS, ClientGone, headers_of, route_of
 from shared import metrics, telemetry
 from shared.span_names import http_span
 from shared.telemetry import SpanKind

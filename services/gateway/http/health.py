@@ -1,4 +1,4 @@
-"""Is the gateway alive, and can it do its work? And what does it count?"""
+"""`/healthz`, `/readyz` and `/metrics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How does a failure look to a client? One form, RFC 9457, with a `type` that never changes.
+"""Failures as clients see them: one form, RFC 9457, with a `type` that never changes.
 
 The table below is the only place where a reason becomes a status.
 """

@@ -13,13 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.accept import Accept
+from services.gateway.accept import ID, Accept, require_id
 from services.gateway.bodies import NewSession
 from services.gateway.http.auth import caller_of
-from services.gateway.http.body import decode, read_body
 from services.gateway.http.problems import as_json
+from services.gateway.http.request import decode, read_body
 from services.gateway.http.turns import idempotency_key
-from services.gateway.identity import ID, require_id
 from services.gateway.ports import ReadModel, SessionFilter, SessionKey
 from services.gateway.read_model.refold import state_at
 from services.gateway.streams.history import History

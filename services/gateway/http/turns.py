@@ -9,13 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.accept import Accept
+from services.gateway.accept import Accept, require_id, require_key
 from services.gateway.bodies import NewTurn
 from services.gateway.http.auth import caller_of
-from services.gateway.http.body import decode, read_body
-from services.gateway.http.headers import headers_of
 from services.gateway.http.problems import as_json
-from services.gateway.identity import require_id, require_key
+from services.gateway.http.request import decode, headers_of, read_body
 from services.gateway.ports import ReadModel
 from services.gateway.register import Register
 from shared.errors import Rejected, Transient

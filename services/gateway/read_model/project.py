@@ -14,14 +14,15 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from services.gateway.beginnings import accepted_turn, opened
 from services.gateway.ports import Changes, SessionKey, StoredSession, StoredTurn, TurnKey
 from services.gateway.views import (
     SETTLED,
     SessionPage,
     SessionView,
     SettledCall,
+    accepted_turn,
     kept,
+    opened,
     session_view,
     turn_view,
 )

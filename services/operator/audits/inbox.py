@@ -1,5 +1,6 @@
-"""What do the head rows and the inbox say? The worker's own tables, read here for audits and never written but for
-one thing: a session may be made due, which a worker takes as a wish to look at it."""
+"""The worker's head rows and inbox, read for audits and never written but for one thing: a session may be made due,
+which a worker takes as a wish to look at it.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from services.gateway.http.described import DESCRIBED, Route
 from services.gateway.http.problems import KNOWN
-from services.gateway.http.routes import OPEN
+from services.gateway.http.request import OPEN
 from tests.unit.gateway.desk import document
 
 pytestmark = pytest.mark.unit

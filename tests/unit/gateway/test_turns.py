@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from services.gateway.accept import fresh
 from services.gateway.gate import Gate
-from services.gateway.identity import fresh
 from services.gateway.register import Known
 from shared.bus.brake import is_gateways
 from shared.session.inputs import TurnRequested, read_request

@@ -16,10 +16,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
 from shared import metrics, span_export
-from shared.span_export import ClickHouseSpans
+from shared.span_export import ClickHouseSpans, SpanQueue, json_rows, row
 from shared.span_light import LightSpan
-from shared.span_queue import SpanQueue
-from shared.span_rows import json_rows, row
 from shared.traceparent import read
 
 pytestmark = pytest.mark.unit

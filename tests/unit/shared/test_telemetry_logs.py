@@ -12,8 +12,7 @@ import pytest
 import structlog
 
 from shared import logs, telemetry
-from shared.log_flood import MAX_KEYS, FloodFilter
-from shared.secrecy import Scrubber
+from shared.logs import MAX_KEYS, FloodFilter, Scrubber
 from shared.settings import TelemetrySettings
 
 pytestmark = pytest.mark.unit

@@ -1,17 +1,63 @@
-"""What did the client send? At most 1 MiB of JSON, decoded straight into a checked struct."""
+"""A request as its endpoint reads it: its route, its headers, its body of at most 1 MiB of JSON."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
 from starlette.types import Receive, Scope
 
-from services.gateway.http.headers import headers_of
 from services.gateway.http.problems import unreadable
 from shared.errors import Rejected
 from shared.session.field_error import NO_TEXT, field_of_half_character
+
+HEADERS = "turnstile.headers"
+
+
+def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
+    """The request's headers by lower-case name."""
+    found: dict[bytes, bytes] | None = scope.get(HEADERS)
+    if found is None:
+        found = scope[HEADERS] = dict(scope["headers"])
+    return found
+
+
+SESSIONS = "/v1/sessions"
+TURNS = "/v1/sessions/{session_id}/turns"
+_TOP = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"})
+_OF_SESSION = frozenset(
+    {
+        "turns",
+        "events",
+        "replay",
+        "interrupt",
+        "tool_confirmations",
+        "tool_results",
+        "archive",
+    }
+)
+UNKNOWN = "unknown"
+# No key needed, no span made: probes ask these every few seconds.
+OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
+
+
+def route_of(path: str) -> str:
+    """The route's template, or `unknown`."""
+    parts = path.split("/")
+    if parts[1:3] != ["v1", "sessions"]:
+        return path if path in _TOP else UNKNOWN
+    if len(parts) == 3:
+        return SESSIONS
+    if len(parts) == 4:
+        return "/v1/sessions/{session_id}"
+    if len(parts) == 5 and parts[4] in _OF_SESSION:
+        return f"/v1/sessions/{{session_id}}/{parts[4]}"
+    if len(parts) == 6 and parts[4] == "turns":
+        return f"{TURNS}/{{turn_id}}"
+    return UNKNOWN
+
 
 MAX_BODY = 1024 * 1024
 BODY_SECONDS = 60.0

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from services.gateway.http import body as body_module
 from services.gateway.http import connection as connection_module
+from services.gateway.http import request as request_module
 from services.gateway.http.connection import MAX_HEAD_BYTES as MAX_HEAD
 from services.gateway.http.connection import MAX_HEADERS, Connection
 from shared.health import QuietServer
@@ -211,7 +211,7 @@ async def test_a_client_that_is_done_may_keep_its_connection(
 async def test_a_body_that_never_comes_is_waited_for_so_long(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(body_module, "BODY_SECONDS", 0.3, raising=False)
+    monkeypatch.setattr(request_module, "BODY_SECONDS", 0.3, raising=False)
     async with connected(port) as client:
         await client.send(POST, b"content-length: 100\r\n\r\n", b'{"user')
         status, told = await client.answer()

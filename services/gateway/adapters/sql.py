@@ -1,4 +1,4 @@
-"""ReadModel on PostgreSQL or SQLite, through SQLAlchemy."""
+"""ReadModel on PostgreSQL or SQLite: SQLModel's queries, and SQLAlchemy's upserts over the same tables."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, and_, case, delete, event, or_, select, tuple_
+from sqlalchemy import ColumnElement, Table, and_, case, delete, event, or_, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlmodel import col, select
 
-from services.gateway.adapters.tables import METADATA
+from services.gateway.adapters.tables import KEYS, SESSIONS, TURNS, SessionRow
 from services.gateway.gate import Gate
 from services.gateway.ports import (
     Changes,
@@ -34,9 +35,9 @@ from shared.session.state import encode as encode_state
 SECONDS = 5.0
 # Lists are the only reads that take a connection each: so many at once, and so many more wait.
 LISTS_AT_ONCE, LISTS_WAITING = 4, 1_000
-SESSIONS: Table = METADATA.tables["gateway_sessions"]
-TURNS: Table = METADATA.tables["gateway_turns"]
-KEYS: Table = METADATA.tables["gateway_keys"]
+NEWEST_FIRST = select(SessionRow.body).order_by(
+    col(SessionRow.created_at).desc(), col(SessionRow.session_id).desc()
+)
 _log = logs.get("gateway.sql")
 
 
@@ -111,24 +112,19 @@ class SqlReadModel:
 
     async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
         """See ReadModel.sessions; raises Transient (`overloaded`) too."""
-        columns = SESSIONS.c
-        conditions: list[ColumnElement[bool]] = [columns.tenant_id == wanted.tenant_id]
+        created_at, session_id = col(SessionRow.created_at), col(SessionRow.session_id)
+        query = NEWEST_FIRST.where(SessionRow.tenant_id == wanted.tenant_id)
         if wanted.user_id is not None:
-            conditions.append(columns.user_id == wanted.user_id)
+            query = query.where(SessionRow.user_id == wanted.user_id)
         if wanted.status is not None:
-            conditions.append(columns.status == wanted.status)
+            query = query.where(SessionRow.status == wanted.status)
         if wanted.before is not None:
-            at, session_id = wanted.before
-            same = and_(columns.created_at == at, columns.session_id < session_id)
-            conditions.append(or_(columns.created_at < at, same))
-        query = (
-            select(columns.body)
-            .where(*conditions)
-            .order_by(columns.created_at.desc(), columns.session_id.desc())
-            .limit(wanted.limit)
-        )
+            at, last = wanted.before
+            same = and_(created_at == at, session_id < last)
+            query = query.where(or_(created_at < at, same))
         async with self._lists, self._reading() as connection:
-            return [read_session(body) for body in await connection.scalars(query)]
+            bodies = await connection.scalars(query.limit(wanted.limit))
+            return [read_session(body) for body in bodies]
 
     async def load(
         self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
@@ -151,12 +147,11 @@ class SqlReadModel:
 
     async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
         """See ReadModel.behind: reads the table once from `after` on, there is no index for it."""
-        columns = SESSIONS.c
+        key = col(SessionRow.tenant_id), col(SessionRow.session_id)
         query = (
-            select(columns.tenant_id, columns.session_id)
-            .where(columns.folded < columns.last_seq)
-            .where(tuple_(columns.tenant_id, columns.session_id) > after)
-            .order_by(columns.tenant_id, columns.session_id)
+            select(*key)
+            .where(col(SessionRow.folded) < SessionRow.last_seq, tuple_(*key) > after)
+            .order_by(*key)
             .limit(limit)
         )
         async with self._reading() as connection:
@@ -205,7 +200,7 @@ class SqlReadModel:
 
     async def check(self) -> None:
         async with self._reading() as connection:
-            await connection.execute(select(SESSIONS.c.last_seq).limit(1))
+            await connection.execute(select(SessionRow.last_seq).limit(1))
 
     async def stop(self) -> None:
         """Close the connections."""
@@ -286,7 +281,7 @@ def _is(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
 async def _rows(connection: AsyncConnection, table: Table, keys: Sequence[Any]) -> Sequence[Any]:
     if not keys:
         return []
-    query = select(table).where(tuple_(*table.primary_key.columns).in_(keys))
+    query = select(*table.columns).where(tuple_(*table.primary_key.columns).in_(keys))
     return (await connection.execute(query)).all()
 
 
@@ -303,7 +298,7 @@ async def _bodies(connection: AsyncConnection, table: Table, keys: Sequence[Any]
     if not keys:
         return {}
     columns = list(table.primary_key.columns)
-    query = select(*columns, table.c.body).where(tuple_(*columns).in_(keys))
+    query = select(*[*columns, table.c.body]).where(tuple_(*columns).in_(keys))
     return {tuple(row[:-1]): row[-1] for row in await connection.execute(query)}
 
 

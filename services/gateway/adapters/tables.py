@@ -1,8 +1,12 @@
-"""The gateway's tables. One writer: the gateway. Sessions and turns can be dropped and are rebuilt without loss."""
+"""The gateway's tables. One writer: the gateway. Sessions and turns can be dropped and are rebuilt without loss.
+
+A table is declared here and nowhere else: statements take names and types from these classes, and a test compares
+them with what the migrations make.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, LargeBinary, MetaData, Text
+from sqlalchemy import BigInteger, Index, LargeBinary, MetaData, Table, Text
 from sqlmodel import Field, SQLModel
 
 METADATA = MetaData()
@@ -59,3 +63,8 @@ class TurnRow(SQLModel, table=True):
     status: str = Field(max_length=32)
     seq: int = Field(sa_type=BigInteger)
     body: str = Field(sa_type=Text)
+
+
+SESSIONS: Table = METADATA.tables["gateway_sessions"]
+KEYS: Table = METADATA.tables["gateway_keys"]
+TURNS: Table = METADATA.tables["gateway_turns"]

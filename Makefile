@@ -64,6 +64,7 @@ check: setup ## format, lint, types, import contracts, drift of what is generate
 	@echo "check: lint" && .venv/bin/ruff check .
 	@echo "check: types" && .venv/bin/mypy
 	@echo "check: import contracts" && .venv/bin/lint-imports
+	@echo "check: dead code" && $(PYTHON) -m tests.dead_code
 	@echo "check: schemas" && $(PYTHON) -m shared.bus.schemas --check
 	@echo "check: state picture" && $(PYTHON) -m infra.docs.state_picture --check
 	@echo "check: tables of variables" && $(PYTHON) -m infra.docs.variables --check

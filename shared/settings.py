@@ -10,7 +10,6 @@ import os
 import socket
 import ssl
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 from urllib.parse import unquote, urlsplit
 
@@ -353,12 +352,3 @@ class ProcessSettings:
         """Values that must not appear in a log."""
         blocks: list[Block] = [getattr(self, name) for name in self.blocks()]
         return [secret for block in blocks for secret in block.secrets if secret]
-
-
-def var_folder() -> Path:
-    """`TURNSTILE_VAR`: where a stack on one machine keeps its state."""
-
-    class Var(Block):
-        var: Path = Path("var")
-
-    return Var().var

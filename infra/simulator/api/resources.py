@@ -213,9 +213,6 @@ class MemoryResource(Strict, tag="memory_store"):
     instructions: str | None = None
 
 
-InitialEvents = Annotated[list[UserMessage | UserDefineOutcome], Meta(max_length=50)]
-
-
 class CreateSession(Strict):
     agent: Ident | AgentRef | AgentWithOverrides
     environment_id: Ident

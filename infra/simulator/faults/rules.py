@@ -21,15 +21,6 @@ Seconds = Annotated[float, Meta(ge=0, le=3600)]
 Count = Annotated[int, Meta(ge=0)]
 Code = Annotated[int, Meta(ge=400, le=599)]
 
-REQUEST_KINDS = (
-    "respond",
-    "drop",
-    "delay",
-    "land_then_drop",
-    "land_then_delay",
-    "land_then_respond",
-    "late_event",
-)
 STREAM_KINDS = ("cut", "reset", "truncate", "silent", "error_event", "bad_json", "duplicate")
 
 

@@ -39,8 +39,3 @@ class Input:
     echo: Echo = "once"
     call: Call | None = None  # for tool answers
     extra: dict[str, Any] = field(default_factory=dict)  # added when it is processed
-
-    @property
-    def closes_call(self) -> bool:
-        """True for the first answer to its call; a later one is kept and changes nothing."""
-        return self.call is not None and self.call.answer is self

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from fnmatch import fnmatch
 
-from vulture import Vulture
+from vulture.core import Vulture
 
 PRODUCT = ("shared", "services", "infra")
 KINDS = {"function", "class", "method", "property", "import"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import text
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from services.gateway.adapters.tables import SESSIONS
 
 TIMEOUT_S = 30.0
 
@@ -24,9 +26,18 @@ async def engine_on(url: str) -> AsyncIterator[AsyncEngine]:
         await engine.dispose()
 
 
-async def changed(url: str, statement: str, values: dict[str, str | None], *, keep: bool) -> int:
-    """How many rows `statement` changes in the database at `url`; without `keep` it is taken back."""
+async def unfold(url: str, tenant: str | None, session: str | None, *, keep: bool) -> int:
+    """Take the state from rows of sessions (all, or those of a tenant or a session): the gateway folds them anew.
+
+    What is erased has no history to be made of. Returns how many rows that are; without `keep` it is taken back.
+    """
+    statement = update(SESSIONS).values(state=None, folded=0)
+    statement = statement.where(SESSIONS.c.last_seq > 0, SESSIONS.c.status != "erased")
+    if tenant is not None:
+        statement = statement.where(SESSIONS.c.tenant_id == tenant)
+    if session is not None:
+        statement = statement.where(SESSIONS.c.session_id == session)
     async with engine_on(url) as engine, engine.connect() as connection:
-        count = (await connection.execute(text(statement), values)).rowcount
+        count = (await connection.execute(statement)).rowcount
         await (connection.commit() if keep else connection.rollback())
     return int(count)

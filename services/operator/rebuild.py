@@ -13,13 +13,6 @@ from services.operator import addresses
 from services.operator.failures import failing_clearly
 
 _SAY_EVERY_S = 1.0
-# The gateway folds anew what has no state. What is erased has no history to be made of.
-_UNFOLD = """
-UPDATE gateway_sessions SET state = NULL, folded = 0
-WHERE last_seq > 0 AND status <> 'erased'
-  AND (CAST(:tenant AS TEXT) IS NULL OR tenant_id = :tenant)
-  AND (CAST(:session AS TEXT) IS NULL OR session_id = :session)
-"""
 
 
 def rebuild() -> typer.Typer:
@@ -81,10 +74,9 @@ def sessions(
     """
     where = addresses.database()
     with failing_clearly(f"marking sessions in {where.shown}", where.secrets):
-        from services.operator.database import changed
+        from services.operator.database import unfold
 
-        about = {"tenant": tenant, "session": session}
-        count = asyncio.run(changed(where.url, _UNFOLD, about, keep=not dry_run))
+        count = asyncio.run(unfold(where.url, tenant, session, keep=not dry_run))
         typer.echo(f"sessions: {count:,} {'would be made' if dry_run else 'are being made'} anew")
 
 

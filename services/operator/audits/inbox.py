@@ -10,32 +10,19 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.json import Decoder
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, Executable, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col, select
 
+from services.agent_worker.adapters.tables import HEADS, HeadRow, InboxRow
 from services.operator.audits.evidence import Asked, Head
 from services.operator.database import engine_on
 from shared.session import state
 
 PAGE = 500
-_COLUMNS = "tenant_id, session_id, state, filed, taken, position"
-HEADS = f"""
-SELECT {_COLUMNS} FROM worker_heads
-WHERE (tenant_id > :tenant OR (tenant_id = :tenant AND session_id > :session))
-    AND (:of = '' OR tenant_id = :of)
-ORDER BY tenant_id, session_id LIMIT :page
-"""
-HEAD = f"SELECT {_COLUMNS} FROM worker_heads WHERE tenant_id = :tenant AND session_id = :session"
-OWNERS = "SELECT tenant_id FROM worker_heads WHERE session_id = :session ORDER BY tenant_id"
-ASKED = """
-SELECT position, input_id, kind, body FROM worker_inbox
-WHERE tenant_id = :tenant AND session_id = :session AND position > :after
-ORDER BY position LIMIT :page
-"""
-WAKE = """
-UPDATE worker_heads SET wake_at = :now
-WHERE tenant_id = :tenant AND session_id = :session AND lease_owner IS NULL
-"""
+READ = [
+    HEADS.c[name] for name in ("tenant_id", "session_id", "state", "filed", "taken", "position")
+]
 
 
 class _Body(Struct):
@@ -53,13 +40,19 @@ class Inbox:
 
     async def owners(self, session: str) -> list[str]:
         """The tenants that have a session of this id."""
-        return [row.tenant_id for row in await self._rows(OWNERS, session=session)]
+        query = select(HeadRow.tenant_id).where(HeadRow.session_id == session)
+        rows = await self._rows(query.order_by(col(HeadRow.tenant_id)))
+        return [row.tenant_id for row in rows]
 
     async def heads(self, tenant: str) -> AsyncIterator[list[Head]]:
         """Pages of all head rows, or of one tenant's ("": all)."""
+        key = HEADS.c.tenant_id, HEADS.c.session_id
+        query = select(*READ).order_by(*key).limit(PAGE)
+        if tenant:
+            query = query.where(HEADS.c.tenant_id == tenant)
         after = ("", "")
         while True:
-            rows = await self._rows(HEADS, tenant=after[0], session=after[1], of=tenant, page=PAGE)
+            rows = await self._rows(query.where(tuple_(*key) > after))
             if not rows:
                 return
             after = (rows[-1].tenant_id, rows[-1].session_id)
@@ -67,28 +60,41 @@ class Inbox:
 
     async def head(self, tenant: str, session: str) -> Head | None:
         """One head row."""
-        rows = await self._rows(HEAD, tenant=tenant, session=session)
+        rows = await self._rows(select(*READ).where(*_is(tenant, session)))
         return _head(rows[0]) if rows else None
 
     async def asked(self, tenant: str, session: str) -> list[Asked]:
         """All inputs of a session, in the order they were filed."""
+        position = col(InboxRow.position)
+        query = (
+            select(InboxRow.position, InboxRow.input_id, InboxRow.kind, InboxRow.body)
+            .where(InboxRow.tenant_id == tenant, InboxRow.session_id == session)
+            .order_by(position)
+            .limit(PAGE)
+        )
         found: list[Asked] = []
         while True:
             after = found[-1].position if found else 0
-            rows = await self._rows(ASKED, tenant=tenant, session=session, after=after, page=PAGE)
+            rows = await self._rows(query.where(position > after))
             found += [Asked(r.position, r.input_id, r.kind, _at(bytes(r.body))) for r in rows]
             if len(rows) < PAGE:
                 return found
 
     async def wake(self, tenant: str, session: str, now: float) -> bool:
         """Make a session due at once; False when a worker has it already (it listens then)."""
+        due = update(HEADS).values(wake_at=now)
+        idle = due.where(*_is(tenant, session), HEADS.c.lease_owner.is_(None))
         async with self._engine.begin() as connection:
-            values = {"tenant": tenant, "session": session, "now": now}
-            return bool((await connection.execute(text(WAKE), values)).rowcount)
+            return bool((await connection.execute(idle)).rowcount)
 
-    async def _rows(self, statement: str, **values: Any) -> Sequence[Any]:
+    async def _rows(self, query: Executable) -> Sequence[Any]:
         async with self._engine.connect() as connection:
-            return (await connection.execute(text(statement), values)).all()
+            return (await connection.execute(query)).all()
+
+
+def _is(tenant: str, session: str) -> tuple[ColumnElement[bool], ...]:
+    """The head row is this session's."""
+    return HEADS.c.tenant_id == tenant, HEADS.c.session_id == session
 
 
 @asynccontextmanager

@@ -7,30 +7,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import ColumnElement, Executable, Table, func, union
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlmodel import col, select
 
+from services.agent_worker.adapters.tables import INBOX, HeadRow
+from services.gateway.adapters.tables import KEYS, TURNS, SessionRow
 from services.operator.database import engine_on
 from shared.session import state
 from shared.session.state import SessionState
 
-_WHOSE = "WHERE tenant_id = :tenant AND session_id = :session"
-HEAD = f"SELECT state, unsaid, todo FROM worker_heads {_WHOSE}"
-INBOX = f"SELECT count(*) AS rows FROM worker_inbox {_WHOSE}"
-PAGE = f"SELECT user_id, status, state FROM gateway_sessions {_WHOSE}"
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
-TURNS = f"""
-SELECT count(*) AS rows, count(CASE WHEN status NOT IN ('accepted', 'refused') THEN 1 END) AS told
-FROM gateway_turns {_WHOSE}
-"""
-KEYS = f"SELECT count(*) AS rows FROM gateway_keys {_WHOSE}"
-OWNERS = """
-SELECT tenant_id FROM worker_heads WHERE session_id = :session
-UNION SELECT tenant_id FROM gateway_sessions WHERE session_id = :session ORDER BY tenant_id
-"""
-OF_USER = """
-SELECT session_id FROM gateway_sessions WHERE tenant_id = :tenant AND user_id = :user ORDER BY session_id
-"""
+IDS_ONLY = ("accepted", "refused")
 # What a forgotten session's state may say; see the worker's `parting.py`.
 IDS = ("tenant_id", "session_id", "user_id", "status", "last_seq", "opened_at", "given_up")
 # And what the gateway's may: sums and settings, and which turn is just ending.
@@ -56,19 +44,32 @@ class SqlStores:
 
     async def owners(self, session: str) -> list[str]:
         """The tenants that have a session of this id."""
-        return [row.tenant_id for row in await self._rows(OWNERS, session=session)]
+        heads = select(HeadRow.tenant_id).where(HeadRow.session_id == session)
+        pages = select(SessionRow.tenant_id).where(SessionRow.session_id == session)
+        return sorted(row.tenant_id for row in await self._rows(union(heads, pages)))
 
     async def of_user(self, tenant: str, user: str) -> list[str]:
         """The sessions that the read model shows for a user."""
-        return [row.session_id for row in await self._rows(OF_USER, tenant=tenant, user=user)]
+        query = select(SessionRow.session_id).order_by(col(SessionRow.session_id))
+        its = query.where(SessionRow.tenant_id == tenant, SessionRow.user_id == user)
+        return [row.session_id for row in await self._rows(its)]
 
     async def traces(self, tenant: str, session: str) -> SqlTraces:
         """What there is of a session now."""
-        about = {"tenant": tenant, "session": session}
-        heads, pages = await self._rows(HEAD, **about), await self._rows(PAGE, **about)
-        ((inputs,),) = await self._rows(INBOX, **about)
-        ((turns, told),) = await self._rows(TURNS, **about)
-        ((keys,),) = await self._rows(KEYS, **about)
+        heads = await self._rows(
+            select(HeadRow.state, HeadRow.unsaid, HeadRow.todo).where(
+                HeadRow.tenant_id == tenant, HeadRow.session_id == session
+            )
+        )
+        pages = await self._rows(
+            select(SessionRow.user_id, SessionRow.status, SessionRow.state).where(
+                SessionRow.tenant_id == tenant, SessionRow.session_id == session
+            )
+        )
+        inputs = await self._count(INBOX, tenant, session)
+        turns = await self._count(TURNS, tenant, session)
+        told = await self._count(TURNS, tenant, session, TURNS.c.status.not_in(IDS_ONLY))
+        keys = await self._count(KEYS, tenant, session)
         known = _state(heads[0].state) if heads else None
         left = [
             *(_left_of_head(heads[0], known) if heads else ()),
@@ -91,9 +92,16 @@ class SqlStores:
             provider=(*(known.given_up if known else ()), *bound),
         )
 
-    async def _rows(self, statement: str, **values: Any) -> Sequence[Any]:
+    async def _count(
+        self, table: Table, tenant: str, session: str, *more: ColumnElement[bool]
+    ) -> int:
+        its = table.c.tenant_id == tenant, table.c.session_id == session
+        ((count,),) = await self._rows(select(func.count()).select_from(table).where(*its, *more))
+        return int(count)
+
+    async def _rows(self, query: Executable) -> Sequence[Any]:
         async with self._engine.connect() as connection:
-            return (await connection.execute(text(statement), values)).all()
+            return (await connection.execute(query)).all()
 
 
 @asynccontextmanager

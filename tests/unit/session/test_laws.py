@@ -15,7 +15,7 @@ from shared.session.commands import decode as decode_commands
 from shared.session.commands import encode as encode_commands
 from shared.session.events import OWN_TYPES, TurnStatus
 from shared.session.evolve import evolve
-from shared.session.inputs import Seen
+from shared.session.inputs import Filed, Seen
 from shared.session.state import SessionState, decode, encode
 from shared.session.transitions import TRANSITIONS, IllegalTransition
 from shared.session.transitions import after as status_after
@@ -76,7 +76,10 @@ def test_a_session_can_be_gone_on_with_wherever_it_was_left(
     """What is decided depends on the folded past alone: whoever goes on, from the row or the log, says the same."""
     past = history(*before)
     by_row = by_log = fold(past, initial(TENANT, SESSION))
+    filed = {input.input_id for input in before if isinstance(input, Filed)}
     for input in after_it:
+        if isinstance(input, Filed) and input.input_id in filed:
+            continue  # the inbox has each input once
         one, other = decide(decode(encode(by_row)), input), decide(by_log, input)
         assert (one.events, one.commands) == (other.events, other.commands)
         by_row, by_log = one.state, fold(other.events, by_log)

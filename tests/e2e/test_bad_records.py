@@ -75,7 +75,7 @@ BAD: list[tuple[str, Spoil, str, str]] = [
     ("long id", _headers(ce_id=b"i" * 257), "bad_header", "ce_id"),
     ("no JSON", _value(b"{nonsense"), "invalid_json", "malformed"),
     ("no value", _value(None), "invalid_json", ""),
-    ("not UTF-8", _value(b'{"content": "\xff"}'), "invalid_json", "utf-8"),
+    ("not UTF-8", _value(b'{"content": "\xff"}'), "invalid_json", "UTF-8"),
     ("not an object", _value(b"[]"), "invalid_field", "object"),
     ("bottomless", _deep, "invalid_field", "deep"),
     ("other key", _key(b"another-session"), "key_mismatch", "key"),

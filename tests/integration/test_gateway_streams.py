@@ -300,7 +300,7 @@ async def test_a_stream_ends_cleanly_at_its_greatest_age_and_resumes(
     path = f"/v1/sessions/{session}/events"
     await bench.publish(session, bench.events(session, 1, 3))
     await bench.gateway.seqs(path, 3)
-    limits = {"TURNSTILE_GATEWAY_STREAM_SECONDS": "1"}
+    limits = {"TURNSTILE_GATEWAY_STREAM_SECONDS": "6"}
     async with gateway_process(
         kafka_bootstrap, postgres_url, bench._clickhouse_url, **limits
     ) as gateway:

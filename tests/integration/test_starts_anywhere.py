@@ -77,17 +77,17 @@ class Clone:
     def _start(self, *arguments: str) -> "subprocess.Popen[str]":
         kept = {name: value for name, value in os.environ.items() if "TURNSTILE" not in name}
         return subprocess.Popen(
-            [sys.executable, "-m", "infra.local", *arguments],
+            # A process of one thread becomes whoever it is to be: a fork of this one has locks of many threads.
+            [sys.executable, __file__, self.prepare.__name__, *arguments],
             cwd=self.folder,
             env={
                 **kept,
-                "PYTHONPATH": f"{self.folder}:{self.folder / 'site'}",
+                "PYTHONPATH": f"{self.folder}:{self.folder / 'site'}:{PROJECT}",
                 "TURNSTILE_POSTGRES_PORT": str(self.port),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=self.prepare,
         )
 
 
@@ -172,3 +172,9 @@ async def _version(clone: Clone) -> int:
         return int(connection.get_server_version().major)
     finally:
         await connection.close(timeout=_DEADLINE_S)
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
+    os.environ["PYTHONPATH"] = os.environ["PYTHONPATH"].removesuffix(f":{PROJECT}")
+    os.execv(sys.executable, [sys.executable, "-m", "infra.local", *sys.argv[2:]])

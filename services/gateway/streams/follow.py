@@ -133,14 +133,19 @@ class Follower:
         return page is None or (page.view.open_turn is None and page.view.last_seq <= self.last)
 
     async def _look(self, target: int) -> int:
-        """The highest seq known by now; looked up rarely once the stream is settled."""
+        """The highest seq known by now, and whether the session is closed: one that was before this stream began
+        may be shown so later. Looked up rarely once the stream is settled."""
         self.looks += 1
         if self.subscription.lagged:
             self.subscription.resume()
         try:
-            return max(target, await self.history.newest(self.key))
+            page = await self.history.read_model.session(self.key)
         except Transient:  # the read model is away; what is published is still heard
             return target
+        if page is not None:
+            self.closed = self.closed or page.view.status in ("archived", "erased")
+            target = max(target, page.view.last_seq)
+        return max(target, self.history.live.ring.newest(self.key))
 
     def _patience(self, quiet_since: float) -> float:
         if self.misses or self.closed:

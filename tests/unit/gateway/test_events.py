@@ -255,6 +255,17 @@ async def test_a_closed_session_is_told_to_its_end_and_a_reconnect_there_is_a_20
     assert desk.shares.open == 0
 
 
+async def test_a_reconnect_before_the_row_says_that_the_session_is_closed_ends_once_it_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(follow_module, "CLOSED_SECONDS", 0.0)
+    desk = await a_desk(archived=3, logged=3)
+    async with desk.stream(EVENTS, {"Last-Event-ID": "3"}) as stream:
+        await stream.opened()
+        shown(desk, status="archived")
+        assert await stream.record() == {"event": "end", "data": "{}"}
+
+
 async def test_a_closed_session_with_an_open_turn_is_listened_to() -> None:
     desk = await a_desk(archived=3, logged=3)
     shown(desk, status="archived", open_turn="turn_1")

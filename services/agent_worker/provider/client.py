@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -67,6 +68,10 @@ OPERATIONS = {
 }
 
 
+# Steps of a connection (httpcore's trace extension) after which bytes of the request leave.
+ABOUT_TO_WRITE = ("send_request_headers.started", "send_request_body.started")
+
+
 class LeaseOver(Fenced, AnthropicError):
     """The request was not made. An error of the SDK's own kind, since it takes others for a broken connection."""
 
@@ -104,8 +109,9 @@ class CountingClient(DefaultAsyncHttpxClient):
         return response
 
     async def _send(self, request: httpx2.Request, options: dict[str, Any]) -> httpx2.Response:
-        if request.method != "GET" and not leases.may_go():
-            raise LeaseOver(f"{request.method} {request.url.path}: the lease ran out")
+        if request.method != "GET":
+            _require_lease(request)
+            request.extensions = {**request.extensions, "trace": _fence(request)}
         began = time.perf_counter()
         try:
             response = await super().send(request, **options)
@@ -118,6 +124,23 @@ class CountingClient(DefaultAsyncHttpxClient):
         failed = response.status_code >= 400
         _count(request, f"http_{response.status_code}" if failed else "ok", began)
         return response
+
+
+def _require_lease(request: httpx2.Request) -> None:
+    if not leases.may_go():
+        raise LeaseOver(f"{request.method} {request.url.path}: the lease ran out")
+
+
+def _fence(request: httpx2.Request) -> Callable[[str, Any], Awaitable[None]]:
+    """What the connection calls at each of its steps: the lease is asked once more when the head is about to be
+    written, and when the body is. A process that stood still while it connected would send what the next driver has
+    sent already."""
+
+    async def step(name: str, info: Any) -> None:
+        if name.endswith(ABOUT_TO_WRITE):
+            _require_lease(request)
+
+    return step
 
 
 def _not_now(request: httpx2.Request, lane: str, held: Held) -> httpx2.Response:

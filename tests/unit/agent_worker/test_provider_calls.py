@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+
 import httpx2
 import pytest
 from anthropic import AsyncAnthropic
@@ -90,3 +93,28 @@ async def test_a_lease_that_runs_out_while_the_list_is_read_holds_the_message_ba
         with under_lease(lambda: True):
             await send_message(client, state, "hello", look=True)
     assert made == ["GET", "GET", "POST"]
+
+
+@pytest.mark.parametrize("good_looks", [0, 1, 2])
+async def test_a_lease_that_runs_out_while_the_request_is_on_its_way_lets_no_body_leave(
+    good_looks: int,
+) -> None:
+    """Looked at when the request is let go, when its head is written and when its body is: on a real connection."""
+    came, hung_up = bytearray(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.extend(await reader.read())
+        writer.close()
+        hung_up.set()
+
+    looks = itertools.count(1)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, CountingClient() as client:
+        with under_lease(lambda: next(looks) <= good_looks), pytest.raises(Fenced):
+            await client.post(f"http://127.0.0.1:{port}/v1/sessions/s/events", content=b"BODY")
+        if good_looks:
+            async with asyncio.timeout(5):
+                await hung_up.wait()
+    assert b"BODY" not in came
+    assert (b"POST" in came) == (good_looks == 2)

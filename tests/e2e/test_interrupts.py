@@ -164,8 +164,11 @@ async def test_an_archived_session_ends_its_turn_and_takes_no_more(
     page, _ = await _closed(api, publisher, session_id, "archived")
     assert (page["status"], page["open_turn"]) == ("archived", None)
     # What was said stays, here and in the archive.
-    rows = await archive.complete(ACME, session_id, page["last_seq"])
-    assert [event["seq"] for event in await api.events(session_id)] == [row.seq for row in rows]
+    seqs = [event["seq"] for event in await api.events(session_id)]
+    rows = await archive.complete(ACME, session_id, seqs[-1])
+    assert (
+        seqs == [row.seq for row in rows][: len(seqs)]
+    )  # the provider's goodbye may come meanwhile
     assert (await provider.log(session)).prompts == [HELD]
     again = await api.http.post("/v1/sessions", json={"session_id": session_id, "user_id": "u1"})
     assert (again.status_code, again.json()["status"]) == (200, "archived")

@@ -341,6 +341,9 @@ class SessionFeed:
 
         def ended() -> None:
             self._torn.add(thread)
+            self._behind.add(
+                thread
+            )  # what is taken back here comes again before an idle at the latest
             self._retract(thread)
 
         try:

@@ -50,7 +50,7 @@ async def started(make: Callable[[], C]) -> C:
         return client
 
     def say(failures: int, error: Exception) -> None:
-        log.warning("kafka does not answer", failures=failures, error=type(error).__name__)
+        log.warning("kafka_away", failures=failures, error=type(error).__name__)
 
     away = (KafkaError, OSError, TimeoutError)
     return await patiently(start, on=away, first=RETRY_S, longest=RETRY_S, say=say)
@@ -62,7 +62,7 @@ async def stopped(client: Client) -> None:
         async with asyncio.timeout(STOP_TIMEOUT_S):
             await client.stop()
     except (KafkaError, OSError, TimeoutError) as error:
-        log.warning("a kafka client did not stop cleanly", error=type(error).__name__)
+        log.warning("kafka_client_not_stopped", error=type(error).__name__)
 
 
 @asynccontextmanager

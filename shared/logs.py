@@ -154,7 +154,7 @@ def bind(
 
 
 def get(name: str) -> Any:
-    """A logger: `log.info("event words", key=value)`; `name` tells which room speaks."""
+    """A logger: `log.info("what_happened", key=value)`, an event in snake_case and fields; `name` is the room."""
     return structlog.stdlib.get_logger(name)
 
 

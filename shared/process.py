@@ -81,10 +81,10 @@ def _run(service: str, settings: S, work: Work[S]) -> int:
     try:
         uvloop.run(_until_signal(log, settings, work))
     except Braked as error:
-        log.error("stopped by the brake", error=str(error))
+        log.error("stopped_by_brake", error=str(error))
         return BRAKED
     except Exception:
-        log.exception(f"the {service} broke")
+        log.exception("broke")
         return BROKEN
     log.info("stopped")
     return STOPPED
@@ -132,7 +132,7 @@ async def _wait(loop: Callable[[], Awaitable[object]]) -> None:
 def _ended(task: asyncio.Task[None], stopping: asyncio.Event) -> None:
     if not task.cancelled():
         logs.get("process").critical(
-            "background work ended", work=task.get_name(), error=repr(task.exception())
+            "background_work_ended", work=task.get_name(), error=repr(task.exception())
         )
         stopping.set()
 

@@ -109,7 +109,7 @@ class SpanQueue(SpanProcessor):
         self._thread.join(timeout * 0.2)
         if self._waiting:
             metrics.inc("turnstile_spans_dropped_total", len(self._waiting), reason="stopped")
-            log.warning("spans dropped at stop", spans=len(self._waiting))
+            log.warning("spans_dropped", spans=len(self._waiting), reason="stopped")
 
     _busy = False
 
@@ -134,7 +134,9 @@ class SpanQueue(SpanProcessor):
                 self._exporter.export([self._readable(span) for span in batch])
             except Exception as error:
                 metrics.inc("turnstile_spans_dropped_total", count, reason="refused")
-                log.warning("spans dropped: the exporter failed", error=type(error).__name__)
+                log.warning(
+                    "spans_dropped", spans=count, reason="refused", error=type(error).__name__
+                )
         self._busy = False
 
     def _readable(self, span: ReadableSpan | LightSpan) -> ReadableSpan:
@@ -288,7 +290,7 @@ class ClickHouseSpans(SpanExporter):
             except _Away as error:
                 failures += 1
                 if failures == 3:
-                    log.warning("spans wait: ClickHouse does not take them", error=str(error))
+                    log.warning("span_archive_away", error=str(error))
                 if waited >= PATIENCE_S or self._pause(pause * (0.5 + self._chance() / 2)):
                     return self._drop(len(spans), "away", error)
                 waited += pause
@@ -296,7 +298,7 @@ class ClickHouseSpans(SpanExporter):
             else:
                 metrics.inc("turnstile_spans_exported_total", len(spans))
                 if failures >= 3:
-                    log.info("spans are taken again", failures=failures)
+                    log.info("span_archive_back", failures=failures)
                 return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
@@ -305,7 +307,7 @@ class ClickHouseSpans(SpanExporter):
 
     def _drop(self, count: int, reason: str, error: Exception) -> SpanExportResult:
         metrics.inc("turnstile_spans_dropped_total", count, reason=reason)
-        log.warning("spans dropped", spans=count, reason=reason, error=str(error))
+        log.warning("spans_dropped", spans=count, reason=reason, error=str(error))
         return SpanExportResult.FAILURE
 
     def _insert(self, body: bytes) -> None:

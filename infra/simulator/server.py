@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,8 +20,6 @@ from infra.simulator.world import World, new_world
 
 GRACE_SECONDS = 2
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep an idle connection, so that they close it
-
-log = logging.getLogger("infra.simulator")
 
 
 class Protocol(HttpToolsProtocol):

@@ -153,7 +153,7 @@ class WrittenBehind:
                 wait = GATHER_SECONDS
             except Transient as error:
                 wait = min(max(wait, 0.1) * 2, 5.0)
-                _log.warning("rows wait for the database", reason=error.reason, detail=str(error))
+                _log.warning("rows_wait_for_database", reason=error.reason, detail=str(error))
 
     async def flush(self, timeout: float) -> None:
         """Write what is left, for `timeout` seconds at most."""
@@ -162,7 +162,7 @@ class WrittenBehind:
                 while self._sessions or self._turns:
                     await self._write()
         except (Transient, TimeoutError):
-            _log.warning("rows left to the projector", rows=len(self._sessions) + len(self._turns))
+            _log.warning("rows_left_to_projector", rows=len(self._sessions) + len(self._turns))
 
     async def _write(self) -> None:
         sessions = dict(islice(self._sessions.items(), BATCH))

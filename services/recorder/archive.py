@@ -221,7 +221,7 @@ class Archive:
                     continue
                 refused.append(Letter(part[0], "refused_by_clickhouse", str(error)))
                 if self._flood.passes(error.code) is not None:
-                    log.warning("ClickHouse refuses a row", code=error.code)
+                    log.warning("row_refused", code=error.code)
                 if is_ours(part[0]):
                     self._brake.bad()
             else:
@@ -255,7 +255,7 @@ class Archive:
             chance=self._chance,
         )
         if failures:
-            log.info("ClickHouse takes rows again", failures=failures)
+            log.info("archive_back", failures=failures)
 
     def _count(self, rows: int, seconds: float) -> None:
         metrics.inc("turnstile_rows_inserted_total", rows, table=TABLE)
@@ -264,7 +264,7 @@ class Archive:
 
 
 def _not_taken(failures: int, error: Exception) -> None:
-    log.warning("ClickHouse does not take rows", failures=failures, error=str(error))
+    log.warning("archive_away", failures=failures, error=str(error))
 
 
 async def in_thread(work: Callable[[], None]) -> None:

@@ -181,7 +181,7 @@ class Recorder(ConsumerRebalanceListener):
             if new:
                 await self._log.commit(new)
         except KafkaError as error:
-            log.warning("offsets not committed", error=type(error).__name__)
+            log.warning("offsets_not_committed", error=type(error).__name__)
         else:
             self._measure_lag(new)
 
@@ -220,7 +220,7 @@ class Recorder(ConsumerRebalanceListener):
     def _note(self, letter: Letter) -> None:
         """Said before the brake is pulled, whose message points here."""
         if self._flood.passes(letter.reason) is not None:
-            log.warning("bad record", reason=letter.reason, detail=letter.detail)
+            log.warning("bad_record", reason=letter.reason, detail=letter.detail)
 
     def _is_full(self) -> bool:
         settings = self._settings
@@ -289,7 +289,7 @@ class Recorder(ConsumerRebalanceListener):
     async def _commit(self, batch: Batch, generation: int) -> None:
         """Commit what the batch reaches, unless the partitions changed hands since it was read."""
         if generation != self._generation:
-            log.info("offsets left to the new owner", records=batch.count)
+            log.info("offsets_left_to_new_owner", records=batch.count)
             return
         offsets = {
             TopicPartition(topic, partition): offset
@@ -299,7 +299,7 @@ class Recorder(ConsumerRebalanceListener):
             await self._log.commit(offsets)
         except KafkaError as error:
             # The next batch's commit reaches further; without one the rows come again and are replaced.
-            log.warning("offsets not committed", error=type(error).__name__)
+            log.warning("offsets_not_committed", error=type(error).__name__)
         self._measure_lag(offsets)
 
     def _measure_hand(self) -> None:
@@ -321,7 +321,7 @@ class Recorder(ConsumerRebalanceListener):
         self._measure_hand()
 
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
-        log.info("partitions assigned", partitions=sorted(item.partition for item in assigned))
+        log.info("partitions_assigned", partitions=sorted(item.partition for item in assigned))
 
     async def _settle(self) -> None:
         """Reading has failed: let the batch in flight land, drop the one in hand."""
@@ -335,7 +335,8 @@ class Recorder(ConsumerRebalanceListener):
                 await self._launch()
                 await self._landed()
         except TimeoutError:
-            log.warning("stopped with a batch uncommitted; it will be read again")
+            # It is read again.
+            log.warning("batch_not_committed")
             if self._flight is not None:
                 self._flight.cancel()
 

@@ -69,7 +69,7 @@ class Erasing:
             await self._note(asked)
         kept = [record for record in rows if not self._is_erased(record)] if self._ids else rows
         if len(kept) < len(rows):
-            log.info("rows of erased sessions left out", rows=len(rows) - len(kept))
+            log.info("erased_rows_left_out", rows=len(rows) - len(kept))
         return await self._archive.bring_in(kept)
 
     async def _refresh(self) -> None:
@@ -98,7 +98,7 @@ class Erasing:
         for key in asked:
             await self._mark_letters(key)
         self._know(asked)
-        log.info("sessions are erased", sessions=len(asked))
+        log.info("erasures_noted", sessions=len(asked))
         self._news()
 
     async def _mark_letters(self, key: Key) -> None:
@@ -113,7 +113,7 @@ class Erasing:
 
         def say(failures: int, error: Exception) -> None:
             name = type(error).__name__
-            log.warning("the erasure's mark waits: kafka", failures=failures, error=name)
+            log.warning("erasure_mark_waits", failures=failures, error=name)
 
         await patiently(mark, on=KafkaError, first=RETRY_S, longest=RETRY_S, say=say)
 
@@ -133,7 +133,7 @@ async def _written(work: Callable[[], T]) -> T:
     """Do blocking work in a thread, again and again while ClickHouse is away."""
 
     def say(failures: int, error: Exception) -> None:
-        log.warning("erasures wait: ClickHouse", failures=failures, error=str(error))
+        log.warning("erasures_not_noted", failures=failures, error=str(error))
 
     return await patiently(lambda: threaded(work), on=Away, first=RETRY_S, longest=RETRY_S, say=say)
 
@@ -175,7 +175,7 @@ class Eraser:
             try:
                 left = await self.step()
             except Away as error:
-                log.warning("the eraser waits: ClickHouse", error=str(error))
+                log.warning("eraser_waits", error=str(error))
                 left = 1
             try:
                 async with asyncio.timeout(AGAIN_S if left else self._look_seconds):
@@ -210,7 +210,7 @@ class Eraser:
         done = [_deleted(tombstone, deleted, self._clock) for tombstone in known]
         await threaded(lambda: self._tombstones.put(done))
         rows = sum(sum(counts.values()) for counts in deleted.values())
-        log.info("erased sessions deleted", sessions=len(done), rows=rows)
+        log.info("erased_sessions_deleted", sessions=len(done), rows=rows)
 
     async def _mutated(self) -> None:
         """Wait until no mutation is under way, however long that takes; one outlives a restart of ClickHouse."""
@@ -218,7 +218,7 @@ class Eraser:
         while await threaded(self._tombstones.deleting):
             looks += 1
             if looks % 150 == 0:
-                log.warning("a mutation takes long", seconds=round(looks * MUTATION_POLL_S))
+                log.warning("mutation_takes_long", seconds=round(looks * MUTATION_POLL_S))
             await asyncio.sleep(MUTATION_POLL_S)
 
     async def _let_go(self, tables: list[str], opened: Collection[Tombstone]) -> int:
@@ -235,7 +235,7 @@ class Eraser:
             now = self._clock()
             noted = [replace(tombstone, gone_at=now) for tombstone in gone]
             await threaded(lambda: self._tombstones.put(noted))
-            log.info("erased sessions gone", sessions=len(gone))
+            log.info("erased_sessions_gone", sessions=len(gone))
         if len(waiting) > len(gone) and oldest is not None:
             age = self._clock().timestamp() - oldest
             await threaded(lambda: self._tombstones.tidy(tables, age))

@@ -1,6 +1,7 @@
 """The closed lists are true: what they name is used, under the labels they give, and nothing else is.
 
-A metric that is exported and never moves, and a span that a query waits for in vain, mislead an operator.
+A metric that is exported and never moves, and a span that a query waits for in vain, mislead an operator; a log
+line is found by its event.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).parents[2]
 LISTS = {ROOT / "shared" / "span_names.py", ROOT / "shared" / "metric_names.py"}
 METRICS: dict[str, About] = dict([*COUNTERS.items(), *GAUGES.items(), *HISTOGRAMS.items()])
+LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
+# The root is the one logger that libraries go through.
+LOGGERS = ("log", "_log", "root")
+EVENT = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 METHODS = ("GET", "POST", "DELETE")
 # Names that no source spells out, and why.
 NOT_SPELLED = {
@@ -33,8 +38,8 @@ NOT_SPELLED = {
 }
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
-    for part in ("services", "shared"):
+def trees(*parts: str) -> Iterator[tuple[Path, ast.Module]]:
+    for part in parts or ("services", "shared"):
         for path in sorted((ROOT / part).rglob("*.py")):
             if path not in LISTS:
                 yield path, ast.parse(path.read_text(encoding="utf-8"))
@@ -103,3 +108,43 @@ def test_alerts_ask_for_metrics_that_there_are_by_labels_they_have() -> None:
         assert f"`{alert['alert']}`" in manual, (
             f"docs/operations.md says nothing of {alert['alert']}"
         )
+
+
+def is_logger_got(node: ast.expr) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) in (
+        "logs.get",
+        "logging.getLogger",
+    )
+
+
+def is_logger(node: ast.expr) -> bool:
+    """Loggers are called `log` or `_log`, or are used where they are got."""
+    return is_logger_got(node) or (isinstance(node, ast.Name) and node.id in LOGGERS)
+
+
+def log_calls() -> Iterator[tuple[str, list[ast.expr]]]:
+    """Where something is logged, and what is given beside fields."""
+    for path, tree in trees("services", "shared", "infra"):
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in LEVELS and is_logger(node.func.value):
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node.args
+
+
+def is_event(given: list[ast.expr]) -> bool:
+    event = given[0].value if given and isinstance(given[0], ast.Constant) else None
+    return len(given) == 1 and isinstance(event, str) and EVENT.fullmatch(event) is not None
+
+
+def test_every_log_call_names_its_event_in_snake_case() -> None:
+    found = list(log_calls())
+    assert len(found) > 60
+    assert [place for place, given in found if not is_event(given)] == []
+
+
+def test_every_logger_has_a_name_that_marks_its_calls() -> None:
+    for path, tree in trees("services", "shared", "infra"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and is_logger_got(node.value):
+                assert ast.unparse(node.targets[0]) in LOGGERS, f"{path}:{node.lineno}"

@@ -51,8 +51,9 @@ class Driver:
         try:
             while not (session.inert or session.over) and await self._one(session):
                 pass
-        except Exception:
-            log.exception("the driver of session %s failed: a defect of the simulator", session.id)
+        except Exception as error:
+            error.add_note(f"session {session.id}: a defect of the simulator")
+            log.exception("driver_failed")
         finally:
             if session.driver is asyncio.current_task():
                 session.driver = None

@@ -83,7 +83,7 @@ class ClickHouseArchive:
                 return await loop.run_in_executor(self._threads, work)
         except Exception as error:
             # Its own words may quote the URL or the query: the type is enough for a client.
-            _log.warning("the archive did not answer", error=type(error).__name__)
+            _log.warning("archive_away", error=type(error).__name__)
             raise Transient(
                 "archive_unavailable",
                 f"the archive did not answer ({type(error).__name__}): try again",

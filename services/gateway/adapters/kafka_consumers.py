@@ -85,9 +85,8 @@ class KafkaFeed:
             try:
                 await self._member.commit({p: o for p, o in firsts.items() if o is not None})
             except CommitFailedError:
-                _log.info(
-                    "a rebalance came before the commit; the new owner applies the batch again"
-                )
+                # A rebalance came first: the new owner applies the batch again.
+                _log.info("offsets_left_to_new_owner")
 
     async def rewind(self) -> None:
         """See Feed.rewind. Where the log does not say what was committed, the group is left and joined again."""

@@ -114,7 +114,7 @@ class KafkaInputs:
         broken, self._producer = self._producer, None
         if broken is None:
             return
-        _log.error("the producer is replaced", error=type(error).__name__)
+        _log.error("producer_replaced", error=type(error).__name__)
         self._ready.clear()
         self._connecting = asyncio.create_task(self._reconnect(broken), name="inputs-connect")
 
@@ -124,9 +124,7 @@ class KafkaInputs:
 
 
 def _not_connected(failures: int, error: Exception) -> None:
-    _log.warning(
-        "kafka does not answer; connecting again", failures=failures, error=type(error).__name__
-    )
+    _log.warning("kafka_away", failures=failures, error=type(error).__name__)
 
 
 async def _close(producer: Publishing, timeout: float) -> None:
@@ -134,7 +132,7 @@ async def _close(producer: Publishing, timeout: float) -> None:
         async with asyncio.timeout(timeout):
             await producer.stop()
     except (TimeoutError, KafkaError) as error:
-        _log.warning("the producer did not close cleanly", error=type(error).__name__)
+        _log.warning("kafka_client_not_stopped", error=type(error).__name__)
 
 
 def _unavailable(what: str) -> Transient:

@@ -152,7 +152,7 @@ def answer(error: Exception) -> Response:
         return _of_fastapi(error)
     if isinstance(error, HTTPException):
         return _of_starlette(error)
-    _log.error("a request failed", error=type(error).__name__, exc_info=error)
+    _log.error("request_failed", error=type(error).__name__, exc_info=error)
     return problem("internal", "the error was logged; trying again may help")
 
 

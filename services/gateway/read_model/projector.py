@@ -72,7 +72,7 @@ class Projector:
                 await self.step()
                 wait = FIRST_WAIT
             except Transient as error:
-                _log.warning("projection waits", reason=error.reason, detail=str(error))
+                _log.warning("projection_waits", reason=error.reason, detail=str(error))
                 await self._feed.rewind()
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
@@ -126,7 +126,7 @@ class Projector:
             return read_event(record.value)
         except (Corrupt, KeyError, ValueError, RecursionError, msgspec.DecodeError) as error:
             # Every bad record of a busy publisher would fill the log: the worker reports each one.
-            _log.debug("a record is left out", source=_place(record), error=type(error).__name__)
+            _log.debug("record_left_out", source=_place(record), error=type(error).__name__)
             return None
 
     def _input(self, record: Record) -> Input | None:
@@ -151,7 +151,7 @@ def _apply_one(projection: Projection, record: Record, item: Input | Event | Non
     except UNUSABLE as error:
         # The worker wrote it, so this is a bug of ours; one session's page must not stop the others.
         _log.error(
-            "an event could not be applied",
+            "event_not_applied",
             source=_place(record),
             error=str(error),
         )

@@ -84,7 +84,7 @@ class Refold:
             try:
                 await self.fold(key)
             except Transient as error:
-                _log.warning("a session is not folded yet", session_id=key[1], reason=error.reason)
+                _log.warning("session_not_folded", session_id=key[1], reason=error.reason)
                 await asyncio.sleep(WAIT_SECONDS)
                 self._waiting[key] = self._waiting.pop(
                     key, None
@@ -98,7 +98,7 @@ class Refold:
             try:
                 await self.look()
             except Transient as error:
-                _log.warning("rows are not looked at", reason=error.reason)
+                _log.warning("rows_not_read", reason=error.reason)
                 await asyncio.sleep(WAIT_SECONDS)
             else:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -135,7 +135,7 @@ class Refold:
         except Hole as hole:
             if not hole.gone:
                 raise
-            _log.warning("events are gone", session_id=key[1], detail=str(hole))
+            _log.warning("events_gone", session_id=key[1], detail=str(hole))
         left = self._history.left(key, stored.folded, until)
         return await self._through(key, stored, left, torn=True)
 
@@ -172,7 +172,7 @@ def _apply(projection: Projection, entry: Entry) -> None:
     try:
         projection.event(read_event(entry.value))
     except UNUSABLE as error:
-        _log.error("an event could not be applied", seq=entry.seq, error=str(error))
+        _log.error("event_not_applied", seq=entry.seq, error=str(error))
 
 
 async def _nothing() -> AsyncIterator[Entry]:

@@ -125,7 +125,7 @@ class History:
                     yield entry
             except Transient as error:
                 away = error
-                _log.warning("history is read without the archive", detail=str(error))
+                _log.warning("history_without_archive", detail=str(error))
         async for entry in _inside(walk, until, self._ring(key, walk.last)):
             yield entry
         while walk.last < until and (found := await self._logged(key, walk, until)):

@@ -285,7 +285,7 @@ class Listener:
                     for record in records:
                         self._hear(record)
             except Transient as error:
-                _log.warning("the live tail waits", reason=error.reason, detail=str(error))
+                _log.warning("live_tail_waits", reason=error.reason, detail=str(error))
             self.listening.clear()
             await asyncio.sleep(wait)
             wait = min(wait * 2, LONGEST_WAIT)

@@ -54,7 +54,7 @@ def test_a_process_told_to_stop_ends_with_0() -> None:
 
 def test_work_that_breaks_ends_the_process_with_1_and_says_why() -> None:
     code, said = ended("raise RuntimeError('out of paper')")
-    assert (code, [line["event"] for line in said]) == (1, ["the recorder broke"])
+    assert (code, [line["event"] for line in said]) == (1, ["broke"])
     assert "RuntimeError: out of paper" in str(said[0]["exception"])
 
 
@@ -62,7 +62,7 @@ def test_a_pulled_brake_ends_the_process_with_3() -> None:
     code, said = ended("raise Braked('100 records in a row')")
     assert code == 3
     assert [(line["event"], line["error"]) for line in said] == [
-        ("stopped by the brake", "100 records in a row")
+        ("stopped_by_brake", "100 records in a row")
     ]
 
 

@@ -116,7 +116,8 @@ class Drive:
         return heads
 
     async def _renew(self) -> None:
-        """The database stood still: leases that count from when they were asked for would be over on arrival."""
+        """Extend all leases now: while the database stood still, those that count from when they were asked for
+        ran out."""
         with contextlib.suppress(Transient):
             await self._leases.extend(self._needs.store)
 

@@ -1,8 +1,8 @@
 """The leases of this process's sessions, kept apart from the work they allow.
 
-A worker full of work answers late, not never; its leases would run out all the same, and every session it drives
-would be taken up once more on top of the load. So the process keeps them from a thread of its own, for as long as
-its loop gives a sign of life now and then.
+A worker full of work is late and still works; its leases would run out all the same, and every session it drives
+would be taken up once more on top of the load. So a thread of its own extends them, for as long as the worker's
+loop runs now and then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _lasts: ContextVar[Callable[[], bool] | None] = ContextVar("turnstile_lease", de
 
 @contextmanager
 def under_lease(lasts: Callable[[], bool]) -> Iterator[None]:
-    """Requests of this task, and of tasks it starts, are made only while `lasts` answers True."""
+    """Requests of this task, and of tasks it starts, are made only while `lasts` returns True."""
     before = _lasts.set(lasts)
     try:
         yield
@@ -49,7 +49,7 @@ class Extends(Protocol):
 
 
 class Kept(NamedTuple):
-    """What one extension came to: it was asked for `at`, by the worker's monotonic clock."""
+    """The outcome of one extension, which was asked for `at`, by the worker's monotonic clock."""
 
     at: float
     mine: frozenset[Key]

@@ -71,9 +71,9 @@ class Store(Protocol):
     """Head rows and inbox. Every method raises Transient while the database is away."""
 
     async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
-        """File inputs, each id once for ever, and make their sessions due; answers the sessions with news.
-        One transaction: all or nothing. A session's inputs become readable in the order of their positions. One
-        that repeats what was filed as its `formerly` is no news."""
+        """File inputs, each id once for ever, and make their sessions due; returns the sessions with news. One
+        transaction: all or nothing. A session's inputs become readable in the order of their positions. One that
+        repeats what was filed as its `formerly` is no news."""
         ...
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
@@ -81,11 +81,11 @@ class Store(Protocol):
         ...
 
     async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
-        """Extend all leases of `owner`; answers the sessions that are still its own."""
+        """Extend all leases of `owner`; returns the sessions that are still its own."""
         ...
 
     async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
-        """Give the lease of `owner` back without a word about the session; it is due after that long."""
+        """Give the lease of `owner` back and write nothing else; the session is due after `after_seconds`."""
         ...
 
     async def with_news(self, owner: str) -> set[Key]:
@@ -101,8 +101,8 @@ class Store(Protocol):
         ...
 
     async def write(self, head: Head) -> Head:
-        """Compare-and-set the row to `head`; answers it with its next version. Raises Fenced when the epoch or
-        the version is not the row's any more: nothing was written then."""
+        """Compare-and-set the row to `head`; returns it with its next version. Raises Fenced when the epoch or the
+        version is not the row's any more: nothing was written then."""
         ...
 
     async def release(self, head: Head, due_at: str | None) -> None:
@@ -127,7 +127,7 @@ class Publisher(Protocol):
         ...
 
     async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
-        """Put an input that came to nothing into the dead letters."""
+        """Put an input that its session refused into the dead letters."""
         ...
 
 

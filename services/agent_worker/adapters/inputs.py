@@ -81,6 +81,8 @@ def burial(letters: DeadLetters, clock: Clock) -> Callable[[Sequence[Bad]], Awai
     """A function that puts records as they came into the dead letters, waiting for as long as the log is away."""
 
     async def put(bad: Sequence[Bad]) -> None:
+        """Put these records into the dead letters; returns once the log has them. Raises KafkaError when the
+        producer can never send again."""
         at = rfc3339(clock())
         await letters.put(
             [

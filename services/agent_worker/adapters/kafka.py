@@ -34,7 +34,7 @@ log = logs.get(__name__)
 
 
 class BrokenProducer(RuntimeError):
-    """The process must be started again."""
+    """The producer can never send again: the process must be started again."""
 
 
 class NoRoom(KafkaError):

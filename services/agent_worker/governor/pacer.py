@@ -34,7 +34,7 @@ class FairQueue(Generic[T]):
         return self._count
 
     def put(self, tenant: str, item: T) -> T | None:
-        """Add an item; answers the one that had to go for it, which may be itself: the newest of the tenant that
+        """Add an item; returns the one that had to go for it, which may be itself: the newest of the tenant that
         has most. None while there is room."""
         self._tenants.setdefault(tenant, OrderedDict())[item] = None
         self._count += 1
@@ -166,7 +166,7 @@ class Pacer:
             self._serving = asyncio.create_task(self._serve_all(), context=Context())
 
     async def _serve_all(self) -> None:
-        """Take and hand out until nobody waits, and every pause is told."""
+        """Take tokens and hand them out until nobody waits and the account knows of every pause."""
         while any(self._queues.values()) or self._untold:
             self._news.clear()
             grant = await self._take()
@@ -218,7 +218,7 @@ class Pacer:
             self._refuse_if_too_long(lane)
 
     def _to_waiting(self, lane: str, count: int) -> int:
-        """Give tokens to those who wait; answers how many are left over."""
+        """Give tokens to those who wait; returns how many are left over."""
         while count and (ticket := self._queues[lane].take()) is not None:
             if not ticket.done():
                 ticket.set_result(None)

@@ -34,7 +34,8 @@ class Inputs(Protocol):
         ...
 
     async def commit(self) -> None:
-        """Never be given again what `batch` gave last; harmless when the partitions went elsewhere."""
+        """Commit what `batch` gave last, so that it is not given again; does nothing once the partitions went
+        elsewhere."""
         ...
 
     async def leave(self) -> None:

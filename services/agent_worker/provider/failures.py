@@ -1,8 +1,8 @@
 """What the provider's refusals mean: the one table of its answers, and the SDK's errors in the words of the port.
 
-Two questions. *May the request have landed?* A 4xx with an answer did not (408, 409 and 499 apart, which gateways
-in between also send); everything that broke on the way, and every 5xx, may have. *Will the same request be taken
-later?* The table says: what is wrong with the request stays wrong, what is wrong with the account is for people to
+Whether the request may have landed: a 4xx with an answer did not (408, 409 and 499 apart, which gateways in
+between also send); everything that broke on the way, and every 5xx, may have. Whether the same request is taken
+later is in the table: what is wrong with the request stays wrong, what is wrong with the account is for people to
 mend and is tried again meanwhile, and everything else passes.
 """
 

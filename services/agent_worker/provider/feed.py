@@ -180,7 +180,7 @@ class SessionFeed:
         return kind in TAKE_UPS or (wakes and provider.thread_of(raw) in self._children)
 
     async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> bool:
-        """Give an event on, unless it is known; answers whether it was news."""
+        """Give an event on, unless it is known; returns whether it was news."""
         event = self._sieve.news(raw, thread)
         if event is None:
             return False

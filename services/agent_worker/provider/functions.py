@@ -75,6 +75,7 @@ def _function(tool: Declared, place: str) -> Function:
 
 def _in_loop(tool: BetaAsyncFunctionTool[Any], given: dict[str, Any]) -> asyncio.Future[Any]:
     async def run() -> Any:
+        """Call the tool and hand what it returns or raises to the loop; nothing is raised in this thread."""
         with _explained():
             return await tool.call(given)
 

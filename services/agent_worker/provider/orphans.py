@@ -56,8 +56,8 @@ _made = msgspec.json.Decoder(_Made)
 
 
 class Ask(NamedTuple):
-    """Whose, made since when, which of them are known to be of no use (a hung session lives on), and what they may
-    spend in US cents: one made before others were spent in may spend too much."""
+    """What is looked for: sessions of this mark, made since then, but for those `given_up` (a hung session lives
+    on), and with this budget in US cents: one made before others were spent in may spend too much."""
 
     marked: str
     since: datetime

@@ -152,7 +152,7 @@ async def follow(
     chance: Callable[[], float],
 ) -> None:
     """Hand every record to `take`, for ever; `opened` runs after each opening, `ended` after each end. `failed`
-    tells what an error of the wire means.
+    returns what an error of the wire means.
 
     Raises ProviderFailure when the stream can't be had for a reason that will not pass.
     """

@@ -67,7 +67,7 @@ class Sweeper:
                 log.warning("orphans_not_swept", reason=error.reason)
 
     async def sweep(self) -> int:
-        """Look once; answers how many were archived. Raises ProviderFailure or Transient; the next look misses
+        """Look once; returns how many were archived. Raises ProviderFailure or Transient; the next look misses
         nothing for it."""
         now = self._clock()
         archived, undecided = 0, now - self._age
@@ -94,7 +94,7 @@ class Sweeper:
         )
 
     async def _archive(self, marked: Marked, *, erase: bool) -> bool:
-        """Archive one; answers False when the provider does not let it be: that keeps nobody from the others."""
+        """Archive one; returns False when the provider refuses, which does not stop the sweep of the others."""
         tenant, session = marked.key
         try:
             await self._leftovers.archive(marked.id, erase=erase)

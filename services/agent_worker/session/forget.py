@@ -29,7 +29,7 @@ def is_over(head: Head) -> bool:
 
 
 async def left_elsewhere(driven: Driven) -> list[str]:
-    """Delete the session's provider sessions, also those given up before; answers those that are there still."""
+    """Delete the session's provider sessions, also those given up before; returns those that are there still."""
     last, left = driven.state.provider_session_id, []
     for session in (*driven.state.given_up, *((last,) if last else ())):
         try:

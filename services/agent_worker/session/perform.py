@@ -133,7 +133,8 @@ async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input
         return gone(state) or (sent and (state.progress is None or state.progress.prompted))
 
     def waits(state: SessionState) -> bool:
-        """Its last attempt came to nothing; one that was interrupted for its silence is to go on."""
+        """Whether its last attempt failed and it waits for the next; one that was interrupted for its silence goes
+        on."""
         progress = state.progress
         waits = progress is not None and progress.retry_at is not None and not progress.to_be_told
         return waits and not gone(state) and not driven.sending(command.turn_id)
@@ -185,7 +186,7 @@ def _answered(tool_use_id: str) -> Callable[[SessionState], bool]:
 async def _give(
     tool_use_id: str, request: ToolConfirmed | ToolAnswered, driven: Driven
 ) -> ProviderFailure | None:
-    """Give an answer; answers why the provider refuses it for good while the call goes on waiting."""
+    """Give an answer; returns why the provider refuses it for good while the call goes on waiting."""
     answered = _answered(tool_use_id)
     if not answered(driven.state):
         try:
@@ -252,7 +253,7 @@ async def _insist(
 ) -> bool | ProviderFailure:
     """Call until it works, or trying again is useless: an answered call, a session that is gone, a state such that
     `until` holds. That is asked before every further try: what was meant for one turn must not hit the next.
-    Answers whether it worked, or the refusal that made further tries useless.
+    Returns whether it worked, or the refusal that made further tries useless.
 
     Raises Transient when the last try failed: the session is dropped with the command in its row, and the next
     driver goes on with it, as long as the provider is away.
@@ -298,10 +299,10 @@ PERFORMERS: dict[type, Callable[[Any, Driven, bool], Awaitable[Input | None]]] =
 
 
 class CommandTasks:
-    """The commands of `driven`. What one comes to goes to `signal`; `ended` hears of each that was done.
+    """The commands of `driven`. The outcome of each goes to `signal`; `ended` is called with each that was done.
 
     A command stays among them until it is done: one that was cancelled or failed is still in the row, so that the
-    next driver looks whether it happened. `lasts` answers whether the session is ours at this moment.
+    next driver looks whether it happened. `lasts` returns whether the session is ours at this moment.
     """
 
     def __init__(
@@ -347,7 +348,7 @@ class CommandTasks:
         task.add_done_callback(self._done)
 
     def cancel(self) -> list[asyncio.Task[Input | None]]:
-        """End those under way; answers the tasks that end with it."""
+        """End those under way; returns the tasks that end with it."""
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

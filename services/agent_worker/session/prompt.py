@@ -29,7 +29,7 @@ def joined(contents: Sequence[Any]) -> Any:
 
 
 def denial(state: SessionState, action: PendingAction, at: str) -> ToolConfirmed | ToolAnswered:
-    """What answers a call that waited for people in vain: never an approval."""
+    """The answer to a call that nobody answered in time: a denial, never an approval."""
     whose = {"tenant_id": state.tenant_id, "session_id": state.session_id, "at": at}
     if action.kind == "confirmation":
         return ToolConfirmed(

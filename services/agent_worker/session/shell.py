@@ -52,7 +52,7 @@ def patience(
 
 
 def waited_out(state: SessionState, now: str, heard_at: str, chance: float) -> list[Input]:
-    """What it comes to that nothing was heard since `heard_at`; nothing: let go of the session."""
+    """The inputs to decide on when nothing was heard since `heard_at`; none: the session can be let go of."""
     if state.due_at is not None and state.due_at <= now:
         return [DeadlineElapsed(at=now)]
     if works(state):
@@ -262,7 +262,7 @@ class Shell:
                 await self._needs.publisher.say(events, self._trace.parent_of)
 
     def _pulse(self) -> None:
-        """Let those look again who wait in `until`."""
+        """Wake those who wait in `until`, so that they look again."""
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
@@ -349,7 +349,7 @@ class Shell:
         return self._doing.interrupting(but=but)
 
     async def until(self, holds: Callable[[SessionState], bool], seconds: float | None) -> bool:
-        """Wait until the session is such that `holds`; answers False when `seconds` ran out first."""
+        """Wait until the session is such that `holds`; returns False when `seconds` ran out first."""
         try:
             async with asyncio.timeout(seconds):
                 while not holds(self.state):

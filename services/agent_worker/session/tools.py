@@ -1,8 +1,8 @@
 """The custom tools that this worker runs, and their calls. No client, no database, no log.
 
-A call always comes to a result. What goes wrong in a tool is a result with `is_error`, in words the agent can act
-on: it may correct itself and call again. A tool may be run more than once for one call (a worker dies in the middle
-of it), its result is given once; `called` tells a tool which call it serves, so that it can tell a repeat.
+A call always has a result. What goes wrong in a tool is a result with `is_error`, in words the agent can act on:
+it may correct itself and call again. A tool may be run more than once for one call (a worker dies in the middle of
+it), its result is given once; `called` tells a tool which call it serves, so that it can tell a repeat.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ class ToolFailed(Exception):
 
 
 class Function(Struct, frozen=True):
-    """A tool. `declaration` is what an agent is told of it; `begin` starts a run with the call's input and answers
-    its future, a Task where a run can be ended early. The future raises ToolFailed, or whatever the tool raises."""
+    """A tool. `declaration` is what an agent is told of it; `begin` starts a run with the call's input and returns
+    its future, a Task where a run can be ended early. The future raises ToolFailed, or whatever the tool
+    raises."""
 
     name: str
     declaration: dict[str, Any]
@@ -154,7 +155,7 @@ def _result(running: asyncio.Future[Any], name: str) -> Result:
 
 
 def _content(given: object) -> str | list[dict[str, Any]]:
-    """What a tool answered, as the agent is given it. Raises TypeError or ValueError for what can't be given."""
+    """What a tool returned, as the agent is given it. Raises TypeError or ValueError for what can't be given."""
     if given is None or (isinstance(given, str) and not given.strip()):
         return NOTHING
     content = given if isinstance(given, str) else _blocks(given)
@@ -218,7 +219,7 @@ class WorkerTools:
                 task.add_done_callback(self._ended)
 
     def cancel(self) -> list[asyncio.Task[None]]:
-        """Leave everything; the next driver begins anew. Answers the tasks that end with it."""
+        """Leave everything; the next driver begins anew. Returns the tasks that end with it."""
         for task in self._tasks.values():
             task.cancel()
         return list(self._tasks.values())

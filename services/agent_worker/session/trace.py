@@ -115,7 +115,7 @@ class AgentCalls:
         self._begun: dict[str, _Begun] = {}
 
     def clear(self) -> None:
-        """Wait for no end any more."""
+        """Forget the calls whose end was not seen."""
         self._begun.clear()
 
     def follow(self, event: Event, parent: str, now: datetime) -> None:

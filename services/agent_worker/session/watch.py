@@ -19,7 +19,7 @@ MAX_BYTES = 64 * 1024
 class Watch:
     """Listens to the provider session that `driven` is bound to at the time of making.
 
-    Every batch goes to `signal` as Seen. A feed that fails for good is told once: to whoever waits for it in
+    Every batch goes to `signal` as Seen. A feed that fails for good is reported once: to whoever waits for it in
     `feed`, or to `signal` as Failed when a turn is open and nobody asks.
     """
 
@@ -57,7 +57,7 @@ class Watch:
         self._room.set()
 
     def cancel(self) -> asyncio.Task[None]:
-        """Stop listening; answers the task that ends with it."""
+        """Stop listening; returns the task that ends with it."""
         self._task.cancel()
         return self._task
 

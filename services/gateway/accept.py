@@ -109,7 +109,7 @@ _CLOSED = {"archive": "archived", "erase": "erased"}
 class Accept:
     """The write side of the gateway. Whatever is published passes the `gate`; `ids` makes a new id from a prefix.
 
-    `opening` are sessions being opened: who asks for one of them meanwhile gets what the first one makes.
+    `opening` are sessions being opened: a request for one of them meanwhile gets what the first one makes.
     """
 
     inputs: Inputs
@@ -140,10 +140,9 @@ class Accept:
     async def open(
         self, tenant_id: str, body: NewSession, idempotency_key: str | None
     ) -> tuple[SessionPage, bool]:
-        """The session and whether it is new. The id: the key's first request's, the client's, or a fresh one.
-
-        Of several that ask for one id at once, here or at several gateways, one is told that it is new.
-        """
+        """The session and whether it is new. The id is that of the key's first request, the client's, or a fresh
+        one. Of several requests that ask for one id at once, here or at several gateways, one gets True. Raises
+        Rejected or Transient."""
         named = body.session_id
         if idempotency_key:
             keyed = keyed_session(tenant_id, idempotency_key)
@@ -172,7 +171,7 @@ class Accept:
             return await self._opened(key, opened(request))
 
     async def _opened(self, key: SessionKey, page: SessionPage) -> tuple[SessionPage, bool]:
-        """Written before it is told, so that another gateway takes its turns too."""
+        """The session, written before the client hears of it, so that another gateway takes its turns too."""
         try:
             written = await self.read_model.open(page)
             self.behind.note(key)
@@ -183,7 +182,8 @@ class Accept:
         return written, _is_ours(written.view, page.view)
 
     async def turn(self, key: SessionKey, body: NewTurn, idempotency_key: str | None) -> TurnView:
-        """The turn, safe on the log. One that was accepted before is not published again.
+        """Publish the turn; returns it once it is safe on the log. One that was accepted before is not published
+        again.
 
         Raises Rejected (`unknown_session`, `session_archived`, `session_erased`) or Transient.
         """
@@ -225,8 +225,8 @@ class Accept:
             return await self.claims.stands_for(key, keyed, named or keyed)
 
     async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
-        """Publish any other input. Raises Rejected (`unknown_session`) or Transient, and for what is known to come
-        to nothing Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`)."""
+        """Publish any other input. Raises Rejected (`unknown_session`) or Transient, and for what is known to be
+        without effect Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`)."""
         key = (request.tenant_id, request.session_id)
         session = await self.session_of(key)
         call = _call_of(request)

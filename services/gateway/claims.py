@@ -1,7 +1,7 @@
 """What an Idempotency-Key stands for: the id that the first request under it had, here or at another gateway.
 
-A key is claimed before anything is published, in one SQL statement that lets the first claim stand and tells it to
-everyone; so of requests that race, at however many gateways, all go on with one id. What was told once never
+A key is claimed before anything is published, in one SQL statement that lets the first claim stand and returns it
+to everyone; so of requests that race, at however many gateways, all go on with one id. What was returned once never
 changes and is remembered here too. Claims that come while others are being written share the next statement.
 """
 

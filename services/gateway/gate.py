@@ -1,4 +1,4 @@
-"""How many may work on the log or the database at once, and how many wait for that: a gateway's stated capacity."""
+"""The gateway's capacity: how many requests work on the log or the database at once, and how many wait for that."""
 
 from __future__ import annotations
 

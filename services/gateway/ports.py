@@ -138,7 +138,7 @@ class ReadModel(Protocol):
 
     async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
         """What each key stands for from now on: what was wanted first, by whichever process, as long as the session
-        is not forgotten. Safe once it is told. All or nothing."""
+        is not forgotten. Committed when it returns. All or nothing."""
 
     async def check(self) -> None:
         """Raise Transient when the database does not answer."""

@@ -1,4 +1,4 @@
-"""What this gateway knows by heart: the sessions it met and the turns it accepted, bounded; and the queue that
+"""What this gateway keeps in memory: the sessions it met and the turns it accepted, bounded; and the queue that
 writes them to the read model in batches.
 
 Everything here is also in the read model or on its way there; losing it costs one SQL read each.
@@ -95,7 +95,7 @@ class Register:
         self._turns.put(key, turn)
 
     def hear(self, key: SessionKey, event_type: str) -> None:
-        """Learn from a recorded event that a session closed, whichever gateway was asked for it."""
+        """Take note of a recorded event that closed a session, whichever gateway was asked for it."""
         if event_type == "session.archived":
             self.close(key, "archive")
         elif event_type == "session.erased":

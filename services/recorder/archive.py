@@ -186,7 +186,7 @@ log = logs.get("recorder")
 
 
 class Archive:
-    """Inserts rows for as long as it takes. `chance` gives 0..1 for jitter, `clock` seconds."""
+    """Inserts rows, trying again until they are in or refused. `chance` gives 0..1 for jitter, `clock` seconds."""
 
     def __init__(
         self,
@@ -233,6 +233,7 @@ class Archive:
         text, failures = body(rows), 0
 
         async def insert() -> None:
+            """One try; counts rows and seconds, or the failure. Raises Refused or Away."""
             nonlocal failures
             began = self._clock()
             try:
@@ -284,6 +285,7 @@ async def in_thread(work: Callable[[], None]) -> None:
             done.set_exception(error)
 
     def run() -> None:
+        """Do the work in this thread and settle the future in its loop; nothing is raised here."""
         error: BaseException | None = None
         try:
             work()

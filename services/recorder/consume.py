@@ -218,7 +218,7 @@ class Recorder(ConsumerRebalanceListener):
         self._measure_hand()
 
     def _note(self, letter: Letter) -> None:
-        """Said before the brake is pulled, whose message points here."""
+        """Log a bad record. This comes before the brake is pulled, whose message refers to it."""
         if self._flood.passes(letter.reason) is not None:
             log.warning("bad_record", reason=letter.reason, detail=letter.detail)
 
@@ -249,7 +249,7 @@ class Recorder(ConsumerRebalanceListener):
             self._flight.add_done_callback(self._crashed)
 
     def _crashed(self, flight: asyncio.Task[None]) -> None:
-        """A flight that failed ends the run even when nothing more is read."""
+        """End the run when a flight failed, even if nothing more is read."""
         if not flight.cancelled() and flight.exception() is not None:
             self._stopping.set()
 

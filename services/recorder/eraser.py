@@ -39,7 +39,7 @@ log = logs.get("recorder")
 
 
 class Erasing:
-    """In front of an Archive. `news` hears that sessions were noted; `now` gives seconds that only grow."""
+    """In front of an Archive. `news` is called when sessions were noted; `now` gives seconds that only grow."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Erasing:
         self._news()
 
     async def _mark_letters(self, key: Key) -> None:
-        """Say in the dead letters that those of this session are nobody's to read any more."""
+        """Mark the dead letters of this session as erased, however long Kafka is away."""
         tenant, session = key
         headers = erasure_mark(tenant, rfc3339(self._clock()))
 
@@ -122,7 +122,8 @@ class Erasing:
         self._ids.update(session.encode() for _, session in keys)
 
     def _is_erased(self, record: Record) -> bool:
-        """Only ids that two tenants share, and those that are erased, cost a parse."""
+        """Whether the record's session is erased. Its JSON is parsed only where its key is the id of an erased
+        session, or it has none."""
         if record.key not in self._ids and (record.key or b"") != b"":
             return False
         row = _read(record)
@@ -184,7 +185,7 @@ class Eraser:
                 continue
 
     async def step(self) -> int:
-        """Do what can be done now; answers how many tombstones wait for something. Raises Away."""
+        """Do what can be done now; returns how many tombstones wait for something. Raises Away."""
         tables = await threaded(self._tombstones.tables)
         opened = await threaded(self._tombstones.open)
         strays = await threaded(lambda: self._tombstones.strays(tables))
@@ -222,7 +223,7 @@ class Eraser:
             await asyncio.sleep(MUTATION_POLL_S)
 
     async def _let_go(self, tables: list[str], opened: Collection[Tombstone]) -> int:
-        """Note those of which no part is left; answers how many others there are."""
+        """Note those of which no part is left; returns how many others there are."""
         oldest = await threaded(lambda: self._tombstones.oldest_part(tables))
         waiting = [tombstone for tombstone in opened if tombstone.gone_at is None]
         gone = [

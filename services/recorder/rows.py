@@ -99,7 +99,7 @@ OVERHEAD = 512
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A record nobody can use, and why: a stable word and words."""
+    """A record that can't be archived: `reason` is a stable word, `detail` says what is wrong."""
 
     record: Record
     reason: str

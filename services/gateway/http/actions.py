@@ -48,6 +48,8 @@ def action(accept: Accept, name: str) -> Endpoint:
     decoder = msgspec.json.Decoder(body_type)
 
     async def act(request: Request) -> Response:
+        """Publish the wish; 202 once it is safe on the log. Raises what `read_body`, `decode` and `Accept.wish`
+        raise."""
         tenant_id, session_id = session_key(request)
         raw = await read_body(request.scope, request.receive)
         body = decode(decoder, raw if raw.strip() or body_type is not Nothing else b"{}")

@@ -49,6 +49,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Hand bytes to the parser; refuses a head of more than MAX_HEAD_BYTES with 431."""
         if self._refused:
             return  # read and thrown away, so that the refusal is not lost to a reset
         if self._in_head:

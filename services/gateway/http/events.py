@@ -1,7 +1,7 @@
 """The events of a session: as a stream that never misses one, or as pages of JSON.
 
 A stream is 200 at once, also while a part is away: a browser gives up for good on any other status. What can't be
-known then (no such session, a cursor ahead) is told as `event: error` once the parts are back.
+known then (no such session, a cursor ahead) is sent as `event: error` once the parts are back.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def events_endpoint(
     shares: Shares,
     closing: asyncio.Event,
 ) -> Callable[..., Awaitable[Response]]:
-    """GET /v1/sessions/{session_id}/events."""
+    """The endpoint GET /v1/sessions/{session_id}/events."""
     pages = asyncio.Semaphore(PAGES_AT_ONCE)
 
     async def get_events(
@@ -65,6 +65,8 @@ def events_endpoint(
         limit: PageSize = 100,
         last_event_id: LastEventId = None,
     ) -> Response:
+        """A page of JSON, or a stream after Last-Event-ID or `after`; 204 when a closed session has nothing after
+        that. Raises Rejected or Transient."""
         key = session_key(request)
         last = last_seen(last_event_id, after)
         if _wants_json(request.headers.get("accept", "")):
@@ -106,7 +108,7 @@ def _wants_json(accept: str) -> bool:
 async def _page(
     read_model: ReadModel, history: History, key: SessionKey, after: int, limit: int
 ) -> Response:
-    """Events after `after`: `limit` of them, fewer when they come to PAGE_BYTES; at least one if there is one."""
+    """Events after `after`: `limit` of them, fewer when they reach PAGE_BYTES; at least one if there is one."""
     require_kept(await require_session(read_model, key))
     newest = await history.confirmed(key, after)
     values, size, last = list[bytes](), 0, after

@@ -141,7 +141,7 @@ def unreadable(error: msgspec.DecodeError) -> Rejected:
 
 
 def answer(error: Exception) -> Response:
-    """The answer to any exception; what isn't raised on purpose is logged and says nothing."""
+    """The answer to any exception; what isn't raised on purpose is logged, and the client sees `internal` only."""
     if isinstance(error, Rejected):
         return rejected(error)
     if isinstance(error, Transient):

@@ -32,7 +32,7 @@ Speed = Annotated[
 def replay_endpoint(
     read_model: ReadModel, history: History, shares: Shares, closing: asyncio.Event
 ) -> Callable[..., Awaitable[Response]]:
-    """GET /v1/sessions/{session_id}/replay."""
+    """The endpoint GET /v1/sessions/{session_id}/replay."""
 
     async def get_replay(
         request: Request,
@@ -41,6 +41,8 @@ def replay_endpoint(
         speed: Speed = 1.0,
         last_event_id: LastEventId = None,
     ) -> Response:
+        """A stream of events `from_seq` to `to_seq`, both included; 204 when the client that resumes has them all.
+        Raises Rejected (`invalid_request`, `unknown_session`, `session_erased`) or Transient."""
         key = session_key(request)
         # A browser that connects again goes on where it was, and stops when it had all.
         resumed = last_seen(last_event_id, 0)

@@ -56,7 +56,7 @@ class OpenSession:
 
 
 def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
-    """GET /v1/sessions."""
+    """The endpoint GET /v1/sessions."""
 
     async def list_sessions(
         request: Request,
@@ -65,6 +65,8 @@ def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
         limit: Limit = 50,
         cursor: Cursor = None,
     ) -> Response:
+        """One page, newest first; `next_cursor` is None when the page is not full. Raises Rejected
+        (`invalid_request`) or Transient."""
         wanted = SessionFilter(
             tenant_id=caller_of(request.scope).tenant_id,
             user_id=require_id(user_id, "user_id") if user_id is not None else None,
@@ -81,7 +83,7 @@ def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
 
 
 def session_reader(read_model: ReadModel, history: History) -> Callable[..., Awaitable[Response]]:
-    """GET /v1/sessions/{session_id}."""
+    """The endpoint GET /v1/sessions/{session_id}."""
 
     async def get_session(request: Request, at_seq: AtSeq = None) -> Response:
         key = session_key(request)
@@ -106,7 +108,7 @@ async def require_session(read_model: ReadModel, key: SessionKey) -> SessionPage
 
 
 def require_kept(page: SessionPage) -> None:
-    """Raises Rejected (`session_erased`) when there is nothing to read of it any more."""
+    """Raises Rejected (`session_erased`) when the session was erased and nothing of it can be read."""
     if page.view.status == "erased":
         when = f" ({page.erased_at})" if page.erased_at else ""
         raise Rejected(

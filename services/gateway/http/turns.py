@@ -57,9 +57,11 @@ def idempotency_key(scope: Scope) -> str | None:
 def turn_reader(
     read_model: ReadModel, register: Register
 ) -> Callable[[Request], Awaitable[Response]]:
-    """GET /v1/sessions/{session_id}/turns/{turn_id}: what SQL knows, or what was just accepted here."""
+    """The endpoint GET /v1/sessions/{session_id}/turns/{turn_id}."""
 
     async def get_turn(request: Request) -> Response:
+        """The turn as SQL has it, else as it was just accepted here. Raises Rejected (`invalid_request`,
+        `unknown_turn`), or Transient when SQL does not answer and it was not accepted here."""
         caller = caller_of(request.scope)
         session_id = require_id(request.path_params["session_id"], "session_id")
         turn_id = require_id(request.path_params["turn_id"], "turn_id")

@@ -74,14 +74,15 @@ def forgotten(state: SessionState) -> SessionState:
 
 def is_late(page: SessionPage | None, request: Request) -> bool:
     """Whether an input is of no interest because its session is erased: all but a turn asked for after that, which
-    is told that it came too late. One from before comes again when offsets were rewound."""
+    is refused as too late. One from before comes again when offsets were rewound."""
     if page is None or page.erased_at is None:
         return False
     return not isinstance(request, TurnRequested) or request.at <= page.erased_at
 
 
 def is_told(page: SessionPage, turn: Turn) -> bool:
-    """Whether a turn of an erased session is kept: one asked for after the erasure, that it was refused."""
+    """Whether a turn of an erased session is kept: one asked for after the erasure is, so that its refusal can be
+    read."""
     late = normal(turn.submitted_at) > (page.erased_at or "")
     return turn.status == "refused" and late
 

@@ -44,9 +44,9 @@ _log = logs.get("gateway.projector")
 class Projector:
     """One consumer, one writer.
 
-    `knows` says whether a tenant is served here; `written` which sessions' and turns' rows this process
-    wrote already: most inputs were accepted here, and reading them again would cost as much as accepting.
-    `behind` is told of sessions whose states have to be folded anew.
+    `knows` returns whether a tenant is served here; `written` whether this process wrote the row of a session or
+    turn already: most inputs were accepted here, and reading them again would cost as much as accepting. `behind`
+    is called with sessions whose states have to be folded anew.
     """
 
     def __init__(

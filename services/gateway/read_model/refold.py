@@ -104,7 +104,7 @@ class Refold:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Find what is behind and is told of by no event. Raises Transient."""
+        """Find the rows that are behind and that no event reported. Raises Transient."""
         after: SessionKey = ("", "")
         while found := await self._read_model.behind(after, PAGE):
             self.behind(found)

@@ -1,7 +1,7 @@
 """History and live as one stream: subscribe first, read the history, then listen.
 
-Emitted events are last + 1, last + 2, …: whatever was heard live meanwhile and is known already is
-dropped, and whatever is missing sends the stream back to the history. So a seam cannot show.
+Emitted events are last + 1, last + 2, …: whatever was heard live meanwhile and is known already is dropped, and
+whatever is missing sends the stream back to the history. So no event is missing or repeated where the two meet.
 """
 
 from __future__ import annotations

@@ -221,7 +221,7 @@ class History:
 
 
 class _Walk:
-    """The strictly rising line through what comes in: repeats are dropped, a gap holds it."""
+    """Passes events on in strictly rising order of seq: repeats are dropped, and at a gap it stops."""
 
     def __init__(self, last: int) -> None:
         self.last = last
@@ -230,6 +230,8 @@ class _Walk:
         self.hole: str | None = None
 
     def take(self, entry: Entry, until: int) -> Entry | None:
+        """The entry, when it is the next one up to `until`; None for a repeat, or beyond a gap, which sets
+        `held`."""
         if entry.seq <= self.last or entry.seq > until:
             return None
         if entry.seq != self.last + 1:

@@ -1,8 +1,8 @@
 """The live fan-out: the tail of what is published, given to the subscribers of its session, each with a bounded
 queue; and the ring, which keeps the newest events of all sessions for those who come just late.
 
-A subscriber that reads too slowly loses its queue, not its place: it is told so (`lagged`) and reads the
-history again from where it is. So memory is bounded by streams times queue, plus the ring.
+A subscriber that reads too slowly loses its queue, not its place: `lagged` is set, and it reads the history again
+from where it is. So memory is bounded by streams times queue, plus the ring.
 """
 
 from __future__ import annotations

@@ -54,8 +54,9 @@ log = logs.get(__name__)
 
 
 class Letter(Struct, frozen=True):
-    """A record nobody can use: `headers` are those of its letter (`shared.bus.envelope.dead_letter`), `topic` is
-    where it died, `place` that with partition and offset, `said` the reason in words that a log line may have."""
+    """A record that can't be used: `headers` are those of its letter (`shared.bus.envelope.dead_letter`), `topic`
+    is where it died, `place` that with partition and offset, `said` the reason in words that a log line may
+    have."""
 
     key: bytes | None
     value: bytes | None

@@ -14,10 +14,10 @@ class TurnstileError(Exception):
 
 
 class Rejected(TurnstileError):
-    """The caller asked for something that can't be: tell it, never try again.
+    """The caller asked for something that can't be done: report it, never try again.
 
-    `reason` is a stable word (`unknown_tenant`), `field` the offending field or None, and the message says in
-    words what to change. `extra` are further members of a problem that tells of it.
+    `reason` is a stable word (`unknown_tenant`), `field` the offending field or None, and the message says in words
+    what to change. `extra` are further members of the problem that reports it.
     """
 
     def __init__(

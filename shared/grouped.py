@@ -18,7 +18,7 @@ LARGEST = 200
 
 
 class Grouped(Generic[A, R]):
-    """Calls `act` with up to LARGEST items at once; it answers one result for each, in their order.
+    """Calls `act` with up to LARGEST items at once; it returns one result for each, in their order.
 
     What `act` raises is raised to everyone in the group. A caller that is cancelled takes nobody with it, and what
     it asked for is done all the same.

@@ -40,6 +40,7 @@ async def started(make: Callable[[], C]) -> C:
     """A client that has started. Tries for as long as Kafka is away, saying so; cancel it to give up."""
 
     async def start() -> C:
+        """One try, of START_TIMEOUT_S at most. Raises what `away` names, with the client stopped."""
         client = make()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):

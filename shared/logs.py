@@ -1,8 +1,8 @@
 """Log lines: one JSON object on stderr, with time, level, event, service and ids.
 
 `time` is RFC 3339 in UTC; `trace_id` and `span_id` are those of the current span; `tenant_id`, `session_id` and
-`turn_id` come from `bind`. Libraries that log through the standard library take the same road. What a user or an
-agent said is never logged: pass ids and sizes.
+`turn_id` come from `bind`. Libraries that log through the standard library are written the same way. What a user or
+an agent said is never logged: pass ids and sizes.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def get(name: str) -> Any:
 
 
 def scrub(text: str) -> str:
-    """The text with every known secret replaced, for words that leave by another road (a health page)."""
+    """The text with every known secret replaced, for words that leave the process otherwise (a health page)."""
     return _scrubber(text)
 
 
@@ -218,7 +218,7 @@ def _route_standard_library(common: list[Processor], level: str, stream: TextIO)
 
 
 def _hand_over(logger: logging.Logger) -> None:
-    """A library's own handlers would print a second time, and not as JSON."""
+    """Remove a library's own handlers: they would print a second time, and not as JSON."""
     if any(not isinstance(handler, logging.NullHandler) for handler in logger.handlers):
         logger.handlers.clear()
         logger.propagate = True

@@ -106,7 +106,7 @@ async def _until_signal(log: Any, settings: S, work: Work[S]) -> None:
 async def beside(
     stopping: asyncio.Event, **loops: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[None]:
-    """Run loops while the block runs; better no process than half of one.
+    """Run loops while the block runs; the process ends when one of them does.
 
     A loop that ends sets `stopping`, so that the block ends in good order. After the block the loops are cancelled,
     and what one of them had raised is raised.
@@ -157,7 +157,7 @@ async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | N
 
 @asynccontextmanager
 async def on_stop(stopping: asyncio.Event, call: Callable[[], object]) -> AsyncIterator[None]:
-    """While the block runs, being told to stop makes `call` be called."""
+    """While the block runs, `call` is called when `stopping` is set."""
 
     async def wait() -> None:
         await stopping.wait()

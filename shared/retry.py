@@ -34,6 +34,7 @@ async def patiently(
     failures = 0
 
     def again(error: Exception) -> bool | float:
+        """The seconds until the next try; False for an error that is not tried again."""
         nonlocal failures
         if not _is(error, on):
             return False

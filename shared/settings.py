@@ -85,7 +85,8 @@ B = TypeVar("B", bound=Block)
 
 
 def read(block: type[B]) -> B:
-    """The block as the environment sets it. Raises ValueError that names each wrong variable; no secret is told."""
+    """The block as the environment sets it. Raises ValueError that names each wrong variable; no secret is in the
+    message."""
     try:
         return block()
     except ValidationError as error:

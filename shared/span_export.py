@@ -253,13 +253,14 @@ class _Away(Exception):
 
 
 class _Refused(Exception):
-    """ClickHouse looked at the spans and said no."""
+    """ClickHouse looked at the spans and does not take them."""
 
 
 class ClickHouseSpans(SpanExporter):
     """Inserts spans into `otel_traces` of the database in `url` (`http://user:password@host:8123/turnstile`).
 
-    `pause` waits and says whether to stop; `chance` gives 0..1 for jitter. Both are arguments for tests.
+    `pause` waits that many seconds and returns whether to stop; `chance` gives 0..1 for jitter. Both are arguments
+    for tests.
     """
 
     def __init__(

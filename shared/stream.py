@@ -235,7 +235,7 @@ class Member:
 
 
 class _Watch(BaseMiddleware[Any, Any]):
-    """Tells of the error that handling a message ended with; FastStream would only log it."""
+    """Reports the error that handling a message ended with; FastStream would only log it."""
 
     def __init__(
         self, message: Any, /, *, context: Any, failed: Callable[[BaseException], None]
@@ -267,6 +267,7 @@ class _Errors:
         exc_info: Any = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
+        """Hand the exception to `failed`, where there is one; the message itself is dropped."""
         if isinstance(exc_info, BaseException):
             self._failed(exc_info)
 

@@ -1,7 +1,7 @@
 """Tracing: one trace per turn, across processes, carried as W3C `traceparent` texts.
 
 Everything here works before `start` too, at next to no cost: nothing is kept then, and a traceparent that came in
-is handed on as it is. The rest of the house passes texts around and never sees the SDK.
+is handed on as it is. All other code passes texts around and never sees the SDK.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class _Follower(trace.NonRecordingSpan):
 
 @contextmanager
 def under(parent: Callable[[], str]) -> Iterator[None]:
-    """Spans begun inside without a parent, also by tasks and libraries, hang below what `parent` answers then.
+    """Spans begun inside without a parent, also by tasks and libraries, hang below what `parent` returns then.
 
     For work that outlasts the spans it is done for, such as one stream for many turns. "" means a new trace.
     """

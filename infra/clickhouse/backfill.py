@@ -136,7 +136,7 @@ def fill(server: Client, view: str, say: Callable[[str], None]) -> None:
 
 
 def copied(server: Client, derived: Derived, into: str, planned: Sequence[Piece]) -> Iterator[int]:
-    """Copy piece after piece; after each, how many events are done."""
+    """Copy piece after piece; yields after each how many events are done."""
     done = 0
     for piece in planned:
         copy(server, derived, into, piece)

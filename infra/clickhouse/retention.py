@@ -40,14 +40,14 @@ def ttl(table: str, rules: Sequence[Rule]) -> str:
 
 
 def words(table: str, rules: Sequence[Rule]) -> str:
-    """The same for people."""
+    """The retention in words, for people."""
     found = rules_for(table, rules)
     return ", ".join(map(str, found)) if found else "for ever"
 
 
 def set_retention(server: Client, table: str, rules: Sequence[Rule], *, dry_run: bool) -> bool:
-    """Give the table of the client's database this retention; whether it had another one. A table that is not there
-    has none."""
+    """Give the table of the client's database this retention; returns whether it had another one. A table that is
+    not there has none."""
     wanted = ttl(table, rules)
     if _normal(server, table, wanted) == _now(server, table):
         return False

@@ -25,7 +25,7 @@ class Stage:
             self._kept[speaker].append(text)
 
     def finish(self, speaker: str) -> None:
-        """The speaker has said all; the next one comes to the front."""
+        """The speaker has said all: what the next one has so far is printed."""
         self._finished.add(speaker)
         while (front := self._front()) and (front in self._finished or self._kept[front]):
             self._write("".join(self._kept[front]))

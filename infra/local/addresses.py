@@ -1,4 +1,4 @@
-"""The addresses of one stack's parts, and the environment variables that tell them to each part."""
+"""The addresses of one stack's parts, and the environment variables that give them to each part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def addresses_of(settings: StackSettings) -> Addresses:
 
 
 def simulated(settings: StackSettings) -> bool:
-    """Does the stack start a simulator? Only when nothing says where the provider is."""
+    """Whether the stack starts a simulator: only when nothing says where the provider is."""
     return not (settings.anthropic_base_url or settings.anthropic_api_key)
 
 

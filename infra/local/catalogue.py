@@ -103,6 +103,7 @@ def _kafka(settings: StackSettings) -> Part:
     environment = plain_environment(settings)
 
     def command(say: Say) -> list[str]:
+        """Fetch jars, prepare the broker's folder, and return its command line. Blocks; raises StackError."""
         try:
             jars = fetch(settings, say)
             java = _java(settings)

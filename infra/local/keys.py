@@ -14,7 +14,7 @@ SIMULATOR_KEY = "simulated-no-secret"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`pairs` as in TURNSTILE_API_KEYS; `made` tells whether the stack made them itself."""
+    """`pairs` as in TURNSTILE_API_KEYS; `made`: whether the stack made them itself."""
 
     pairs: str = field(repr=False)
     made: bool

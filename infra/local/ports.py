@@ -14,7 +14,7 @@ _TRIES = 200
 
 
 def is_free(port: int) -> bool:
-    """Can 127.0.0.1:port be listened on now?"""
+    """Whether 127.0.0.1:port can be listened on now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -19,7 +19,7 @@ _QUIET = ("aiokafka", "aiokafka.conn", "aiokafka.client", "aiokafka.cluster")
 
 
 async def kafka(bootstrap: str) -> None:
-    """The broker answers a metadata request and knows itself."""
+    """Return when the broker answers a metadata request and names itself. Raises NotReady or OSError."""
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
@@ -42,7 +42,7 @@ async def kafka(bootstrap: str) -> None:
 
 
 async def postgres(url: str) -> None:
-    """The server answers a query. `url` as in TURNSTILE_DATABASE_URL."""
+    """Return when the server answers a query. Raises NotReady or OSError. `url` as in TURNSTILE_DATABASE_URL."""
     import asyncpg
 
     plain = url.replace("postgresql+asyncpg://", "postgresql://")
@@ -57,7 +57,7 @@ async def postgres(url: str) -> None:
 
 
 async def clickhouse(base_url: str) -> None:
-    """The server answers /ping and computes SELECT 1."""
+    """Return when the server answers /ping and computes SELECT 1. Raises NotReady or OSError."""
     await http(f"{base_url}/ping")
     answer = await http(f"{base_url}/?query=SELECT%201")
     if answer.strip() != b"1":
@@ -65,7 +65,7 @@ async def clickhouse(base_url: str) -> None:
 
 
 async def ready(url: str) -> None:
-    """A service calls itself ready (its /readyz answers 2xx)."""
+    """Return when a service's /readyz answers 2xx. Raises NotReady or OSError."""
     await http(url)
 
 
@@ -75,7 +75,7 @@ async def http(url: str) -> bytes:
 
 
 async def speaks_http(url: str) -> None:
-    """Something answers HTTP there, with whatever status below 500."""
+    """Return when something answers HTTP there with a status below 500. Raises NotReady or OSError."""
     try:
         await http(url)
     except NotReady as error:

@@ -16,12 +16,9 @@ def marks(part: str, root: Path) -> dict[str, str]:
 
 
 def is_part(pid: int, part: str, root: Path) -> bool:
-    """Is this live process the given part of the stack at `root`?
-
-    A pid file alone is not proof, since pids are used again: the process itself must carry the
-    marks that it was started with. One of another user's hides them (from root too, in a usual
-    container); its command line must name the part's folder then.
-    """
+    """Whether this live process is the given part of the stack at `root`. A pid file alone is not proof, since pids
+    are used again: the process itself must carry the marks that it was started with. One of another user's hides
+    them (from root too, in a usual container); its command line must name the part's folder then."""
     if not alive(pid):
         return False
     wanted = {f"{name}={value}".encode() for name, value in marks(part, root).items()}
@@ -36,7 +33,7 @@ def is_part(pid: int, part: str, root: Path) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Does the process run? One that has ended and waits to be collected does not."""
+    """Whether the process runs; one that has ended and waits to be collected does not."""
     state = _read(pid, "stat").rpartition(b")")[2].split()
     return bool(state) and state[0] != b"Z"
 

@@ -70,7 +70,7 @@ class Supervisor:
 
     @property
     def stopping(self) -> bool:
-        """Has the end been requested?"""
+        """Whether the end has been requested."""
         return self._stop.is_set()
 
     async def wait(self) -> None:

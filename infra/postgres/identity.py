@@ -66,7 +66,7 @@ def identity_for(folder: Path) -> Identity | None:
 
 
 def usable(identity: Identity) -> bool:
-    """May a child of this process be it?"""
+    """Whether a child of this process may take this identity."""
     try:
         subprocess.run(
             ["/bin/sh", "-c", ":"],

@@ -33,10 +33,10 @@ _LOCK = 7_311_205_003
 
 
 def migrate(database_url: str, *, dry_run: bool = False) -> list[str]:
-    """Bring both trees to their newest revision; what was (or, in a dry run, would be) applied.
+    """Bring both trees to their newest revision; returns what was (or, in a dry run, would be) applied.
 
-    Each entry is `<tree>: <revision> <title>`. `database_url` is a SQLAlchemy URL with an async driver.
-    A dry run changes nothing, not even a missing database. Blocks; raises RuntimeError in words.
+    Each entry is `<tree>: <revision> <title>`. `database_url` is a SQLAlchemy URL with an async driver. A dry run
+    changes nothing, not even a missing database. Blocks; raises RuntimeError in words.
     """
     try:
         return asyncio.run(asyncio.wait_for(migrate_async(database_url, dry_run=dry_run), SECONDS))

@@ -12,7 +12,7 @@ from infra.simulator.settings import parse
 
 
 def main() -> int:
-    """Exit code 0 after a stop by signal, 2 when it cannot start."""
+    """Serve until a signal. Returns the exit code: 0 after a stop by signal, 2 when it cannot start."""
     settings = parse()
     try:
         server, _ = new_server(settings)

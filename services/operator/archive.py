@@ -78,7 +78,7 @@ class Archive:
     def stream(
         self, statement: str, form: str, parameters: dict[str, Any], settings: dict[str, Any]
     ) -> Iterator[bytes]:
-        """The answer in a format of ClickHouse, as it comes. Raises what clickhouse-connect raises."""
+        """The result in a format of ClickHouse, piece by piece. Raises what clickhouse-connect raises."""
         answer: Any = self._client.raw_stream(statement, parameters, settings=settings, fmt=form)
         with closing(answer):
             while chunk := answer.read(CHUNK):

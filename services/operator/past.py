@@ -123,14 +123,14 @@ class Past:
             self._answered(event, answer=answer, is_error=failed)
 
     def _answered(self, event: Event, **changes: Any) -> None:
-        """Note it beside the call that it is for."""
+        """Note an answer beside the call that it is for."""
         call = self._calls.get(provider.answered(event.data) or "")
         if call is not None:
             self._calls[call.id] = replace(call, **changes)
 
 
 def past(events: Iterable[Event]) -> Past:
-    """All of it at once."""
+    """The past that these events make."""
     told = Past()
     for event in events:
         told.add(event)

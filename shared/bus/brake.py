@@ -1,5 +1,5 @@
-"""The brake that tells bad data from a bad deploy: so much of what our own services wrote is bad that the fault
-must be ours.
+"""The brake that tells bad data from a bad deploy: it stops a process when so much of what our own services wrote
+is bad that the fault must be ours.
 
 A few dead letters are for an operator to look at, and any number of a stranger's. A stream of our own means that
 this process and the one that wrote it no longer understand each other: it stops, with offsets uncommitted, and
@@ -50,13 +50,13 @@ class Brake:
         self._bad = 0.0
 
     def good(self, count: int) -> None:
-        """So many records in a row were fine."""
+        """Count so many good records in a row."""
         if count > 0:
             self._run = 0
             self._look(count, 0)
 
     def bad(self) -> None:
-        """One record was not. Raises Braked when that was one too many."""
+        """Count a bad record. Raises Braked when that was one too many."""
         self._run += 1
         self._look(1, 1)
         if self._consecutive is not None and self._run >= self._consecutive:
@@ -94,8 +94,8 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class IntakeBrake:
-    """Up to `ratio` of the gateway's latest `window` inputs may be unusable, heeded from half of a window on; 1:
-    all may."""
+    """Up to `ratio` of the gateway's latest `window` inputs may be unusable, heeded from half of a window on; with
+    a `ratio` of 1 all may."""
 
     def __init__(self, *, ratio: float, window: int) -> None:
         least = max(1, window // 2)

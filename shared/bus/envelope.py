@@ -148,7 +148,7 @@ def dead_letter(
 
 def erasure_mark(tenant_id: str, at: str) -> Headers:
     """The headers of a record on the dead letters' topic that is no letter: all letters of the session that is its
-    key, of this tenant, are nobody's to read or redrive, whether they came before it or come after."""
+    key, of this tenant, must not be read or redriven, whether they came before it or come after."""
     return [
         ("dead_settled", b"erased"),
         ("dead_settled_tenant", tenant_id.encode()),

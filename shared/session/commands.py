@@ -62,7 +62,8 @@ class Close(Command, frozen=True, kw_only=True, tag="close"):
 
 
 class DeadLetter(Command, frozen=True, kw_only=True, tag="dead"):
-    """The request filed as `input_id` came to nothing, after so many attempts: put it aside with the reason."""
+    """Put the request filed as `input_id`, which failed after so many attempts, into the dead letters with the
+    reason."""
 
     input_id: str
     reason: str

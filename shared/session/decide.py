@@ -51,7 +51,8 @@ from shared.session.waiting import deny, stall
 
 
 def decide(state: SessionState, input: Input, policy: Policy = DEFAULT) -> Decision:
-    """What `input` comes to in `state`. Never raises for anything a client or the provider may do."""
+    """The events and commands that follow from `input` in `state`. Never raises for anything a client or the
+    provider may do."""
     draft = Draft(state)
     DECIDERS[type(input)](draft, input, policy)
     return draft.finish()

@@ -19,7 +19,7 @@ from shared.trace_context import parted
 
 
 class Decision(Struct, frozen=True):
-    """What an input comes to: `events` to record in this order, `commands` to perform after they are said."""
+    """What follows from an input: `events` to record in this order, `commands` to perform after they are said."""
 
     state: SessionState
     events: tuple[Event, ...] = ()

@@ -224,7 +224,7 @@ def _open(state: SessionState, event: Event) -> tuple[Turn, Progress]:
 
 
 def _working(state: SessionState) -> SessionStatus:
-    """An attempt that ended waits for nobody; a session that is closed stays closed."""
+    """The session's status while its turn runs: `running`, unless it is closed."""
     return state.status if state.status in ("archived", "erased") else "running"
 
 

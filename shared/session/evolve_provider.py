@@ -118,7 +118,7 @@ def unfamiliar(state: SessionState, event: Event) -> SessionState:
 
 
 def _called(state: SessionState, event: Event, use: provider.ToolUse) -> SessionState:
-    """The call waits when it says so, or was named before it came: then it is told of anew; else it runs."""
+    """The call waits when it says so, or was named before it came: then it is announced anew; else it runs."""
     if use.asks == "denied":
         return state
     call = Call(

@@ -1,6 +1,5 @@
-"""The fingerprint by which a message is known again: its last text, white space left out. By its last text,
-white space left out: the provider keeps that as it was sent, whatever it adds around it.
-"""
+"""The fingerprint by which a message is known again: its last text, white space left out. The provider keeps that
+as it was sent, whatever it adds around it."""
 
 from __future__ import annotations
 

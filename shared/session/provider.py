@@ -1,4 +1,4 @@
-"""Reading the provider's JSON: one small decoder per question, each taking only the fields it needs.
+"""Reading the provider's JSON: one small decoder for each purpose, taking only the fields it needs.
 
 Shapes: the SDK's `types/beta/sessions`, and what was seen on the wire. Nothing here fails on a JSON object,
 whatever is in it: what is missing, unknown or of another shape comes back as its default, because events of a newer
@@ -173,7 +173,7 @@ def tool_use(raw: bytes | Raw) -> ToolUse:
 
 
 def _evaluated(evaluation: _Evaluation) -> str | None:
-    """The permission that an evaluation comes to, in the words of `evaluated_permission`."""
+    """The permission that results from an evaluation, in the words of `evaluated_permission`."""
     if evaluation.type == "auto":
         return evaluation.evaluated_permission.type
     return {"always_allow": "allow", "always_ask": "ask"}.get(evaluation.type or "")

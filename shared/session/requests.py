@@ -1,4 +1,4 @@
-"""What requests from outside come to."""
+"""Decisions on requests from outside."""
 
 from __future__ import annotations
 

@@ -61,11 +61,11 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far the open turn is, beyond what its `turn.*` events tell.
 
     `prompted`: the provider took the message up. `exhausted`: the provider gave up and flushed its queue.
-    `failures` counts attempts that came to nothing since `failing_since`; `retry_at` is when the next is due.
-    `riders` are turns that go out in the same message, which is not sent before `gathers_until`. `answer_by`: what
-    waits for people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and
-    goes on with a word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a
-    message of somebody else, sent before the turn's own, whose fingerprint is `prompt`.
+    `failures` counts attempts that failed since `failing_since`; `retry_at` is when the next is due. `riders` are
+    turns that go out in the same message, which is not sent before `gathers_until`. `answer_by`: what waits for
+    people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and goes on with a
+    word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a message of
+    somebody else, sent before the turn's own, whose fingerprint is `prompt`.
     """
 
     input_id: str
@@ -149,7 +149,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def failures(self) -> int:
-        """How many attempts of the open turn came to nothing."""
+        """How many attempts of the open turn failed."""
         return self.progress.failures if self.progress else 0
 
     @property

@@ -102,8 +102,8 @@ def retry(
     chance: float,
     wish: float | None = None,
 ) -> None:
-    """The attempt came to nothing: note when the next one is due, or give the turn up. `at` is the worker's time,
-    `wish` the provider's `Retry-After` in seconds, `chance` a draw from [0, 1)."""
+    """The attempt failed: note when the next one is due, or give the turn up. `at` is the worker's time, `wish` the
+    provider's `Retry-After` in seconds, `chance` a draw from [0, 1)."""
     if _spent(draft) and draft.state.status not in CLOSED:
         end_by_budget(draft, at=at)
         return

@@ -1,4 +1,4 @@
-"""What comes of waiting in vain: for people who do not answer, and for a provider that says nothing more."""
+"""Decisions after waiting in vain: for people who do not answer, and for a provider that says nothing more."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from shared.session.turn_ends import retry, rotate
 
 
 def deny(draft: Draft, *, at: str) -> None:
-    """Nobody answered in time: answer in their stead, so that the agent goes on without."""
+    """Deny the calls that nobody answered in time, so that the agent goes on without."""
     unanswered = draft.state.pending
     extra = {"pending_actions": unanswered}
     draft.turn("turn.unanswered", at=at, shape=TurnUnanswered, extra=extra)

@@ -1,1 +1,1 @@
-"""The gateway's tables, step by step."""
+"""The agent-worker's tables, step by step."""

@@ -30,7 +30,7 @@ class Agents:
         self._world = world
 
     def routes(self) -> list[Route]:
-        """Paths, methods and what answers them."""
+        """Paths, methods and their endpoints."""
         return [
             Route("/v1/agents", self.create, methods=["POST"]),
             Route("/v1/agents", self.list, methods=["GET"]),

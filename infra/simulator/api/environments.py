@@ -31,7 +31,7 @@ class Environments:
         self._world = world
 
     def routes(self) -> list[Route]:
-        """Paths, methods and what answers them."""
+        """Paths, methods and their endpoints."""
         one = "/v1/environments/{environment_id}"
         return [
             Route("/v1/environments", self.create, methods=["POST"]),

@@ -34,7 +34,7 @@ class Events:
         self._world = world
 
     def routes(self) -> list[Route]:
-        """Paths, methods and what answers them."""
+        """Paths, methods and their endpoints."""
         session = "/v1/sessions/{session_id}"
         thread = f"{session}/threads/{{thread_id}}"
         return [

@@ -25,7 +25,7 @@ class Files:
         self._world = world
 
     def routes(self) -> list[Route]:
-        """Paths, methods and what answers them."""
+        """Paths, methods and their endpoints."""
         one = "/v1/files/{file_id}"
         return [
             Route("/v1/files", self.upload, methods=["POST"]),

@@ -26,7 +26,7 @@ class Inspect:
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """Paths, methods and what answers them."""
+        """Paths, methods and their endpoints."""
         return [
             Route("/_sim/sessions", self.sessions, methods=["GET"]),
             Route("/_sim/sessions/{session_id}", self.session, methods=["GET"]),

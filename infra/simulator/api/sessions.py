@@ -34,7 +34,7 @@ class Sessions:
         self._world = world
 
     def routes(self) -> list[Route]:
-        """Paths, methods and what answers them."""
+        """Paths, methods and their endpoints."""
         one = "/v1/sessions/{session_id}"
         return [
             Route(one, self.retrieve, methods=["GET"]),
@@ -129,6 +129,7 @@ def _filter(query: Query) -> Callable[[Session], bool]:
     elsewhere = query.text("deployment_id") or query.text("memory_store_id")  # none exist here
 
     def keep(session: Session) -> bool:
+        """Whether the session passes every filter of the query."""
         return (
             not elsewhere
             and (not statuses or session.seen_status in statuses)

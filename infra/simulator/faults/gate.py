@@ -21,7 +21,7 @@ _SESSION = re.compile(r"/v1/sessions/([^/]+)")
 
 
 class FaultGate:
-    """ASGI middleware that lets the rules have their way."""
+    """ASGI middleware that applies the rules to requests and streams."""
 
     def __init__(self, app: ASGIApp, faults: Faults, world: World) -> None:
         self._app = app

@@ -67,7 +67,7 @@ class Channel:
     def publish(self, data: bytes, *, hold: int = 0) -> None:
         """Sends one event to all listeners, behind the next `hold` events that come.
 
-        Holding is how stream order comes to differ from list order.
+        Holding makes stream order differ from list order.
         """
         if not self.listeners:
             self._held.clear()

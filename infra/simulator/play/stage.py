@@ -136,6 +136,7 @@ class Stage:
     def tool_result(
         self, thread: Thread, ident: str, text: str, *, failed: bool = False, hold: int = 0
     ) -> None:
+        """Gives one tool call its result and closes it. `hold`: see `Session.emit`."""
         content = [{"type": "text", "text": text}]
         _, tool = self.tools.pop(ident, (None, None))
         kind = tool.result if tool else "agent.tool_result"

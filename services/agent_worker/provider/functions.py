@@ -75,7 +75,6 @@ def _function(tool: Declared, place: str) -> Function:
 
 def _in_loop(tool: BetaAsyncFunctionTool[Any], given: dict[str, Any]) -> asyncio.Future[Any]:
     async def run() -> Any:
-        """Call the tool and hand what it returns or raises to the loop; nothing is raised in this thread."""
         with _explained():
             return await tool.call(given)
 
@@ -89,6 +88,7 @@ def _in_thread(tool: BetaFunctionTool[Any], given: dict[str, Any]) -> asyncio.Fu
     context = contextvars.copy_context()
 
     def run() -> None:
+        """Call the tool and hand what it returns or raises to the loop; nothing is raised in this thread."""
         settle: Callable[[], None]
         try:
             with _explained():

@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Report:
-    """What an audit came to."""
+    """The result of an audit: its counts and findings."""
 
     sessions: int = 0
     rows: int = 0

@@ -113,7 +113,7 @@ class Comparison:
                 yield self._finding("other_json", f"{event.type} differs from the list", row)
 
     def _too_young(self, event: Listed) -> bool:
-        """Queued events are recorded once they are processed."""
+        """Whether a listed event may be missing yet: queued ones are recorded once they are processed."""
         if event.processed_at is None:
             return True
         return self._patience.waits(event.processed_at, self._patience.grace)

@@ -24,7 +24,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What came of one session. `listed` counts the provider's events, `rows` those of the archive, `turns` the
+    """The result for one session. `listed` counts the provider's events, `rows` those of the archive, `turns` the
     turns with a beginning."""
 
     key: Key

@@ -44,7 +44,7 @@ async def mended(
 async def _fill(
     findings: Sequence[Finding], archive: Archive, kafka: tuple[str, Mapping[str, Any]]
 ) -> dict[Key, set[int]]:
-    """Insert what the log still has; answers the seqs that were."""
+    """Insert what the log still has; returns the seqs that were inserted."""
     wanted: dict[Key, set[int]] = defaultdict(set)
     for finding in findings:
         wanted[_key(finding)].update(_seqs(finding))

@@ -34,8 +34,8 @@ _whose = msgspec.json.Decoder(_Whose)
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record nobody could use. `value` is None when it was not asked for; `timestamp` is Kafka's, in ms; `tenant`
-    is "" where the value does not tell."""
+    """A record that could not be used, as it lies among the dead letters. `value` is None when it was not asked
+    for; `timestamp` is Kafka's, in ms; `tenant` is "" where the value does not tell."""
 
     partition: int
     offset: int

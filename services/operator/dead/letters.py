@@ -95,7 +95,7 @@ async def _settled(
     consumer: Consumer, scan: int, places: Collection[TopicPartition] = ()
 ) -> tuple[set[tuple[int, int]], set[tuple[str, str]]]:
     """Places of the letters that were redriven or dropped, their marks come after them in the same partition; and
-    the sessions (tenant, id) that were erased: their letters are nobody's to read."""
+    the sessions (tenant, id) that were erased: their letters must not be read."""
     done, erased = set[tuple[int, int]](), set[tuple[str, str]]()
     async for record in _tail(consumer, scan, places):
         mark = dead_letter_of(record, with_value=False)

@@ -72,8 +72,8 @@ async def redrive(
 async def drop(
     bootstrap: str, options: Mapping[str, Any], letters: Sequence[DeadLetter], now: datetime
 ) -> None:
-    """Mark the letters as dropped: they stay readable until the topic's retention ends. A session that waits for
-    one is told first. Raises KafkaError or Impossible."""
+    """Mark the letters as dropped: they stay readable until the topic's retention ends. The wait of a session for
+    one is ended first. Raises KafkaError or Impossible."""
     async with records(bootstrap, options) as read:
         producer = await _producer(bootstrap, options)
         try:

@@ -22,7 +22,7 @@ POLL_S = 1.0
 
 
 def request(about: Erased) -> tuple[Envelope, bytes]:
-    """The input that asks for it. Each has an id of its own: asked again, what failed is begun anew."""
+    """The input that asks for the erasure. Each has an id of its own: asked again, what failed is begun anew."""
     about.asked_at = rfc3339(utcnow())
     envelope = Envelope(
         id=f"erase:{about.tenant}:{about.asked_at}",
@@ -46,8 +46,8 @@ async def ask(stores: Stores, sessions: Sequence[Erased]) -> None:
 async def wait(
     stores: Stores, sessions: Sequence[Erased], seconds: float, tell: Callable[[str], None]
 ) -> None:
-    """Until nothing is left in SQL and ClickHouse, for `seconds` at most; `tell` hears how it goes. `left` of each
-    session says what there was at the last look."""
+    """Wait until nothing is left in SQL and ClickHouse, for `seconds` at most; `tell` is called with the progress.
+    `left` of each session says what there was at the last look."""
     ends, said = time.monotonic() + seconds, ""
     pending = list(sessions)
     while pending:

@@ -72,7 +72,7 @@ class Folder:
     def write(
         self, piece: Piece, chunks: Iterable[bytes], now: datetime, told: Callable[[int], None]
     ) -> Entry:
-        """Put the chunks into the piece's file; `told` gets the bytes so far after each.
+        """Put the chunks into the piece's file; `told` is called with the bytes so far after each.
 
         Raises Impossible for what is no whole Parquet file. A file of that name stays until the new one is whole.
         """

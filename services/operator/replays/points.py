@@ -64,7 +64,7 @@ def as_json(difference: Difference) -> dict[str, Any]:
 
 
 def _session(past: Past) -> dict[str, Any]:
-    """What a session is, whatever its id and whenever it was."""
+    """The session's fields without ids and times."""
     state = past.state
     assert state is not None
     return {
@@ -85,7 +85,7 @@ def _session(past: Past) -> dict[str, Any]:
 
 
 def _where(past: Past) -> dict[str, Any]:
-    """Where a session stands."""
+    """The session's fields that tell how far it is."""
     state = past.state
     assert state is not None
     return {

@@ -26,7 +26,7 @@ Data = dict[str, Any]
 
 
 class Story:
-    """Tells events in order. `width` is the terminal's, in characters; `whole`: texts are not cut."""
+    """Writes events in order as text. `width` is the terminal's, in characters; `whole`: texts are not cut."""
 
     def __init__(self, width: int = 100, whole: bool = False) -> None:
         self._width = max(40, width - GUTTER)

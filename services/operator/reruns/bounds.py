@@ -26,8 +26,8 @@ class Pace:
 
 
 class Purse:
-    """Dollars. What a session may cost is set aside when it is opened and given to the provider as the session's
-    budget, so that all together cannot cost more than `limit`."""
+    """The money of a run, in dollars. What a session may cost is set aside when it is opened and given to the
+    provider as the session's budget, so that all together cannot cost more than `limit`."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -46,8 +46,8 @@ class Purse:
         return self.limit - self.spent - aside
 
     def open(self, name: str, recorded: float) -> float | None:
-        """Set money aside for a session whose record cost so much: how much, in whole cents. None: what is left
-        would not pay for it."""
+        """Set money aside for a session whose record cost so much; returns how much, in whole cents, or None when
+        what is left would not pay for it."""
         wish = max(LEAST, ROOM * recorded)
         most = self.left + self._paid.get(name, 0.0)
         given = math.floor(round(100 * min(wish, most), 6)) / 100
@@ -57,7 +57,7 @@ class Purse:
         return given
 
     def pay(self, name: str, total: float) -> None:
-        """A session has cost so much altogether."""
+        """Note what a session has cost altogether, in dollars."""
         self._paid[name] = total
 
     def lasts(self, name: str) -> bool:

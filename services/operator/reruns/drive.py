@@ -61,7 +61,7 @@ class _Walk:
 
 
 class Rerun:
-    """Drives plans of one tenant to their ends. `say` is told of progress."""
+    """Drives plans of one tenant to their ends. `say` is called with lines of progress."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class Rerun:
         self._ended: Ended = "done"
 
     async def run(self, plans: Sequence[Plan], stopping: asyncio.Event) -> Ended:
-        """Until all turns have ended, the money would not last, or `stopping` is set; turns under way are waited
-        for in every case. Raises Impossible when nobody takes the turns in or one outlasts the patience."""
+        """Drive until all turns have ended, the money would not last, or `stopping` is set; turns under way are
+        waited for in every case. Raises Impossible when nobody takes the turns in or one outlasts the patience."""
         waiting, walks = list(plans), list[_Walk]()
         await self._look(waiting)
         while waiting or walks:
@@ -103,7 +103,7 @@ class Rerun:
         return self._ended
 
     async def _open(self, plan: Plan) -> bool:
-        """Open a shadow session, or find it at its end; False when the money left would not pay for it."""
+        """Open a shadow session, or find it at its end; returns False when the money left would not pay for it."""
         if self._next(plan) is None:
             return True
         budget = self._purse.open(plan.shadow, plan.cost_usd)
@@ -113,7 +113,7 @@ class Rerun:
         return budget is not None
 
     async def _goes_on(self, walk: _Walk) -> bool:
-        """Take the next step of a session; whether there are more."""
+        """Take the next step of a session; returns whether there are more."""
         now = asyncio.get_running_loop().time()
         if walk.turn is not None:
             status = self._status(walk.plan, walk.turn)

@@ -78,7 +78,7 @@ def _cards(sums: dict[str, Any]) -> str:
 
 
 def _otherwise(found: Sequence[Pair]) -> str:
-    """Links to the turns that came to another end."""
+    """Links to the turns that ended otherwise."""
     others = [pair for pair in found if pair.rerun is not None and not pair.same_outcome]
     if not others:
         return ""

@@ -101,7 +101,7 @@ def _plans(archive: Archive, tenant: str, run: str, names: Sequence[str]) -> lis
 
 
 def _check_run(archive: Archive, tenant: str, run: str, agent: str) -> None:
-    """A run has one agent."""
+    """Raise Impossible when the run was begun with another agent."""
     others = agents_of(archive, tenant, run) - {agent}
     if others:
         raise Impossible(f"run {run} was begun with agent {', '.join(sorted(others))}")

@@ -155,6 +155,16 @@ async def test_swapped_neighbours_are_recorded_in_the_lists_order(world: WireWor
     await a_turn(world, "swap [[script: tools rounds=6 swap=1]]")
 
 
+@pytest.mark.parametrize("kind", ["cut", "reset", "truncate", "error_event"])
+async def test_a_stream_that_breaks_between_swapped_neighbours_changes_nothing_of_that(
+    world: WireWorld, kind: str
+) -> None:
+    """Wherever it breaks: what was shown last waits for what the list has before it."""
+    for after in range(4, 22):
+        text = f"swap {kind} {after} [[script: tools rounds=2 calls=2 swap=1]]"
+        await a_turn(world, text, broken(kind, after, times=1))
+
+
 async def test_many_turns_in_one_watch_with_a_stream_that_breaks_now_and_then(
     world: WireWorld,
 ) -> None:

@@ -23,8 +23,12 @@ ANSWERS = frozenset({"user.tool_confirmation", "user.custom_tool_result", "user.
 
 
 class Sieve:
-    """Remembers what was let through. `recorded`: the newest ids of each thread (None: the primary one) that came
-    before, up to `TAIL` of them; `now` stamps events that carry no time of their own."""
+    """Remembers what came in and what was given on. `recorded`: the newest ids of each thread (None: the primary
+    one) that came before, up to `TAIL` of them; `now` stamps events that carry no time of their own.
+
+    What two threads show under one id comes in once from each and is given on once, from whichever is first: the
+    other's copy may be on its way when a stream or the process ends.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Sieve:
         self._newest = {thread: deque(ids) for thread, ids in recorded.items()}
         self._forgetful = {thread for thread, ids in self._newest.items() if len(ids) >= TAIL}
         self._known = {*prompts, *(id for ids in self._newest.values() for id in ids)}
+        self._come: set[tuple[str | None, str]] = set()
         self._now = now
         self._held: dict[str, ProviderEvent] = {}
 
@@ -49,64 +54,62 @@ class Sieve:
         return any(event.type in ANSWERS for event in self._held.values())
 
     def knows(self, event_id: str) -> bool:
-        """Whether this event was let through already."""
+        """Whether this event was given on already."""
         return event_id in self._known
 
     def forgets(self, thread: str | None) -> bool:
-        """Whether the thread has let through events that are not known any more: the oldest ones."""
+        """Whether events of the thread were given on that are not known any more: the oldest ones."""
         return thread in self._forgetful
 
-    def news(self, raw: bytes, thread: str | None = None) -> ProviderEvent | None:
-        """The event when it is news; None when it is known, held back, or no event (it has no id).
+    def has(self, event_id: str, thread: str | None = None) -> bool:
+        """Whether this event of the thread came in already."""
+        return event_id in self._known or (thread, event_id) in self._come
 
-        Raises msgspec.DecodeError (a ValueError) when `raw` is no JSON object.
+    def news(self, raw: bytes, thread: str | None = None) -> ProviderEvent | None:
+        """The event when it is news; None when it came in already, is held back, or is no event (it has no id).
+
+        Raises msgspec.DecodeError when `raw` is no JSON object.
         """
         head = provider.head(raw)
-        if not head.id or head.id in self._known:
+        if not head.id or self.has(head.id, thread):
             return None
-        at = self._moment(head.processed_at)
+        at = self.moment(head.processed_at)
         event = ProviderEvent(id=head.id, type=head.type, at=at, raw=raw, thread_id=thread)
         if head.processed_at is None and head.type.startswith("user."):
             self._held[head.id] = event
             return None
         self._held.pop(head.id, None)
-        return self._let_through(event)
+        self._come.add((thread, event.id))
+        return event
 
     def settle(self, at: str | None) -> list[ProviderEvent]:
-        """Let through what is still held: it will not be processed before the turn ends, at `at`."""
+        """Let in what is still held: it will not be processed before the turn ends, at `at`."""
         held, self._held = self._held, {}
-        moment = self._moment(at)
-        return [self._let_through(replace(event, at=moment)) for event in held.values()]
+        self._come |= {(event.thread_id, event.id) for event in held.values()}
+        moment = self.moment(at)
+        return [replace(event, at=moment) for event in held.values()]
 
-    def _moment(self, at: str | None) -> str:
+    def give(self, events: Iterable[ProviderEvent]) -> list[ProviderEvent]:
+        """Note that these events are given on; answers those that were not before."""
+        given = []
+        for event in events:
+            self._come.discard((event.thread_id, event.id))
+            if event.id not in self._known:
+                self._note(event)
+                given.append(event)
+        return given
+
+    def moment(self, at: str | None) -> str:
         """A time as events carry it; now for what is none."""
         try:
             return normal(at) if at else self._now()
         except ValueError:
             return self._now()
 
-    def _let_through(self, event: ProviderEvent) -> ProviderEvent:
+    def _note(self, event: ProviderEvent) -> None:
         newest = self._newest.setdefault(event.thread_id, deque())
         newest.append(event.id)
         self._known.add(event.id)
         if len(newest) > MAX_KNOWN:
             self._known.discard(newest.popleft())
             self._forgetful.add(event.thread_id)
-        return event
-
-
-def in_order(batch: list[ProviderEvent]) -> tuple[ProviderEvent, ...]:
-    """The batch with each thread's events in the order of their times, as the provider lists them; equal times keep
-    their order, and so do threads among each other."""
-    places: dict[str | None, list[int]] = {}
-    for place, event in enumerate(batch):
-        places.setdefault(event.thread_id, []).append(place)
-    ordered = list(batch)
-    for mine in places.values():
-        for place, event in zip(mine, sorted((batch[i] for i in mine), key=_at), strict=True):
-            ordered[place] = event
-    return tuple(ordered)
-
-
-def _at(event: ProviderEvent) -> str:
-    return event.at

@@ -8,7 +8,7 @@ threads, which the session's own stream only hints at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import anthropic
@@ -16,7 +16,7 @@ from anthropic import AsyncAnthropic
 
 from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.provider import stream
-from services.agent_worker.provider.dedupe import Sieve, in_order
+from services.agent_worker.provider.dedupe import Sieve
 from services.agent_worker.provider.failures import explained, failure
 from services.agent_worker.provider.list_overlap import KNOWN_RUN, unrecorded
 from services.agent_worker.provider.room import Line, Room
@@ -40,9 +40,15 @@ BETWEEN_MESSAGES = frozenset(
     }
 )
 CHILD_WAKES = frozenset({"session.thread_created", "session.thread_status_running"})
+CHILD_STATUS = "session.thread_status_"
+CHILD_RESTS = frozenset({"session.thread_status_idle", "session.thread_status_terminated"})
 ENDS = frozenset({"session.status_terminated", "session.deleted"})
-# A batch is held this long, so that neighbours the stream swapped are recorded in the list's order (seen up to
-# 74 ms apart in time, but side by side on the wire), and a burst costs one write instead of many.
+# These may come between a message and its place in the list, whether its echo said so or not.
+BEFORE_MESSAGES = frozenset(
+    {"session.status_running", "session.thread_status_running", "session.error"}
+)
+# Events wait this long, so that neighbours the stream swapped are recorded in the list's order (seen up to 74 ms
+# apart in time, but side by side on the wire), and a burst costs one write instead of many.
 SETTLE_SECONDS = 0.02
 MAX_BATCH = 512
 log = logs.get(__name__)
@@ -75,12 +81,19 @@ class SessionFeed:
         self._working = state.turn is not None
         self._ended = False
         self._children: dict[str, asyncio.Task[None] | None] = dict.fromkeys(state.threads)
-        # Children whose list may hold what we have not: those that ran since it was read.
+        # Children whose list may hold what we have not, or will: those that ran since it was read, or run still.
         self._behind = set(state.threads)
         self._flushed = False
         # Whether a message may have been begun before the stream was opened: none is shown until that is over.
         self._midway = True
-        self._queue = Line(room)
+        # A user event was seen without its time: it may be processed, and only the list has its place.
+        self._unplaced = False
+        self._line = Line(room)
+        # Events that were taken back when their stream ended or their place was in doubt, by thread and id.
+        self._kept: dict[str | None, dict[str, ProviderEvent]] = {}
+        self._reading: dict[str, asyncio.Lock] = {}
+        # Children whose stream has ended, until its next opening has read what came meanwhile.
+        self._torn: set[str] = set()
         self._opened = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._run())
@@ -91,12 +104,15 @@ class SessionFeed:
 
     async def next(self) -> tuple[ProviderEvent, ...]:
         """See Feed.next. Who asks has done with the batch before."""
-        queue = self._queue
-        queue.done()
-        first = await self._unless_failed(queue.get()) if queue.empty() else queue.get_nowait()
-        if first.type != "session.status_idle":
-            await asyncio.sleep(SETTLE_SECONDS)
-        return in_order([first, *queue.more(MAX_BATCH - 1)])
+        self._line.done()
+        while True:
+            try:
+                came = await self._unless_failed(self._line.take(SETTLE_SECONDS, MAX_BATCH))
+            except Exception:
+                if not (came := self._line.take_now(MAX_BATCH)):
+                    raise
+            if given := self._sieve.give(came):
+                return tuple(given)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -104,7 +120,7 @@ class SessionFeed:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._queue.close()
+        self._line.close()
 
     async def _unless_failed(self, waiting: Awaitable[T]) -> T:
         """What `waiting` gives. Raises ProviderFailure once the stream is lost for good."""
@@ -125,15 +141,17 @@ class SessionFeed:
                 lambda: stream.primary(self._client, self._session),
                 opened=self._on_opened,
                 take=self._take,
-                ended=self._opened.clear,
+                ended=self._on_ended,
                 failed=lambda error: explained(self._client, self._session, error, alone=True),
                 chance=self._chance,
             )
         except Exception as failed:
-            self._fail(failed)
+            await self._fail(failed)
 
-    def _fail(self, failed: Exception) -> None:
-        """Nothing more can be told: the session is gone, or this code is wrong."""
+    async def _fail(self, failed: Exception) -> None:
+        """Nothing more can be told, beyond what came: the session is gone, or this code is wrong."""
+        for thread in tuple(self._kept):
+            await self._merge(thread, [])
         if not self._failure.done():
             self._failure.set_exception(failed)
             self._failure.exception()  # read, so that a feed nobody waits for is no error
@@ -142,10 +160,14 @@ class SessionFeed:
         self._midway = True
         if not self._fresh:
             await self._catch_up()
-            await self._catch_up_children()
+            await self._catch_up_children(closing=not self._working)
             await self._check_alive()
         self._fresh = False
         self._opened.set()
+
+    def _on_ended(self) -> None:
+        self._opened.clear()
+        self._retract(None)
 
     async def _check_alive(self) -> None:
         """Raises ProviderFailure for a session that was closed behind our back in mid-turn: a stream on one opens
@@ -163,17 +185,27 @@ class SessionFeed:
                 self._on_preview(raw)
             return
         self._midway &= head.type not in BETWEEN_MESSAGES
-        if not self._sieve.knows(head.id):
+        if not self._sieve.has(head.id):
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)
             elif self._sieve.holds and self._takes_up(head.type, raw):
                 # What was seen queued is taken up by now: its place is before this, and only the list may say so.
                 await self._catch_up(head.id)
         await self._emit(raw, source="stream")
+        if head.processed_at is None and self._sieve.holds:
+            self._unplaced = True
+            if any(self._tells(event.type) for event in self._line.waiting(None)):
+                await self._catch_up()  # its place may be before what came before it
+
+    def _tells(self, kind: str) -> bool:
+        """Whether a user event that was seen without its time may have its place before an event of this type."""
+        return self._sieve.holds_answers or kind not in BEFORE_MESSAGES
 
     def _takes_up(self, kind: str, raw: bytes) -> bool:
-        """Whether this event is the work on what was held. A session that was answered runs, so does a child; the
-        primary thread may ask no model before all children are done."""
+        """Whether this event is the work on what was held, or as good as any to ask for its place. A session that
+        was answered runs, so does a child; the primary thread may ask no model before all children are done."""
+        if self._unplaced and self._tells(kind):
+            return True
         if kind == "session.status_running":
             return self._sieve.holds_answers
         wakes = kind == "session.thread_status_running"
@@ -185,7 +217,7 @@ class SessionFeed:
         if event is None:
             return False
         metrics.inc("turnstile_provider_events_total", source=source)
-        await self._queue.put(event)
+        await self._line.put(event, listed=source == "list")
         if thread is None:
             self._note(event)
         elif source == "stream":
@@ -205,24 +237,44 @@ class SessionFeed:
         elif event.type in ENDS:
             self._ended = True
 
+    # ---- the lists --------------------------------------------------------------------------------------------
+
     async def _catch_up(self, until: str = "") -> None:
         """Give on what the list has and we have not, in the list's order, up to (without) the event `until`."""
         with telemetry.span("provider.reconcile"):
-            telemetry.note({"turnstile.reconcile.found": await self._from_list(until)})
+            self._retract(None)
+            missed = await self._missed()
+            self._unplaced = False
+            telemetry.note({"turnstile.reconcile.found": await self._merge(None, missed, until)})
 
-    async def _from_list(self, until: str) -> int:
-        found = 0
-        for raw in await self._missed():
-            head = provider.head(raw)
+    def _retract(self, thread: str | None) -> None:
+        """Take back what was not given on of a thread: its place is told by the list, with what came between."""
+        kept = self._kept.setdefault(thread, {})
+        kept.update((event.id, event) for event in self._line.retract(thread))
+
+    async def _merge(self, thread: str | None, listed: list[bytes], until: str = "") -> int:
+        """Give on the listed events up to `until`, then what was kept; what is not listed yet is placed by its
+        time. Answers how many were news."""
+        kept, found = self._kept.setdefault(thread, {}), 0
+        heads = [provider.head(raw) for raw in listed]
+        unlisted = sorted(kept.keys() - {head.id for head in heads}, key=lambda id: kept[id].at)
+        for raw, head in zip(listed, heads, strict=True):
             if head.id == until:
                 break
-            if head.type == "session.status_idle":
+            while unlisted and kept[unlisted[0]].at <= self._sieve.moment(head.processed_at):
+                await self._line.put(kept.pop(unlisted.pop(0)), listed=True)
+            if head.type == "session.status_idle" and thread is None:
                 await self._before_idle(raw, "")
-            found += await self._emit(raw, source="list")
+            if head.id in kept:
+                await self._line.put(kept.pop(head.id), listed=True)
+                continue
+            found += await self._emit(raw, source="list", thread=thread)
+        for id in tuple(kept):
+            await self._line.put(kept.pop(id))
         return found
 
     async def _missed(self) -> list[bytes]:
-        """Listed events that are news, oldest first. Those still queued are noted and left out.
+        """Listed events that were not given on, oldest first. Those still queued are noted and left out.
 
         What lies behind a run of known events was recorded, whether its ids are still known or not.
         """
@@ -258,13 +310,13 @@ class SessionFeed:
         reason = provider.stop_reason(idle).type
         if reason == "requires_action":
             return
-        await self._catch_up_children()
+        await self._catch_up_children(closing=True)
         flushed = self._flushed or reason in FLUSHES
         if until and (flushed or self._sieve.holds):
             await self._catch_up(until)
         if flushed:
             for event in self._sieve.settle(provider.head(idle).processed_at):
-                await self._queue.put(event)
+                await self._line.put(event)
         self._flushed = False
 
     # ---- child threads ----------------------------------------------------------------------------------------
@@ -274,58 +326,108 @@ class SessionFeed:
         thread = provider.thread_of(event.raw)
         if thread is None:
             return
-        made = event.type == "session.thread_created"
-        if made or thread in self._children:
-            self._behind.add(thread)
-        if (made or thread in self._children) and self._children.get(thread) is None:
+        if event.type == "session.thread_created" or thread in self._children:
+            self._attend(thread)
+
+    def _attend(self, thread: str) -> None:
+        """Listen to a child that runs; its list is read before the next idle that closes over it."""
+        self._behind.add(thread)
+        if self._children.get(thread) is None:
             self._children[thread] = asyncio.create_task(self._follow_child(thread))
 
     async def _follow_child(self, thread: str) -> None:
         async def take(raw: bytes) -> None:
-            await self._emit(raw, source="stream", thread=thread)
+            async with self._lock(thread):  # not between what its list has, when that is being read
+                await self._emit(raw, source="stream", thread=thread)
 
         async def opened() -> None:
             await self._catch_up_child(thread)
+            self._torn.discard(thread)
+
+        def ended() -> None:
+            self._torn.add(thread)
+            self._behind.add(thread)  # what is taken back comes again before an idle at the latest
+            self._retract(thread)
 
         try:
             await stream.follow(
                 lambda: stream.child(self._client, self._session, thread),
                 opened=opened,
                 take=take,
-                ended=lambda: None,
+                ended=ended,
                 failed=_of_child,
                 chance=self._chance,
             )
         except ProviderFailure:
             self._children[thread] = None  # gone as a stream; its list is read before the idle
             self._behind.add(thread)
+            await self._merge(thread, [])
         except Exception as failed:
-            self._fail(failed)
+            await self._fail(failed)
 
-    async def _catch_up_children(self) -> None:
-        """Read the lists of those that ran: of all, a turn would cost as much as the session has children."""
-        for thread in tuple(self._behind):
+    def _lock(self, thread: str) -> asyncio.Lock:
+        return self._reading.setdefault(thread, asyncio.Lock())
+
+    async def _catch_up_children(self, *, closing: bool) -> None:
+        """Read the lists of those that ran: of all, a turn would cost as much as the session has children.
+
+        `closing`: none of them runs any more. Else one whose list does not say so is listened to from here on: what
+        woke it may be recorded, and what it does next is told by no event of the primary thread.
+        """
+        for thread in sorted(self._behind):
             self._behind.discard(thread)
             try:
-                await self._catch_up_child(thread)
+                rests = await self._catch_up_child(thread)
+                if not (closing or rests):
+                    self._attend(thread)
             except anthropic.NotFoundError:
                 # The thread is gone, not the session, whose own list tells of itself. Asked again at the next idle.
                 self._behind.add(thread)
+                await self._merge(thread, [])
                 log.warning("thread_not_found", provider_session_id=self._session, thread=thread)
             except BaseException:
                 self._behind.add(thread)
                 raise
 
-    async def _catch_up_child(self, thread: str) -> None:
-        """Give on what a child's list has and we have not; the list is oldest first."""
-        pages = of_thread(self._client, self._session, thread)
+    async def _catch_up_child(self, thread: str) -> bool:
+        """Give on what a child's list has and we have not; the list is oldest first. Returns whether it says that
+        the child rests."""
+        async with self._lock(thread):
+            self._retract(thread)
+            pages = _Status(of_thread(self._client, self._session, thread))
+            try:
+                missed = await self._missed_of(thread, pages.read())
+            except Exception:
+                if thread not in self._torn:  # its stream goes on
+                    await self._merge(thread, [])
+                raise
+            await self._merge(thread, missed)
+            return pages.last in CHILD_RESTS
+
+    async def _missed_of(self, thread: str, pages: AsyncIterator[list[bytes]]) -> list[bytes]:
+        knows = self._sieve.knows
         if self._sieve.forgets(thread):
-            for raw in await unrecorded(pages, self._sieve.knows):
-                await self._emit(raw, source="list", thread=thread)
-            return
-        async for page in pages:
+            return await unrecorded(pages, knows)
+        return [raw async for page in pages for raw in page if not knows(_id(raw))]
+
+
+class _Status:
+    """Pages of a child's list, passed on. `last`: the type of its newest status event; "" when there is none."""
+
+    def __init__(self, pages: AsyncIterator[list[bytes]]) -> None:
+        self._pages = pages
+        self.last = ""
+
+    async def read(self) -> AsyncIterator[list[bytes]]:
+        async for page in self._pages:
             for raw in page:
-                await self._emit(raw, source="list", thread=thread)
+                kind = provider.head(raw).type
+                self.last = kind if kind.startswith(CHILD_STATUS) else self.last
+            yield page
+
+
+def _id(raw: bytes) -> str:
+    return provider.head(raw).id
 
 
 async def _of_child(error: BaseException) -> ProviderFailure:

@@ -67,6 +67,7 @@ class Parts:
         self._model = model
         self._tools = tools
         self._known: dict[Kind, str] = {}
+        self._replaced: dict[Part, str] = {}
         self._looking: dict[Kind, asyncio.Task[str]] = {}
         self._looked = Grouped(self._look)
 
@@ -87,7 +88,7 @@ class Parts:
         asked = list(dict.fromkeys((*named, *both))) or list(parts)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                found = await asyncio.gather(*map(self._looked, asked))
+                found = await asyncio.gather(*map(self._how, asked))
         except (*WIRE_ERRORS, TimeoutError):
             return None
         return [Gone(part, how) for part, how in zip(asked, found, strict=True) if how]
@@ -107,10 +108,15 @@ class Parts:
         for part, how in gone:
             if self._known.get(part.kind) == part.id:  # else another session was quicker
                 del self._known[part.kind]
+                self._replaced[part] = how
                 metrics.inc("turnstile_provider_defaults_replaced_total", kind=part.kind)
                 log.warning("default_gone", kind=part.kind, id=part.id, reason=how)
 
     # ---- what is there ----------------------------------------------------------------------------------------
+
+    async def _how(self, part: Part) -> str:
+        """How a part is gone, "" when it is there; what was is not asked for again."""
+        return self._replaced.get(part) or await self._looked(part)
 
     async def _look(self, parts: Sequence[Part]) -> list[str]:
         """How each part is gone, "" for those that are there; each is asked for once."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import NamedTuple
 
 from shared import metrics
 from shared.session.inputs import ProviderEvent
 
 MAX_QUEUED = 1_024
 WAITING_BYTES = 256 * 1024 * 1024
+IDLE = "session.status_idle"
 
 
 class Room:
@@ -64,36 +66,70 @@ class Room:
         metrics.set_gauge("turnstile_events_waiting_bytes", self._taken)
 
 
+class _Waiting(NamedTuple):
+    event: ProviderEvent
+    since: float
+    listed: bool
+
+
 class Line:
-    """One session's events between its streams and its shell, in order."""
+    """One session's events between its streams and its shell. They stay for a moment, so that each thread's leave
+    in the order of their times, as the provider lists them, when the wire brought neighbours swapped."""
 
     def __init__(self, room: Room) -> None:
         self._room = room
-        self._queue: asyncio.Queue[ProviderEvent] = asyncio.Queue(MAX_QUEUED)
+        self._waiting: list[_Waiting] = []
+        self._came, self._left = asyncio.Event(), asyncio.Event()
         # Bytes of all that is not done with, and of those given on.
         self._held = self._given = 0
 
-    async def put(self, event: ProviderEvent) -> None:
-        """Add an event, when there is room."""
+    async def put(self, event: ProviderEvent, *, listed: bool = False) -> None:
+        """Add an event, when there is room. `listed`: all that the list has before it was added before."""
         size = len(event.raw)
         await self._room.enter(size, held=self._held)
         self._held += size
-        await self._queue.put(event)
+        while len(self._waiting) >= MAX_QUEUED:
+            self._left.clear()
+            await self._left.wait()
+        self._waiting.append(_Waiting(event, _now(), listed))
+        self._came.set()
 
-    def empty(self) -> bool:
-        return self._queue.empty()
+    def waiting(self, thread: str | None) -> list[ProviderEvent]:
+        """The thread's events that were not given on."""
+        return [one.event for one in self._waiting if one.event.thread_id == thread]
 
-    async def get(self) -> ProviderEvent:
-        """The next event, once there is one."""
-        return self._out(await self._queue.get())
+    def retract(self, thread: str | None) -> list[ProviderEvent]:
+        """Take back the thread's events that were not given on, but those that were listed."""
+        stay, events = list[_Waiting](), list[ProviderEvent]()
+        for waiting in self._waiting:
+            if waiting.event.thread_id == thread and not waiting.listed:
+                events.append(waiting.event)
+            else:
+                stay.append(waiting)
+        self._waiting = stay
+        size = sum(len(event.raw) for event in events)
+        self._held -= size
+        self._room.leave(size)
+        self._left.set()
+        return events
 
-    def get_nowait(self) -> ProviderEvent:
-        """The next event of those that are there."""
-        return self._out(self._queue.get_nowait())
+    async def take(self, settle: float, most: int) -> list[ProviderEvent]:
+        """The next events, at least one, when the oldest has waited for `settle` seconds or an idle is among them;
+        each thread's newest stays for as long, since the one before it may be on its way."""
+        while True:
+            if not self._waiting:
+                self._came.clear()
+                await self._came.wait()
+            elif (wait := self._wait(settle)) > 0:
+                await asyncio.sleep(wait)
+            elif ripe := self._ripe(settle):
+                return self._out(ripe[:most])
+            else:
+                await asyncio.sleep(settle / 4)
 
-    def more(self, most: int) -> list[ProviderEvent]:
-        """Up to so many events of those that are there."""
-        return [self.get_nowait() for _ in range(min(most, self._queue.qsize()))]
+    def take_now(self, most: int) -> list[ProviderEvent]:
+        """The next events of those that are there, none when there are none."""
+        return self._out(in_order([waiting.event for waiting in self._waiting])[:most])
 
     def done(self) -> None:
         """What was given on waits no more."""
@@ -107,6 +143,49 @@ class Line:
         self._given = 0
         self._room.leave(held)
 
-    def _out(self, event: ProviderEvent) -> ProviderEvent:
-        self._given += len(event.raw)
-        return event
+    def _wait(self, settle: float) -> float:
+        if any(waiting.event.type == IDLE for waiting in self._waiting):
+            return 0.0
+        return self._waiting[0].since + settle - _now()
+
+    def _ripe(self, settle: float) -> list[ProviderEvent]:
+        ordered = in_order([waiting.event for waiting in self._waiting])
+        if any(event.type == IDLE for event in ordered):
+            return ordered
+        newest = {waiting.event.thread_id: waiting for waiting in self._waiting}
+        young = {id(w.event) for w in newest.values() if w.since + settle > _now()}
+        ripe, closed = list[ProviderEvent](), set[str | None]()
+        for event in ordered:
+            if id(event) in young:
+                closed.add(event.thread_id)
+            if event.thread_id not in closed:
+                ripe.append(event)
+        return ripe
+
+    def _out(self, events: list[ProviderEvent]) -> list[ProviderEvent]:
+        out = {id(event) for event in events}
+        self._waiting = [one for one in self._waiting if id(one.event) not in out]
+        self._given += sum(len(event.raw) for event in events)
+        self._left.set()
+        return events
+
+
+def in_order(batch: list[ProviderEvent]) -> list[ProviderEvent]:
+    """The batch with each thread's events in the order of their times; equal times keep their order, and so do
+    threads among each other."""
+    places: dict[str | None, list[int]] = {}
+    for place, event in enumerate(batch):
+        places.setdefault(event.thread_id, []).append(place)
+    ordered = list(batch)
+    for mine in places.values():
+        for place, event in zip(mine, sorted((batch[i] for i in mine), key=_at), strict=True):
+            ordered[place] = event
+    return ordered
+
+
+def _at(event: ProviderEvent) -> str:
+    return event.at
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -8,6 +8,7 @@ import pytest
 
 from services.agent_worker.provider.room import Line, Room
 from services.agent_worker.session.shell import LARGEST, MOST, Recent
+from shared.session.inputs import ProviderEvent
 from tests.builders import Wire, turn
 from tests.unit.agent_worker.virtual_time import virtual
 
@@ -86,12 +87,79 @@ async def test_a_line_leaves_its_room_when_its_events_are_done_with_or_it_is_clo
         await line.put(event)
     await other.put(events[0])
     whole = room.taken
-    assert [await line.get(), line.get_nowait()] == events[:2]
+    assert line.take_now(2) == events[:2]
     assert room.taken == whole
     line.done()
     assert room.taken == whole - sum(len(event.raw) for event in events[:2])
     line.close()
     assert room.taken == len(events[0].raw)
+
+
+def at(number: int, thread: str | None = None, kind: str = "agent.message") -> ProviderEvent:
+    """An event with that place in its thread's list."""
+    moment = f"2026-11-21T12:00:{number:02d}.000000Z"
+    return ProviderEvent(id=f"{thread}{number}", type=kind, at=moment, raw=b"{}", thread_id=thread)
+
+
+async def put(line: Line, *numbers: int) -> None:
+    for number in numbers:
+        await line.put(at(number))
+
+
+async def taken(line: Line) -> tuple[list[int], float]:
+    """Places of the next batch, and how long it took to come."""
+    began = asyncio.get_running_loop().time()
+    batch = await line.take(0.02, 100)
+    return [int(event.at[17:19]) for event in batch], asyncio.get_running_loop().time() - began
+
+
+@virtual
+async def test_what_comes_alone_waits_no_longer_than_it_takes_to_settle() -> None:
+    line = Line(Room())
+    await put(line, 1)
+    numbers, waited = await taken(line)
+    assert (numbers, round(waited, 6)) == ([1], 0.02)
+
+
+@virtual
+async def test_swapped_neighbours_leave_in_the_order_of_their_times() -> None:
+    line = Line(Room())
+    await put(line, 1, 3, 2, 4)
+    numbers, waited = await taken(line)
+    assert (numbers, round(waited, 6)) == ([1, 2, 3, 4], 0.02)
+
+
+@virtual
+async def test_neighbours_are_not_parted_by_the_end_of_a_batch() -> None:
+    """The first was there for as long as it takes when the other two came."""
+    line = Line(Room())
+    await put(line, 1)
+    await asyncio.sleep(0.0199)
+    await put(line, 3)
+    first = asyncio.create_task(taken(line))
+    await asyncio.sleep(0.0002)
+    await put(line, 2)
+    assert (await first)[0] == [1]
+    assert (await taken(line))[0] == [2, 3]
+
+
+@virtual
+async def test_an_idle_waits_for_nothing() -> None:
+    line = Line(Room())
+    await put(line, 1)
+    await line.put(at(2, kind="session.status_idle"))
+    assert await taken(line) == ([1, 2], 0.0)
+
+
+@virtual
+async def test_what_is_taken_back_leaves_its_room_and_never_comes() -> None:
+    room = Room()
+    line = Line(room)
+    await put(line, 1, 2)
+    await line.put(at(3, thread="sthr_1"))
+    assert [event.at[17:19] for event in line.retract(None)] == ["01", "02"]
+    assert room.taken == 2
+    assert (await taken(line))[0] == [3]
 
 
 def test_only_few_and_small_inputs_are_remembered() -> None:

@@ -55,6 +55,7 @@ BY_CODE: dict[str, Verdict] = {
     "cmek_key_network_blocked": "account",
     "enforced_spend_limit_reached": "account",
     "contract_spend_limit_reached": "account",
+    "workspace_human_review_disabled": "account",
 }
 MAY_HAVE_LANDED = frozenset({408, 409, 499})
 

@@ -67,6 +67,7 @@ def test_what_passes_is_tried_again(status: int) -> None:
         (400, "organization_on_hold", "account"),
         (400, "organization_not_enrolled_in_beta", "account"),
         (400, "cmek_key_disabled", "account"),
+        (400, "workspace_human_review_disabled", "account"),
         (429, "enforced_spend_limit_reached", "account"),
         (429, "contract_spend_limit_reached", "account"),
         (429, "ramp_limit_exceeded", "passes"),

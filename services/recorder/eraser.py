@@ -92,11 +92,12 @@ class Erasing:
         return asked
 
     async def _note(self, asked: dict[Key, datetime]) -> None:
+        # First the marks: whoever finds a tombstone, after a crash too, takes the session's letters for marked.
+        for key in asked:
+            await self._mark_letters(key)
         now = self._clock()
         tombstones = [Tombstone(key, at, now) for key, at in asked.items()]
         await _written(lambda: self._tombstones.put(tombstones))
-        for key in asked:
-            await self._mark_letters(key)
         self._know(asked)
         log.info("erasures_noted", sessions=len(asked))
         self._news()

@@ -1,4 +1,4 @@
-"""Sends a dead letter again, or drops it for good.
+"""Sends a dead letter again, or drops it for good; or all letters of a session that was erased.
 
 First the record is sent and acknowledged, then the letter is marked as settled. A crash in between leaves it open,
 and the next redrive sends it again: its `ce_id`, or its turn's id, is the same, so the inbox takes it in once.
@@ -9,7 +9,7 @@ wait there: its id says which turn it repeats and which letter it comes from (`t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from services.operator.dead.letter import CUT, MARKS, PARKED, SETTLED, SETTLED_OFFSET, DeadLetter
 from services.operator.dead.letters import records
-from shared.bus.envelope import OPERATOR, Envelope, Headers
+from shared.bus.envelope import OPERATOR, Envelope, Headers, erasure_mark
 from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
 from shared.moment import rfc3339
 from shared.session.inputs import TurnDropped
@@ -85,6 +85,22 @@ async def drop(
                 await _mark(producer, letter, "dropped", now)
         finally:
             await producer.stop()
+
+
+async def mark_erased(
+    bootstrap: str,
+    options: Mapping[str, Any],
+    sessions: Collection[tuple[str, str]],
+    now: datetime,
+) -> None:
+    """Mark all letters of these sessions (tenant, id) as nobody's to read or redrive. Raises KafkaError."""
+    producer = await _producer(bootstrap, options)
+    try:
+        for tenant, session in sessions:
+            headers = erasure_mark(tenant, rfc3339(now))
+            await producer.send_and_wait(DEAD.name, None, session.encode(), headers=headers)
+    finally:
+        await producer.stop()
 
 
 def _dropped(letter: DeadLetter, value: bytes, now: datetime) -> tuple[bytes, Headers]:

@@ -14,6 +14,7 @@ from services.operator.archive import Archive
 from services.operator.audits import provider
 from services.operator.audits.provider import Provider
 from services.operator.dead import letters as dead_letters
+from services.operator.dead.redrive import mark_erased
 from services.operator.erasing import archive as erase_archive
 from services.operator.erasing.certificate import Erased
 from services.operator.erasing.sql import SqlStores, sql_stores
@@ -102,6 +103,10 @@ class Stores:
         """Sessions whose dead letters can be read yet."""
         _, marked = await dead_letters.of_sessions(self.bootstrap, self.options, keys)
         return set(keys) - marked
+
+    async def mark(self, keys: Collection[Key]) -> None:
+        """See to it that nobody can read the dead letters of these sessions. Raises KafkaError."""
+        await mark_erased(self.bootstrap, self.options, keys, utcnow())
 
     async def _archived(self, tenant: str, session: str) -> erase_archive.ArchiveTraces:
         return await asyncio.to_thread(erase_archive.traces, self.archive, tenant, session)

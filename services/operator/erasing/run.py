@@ -10,7 +10,7 @@ import msgspec
 
 from services.operator.erasing.archive import aside
 from services.operator.erasing.certificate import Erased
-from services.operator.erasing.looks import Stores
+from services.operator.erasing.looks import Key, Stores
 from services.operator.inputs import asking
 from shared.bus.envelope import Envelope
 from shared.clock import utcnow
@@ -67,7 +67,8 @@ async def wait(
 
 async def look_again(stores: Stores, sessions: Sequence[Erased]) -> None:
     """Look into every store once more and note in `left` what is there. Provider sessions that no row named, left
-    by a crash, are deleted here."""
+    by a crash, are deleted here; and of a session that is gone the dead letters are marked, where the recorder's
+    mark is not there (any more)."""
     for about in sessions:
         about.left = await stores.left(about)
     for _, session in await stores.living(sessions):
@@ -75,9 +76,20 @@ async def look_again(stores: Stores, sessions: Sequence[Erased]) -> None:
     for whose, session in await stores.living(sessions):
         about = next(one for one in sessions if one.key == whose)
         about.left.append(f"provider: {session} is there")
-    unmarked = await stores.unmarked([about.key for about in sessions])
+    unmarked = await _unmarked(stores, sessions)
     set_aside = await asyncio.to_thread(aside, stores.archive)
     for about in sessions:
         if about.key in unmarked:
             about.left.append("dead letters: they are not marked as erased")
         about.left += set_aside
+
+
+async def _unmarked(stores: Stores, sessions: Sequence[Erased]) -> set[Key]:
+    """The sessions whose dead letters are not marked, once those are of which nothing else is left."""
+    keys = [about.key for about in sessions]
+    unmarked = await stores.unmarked(keys)
+    gone = [about.key for about in sessions if about.key in unmarked and not about.left]
+    if not gone:
+        return unmarked
+    await stores.mark(gone)
+    return await stores.unmarked(keys)

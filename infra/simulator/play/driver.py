@@ -48,6 +48,8 @@ class Driver:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _drive(self, session: Session) -> None:
+        # Named here: who is thrown away with a loop that ended cannot ask for its task any more.
+        mine = session.driver
         try:
             while not (session.inert or session.over) and await self._one(session):
                 pass
@@ -55,7 +57,7 @@ class Driver:
             error.add_note(f"session {session.id}: a defect of the simulator")
             log.exception("driver_failed")
         finally:
-            if session.driver is asyncio.current_task():
+            if session.driver is mine:
                 session.driver = None
 
     async def _one(self, session: Session) -> bool:

@@ -1,5 +1,9 @@
 """Whole turns in memory: the order of events, what may be sent when, and what an interrupt does."""
 
+import asyncio
+import gc
+import sys
+
 import pytest
 
 from infra.simulator import reply_to, text_of
@@ -291,3 +295,21 @@ async def test_streams_may_show_an_idle_before_the_call_that_it_names() -> None:
     await client.until(lambda event: event.get("id") == call)
     ids = [event["id"] for event in client.listed()]
     assert client.types()[ids.index(call) + 1 :][-1] == "session.status_idle"
+
+
+def test_a_simulator_that_is_left_behind_without_a_loop_complains_of_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complaints: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    async def left_behind() -> None:
+        client = Client(a_world())
+        client.send(message("[[script: reply hold=1]] hi"))
+        await client.until(lambda e: e["type"] == "session.thread_status_running")
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(left_behind())
+    loop.close()
+    gc.collect()
+    assert complaints == []

@@ -10,7 +10,8 @@ from typing import Protocol
 from services.agent_worker.governor.governor import working_for
 from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Head, Key
-from services.agent_worker.session.shell import Dependencies, Shell
+from services.agent_worker.session.dependencies import Dependencies
+from services.agent_worker.session.shell import Shell
 from services.agent_worker.settings import WorkerSettings
 from shared import logs, metrics
 from shared.errors import Fenced, Transient
@@ -141,7 +142,7 @@ class Drive:
             self._due.set()
 
     async def _run(self, shell: Shell) -> None:
-        tenant, session = shell.head.key
+        tenant, session = shell.key
         with logs.bind(tenant_id=tenant, session_id=session), working_for(tenant):
             try:
                 await shell.run()
@@ -149,10 +150,10 @@ class Drive:
                 metrics.inc("turnstile_leases_lost_total")
                 log.warning("session_taken_over", detail=str(fenced))
                 # Perhaps by nobody: a lease that ran out while the database was away is extended when it is back.
-                self._stranded.add(shell.head.key)
+                self._stranded.add(shell.key)
             except Transient as error:
                 if error.reason == "database_away":
-                    self._stranded.add(shell.head.key)
+                    self._stranded.add(shell.key)
                 log.warning("session_dropped", reason=error.reason)
             except Exception as error:
                 # The next driver starts from the row, once the lease was let go of (see `_settle`).

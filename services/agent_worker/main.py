@@ -35,7 +35,7 @@ from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.functions import load
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.sweep import Sweeper
-from services.agent_worker.session.shell import Dependencies
+from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.tools import Toolbox
 from services.agent_worker.settings import Settings, WorkerSettings
 from shared import logs, process

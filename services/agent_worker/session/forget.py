@@ -7,13 +7,12 @@ long as the provider does not let go of a provider session, the row keeps its id
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from services.agent_worker.ports import Head, ProviderFailure
-from services.agent_worker.session.perform import Driven
+from services.agent_worker.ports import Head, Provider, ProviderFailure
 from shared import logs
 from shared.moment import rfc3339
 from shared.session.state import SessionState
@@ -28,12 +27,13 @@ def is_over(head: Head) -> bool:
     return head.state.status == "erased" and head.state.turn is None and not head.todo
 
 
-async def left_elsewhere(driven: Driven) -> list[str]:
-    """Delete the session's provider sessions, also those given up before; returns those that are there still."""
-    last, left = driven.state.provider_session_id, []
-    for session in (*driven.state.given_up, *((last,) if last else ())):
+async def left_elsewhere(state: SessionState, provider: Callable[[], Provider]) -> list[str]:
+    """Delete the session's provider sessions, also those given up before; returns those that are there still.
+    `provider`: see Performer."""
+    last, left = state.provider_session_id, []
+    for session in (*state.given_up, *((last,) if last else ())):
         try:
-            await driven.provider.close(session, erase=True)
+            await provider().close(session, erase=True)
         except ProviderFailure as failure:
             log.warning("not_erased_yet", provider_session_id=session, reason=failure.reason)
             left.append(session)

@@ -1,18 +1,19 @@
-"""Performs commands: each against the provider or the dead letters, each safe to perform again; and the set of
-those of a session that are under way.
+"""Performs commands: each against the provider or the dead letters, each safe to perform again.
 
 A command ends in an input for the core, or in nothing when what it did will be seen in the provider's own events.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
-from services.agent_worker.leases import under_lease
-from services.agent_worker.ports import Feed, Key, Provider, ProviderFailure, Publisher
+from services.agent_worker.ports import Feed, Provider, ProviderFailure, Publisher
+from services.agent_worker.session.core_inputs import CoreInputs
+from services.agent_worker.session.driven import DrivenSession
+from services.agent_worker.session.filed import FiledInputs
 from services.agent_worker.session.prompt import NUDGE, denial, joined
 from shared import telemetry
 from shared.errors import Transient
@@ -29,7 +30,6 @@ from shared.session.commands import (
 from shared.session.inputs import (
     Bound,
     Failed,
-    Filed,
     Input,
     NothingRan,
     ToolAnswered,
@@ -48,70 +48,223 @@ TAKE_UP_SECONDS = 2.0
 ERASE_SECONDS = 15.0
 
 
-class Driven(Protocol):
-    """The session a command is for, as the shell drives it."""
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """Performs the commands of `session`.
 
-    @property
-    def state(self) -> SessionState: ...
-    @property
-    def provider(self) -> Provider: ...
-    @property
-    def publisher(self) -> Publisher: ...
-    def fail(self, error: BaseException) -> None: ...
-    def now(self) -> str: ...
-    def chance(self) -> float: ...
-    def traceparent(self) -> str: ...
-    async def filed(self, input_id: str) -> Filed: ...
-    async def feed(self) -> Feed: ...
-    async def until(self, holds: Callable[[SessionState], bool], seconds: float | None) -> bool: ...
-    def sending(self, turn_id: str) -> bool: ...
-    def interrupting(self, *, but: str) -> bool: ...
+    `provider` returns the provider, to be taken for one call at once, and raises Fenced once the lease has run out.
+    `feed` returns the provider session's feed, and raises ProviderFailure when that can't be had in time.
+    """
 
+    session: DrivenSession
+    filed: FiledInputs
+    provider: Callable[[], Provider]
+    feed: Callable[[], Awaitable[Feed]]
+    publisher: Publisher
+    inputs: CoreInputs
 
-async def perform(command: AnyCommand, driven: Driven, *, resumed: bool) -> Input | None:
-    """Do what `command` says; `resumed` means that an earlier process may have done it already."""
-    return await PERFORMERS[type(command)](command, driven, resumed)
-
-
-async def _open(command: Open, driven: Driven, resumed: bool) -> Input | None:
-    if driven.state.open_turn != command.turn_id:
+    async def perform(self, command: AnyCommand, *, resumed: bool) -> Input | None:
+        """Do what `command` says; `resumed` means that an earlier process may have done it already."""
+        match command:
+            case Open():
+                return await self._open(command, resumed)
+            case Send():
+                return await self._send(command, resumed)
+            case Interrupt():
+                return await self._interrupt(command)
+            case Close():
+                return await self._close(command)
+            case Answer():
+                await self._answer(command)
+            case Deny():
+                await self._deny(command)
+            case DeadLetter():
+                await self._bury(command)
         return None
-    try:
-        with telemetry.span("provider.open", parent=driven.traceparent()):
-            # A second attempt may find what the first one made and never heard of.
-            look = resumed or driven.state.failures > 0
-            made = await driven.provider.open(driven.state, look=look)
-    except ProviderFailure as failure:
-        return failed(command.turn_id, failure, driven)
-    return Bound(provider_session_id=made.id, agent=made.agent, model=made.model, at=driven.now())
 
+    # ---- turns ------------------------------------------------------------------------------------------------
 
-async def _send(command: Send, driven: Driven, resumed: bool) -> Input | None:
-    if _overtaken(command, driven.state):
-        return None
-    # An interrupt of the turn before that is still on its way would stop this one.
-    await driven.until(lambda state: not driven.interrupting(but=command.turn_id), None)
-    try:
-        await (await driven.feed()).opened()
-        content = await _content(command, driven)
-        # Asked last, and of the state that goes along: what the feed tells meanwhile may be the message itself, and
-        # a look-up among the news does not find what was recorded.
-        if _overtaken(command, driven.state):
+    async def _open(self, command: Open, resumed: bool) -> Bound | Failed | None:
+        state = self.session.state
+        if state.open_turn != command.turn_id:
             return None
-        with telemetry.span("provider.send", parent=driven.traceparent()):
-            look = resumed or command.look
-            await driven.provider.send(driven.state, content, look=look)
-    except ProviderFailure as failure:
-        return failed(command.turn_id, failure, driven)
-    return None
+        try:
+            with telemetry.span("provider.open", parent=self.session.traceparent()):
+                # A second attempt may find what the first one made and never heard of.
+                look = resumed or state.failures > 0
+                made = await self.provider().open(state, look=look)
+        except ProviderFailure as failure:
+            return self.inputs.failed(command.turn_id, failure)
+        now = self.inputs.now()
+        return Bound(provider_session_id=made.id, agent=made.agent, model=made.model, at=now)
 
+    async def _send(self, command: Send, resumed: bool) -> Failed | None:
+        session = self.session
+        if _overtaken(command, session.state):
+            return None
+        # An interrupt of the turn before that is still on its way would stop this one.
+        await session.until(lambda state: not session.interrupting(but=command.turn_id), None)
+        try:
+            await (await self.feed()).opened()
+            content = await self._content(command)
+            # Asked last, and of the state that goes along: what the feed tells meanwhile may be the message itself,
+            # and a look-up among the news does not find what was recorded.
+            if _overtaken(command, session.state):
+                return None
+            with telemetry.span("provider.send", parent=session.traceparent()):
+                look = resumed or command.look
+                await self.provider().send(session.state, content, look=look)
+        except ProviderFailure as failure:
+            return self.inputs.failed(command.turn_id, failure)
+        return None
 
-async def _content(command: Send, driven: Driven) -> Any:
-    if command.nudge:
-        return NUDGE
-    ids = (command.input_id, *command.riders)
-    requests: list[Any] = [(await driven.filed(input_id)).request for input_id in ids]
-    return joined([request.content for request in requests])
+    async def _content(self, command: Send) -> Any:
+        if command.nudge:
+            return NUDGE
+        ids = (command.input_id, *command.riders)
+        requests: list[Any] = [(await self.filed.read(input_id)).request for input_id in ids]
+        return joined([request.content for request in requests])
+
+    async def _interrupt(self, command: Interrupt) -> NothingRan | None:
+        session, turn_id = self.session, command.turn_id
+
+        def gone(state: SessionState) -> bool:
+            return state.open_turn != turn_id
+
+        def taken_up(state: SessionState) -> bool:
+            sent = state.provider_session_id is not None and not session.sending(turn_id)
+            return gone(state) or (sent and (state.progress is None or state.progress.prompted))
+
+        def waits(state: SessionState) -> bool:
+            """Whether its last attempt failed and it waits for the next; one that was interrupted for its silence
+            goes on."""
+            progress = state.progress
+            if progress is None or progress.retry_at is None or progress.to_be_told:
+                return False
+            return not gone(state) and not session.sending(turn_id)
+
+        while True:
+            await session.until(lambda state: gone(state) or not session.sending(turn_id), None)
+            ready = await session.until(
+                lambda state: taken_up(state) or waits(state), TAKE_UP_SECONDS
+            )
+            if ready or not session.sending(turn_id):
+                break
+        if waits(session.state):
+            return NothingRan(turn_id=turn_id, at=self.inputs.now())
+        if not gone(session.state) and session.state.provider_session_id is not None:
+            await self._stop(until=gone)
+        return None
+
+    async def _stop(self, *, until: Callable[[SessionState], bool]) -> None:
+        """Interrupt what runs, unless `until` holds meanwhile."""
+        with telemetry.span("provider.interrupt", parent=self.session.traceparent()):
+            await self._insist(lambda: self.provider().interrupt(self.session.state), until=until)
+
+    # ---- answers ----------------------------------------------------------------------------------------------
+
+    async def _answer(self, command: Answer) -> None:
+        filed = await self.filed.read(command.input_id)
+        request: Any = filed.request
+        refused = await self._give(command.tool_use_id, request)
+        if refused is not None:
+            # What the provider can't take it never will; the call waits on for an answer that it can.
+            detail = f"{command.tool_use_id}: {refused.reason}: {refused.detail}"
+            why = DeadLetter(input_id=command.input_id, reason="answer_refused", detail=detail)
+            await self.publisher.bury(self.session.head.key, filed, why)
+
+    async def _deny(self, command: Deny) -> None:
+        for action in self.session.state.pending:
+            if action.tool_use_id == command.tool_use_id:
+                request = denial(self.session.state, action, self.inputs.now())
+                if await self._give(command.tool_use_id, request) is not None:
+                    # A call that takes no denial would wait for ever: an interrupt closes it.
+                    await self._stop(until=_answered(command.tool_use_id))
+
+    async def _give(
+        self, tool_use_id: str, request: ToolConfirmed | ToolAnswered
+    ) -> ProviderFailure | None:
+        """Give an answer; returns why the provider refuses it for good while the call goes on waiting."""
+        session, answered = self.session, _answered(tool_use_id)
+        if answered(session.state):
+            return None
+        try:
+            await (await self.feed()).opened()
+        except ProviderFailure as failure:
+            if failure.lost:
+                return None  # the watch tells of it, and the turn goes on elsewhere
+            raise Transient(failure.reason, failure.detail) from failure
+        call = {"turnstile.tool_use_id": tool_use_id}
+        with telemetry.span("provider.answer", parent=session.traceparent(), attributes=call):
+            taken = await self._insist(
+                lambda: self.provider().answer(session.state, request), until=answered
+            )
+        if isinstance(taken, ProviderFailure):
+            # 400 also for a call that somebody else has answered, which the stream tells in a moment.
+            seen = taken.lost or await session.until(answered, TAKE_UP_SECONDS)
+            return None if seen else taken
+        if taken and not await session.until(answered, SEEN_SECONDS):
+            detail = f"the answer to {tool_use_id} was not seen within {SEEN_SECONDS:.0f} s"
+            raise Transient("answer_not_seen", detail)
+        return None
+
+    # ---- ends -------------------------------------------------------------------------------------------------
+
+    async def _close(self, command: Close) -> Failed | None:
+        session, ours = self.session, command.provider_session_id
+        erasing = ERASE_SECONDS if command.erase else None
+        await session.until(lambda state: state.turn is None, erasing)
+        if session.state.provider_session_id == ours:
+            # The provider tells the end on the stream and does not list it: listen first.
+            with contextlib.suppress(ProviderFailure):
+                await (await self.feed()).opened()
+        with telemetry.span("provider.close"):
+            try:
+                await self._insist(
+                    lambda: self.provider().close(ours, erase=command.erase),
+                    until=lambda state: False,
+                )
+            except Transient:
+                known = session.state.provider_session_id == ours
+                if not (command.erase and known):
+                    raise  # else what is ours is forgotten meanwhile, and the row goes on asking (see `forget`)
+        return self._cut_short() if command.erase else None
+
+    def _cut_short(self) -> Failed | None:
+        """The end of a turn that the provider did not end in time."""
+        turn_id = self.session.state.open_turn
+        if turn_id is None:
+            return None
+        gone = ProviderFailure("session_erased", "the session was erased", final=True)
+        return self.inputs.failed(turn_id, gone)
+
+    async def _bury(self, command: DeadLetter) -> None:
+        filed = await self.filed.read(command.input_id)
+        await self.publisher.bury(self.session.head.key, filed, command)
+
+    async def _insist(
+        self, call: Callable[[], Awaitable[None]], *, until: Callable[[SessionState], bool]
+    ) -> bool | ProviderFailure:
+        """Call until it works, or trying again is useless: an answered call, a session that is gone, a state such
+        that `until` holds. That is asked before every further try: what was meant for one turn must not hit the
+        next. Returns whether it worked, or the refusal that made further tries useless.
+
+        Raises Transient when the last try failed: the session is dropped with the command in its row, and the next
+        driver goes on with it, as long as the provider is away.
+        """
+        for attempt in range(TRIES):
+            try:
+                await call()
+                return True
+            except ProviderFailure as failure:
+                if failure.final or failure.lost:
+                    return failure
+                if attempt == TRIES - 1:
+                    raise Transient(failure.reason, failure.detail) from failure
+                wait = min(failure.retry_after or 0.5 * 2**attempt, 30.0)
+            if await self.session.until(until, wait):
+                return False
+        raise AssertionError("the last try returns or raises")
 
 
 def _overtaken(command: Send, state: SessionState) -> bool:
@@ -124,248 +277,6 @@ def _overtaken(command: Send, state: SessionState) -> bool:
     return state.provider_session_id is None or prompted
 
 
-async def _interrupt(command: Interrupt, driven: Driven, resumed: bool) -> Input | None:
-    def gone(state: SessionState) -> bool:
-        return state.open_turn != command.turn_id
-
-    def taken_up(state: SessionState) -> bool:
-        sent = state.provider_session_id is not None and not driven.sending(command.turn_id)
-        return gone(state) or (sent and (state.progress is None or state.progress.prompted))
-
-    def waits(state: SessionState) -> bool:
-        """Whether its last attempt failed and it waits for the next; one that was interrupted for its silence goes
-        on."""
-        progress = state.progress
-        waits = progress is not None and progress.retry_at is not None and not progress.to_be_told
-        return waits and not gone(state) and not driven.sending(command.turn_id)
-
-    while True:
-        await driven.until(lambda state: gone(state) or not driven.sending(command.turn_id), None)
-        ready = await driven.until(lambda state: taken_up(state) or waits(state), TAKE_UP_SECONDS)
-        if ready or not driven.sending(command.turn_id):
-            break
-    if waits(driven.state):
-        return NothingRan(turn_id=command.turn_id, at=driven.now())
-    if not gone(driven.state) and driven.state.provider_session_id is not None:
-        with telemetry.span("provider.interrupt", parent=driven.traceparent()):
-            await _insist(lambda: driven.provider.interrupt(driven.state), driven, until=gone)
-    return None
-
-
-async def _answer(command: Answer, driven: Driven, resumed: bool) -> Input | None:
-    filed = await driven.filed(command.input_id)
-    request: Any = filed.request
-    refused = await _give(command.tool_use_id, request, driven)
-    if refused is not None:
-        # What the provider can't take it never will; the call waits on for an answer that it can.
-        detail = f"{command.tool_use_id}: {refused.reason}: {refused.detail}"
-        why = DeadLetter(input_id=command.input_id, reason="answer_refused", detail=detail)
-        await driven.publisher.bury(_key(driven), filed, why)
-    return None
-
-
-async def _deny(command: Deny, driven: Driven, resumed: bool) -> Input | None:
-    for action in driven.state.pending:
-        if action.tool_use_id == command.tool_use_id:
-            request = denial(driven.state, action, driven.now())
-            if await _give(command.tool_use_id, request, driven) is not None:
-                # A call that takes no denial would wait for ever: an interrupt closes it.
-                with telemetry.span("provider.interrupt", parent=driven.traceparent()):
-                    until = _answered(command.tool_use_id)
-                    await _insist(
-                        lambda: driven.provider.interrupt(driven.state), driven, until=until
-                    )
-    return None
-
-
 def _answered(tool_use_id: str) -> Callable[[SessionState], bool]:
     """Whether a call waits no more."""
     return lambda state: all(action.tool_use_id != tool_use_id for action in state.pending)
-
-
-async def _give(
-    tool_use_id: str, request: ToolConfirmed | ToolAnswered, driven: Driven
-) -> ProviderFailure | None:
-    """Give an answer; returns why the provider refuses it for good while the call goes on waiting."""
-    answered = _answered(tool_use_id)
-    if not answered(driven.state):
-        try:
-            await (await driven.feed()).opened()
-        except ProviderFailure as failure:
-            if failure.lost:
-                return None  # the watch tells of it, and the turn goes on elsewhere
-            raise Transient(failure.reason, failure.detail) from failure
-        call = {"turnstile.tool_use_id": tool_use_id}
-        with telemetry.span("provider.answer", parent=driven.traceparent(), attributes=call):
-            taken = await _insist(
-                lambda: driven.provider.answer(driven.state, request), driven, until=answered
-            )
-        if isinstance(taken, ProviderFailure):
-            # 400 also for a call that somebody else has answered, which the stream tells in a moment.
-            seen = taken.lost or await driven.until(answered, TAKE_UP_SECONDS)
-            return None if seen else taken
-        if taken and not await driven.until(answered, SEEN_SECONDS):
-            detail = f"the answer to {tool_use_id} was not seen within {SEEN_SECONDS:.0f} s"
-            raise Transient("answer_not_seen", detail)
-    return None
-
-
-async def _close(command: Close, driven: Driven, resumed: bool) -> Input | None:
-    await driven.until(lambda state: state.turn is None, ERASE_SECONDS if command.erase else None)
-    if driven.state.provider_session_id == command.provider_session_id:
-        # The provider tells the end on the stream and does not list it: listen first.
-        with contextlib.suppress(ProviderFailure):
-            await (await driven.feed()).opened()
-    with telemetry.span("provider.close"):
-        try:
-            await _insist(
-                lambda: driven.provider.close(command.provider_session_id, erase=command.erase),
-                driven,
-                until=lambda state: False,
-            )
-        except Transient:
-            known = driven.state.provider_session_id == command.provider_session_id
-            if not (command.erase and known):
-                raise  # else what is ours is forgotten meanwhile, and the row goes on asking (see `parting`)
-    return _cut_short(driven) if command.erase else None
-
-
-def _cut_short(driven: Driven) -> Input | None:
-    """The end of a turn that the provider did not end in time."""
-    if driven.state.open_turn is None:
-        return None
-    gone = ProviderFailure("session_erased", "the session was erased", final=True)
-    return failed(driven.state.open_turn, gone, driven)
-
-
-async def _dead_letter(command: DeadLetter, driven: Driven, resumed: bool) -> Input | None:
-    filed = await driven.filed(command.input_id)
-    await driven.publisher.bury(_key(driven), filed, command)
-    return None
-
-
-def _key(driven: Driven) -> Key:
-    return (driven.state.tenant_id, driven.state.session_id)
-
-
-async def _insist(
-    call: Callable[[], Awaitable[None]], driven: Driven, *, until: Callable[[SessionState], bool]
-) -> bool | ProviderFailure:
-    """Call until it works, or trying again is useless: an answered call, a session that is gone, a state such that
-    `until` holds. That is asked before every further try: what was meant for one turn must not hit the next.
-    Returns whether it worked, or the refusal that made further tries useless.
-
-    Raises Transient when the last try failed: the session is dropped with the command in its row, and the next
-    driver goes on with it, as long as the provider is away.
-    """
-    for attempt in range(TRIES):
-        try:
-            await call()
-            return True
-        except ProviderFailure as failure:
-            if failure.final or failure.lost:
-                return failure
-            if attempt == TRIES - 1:
-                raise Transient(failure.reason, failure.detail) from failure
-            wait = min(failure.retry_after or 0.5 * 2**attempt, 30.0)
-        if await driven.until(until, wait):
-            return False
-    raise AssertionError("the last try returns or raises")
-
-
-def failed(turn_id: str, failure: ProviderFailure, driven: Driven) -> Failed:
-    """What a failure of the provider is to the core."""
-    return Failed(
-        turn_id=turn_id,
-        reason=failure.reason,
-        detail=failure.detail,
-        at=driven.now(),
-        chance=driven.chance(),
-        final=failure.final,
-        lost=failure.lost,
-        retry_after=failure.retry_after,
-    )
-
-
-PERFORMERS: dict[type, Callable[[Any, Driven, bool], Awaitable[Input | None]]] = {
-    Open: _open,
-    Send: _send,
-    Interrupt: _interrupt,
-    Answer: _answer,
-    Deny: _deny,
-    Close: _close,
-    DeadLetter: _dead_letter,
-}
-
-
-class CommandTasks:
-    """The commands of `driven`. The outcome of each goes to `signal`; `ended` is called with each that was done.
-
-    A command stays among them until it is done: one that was cancelled or failed is still in the row, so that the
-    next driver looks whether it happened. `lasts` returns whether the session is ours at this moment.
-    """
-
-    def __init__(
-        self,
-        driven: Driven,
-        signal: Callable[[Input], None],
-        ended: Callable[[], None],
-        lasts: Callable[[], bool],
-    ) -> None:
-        self._driven = driven
-        self._signal = signal
-        self._ended = ended
-        self._lasts = lasts
-        self._tasks: dict[asyncio.Task[Input | None], AnyCommand] = {}
-
-    @property
-    def commands(self) -> tuple[AnyCommand, ...]:
-        """Those under way, in the order in which they were begun."""
-        return tuple(self._tasks.values())
-
-    @property
-    def asking(self) -> bool:
-        """Whether a session or a turn is on its way to the provider."""
-        return any(isinstance(command, Send | Open) for command in self.commands)
-
-    def sending(self, turn_id: str) -> bool:
-        """Whether the turn is on its way to the provider."""
-        return any(
-            isinstance(command, Send | Open) and command.turn_id == turn_id
-            for command in self.commands
-        )
-
-    def interrupting(self, *, but: str) -> bool:
-        """Whether an interrupt of another turn than `but` is on its way."""
-        return any(
-            isinstance(command, Interrupt) and command.turn_id != but for command in self.commands
-        )
-
-    def start(self, command: AnyCommand, *, resumed: bool) -> None:
-        """Begin a command; `resumed`: an earlier driver may have done it already."""
-        task = asyncio.create_task(self._do(command, resumed=resumed))
-        self._tasks[task] = command
-        task.add_done_callback(self._done)
-
-    def cancel(self) -> list[asyncio.Task[Input | None]]:
-        """End those under way; returns the tasks that end with it."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        return tasks
-
-    async def _do(self, command: AnyCommand, *, resumed: bool) -> Input | None:
-        with under_lease(self._lasts):
-            return await perform(command, self._driven, resumed=resumed)
-
-    def _done(self, task: asyncio.Task[Input | None]) -> None:
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            self._driven.fail(error)
-            return
-        # Both at once: what comes of a command may be that it is given again.
-        del self._tasks[task]
-        if (result := task.result()) is not None:
-            self._signal(result)
-        self._ended()

@@ -8,16 +8,18 @@ it), its result is given once; `called` tells a tool which call it serves, so th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from services.agent_worker.ports import Key, NewInput, Store
 from shared import logs
+from shared.clock import Clock
 from shared.errors import Transient
+from shared.moment import rfc3339
 from shared.retry import patiently
 from shared.session.inputs import ToolAnswered
 from shared.session.state import SessionState
@@ -181,24 +183,24 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 T = TypeVar("T")
 
 
-class Sending(Protocol):
-    """The session on whose behalf tools are run."""
-
-    @property
-    def state(self) -> SessionState: ...
-    def now(self) -> str: ...
-    def traceparent(self) -> str: ...
-    def poke(self) -> None: ...
-    def fail(self, error: BaseException) -> None: ...
-
-
 class WorkerTools:
-    """The calls of one driven session that are being served."""
+    """The calls of one driven session that are being served, each in a task that `start` makes; `filed` is called
+    when a result is in the inbox."""
 
-    def __init__(self, toolbox: Toolbox, store: Store, sender: Sending) -> None:
+    def __init__(
+        self,
+        toolbox: Toolbox,
+        store: Store,
+        *,
+        clock: Clock,
+        start: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
+        filed: Callable[[], None],
+    ) -> None:
         self._toolbox = toolbox
         self._store = store
-        self._sender = sender
+        self._clock = clock
+        self._start = start
+        self._filed = filed
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     @property
@@ -206,47 +208,32 @@ class WorkerTools:
         """Whether a tool runs, or its result is being filed."""
         return any(not task.done() for task in self._tasks.values())
 
-    def look(self) -> None:
+    def serve(self, state: SessionState, traceparent: str) -> None:
         """Serve what waits now and is known to; leave what waits no more: somebody else answered, or it was
         interrupted. A call is served once the agent rests for it: before, the provider takes no answer."""
-        calls = _calls(self._sender.state)
+        calls = _calls(state)
         for tool_use_id in self._tasks.keys() - calls.keys():
             self._tasks.pop(tool_use_id).cancel()
         for tool_use_id, call in calls.items():
             if tool_use_id not in self._tasks and call.name in self._toolbox:
-                task = asyncio.create_task(self._serve(call, self._sender.traceparent()))
-                self._tasks[tool_use_id] = task
-                task.add_done_callback(self._ended)
-
-    def cancel(self) -> list[asyncio.Task[None]]:
-        """Leave everything; the next driver begins anew. Returns the tasks that end with it."""
-        for task in self._tasks.values():
-            task.cancel()
-        return list(self._tasks.values())
+                self._tasks[tool_use_id] = self._start(self._serve(call, traceparent))
 
     async def _serve(self, call: Call, traceparent: str) -> None:
         key, input_id = (call.tenant_id, call.session_id), f"tool:{call.tool_use_id}"
-        if await _insist(lambda: _is_filed(self._store, key, input_id)):
-            return
-        result = await self._toolbox.run(call)
-        log.info("tool_served", tool=call.name, is_error=result.is_error)
-        now = self._sender.now()
-        new = NewInput(
-            key=key,
-            input_id=input_id,
-            kind="tool.answered",
-            body=msgspec.json.encode(_answer(call, result, now)),
-            traceparent=traceparent,
-            received_at=now,
-        )
-        await _insist(lambda: self._store.file([new]))
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            return
-        if (error := task.exception()) is not None:
-            self._sender.fail(error)
-        self._sender.poke()
+        if not await _insist(lambda: _is_filed(self._store, key, input_id)):
+            result = await self._toolbox.run(call)
+            log.info("tool_served", tool=call.name, is_error=result.is_error)
+            now = rfc3339(self._clock())
+            new = NewInput(
+                key=key,
+                input_id=input_id,
+                kind="tool.answered",
+                body=msgspec.json.encode(_answer(call, result, now)),
+                traceparent=traceparent,
+                received_at=now,
+            )
+            await _insist(lambda: self._store.file([new]))
+        self._filed()
 
 
 def _calls(state: SessionState) -> dict[str, Call]:

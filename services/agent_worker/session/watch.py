@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 
 from services.agent_worker.ports import Feed, ProviderFailure
-from services.agent_worker.session.perform import Driven, failed
+from services.agent_worker.session.core_inputs import CoreInputs
+from services.agent_worker.session.driven import DrivenSession
 from shared import telemetry
-from shared.session.inputs import Input, Seen
+from shared.session.inputs import Input
 
 # Events that may wait for one session's shell, and their bytes; beyond either the stream is not read on, and TCP
 # holds the provider.
@@ -17,24 +19,34 @@ MAX_BYTES = 64 * 1024
 
 
 class Watch:
-    """Listens to the provider session that `driven` is bound to at the time of making.
+    """Listens to the provider session that `session` is bound to at the time of making, through the feed that
+    `listen` opens, in a task that `start` makes. `opening`: the seconds that a feed may take.
 
     Every batch goes to `signal` as Seen. A feed that fails for good is reported once: to whoever waits for it in
-    `feed`, or to `signal` as Failed when a turn is open and nobody asks.
+    `feed`, or to `signal` as Failed when a turn is open and nobody asks. Whatever else is raised ends the task.
     """
 
     def __init__(
-        self, driven: Driven, opening: float, signal: Callable[[Input], None], *, fresh: bool
+        self,
+        session: DrivenSession,
+        listen: Callable[[], AbstractAsyncContextManager[Feed]],
+        *,
+        inputs: CoreInputs,
+        signal: Callable[[Input], None],
+        start: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
+        opening: float,
     ) -> None:
-        self.session = driven.state.provider_session_id
-        self._driven = driven
-        self._opening = opening
+        self.provider_session_id = session.state.provider_session_id
+        self._session = session
+        self._listen = listen
+        self._inputs = inputs
         self._signal = signal
+        self._opening = opening
         self._waiting = self._bytes = 0
         self._untold: ProviderFailure | None = None
         self._room = asyncio.Event()
         self._feed: asyncio.Future[Feed] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._pump(fresh))
+        self._task = start(self._pump())
 
     async def feed(self) -> Feed:
         """The feed, once it listens. Raises ProviderFailure when it does not in time, or never will."""
@@ -56,39 +68,29 @@ class Watch:
         self._waiting = self._bytes = 0
         self._room.set()
 
-    def cancel(self) -> asyncio.Task[None]:
-        """Stop listening; returns the task that ends with it."""
+    def cancel(self) -> None:
+        """Stop listening."""
         self._task.cancel()
-        return self._task
 
-    async def _pump(self, fresh: bool) -> None:
-        driven = self._driven
+    async def _pump(self) -> None:
         try:
-            watching = driven.provider.watch(driven.state, fresh=fresh, on_preview=self._preview)
-            with telemetry.under(driven.traceparent):
-                async with watching as feed:
+            listening = self._listen()
+            with telemetry.under(self._session.traceparent):
+                async with listening as feed:
                     self._feed.set_result(feed)
                     while True:
                         await self._hand_on(feed)
         except ProviderFailure as failure:
             self._fail(failure)
-        except Exception as error:
-            # A turn without a feed would hang for ever: the next driver begins afresh.
-            driven.fail(error)
 
     async def _hand_on(self, feed: Feed) -> None:
         events = await feed.next()
-        driven = self._driven
         self._waiting += len(events)
         self._bytes += sum(len(event.raw) for event in events)
         self._room.clear()
-        self._signal(Seen(events=events, at=driven.now(), chance=driven.chance()))
+        self._signal(self._inputs.seen(events))
         if self._waiting >= MAX_WAITING or self._bytes >= MAX_BYTES:
             await self._room.wait()
-
-    def _preview(self, raw: bytes) -> None:
-        state = self._driven.state
-        self._driven.publisher.preview(state, raw, state.open_turn)
 
     def _fail(self, failure: ProviderFailure) -> None:
         if self._feed.done():
@@ -100,9 +102,8 @@ class Watch:
 
     def tell(self) -> None:
         """Signal a failure that nobody has heard of: the open turn hangs on a feed that will say nothing more."""
-        driven, failure = self._driven, self._untold
-        turn_id = driven.state.open_turn
-        if failure is None or turn_id is None or driven.sending(turn_id):
+        failure, turn_id = self._untold, self._session.state.open_turn
+        if failure is None or turn_id is None or self._session.sending(turn_id):
             return
         self._untold = None
-        self._signal(failed(turn_id, failure, driven))
+        self._signal(self._inputs.failed(turn_id, failure))

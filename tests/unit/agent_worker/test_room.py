@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services.agent_worker.provider.room import Line, Room
-from services.agent_worker.session.shell import LARGEST, MOST, Recent
+from services.agent_worker.session.filed import LARGEST, MOST, Recent
 from shared.session.inputs import ProviderEvent
 from tests.builders import Wire, turn
 from tests.unit.agent_worker.virtual_time import virtual

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker.ports import Feed, ProviderFailure
+from services.agent_worker.ports import Feed, Head, ProviderFailure
 from services.agent_worker.session import watch
-from services.agent_worker.session.perform import Driven
+from services.agent_worker.session.core_inputs import CoreInputs
+from services.agent_worker.session.driven import DrivenSession
+from services.agent_worker.session.trace import Attempts, TurnTrace
 from services.agent_worker.session.watch import MAX_BYTES, MAX_WAITING, Watch
+from shared.moment import parse
 from shared.session.inputs import Failed, Input, ProviderEvent, Seen
 from shared.session.state import SessionState
 from tests.builders import Wire, at, bound, turn
@@ -22,6 +25,7 @@ from tests.unit.session.specification import after
 
 pytestmark = pytest.mark.unit
 OPENING = 30.0
+T = TypeVar("T")
 GONE = ProviderFailure("not_found_error", "404", lost=True)
 RUNNING = after(turn("t1"), bound()).state
 
@@ -45,44 +49,43 @@ class Telling:
         return said
 
 
-class Session:
-    """The driven session, as the watch sees it; it is its own provider."""
+class Session(DrivenSession):
+    """The driven session, and the shell and the provider as the watch sees them."""
 
     def __init__(self, state: SessionState = RUNNING) -> None:
-        self.state = state
+        head = Head(key=(state.tenant_id, state.session_id), epoch=1, version=1, state=state)
+        super().__init__(head, TurnTrace(Attempts()))
         self.tells = Telling()
         self.refuses: Exception | None = None
-        self.asking = False
+        self.asking_for = False
         self.heard: list[Input] = []
         self.broken: list[BaseException] = []
-        self.watch_ = Watch(cast(Driven, self), OPENING, self.heard.append, fresh=True)
-
-    @property
-    def provider(self) -> Any:
-        return self
+        self.watch = Watch(
+            self,
+            self._listen,
+            inputs=CoreInputs(lambda: parse(at(7)), lambda: 0.25),
+            signal=self.heard.append,
+            start=self._start,
+            opening=OPENING,
+        )
 
     @asynccontextmanager
-    async def watch(
-        self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
-    ) -> AsyncIterator[Feed]:
+    async def _listen(self) -> AsyncIterator[Feed]:
         if self.refuses is not None:
             raise self.refuses
         yield self.tells
 
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.broken.append(error)
+
     def sending(self, turn_id: str) -> bool:
-        return self.asking
-
-    def fail(self, error: BaseException) -> None:
-        self.broken.append(error)
-
-    def traceparent(self) -> str:
-        return ""
-
-    def now(self) -> str:
-        return at(7)
-
-    def chance(self) -> float:
-        return 0.25
+        return self.asking_for
 
 
 async def moments() -> None:
@@ -111,7 +114,7 @@ async def test_it_reads_no_further_than_the_shell_has_taken(
         session.tells.says.put_nowait(batch)
     await moments()
     assert session.tells.given == 4
-    session.watch_.taken()
+    session.watch.taken()
     await moments()
     assert session.tells.given == 8
 
@@ -124,7 +127,7 @@ async def test_nor_more_bytes_than_it_may_hold() -> None:
         session.tells.says.put_nowait((large,))
     await moments()
     assert session.tells.given == 2
-    session.watch_.taken()
+    session.watch.taken()
     await moments()
     assert session.tells.given == 4
 
@@ -132,7 +135,7 @@ async def test_nor_more_bytes_than_it_may_hold() -> None:
 @virtual
 async def test_a_feed_is_to_be_had_once_it_listens() -> None:
     session = Session()
-    asked = asyncio.create_task(session.watch_.feed())
+    asked = asyncio.create_task(session.watch.feed())
     await moments()
     assert not asked.done()
     session.tells.listening.set()
@@ -143,7 +146,7 @@ async def test_a_feed_is_to_be_had_once_it_listens() -> None:
 async def test_a_feed_that_does_not_listen_in_time_fails_the_send() -> None:
     session = Session()
     with pytest.raises(ProviderFailure) as failed:
-        await session.watch_.feed()
+        await session.watch.feed()
     assert (failed.value.reason, failed.value.final) == ("stream_unavailable", False)
     assert asyncio.get_running_loop().time() == pytest.approx(OPENING)
 
@@ -151,12 +154,12 @@ async def test_a_feed_that_does_not_listen_in_time_fails_the_send() -> None:
 @virtual
 async def test_a_lost_session_is_told_to_whoever_asks_for_its_feed() -> None:
     session = Session()
-    session.asking = True
+    session.asking_for = True
     session.refuses = GONE
     with pytest.raises(ProviderFailure, match="404"):
-        await session.watch_.feed()
-    session.asking = False
-    session.watch_.tell()
+        await session.watch.feed()
+    session.asking_for = False
+    session.watch.tell()
     assert session.heard == [], "once is enough"
 
 
@@ -175,13 +178,13 @@ async def test_and_signalled_when_nobody_asks() -> None:
 async def test_but_not_while_the_turn_is_being_sent() -> None:
     """The send hears of it itself, or it was in time."""
     session = Session()
-    session.asking = True
+    session.asking_for = True
     await moments()
     session.tells.says.put_nowait(GONE)
     await moments()
     assert session.heard == []
-    session.asking = False
-    session.watch_.tell()
+    session.asking_for = False
+    session.watch.tell()
     assert len(session.heard) == 1
 
 
@@ -193,7 +196,7 @@ async def test_between_turns_a_lost_session_is_nobodys_failure() -> None:
     await moments()
     assert session.heard == []
     with pytest.raises(ProviderFailure, match="404"):
-        await session.watch_.feed()
+        await session.watch.feed()
 
 
 @virtual
@@ -209,7 +212,8 @@ async def test_an_error_that_nobody_foresaw_ends_the_drive() -> None:
 async def test_it_ends_when_it_is_told_to() -> None:
     session = Session()
     await moments()
-    await asyncio.gather(session.watch_.cancel(), return_exceptions=True)
+    session.watch.cancel()
+    await moments()
     session.tells.says.put_nowait((Wire().running(),))
     await moments()
     assert session.heard == []

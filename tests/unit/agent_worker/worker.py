@@ -11,7 +11,7 @@ from services.agent_worker.drive import Drive
 from services.agent_worker.inbox.intake import Intake
 from services.agent_worker.inbox.validate import Bad, Record
 from services.agent_worker.leases import Leases
-from services.agent_worker.session.shell import Dependencies
+from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.tools import Function, Toolbox
 from services.agent_worker.settings import WorkerSettings
 from shared.bus.brake import IntakeBrake

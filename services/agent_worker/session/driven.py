@@ -1,0 +1,67 @@
+"""A claimed session as it stands in this process: its row, its commands under way, its open turn's trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from services.agent_worker.ports import Head
+from services.agent_worker.session.trace import TurnTrace
+from shared.session.commands import AnyCommand, Interrupt, Open, Send
+from shared.session.state import SessionState
+
+
+class DrivenSession:
+    """`head`: the row as last written. `commands`: those begun and not done, in the order in which they were begun;
+    one that was cancelled or failed stays, so that the next driver looks whether it happened.
+
+    Whoever changes either calls `changed` once the change may be acted on. `trace` follows the same events.
+    """
+
+    def __init__(self, head: Head, trace: TurnTrace) -> None:
+        self.head = head
+        self.trace = trace
+        self.commands: list[AnyCommand] = []
+        self._changed = asyncio.Event()
+
+    @property
+    def state(self) -> SessionState:
+        """The session's state, as last written."""
+        return self.head.state
+
+    def traceparent(self) -> str:
+        """Where spans of the open turn hang."""
+        return self.trace.traceparent(self.state)
+
+    @property
+    def asking(self) -> bool:
+        """Whether a session or a turn is on its way to the provider."""
+        return any(isinstance(command, Send | Open) for command in self.commands)
+
+    def sending(self, turn_id: str) -> bool:
+        """Whether the turn is on its way to the provider."""
+        return any(
+            isinstance(command, Send | Open) and command.turn_id == turn_id
+            for command in self.commands
+        )
+
+    def interrupting(self, *, but: str) -> bool:
+        """Whether an interrupt of another turn than `but` is on its way."""
+        return any(
+            isinstance(command, Interrupt) and command.turn_id != but for command in self.commands
+        )
+
+    def changed(self) -> None:
+        """Wake those who wait in `until`, so that they look again."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def until(self, holds: Callable[[SessionState], bool], seconds: float | None) -> bool:
+        """Wait until the session is such that `holds`; returns False when `seconds` ran out first."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not holds(self.state):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,52 @@
+"""One session's inputs in the inbox: those not yet taken in, and any by its id."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import msgspec
+
+from services.agent_worker.ports import Key, Store, Unread
+from shared.session.inputs import Filed
+
+MOST, LARGEST = 8, 4 * 1024
+
+
+class Recent:
+    """Up to `MOST` inputs of up to `LARGEST` bytes. A turn is mostly sent as soon as it was filed; a hundred that
+    wait in line, or one of a megabyte, are not kept for each of thousands of sessions."""
+
+    def __init__(self) -> None:
+        self._inputs: OrderedDict[str, Filed] = OrderedDict()
+
+    def add(self, filed: Filed) -> None:
+        """Keep it, if it is small; the oldest goes."""
+        if len(msgspec.json.encode(filed.request)) > LARGEST:
+            return
+        self._inputs[filed.input_id] = filed
+        if len(self._inputs) > MOST:
+            self._inputs.popitem(last=False)
+
+    def get(self, input_id: str) -> Filed | None:
+        """The input; None when it has to be read."""
+        return self._inputs.get(input_id)
+
+
+class FiledInputs:
+    """Reads the inputs of the session `key`; what was taken in lately is not read again."""
+
+    def __init__(self, store: Store, key: Key) -> None:
+        self._store = store
+        self._key = key
+        self._recent = Recent()
+
+    async def unread(self, after: int) -> list[Unread]:
+        """Inputs filed after inbox position `after`, in the order they were filed, as many as the store gives."""
+        unread = await self._store.unread(self._key, after)
+        for new in unread[-MOST:]:
+            self._recent.add(new.filed)
+        return unread
+
+    async def read(self, input_id: str) -> Filed:
+        """An input taken in by this process or an earlier one. Raises KeyError when there is none."""
+        return self._recent.get(input_id) or await self._store.read(self._key, input_id)

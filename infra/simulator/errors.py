@@ -1,10 +1,11 @@
-"""The provider's error bodies and statuses."""
+"""The provider's errors: their statuses and documents, and how one is sent."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import msgspec
+from starlette.types import Send
 
 KINDS = {
     400: "invalid_request_error",
@@ -59,3 +60,15 @@ def bad(message: str, error_code: str | None = None) -> ApiError:
 def missing(what: str, ident: str) -> ApiError:
     """404 for a resource that is not there (or was deleted)."""
     return ApiError(404, f"{what} {ident!r} was not found")
+
+
+async def refuse(refusal: ApiError, request_id: str, send: Send) -> None:
+    """Sends the error document of a refusal."""
+    body = refusal.body(request_id)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        *((name.lower().encode(), value.encode()) for name, value in refusal.headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.simulator.api.answer import answer, joined, listing
-from infra.simulator.api.content import SEND, as_json
 from infra.simulator.api.decode import body_of
 from infra.simulator.api.event_types import DELTA_TYPES, LISTABLE_TYPES
 from infra.simulator.api.files import check_files
@@ -17,6 +16,7 @@ from infra.simulator.api.pages import backward, decode, forward, page_of
 from infra.simulator.api.query import RANGES, Query
 from infra.simulator.api.sessions import STATUSES
 from infra.simulator.api.stream import EventStream
+from infra.simulator.content import SEND, as_json
 from infra.simulator.errors import bad, missing
 from infra.simulator.play import inbox
 from infra.simulator.play.log import Entry

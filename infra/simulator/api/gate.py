@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.simulator.api.decode import MAX_BODY_BYTES
 from infra.simulator.api.limits import Limits
-from infra.simulator.errors import ApiError, bad
+from infra.simulator.errors import ApiError, bad, refuse
 from infra.simulator.world import World
 
 BETA = "managed-agents-2026-04-01"
@@ -97,18 +97,6 @@ def check_key(headers: dict[bytes, str], wanted: str | None) -> None:
         raise ApiError(401, "authorization: send a bearer token or x-api-key")
     if wanted is not None and key != wanted:
         raise ApiError(401, "authorization: invalid api key")
-
-
-async def refuse(refusal: ApiError, request_id: str, send: Send) -> None:
-    """Sends the error document of a refusal."""
-    body = refusal.body(request_id)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        *((name.lower().encode(), value.encode()) for name, value in refusal.headers.items()),
-    ]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _headers(request_id: str) -> list[tuple[bytes, bytes]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType, field
 
-from infra.simulator.api.content import Ident, Strict, Text, UserDefineOutcome, UserMessage
+from infra.simulator.content import Ident, Strict, Text, UserDefineOutcome, UserMessage
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 MetaKey = Annotated[str, Meta(min_length=1, max_length=64)]

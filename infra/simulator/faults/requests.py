@@ -6,8 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.simulator.api.gate import refuse
-from infra.simulator.errors import ApiError
+from infra.simulator.errors import ApiError, refuse
 from infra.simulator.faults.cutting import drop
 from infra.simulator.faults.rules import Fault
 

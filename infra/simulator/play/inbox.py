@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra.simulator import stamps
-from infra.simulator.api.content import (
+from infra.simulator.content import (
     SystemMessage,
     ToolAnswer,
     UserCustomToolResult,

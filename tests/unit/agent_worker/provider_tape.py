@@ -16,7 +16,7 @@ from anthropic import AsyncAnthropic
 
 from infra.simulator import stamps
 from infra.simulator.api.app import build
-from infra.simulator.api.content import SEND
+from infra.simulator.content import SEND
 from infra.simulator.faults.rules import Faults
 from infra.simulator.play import inbox
 from infra.simulator.play.channel import Listener

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from infra.simulator.api.births import born
-from infra.simulator.api.content import SEND
 from infra.simulator.api.resources import CREATE_SESSION
+from infra.simulator.content import SEND
 from infra.simulator.play import inbox
 from infra.simulator.play.channel import Listener
 from infra.simulator.play.session import Session

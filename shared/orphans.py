@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from shared.moment import parse
+from shared.session.key import SessionKey
 
 # One of the provider's 16 metadata pairs is ours: `tenant/session`.
 MARK = "turnstile"
@@ -21,7 +22,7 @@ def mark(tenant_id: str, session_id: str) -> str:
     return f"{tenant_id}/{session_id}"
 
 
-def owner(marked: str) -> tuple[str, str] | None:
+def owner(marked: str) -> SessionKey | None:
     """Tenant and session of a mark; None when it is none of ours."""
     tenant, slash, session = marked.partition("/")
     return (tenant, session) if slash and tenant and session else None

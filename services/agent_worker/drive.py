@@ -9,12 +9,13 @@ from typing import Protocol
 
 from services.agent_worker.governor.governor import working_for
 from services.agent_worker.leases import Leases
-from services.agent_worker.ports import Head, Key
+from services.agent_worker.ports import Head
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.shell import Shell
 from services.agent_worker.settings import WorkerSettings
 from shared import logs, metrics
 from shared.errors import Fenced, Transient
+from shared.session.key import SessionKey
 
 LOOK_SECONDS = 5.0
 log = logs.get(__name__)
@@ -52,13 +53,13 @@ class Drive:
         self._leases = leases
         self._needs = needs
         self._settings = settings
-        self._shells: dict[Key, Shell] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._shells: dict[SessionKey, Shell] = {}
+        self._tasks: dict[SessionKey, asyncio.Task[None]] = {}
         self._due = asyncio.Event()
-        self._alone: frozenset[Key] = frozenset()
-        self._stranded: set[Key] = set()
+        self._alone: frozenset[SessionKey] = frozenset()
+        self._stranded: set[SessionKey] = set()
 
-    def news(self, keys: set[Key]) -> None:
+    def news(self, keys: set[SessionKey]) -> None:
         """Inputs were filed by this process: driven sessions hear of them at once, others are claimed at once."""
         for key in keys:
             if (shell := self._shells.get(key)) is not None:
@@ -135,7 +136,7 @@ class Drive:
         task.add_done_callback(lambda task: self._ended(head.key, task))
         metrics.set_gauge("turnstile_sessions_driven", len(self._tasks))
 
-    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: SessionKey, task: asyncio.Task[None]) -> None:
         if self._tasks.get(key) is task:
             del self._tasks[key], self._shells[key]
             metrics.set_gauge("turnstile_sessions_driven", len(self._tasks))

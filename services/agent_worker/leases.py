@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple, Protocol
 
-from services.agent_worker.ports import Key
 from shared import logs
 from shared.errors import Transient
+from shared.session.key import SessionKey
 
 _lasts: ContextVar[Callable[[], bool] | None] = ContextVar("turnstile_lease", default=None)
 
@@ -45,14 +45,14 @@ log = logs.get(__name__)
 class Extends(Protocol):
     """The part of the Store that keeps leases."""
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[Key]: ...
+    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]: ...
 
 
 class Kept(NamedTuple):
     """The outcome of one extension, which was asked for `at`, by the worker's monotonic clock."""
 
     at: float
-    mine: frozenset[Key]
+    mine: frozenset[SessionKey]
 
 
 class Leases:
@@ -88,7 +88,7 @@ class Leases:
         """The loop that drives is running."""
         self._alive_at = self.monotonic()
 
-    def lasts(self, key: Key, claimed_at: float) -> bool:
+    def lasts(self, key: SessionKey, claimed_at: float) -> bool:
         """Whether the session that was claimed then is still ours at this moment."""
         kept = self.kept
         since = max(claimed_at, kept.at) if key in kept.mine else claimed_at

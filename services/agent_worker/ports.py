@@ -1,7 +1,4 @@
-"""What the worker needs of the world, on one page. Adapters and drivers implement it; fakes do too.
-
-`Key` is (tenant_id, session_id): session ids are unique per tenant only.
-"""
+"""What the worker depends on, on one page. Adapters and drivers implement it; fakes do too."""
 
 from __future__ import annotations
 
@@ -16,9 +13,8 @@ from msgspec.structs import replace
 from shared.session.commands import AnyCommand, DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent, read_request
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
-
-Key = tuple[str, str]
 
 
 class NewInput(Struct, frozen=True):
@@ -27,7 +23,7 @@ class NewInput(Struct, frozen=True):
     `received_at`: see Filed. `formerly` is the id under which an earlier version may have filed it, "" for none.
     """
 
-    key: Key
+    key: SessionKey
     input_id: str
     kind: str
     body: bytes
@@ -50,7 +46,7 @@ class Head(Struct, frozen=True, kw_only=True):
     events written but maybe not published; `todo` commands journaled but maybe not performed.
     """
 
-    key: Key
+    key: SessionKey
     epoch: int
     version: int
     state: SessionState
@@ -70,7 +66,7 @@ class Unread(Struct, frozen=True):
 class Store(Protocol):
     """Head rows and inbox. Every method raises Transient while the database is away."""
 
-    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+    async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         """File inputs, each id once for ever, and make their sessions due; returns the sessions with news. One
         transaction: all or nothing. A session's inputs become readable in the order of their positions. One that
         repeats what was filed as its `formerly` is no news."""
@@ -80,23 +76,23 @@ class Store(Protocol):
         """Take up to `limit` due sessions under a lease and a raised epoch. Two claims never share one."""
         ...
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
+    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
         """Extend all leases of `owner`; returns the sessions that are still its own."""
         ...
 
-    async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
+    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
         """Give the lease of `owner` back and write nothing else; the session is due after `after_seconds`."""
         ...
 
-    async def with_news(self, owner: str) -> set[Key]:
+    async def with_news(self, owner: str) -> set[SessionKey]:
         """The sessions leased by `owner` that have inputs not taken in yet."""
         ...
 
-    async def unread(self, key: Key, after: int) -> list[Unread]:
+    async def unread(self, key: SessionKey, after: int) -> list[Unread]:
         """Inputs filed after inbox position `after`, in the order they were filed."""
         ...
 
-    async def read(self, key: Key, input_id: str) -> Filed:
+    async def read(self, key: SessionKey, input_id: str) -> Filed:
         """One input, whenever it was filed. Raises KeyError when there is none."""
         ...
 
@@ -126,7 +122,7 @@ class Publisher(Protocol):
         """Hand on a token delta, best effort: never waits, never fails."""
         ...
 
-    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
+    async def bury(self, key: SessionKey, filed: Filed, why: DeadLetter) -> None:
         """Put an input that its session refused into the dead letters."""
         ...
 
@@ -231,14 +227,11 @@ class Tokens(Protocol):
         ...
 
 
-Keys = Collection[Key]
-
-
 class Marked(Struct, frozen=True):
     """A living provider session that carries the mark of a session; `created_at` is RFC 3339."""
 
     id: str
-    key: Key
+    key: SessionKey
     created_at: str
 
 
@@ -267,7 +260,7 @@ class Leftovers(Protocol):
 class Bindings(Protocol):
     """The head rows, as far as the sweep needs them. Raises Transient."""
 
-    async def of(self, keys: Collection[Key]) -> Mapping[Key, Bound]:
+    async def of(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, Bound]:
         """What the rows of these sessions say; those without a row are left out."""
         ...
 

@@ -18,7 +18,7 @@ import msgspec
 from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.ports import Inputs, ReadModel, SessionKey, TurnKey
+from services.gateway.ports import Inputs, ReadModel, TurnKey
 from services.gateway.register import Known, Register, WrittenBehind, known
 from services.gateway.views import (
     Closing,
@@ -44,6 +44,7 @@ from shared.session.inputs import (
     ToolConfirmed,
     TurnRequested,
 )
+from shared.session.key import SessionKey
 from shared.telemetry import SpanKind
 
 # As JSON Schema writes it.
@@ -90,7 +91,7 @@ def require_key(value: str | None) -> str | None:
         raise Rejected(
             "invalid_request",
             "must be 1 to 255 printable ASCII characters",
-            field="Idempotency-Key",
+            field="Idempotency-SessionKey",
         )
     return value
 

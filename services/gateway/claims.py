@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 
-from services.gateway.ports import Claim, ReadModel, SessionKey
+from services.gateway.ports import Claim, ReadModel
 from services.gateway.register import MAX_KNOWN, Bounded
+from shared.session.key import SessionKey
 
 # Claims of one statement; those beyond wait for the next.
 BATCH = 500

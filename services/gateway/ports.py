@@ -12,9 +12,9 @@ from typing import Protocol
 
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope, Headers
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 
-SessionKey = tuple[str, str]  # tenant, session
 TurnKey = tuple[str, str, str]  # tenant, session, turn
 # Tenant, session (none for the opening of one), and a key's digest.
 Claim = tuple[str, str, str]

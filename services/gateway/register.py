@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar
 
-from services.gateway.ports import ReadModel, SessionKey, TurnKey
+from services.gateway.ports import ReadModel, TurnKey
 from services.gateway.views import Closing, SessionPage, TurnView
 from shared import logs, metrics
 from shared.errors import Transient
+from shared.session.key import SessionKey
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from services.recorder.archive import Archive, Away, in_thread
 from services.recorder.ports import Out, Record
 from services.recorder.rows import Letter, Row, read_row
-from services.recorder.tombstones import Key, Tombstone, Tombstones
+from services.recorder.tombstones import Tombstone, Tombstones
 from shared import logs, metrics
 from shared.bus.envelope import erasure_mark
 from shared.bus.topics import DEAD
@@ -27,6 +27,7 @@ from shared.clock import Clock
 from shared.errors import Corrupt
 from shared.moment import rfc3339
 from shared.retry import patiently
+from shared.session.key import SessionKey
 
 ERASED = "session.erased"
 _WORD = ERASED.encode()
@@ -57,7 +58,7 @@ class Erasing:
         self._clock = clock
         self._now = now
         self._news = news
-        self._known: set[Key] = set()
+        self._known: set[SessionKey] = set()
         self._ids: set[bytes] = set()
         self._seen_to = 0.0
         self._refreshed = float("-inf")
@@ -81,9 +82,9 @@ class Erasing:
         self._know(found)
         self._seen_to, self._refreshed = latest, self._now()
 
-    def _asked(self, rows: Sequence[Record]) -> dict[Key, datetime]:
+    def _asked(self, rows: Sequence[Record]) -> dict[SessionKey, datetime]:
         """Sessions that the batch says are erased and nobody noted yet."""
-        asked: dict[Key, datetime] = {}
+        asked: dict[SessionKey, datetime] = {}
         for record in rows:
             if record.value and _WORD in record.value:
                 row = _read(record)
@@ -91,7 +92,7 @@ class Erasing:
                     asked.setdefault(_key(row), row.at)
         return asked
 
-    async def _note(self, asked: dict[Key, datetime]) -> None:
+    async def _note(self, asked: dict[SessionKey, datetime]) -> None:
         # First the marks: whoever finds a tombstone, after a crash too, takes the session's letters for marked.
         for key in asked:
             await self._mark_letters(key)
@@ -102,7 +103,7 @@ class Erasing:
         log.info("erasures_noted", sessions=len(asked))
         self._news()
 
-    async def _mark_letters(self, key: Key) -> None:
+    async def _mark_letters(self, key: SessionKey) -> None:
         """Mark the dead letters of this session as erased, however long Kafka is away."""
         tenant, session = key
         headers = erasure_mark(tenant, rfc3339(self._clock()))
@@ -118,7 +119,7 @@ class Erasing:
 
         await patiently(mark, on=KafkaError, first=RETRY_S, longest=RETRY_S, say=say)
 
-    def _know(self, keys: Collection[Key]) -> None:
+    def _know(self, keys: Collection[SessionKey]) -> None:
         self._known.update(keys)
         self._ids.update(session.encode() for _, session in keys)
 
@@ -140,7 +141,7 @@ async def _written(work: Callable[[], T]) -> T:
     return await patiently(lambda: threaded(work), on=Away, first=RETRY_S, longest=RETRY_S, say=say)
 
 
-def _key(row: Row) -> Key:
+def _key(row: Row) -> SessionKey:
     return (row.tenant_id, row.session_id)
 
 
@@ -198,11 +199,11 @@ class Eraser:
         metrics.set_gauge("turnstile_erasures_open", left)
         return left
 
-    async def _delete(self, tables: list[str], keys: Collection[Key]) -> None:
+    async def _delete(self, tables: list[str], keys: Collection[SessionKey]) -> None:
         """Delete until nothing is left; then note what was, and when."""
         # Begun before a crash, maybe: a second one for the same rows would only take time.
         await self._mutated()
-        deleted: dict[Key, dict[str, int]] = {}
+        deleted: dict[SessionKey, dict[str, int]] = {}
         while found := await threaded(lambda: self._tombstones.count(tables, keys)):
             _add(deleted, found)
             hit = {table for rows in found.values() for table in rows}
@@ -251,14 +252,16 @@ async def threaded(work: Callable[[], T]) -> T:
     return found[0]
 
 
-def _add(sums: dict[Key, dict[str, int]], found: dict[Key, dict[str, int]]) -> None:
+def _add(sums: dict[SessionKey, dict[str, int]], found: dict[SessionKey, dict[str, int]]) -> None:
     for key, rows in found.items():
         mine = sums.setdefault(key, {})
         for table, count in rows.items():
             mine[table] = mine.get(table, 0) + count
 
 
-def _deleted(tombstone: Tombstone, deleted: dict[Key, dict[str, int]], clock: Clock) -> Tombstone:
+def _deleted(
+    tombstone: Tombstone, deleted: dict[SessionKey, dict[str, int]], clock: Clock
+) -> Tombstone:
     rows = dict(tombstone.rows or {})
     for table, count in deleted.get(tombstone.key, {}).items():
         rows[table] = rows.get(table, 0) + count

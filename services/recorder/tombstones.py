@@ -18,8 +18,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.recorder.archive import CONNECT_TIMEOUT_S, Away
+from shared.session.key import SessionKey
 
-Key = tuple[str, str]
 Rows = Mapping[str, int]
 # Parts that a mutation replaced are kept for so long at most: until the new ones are surely on the disk (Linux
 # writes back after 30 s), instead of ClickHouse's default of 480 s.
@@ -67,7 +67,7 @@ WHERE database = currentDatabase() AND NOT active AND rows > 0 AND table IN ({ta
 class Tombstone:
     """One erased session; see `0009_erasures.sql`."""
 
-    key: Key
+    key: SessionKey
     asked_at: datetime
     noted_at: datetime
     deleted_at: datetime | None = None
@@ -85,7 +85,7 @@ class Tombstones:
         self._client: Client | None = None
         self._lifetimes: dict[str, int] = {}
 
-    def since(self, moment: float) -> tuple[set[Key], float]:
+    def since(self, moment: float) -> tuple[set[SessionKey], float]:
         """Sessions noted at `moment` (seconds since the epoch) or later, and the latest such moment."""
         rows = self._query(SINCE, since=int(moment * 1000))
         latest = max((at.timestamp() for *_, at in rows), default=moment)
@@ -105,7 +105,7 @@ class Tombstones:
         """Those of which something may be left on the disk, a thousand at most."""
         return [_tombstone(row) for row in self._query(OPEN.format(columns=_COLUMNS))]
 
-    def of(self, keys: Collection[Key]) -> list[Tombstone]:
+    def of(self, keys: Collection[SessionKey]) -> list[Tombstone]:
         """What is noted of these sessions."""
         if not keys:
             return []
@@ -122,18 +122,20 @@ class Tombstones:
                 self._lifetimes[name] = OLD_PARTS_S
         return list(self._lifetimes)
 
-    def strays(self, tables: Sequence[str]) -> set[Key]:
+    def strays(self, tables: Sequence[str]) -> set[SessionKey]:
         """Erased sessions of which there are rows."""
-        found: set[Key] = set()
+        found: set[SessionKey] = set()
         for table in tables:
             erased = "(tenant_id, session_id) IN (SELECT tenant_id, session_id FROM erasures)"
             text = f"SELECT DISTINCT tenant_id, session_id FROM {_name(table)} WHERE {erased}"
             found |= {(str(tenant), str(session)) for tenant, session in self._query(text)}
         return found
 
-    def count(self, tables: Sequence[str], keys: Collection[Key]) -> dict[Key, dict[str, int]]:
+    def count(
+        self, tables: Sequence[str], keys: Collection[SessionKey]
+    ) -> dict[SessionKey, dict[str, int]]:
         """How many rows each session has, by table; repeats not yet merged count each."""
-        found: dict[Key, dict[str, int]] = {}
+        found: dict[SessionKey, dict[str, int]] = {}
         for table in tables:
             text = (
                 f"SELECT tenant_id, session_id, count() FROM {_name(table)} "
@@ -143,7 +145,7 @@ class Tombstones:
                 found.setdefault((str(tenant), str(session)), {})[table] = int(rows)
         return found
 
-    def delete(self, tables: Collection[str], keys: Collection[Key]) -> None:
+    def delete(self, tables: Collection[str], keys: Collection[SessionKey]) -> None:
         """Begin to delete the rows of these sessions; `deleting` tells when it is over."""
         for table in tables:
             where = f"(tenant_id, session_id) IN ({_list(keys)})"
@@ -205,7 +207,7 @@ def quoted(text: str) -> str:
     return f"'{escaped}'"
 
 
-def _list(keys: Collection[Key]) -> str:
+def _list(keys: Collection[SessionKey]) -> str:
     return ", ".join(f"({quoted(tenant)}, {quoted(session)})" for tenant, session in sorted(keys))
 
 

@@ -17,12 +17,13 @@ from msgspec.structs import replace
 from infra.clickhouse.migrate import migrate
 from services.gateway.adapters.clickhouse import ClickHouseArchive
 from services.gateway.adapters.kafka_log import KafkaLog
-from services.gateway.ports import Archive, Entry, Log, SessionKey
+from services.gateway.ports import Archive, Entry, Log
 from shared.archive_insert import SETTINGS
 from shared.bus.topics import EVENTS
 from shared.clock import utcnow
 from shared.errors import Transient
 from shared.session import Event
+from shared.session.key import SessionKey
 from shared.settings import KafkaSettings
 from tests.builders import TENANT, Wire, bound, seen, turn
 from tests.clickhouse_server import fresh_database

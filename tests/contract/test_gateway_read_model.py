@@ -20,7 +20,6 @@ from services.gateway.ports import (
     ReadModel,
     Record,
     SessionFilter,
-    SessionKey,
     StoredSession,
     StoredTurn,
 )
@@ -31,6 +30,7 @@ from shared.bus.topics import EVENTS
 from shared.errors import Transient
 from shared.session import fold
 from shared.session.events import TurnError, Usage
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 from tests.builders import TENANT, opening
 from tests.builders import turn as turn_of_core

@@ -10,6 +10,7 @@ import msgspec
 
 from infra.clients.topics import read_topic
 from shared.bus.parts import Joiner
+from shared.session.key import SessionKey
 
 TOPIC = "turnstile.events.v1"
 
@@ -47,7 +48,7 @@ async def headers_of_events(bootstrap: str, session_id: str) -> list[Mapping[str
 
 def assert_one_body_for_one_seq(records: list[Record]) -> int:
     """Each session counts 1, 2, 3 … and never has two bodies for one seq; how many came again."""
-    bodies: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
+    bodies: dict[SessionKey, dict[int, bytes]] = defaultdict(dict)
     repeats = 0
     for record in records:
         place = msgspec.json.decode(record.value, type=Place)

@@ -12,7 +12,6 @@ from services.gateway.ports import (
     Entry,
     Record,
     SessionFilter,
-    SessionKey,
     StoredSession,
     StoredTurn,
     TurnKey,
@@ -20,6 +19,7 @@ from services.gateway.ports import (
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope
 from shared.errors import Transient
+from shared.session.key import SessionKey
 
 
 @dataclass

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 
-from services.agent_worker.ports import Key
 from shared.bus import topics
 from shared.bus.envelope import Envelope, Headers, dead_letter
 from shared.clock import Clock
@@ -16,6 +15,7 @@ from shared.moment import rfc3339
 from shared.session.commands import DeadLetter
 from shared.session.events import Event, read_event
 from shared.session.inputs import REQUESTS, Filed
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 
 SOURCE = "/turnstile/agent-worker"
@@ -84,7 +84,7 @@ class MemoryPublisher:
         )
         self._put(topics.PREVIEWS.name, state.session_id, value, envelope.headers())
 
-    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
+    async def bury(self, key: SessionKey, filed: Filed, why: DeadLetter) -> None:
         """See Publisher.bury."""
         kind = next(kind for kind, shape in REQUESTS.items() if type(filed.request) is shape)
         at = rfc3339(self._clock())

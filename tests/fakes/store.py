@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from services.agent_worker.ports import Head, Key, NewInput, Unread
+from services.agent_worker.ports import Head, NewInput, Unread
 from shared.clock import Clock
 from shared.errors import Fenced
 from shared.moment import parse
 from shared.session import commands, state
 from shared.session.events import read_event
 from shared.session.inputs import Filed, read_request
+from shared.session.key import SessionKey
 
 MAX_UNREAD = 1_000
 
@@ -34,17 +35,17 @@ class MemoryStore:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self.rows: dict[Key, Row] = {}
-        self.inbox: dict[Key, dict[int, NewInput]] = {}
+        self.rows: dict[SessionKey, Row] = {}
+        self.inbox: dict[SessionKey, dict[int, NewInput]] = {}
 
     @property
     def next_wake(self) -> float | None:
         """When the next session is due, in seconds since the epoch."""
         return min((r.wake_at for r in self.rows.values() if r.wake_at is not None), default=None)
 
-    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+    async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         """See Store.file."""
-        news = set[Key]()
+        news = set[SessionKey]()
         for new in inputs:
             inbox = self.inbox.setdefault(new.key, {})
             if any(
@@ -71,30 +72,30 @@ class MemoryStore:
             row.head = replace(row.head, epoch=row.head.epoch + 1)
         return [row.head for row in due[:limit]]
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
+    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
         """See Store.extend."""
         mine = {key: row for key, row in self.rows.items() if row.owner == owner}
         for row in mine.values():
             row.wake_at = self._now() + lease_seconds
         return set(mine)
 
-    async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
+    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
         """See Store.let_go."""
         row = self.rows.get(key)
         if row is not None and row.owner == owner:
             row.owner, row.wake_at = None, self._now() + after_seconds
 
-    async def with_news(self, owner: str) -> set[Key]:
+    async def with_news(self, owner: str) -> set[SessionKey]:
         """See Store.with_news."""
         rows = self.rows.items()
         return {key for key, row in rows if row.owner == owner and row.filed > row.head.taken}
 
-    async def unread(self, key: Key, after: int) -> list[Unread]:
+    async def unread(self, key: SessionKey, after: int) -> list[Unread]:
         """See Store.unread; at most 1,000 at a time."""
         later = [place for place in self.inbox.get(key, {}) if place > after]
         return [Unread(n, _filed(self.inbox[key][n])) for n in later[:MAX_UNREAD]]
 
-    async def read(self, key: Key, input_id: str) -> Filed:
+    async def read(self, key: SessionKey, input_id: str) -> Filed:
         """See Store.read."""
         for new in self.inbox.get(key, {}).values():
             if new.input_id == input_id:
@@ -131,7 +132,7 @@ class MemoryStore:
         return self._clock().timestamp()
 
 
-def _new(key: Key) -> Head:
+def _new(key: SessionKey) -> Head:
     return Head(key=key, epoch=0, version=0, state=state.initial(*key))
 
 

@@ -9,6 +9,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from shared.session.key import SessionKey
+
 Json = dict[str, Any]
 Rows = list[list[Any]]
 NOTHING = ("failed", "refused", "interrupted")
@@ -60,7 +62,7 @@ class Log:
     @cached_property
     def turns(self) -> list[Json]:
         """Each turn as its last event tells, with its session."""
-        last: dict[tuple[str, str], Json] = {}
+        last: dict[SessionKey, Json] = {}
         for event in self.events:
             if event["type"].startswith("turn."):
                 last[event["session_id"], event["turn_id"]] = event

@@ -11,8 +11,9 @@ from sqlmodel import select
 
 from services.agent_worker.adapters.sql import connection_to, is_given, key_columns, values
 from services.agent_worker.adapters.tables import HEADS, HeadRow
-from services.agent_worker.ports import Bound, Key
+from services.agent_worker.ports import Bound
 from shared.session import state
+from shared.session.key import SessionKey
 
 # Of all locks in the database, the sweep's ("turnsweep" as a number nobody else takes).
 SWEEP_LOCK = literal(7_475_726_273, BigInteger())
@@ -30,9 +31,9 @@ class SqlBindings:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._postgres = engine.dialect.name == "postgresql"
 
-    async def of(self, keys: Collection[Key]) -> Mapping[Key, Bound]:
+    async def of(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, Bound]:
         """See Bindings.of."""
-        found: dict[Key, Bound] = {}
+        found: dict[SessionKey, Bound] = {}
         async with connection_to(self._engine) as connection:
             for key in keys:
                 rows = await connection.execute(READ, values(key_columns(key)))

@@ -11,7 +11,6 @@ import msgspec
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from services.agent_worker.adapters.previews import Previews
-from services.agent_worker.ports import Key
 from shared import logs, metrics
 from shared.bus import topics
 from shared.bus.envelope import AGENT_WORKER, MAX_ID, Envelope, Headers, dead_letter
@@ -22,6 +21,7 @@ from shared.moment import rfc3339
 from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 from shared.stream import Publishing
 
@@ -136,7 +136,7 @@ class KafkaPublisher:
         """See Publisher.preview."""
         self._previews.add((state.tenant_id, state.session_id), turn_id, raw)
 
-    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
+    async def bury(self, key: SessionKey, filed: Filed, why: DeadLetter) -> None:
         """See Publisher.bury. The letter carries the request as it was filed."""
         place = f"inbox/{key[0]}/{filed.input_id}"
         kind = next(kind for kind, shape in REQUESTS.items() if type(filed.request) is shape)

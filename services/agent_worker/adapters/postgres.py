@@ -55,8 +55,9 @@ from services.agent_worker.adapters.sql import (
     writing,
 )
 from services.agent_worker.adapters.tables import HEADS, INBOX
-from services.agent_worker.ports import Head, Key, NewInput, Unread
+from services.agent_worker.ports import Head, NewInput, Unread
 from shared.grouped import Grouped
+from shared.session.key import SessionKey
 
 KEY = ("tenant_id", "session_id")
 ID = (*KEY, "input_id")
@@ -203,7 +204,7 @@ class PostgresStore(SqlLeases):
         self._releases = Grouped(self._release_group)
         self._reads = Grouped(self._read_group)
 
-    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+    async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         """See Store.file."""
         inputs = await self._without_repeats(inputs)
         rows = [inbox_row(new) for new in inputs]
@@ -223,7 +224,7 @@ class PostgresStore(SqlLeases):
         found = [(asked[row.place - 1], row) for row in rows]
         return left_over(inputs, {id(n) for n, row in found if n.repeats(row.kind, row.body)})
 
-    async def unread(self, key: Key, after: int) -> list[Unread]:
+    async def unread(self, key: SessionKey, after: int) -> list[Unread]:
         """See Store.unread; at most 1,000 at a time."""
         return await self._reads((key, after))
 
@@ -253,7 +254,7 @@ class PostgresStore(SqlLeases):
             places = {row.place for row in await self._rows(statement, _arrays(names, rows))}
         return [place in places for place in range(1, len(rows) + 1)]
 
-    async def _read_group(self, given: Sequence[tuple[Key, int]]) -> list[list[Unread]]:
+    async def _read_group(self, given: Sequence[tuple[SessionKey, int]]) -> list[list[Unread]]:
         asked = [{**key_columns(key), "after": after} for key, after in given]
         found: list[list[Unread]] = [[] for _ in given]
         for row in await self._rows(UNREAD, _arrays((*KEY, "after"), asked)):

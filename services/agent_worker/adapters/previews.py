@@ -22,6 +22,7 @@ from shared.bus import topics
 from shared.bus.envelope import AGENT_WORKER, Envelope
 from shared.clock import Clock
 from shared.moment import rfc3339
+from shared.session.key import SessionKey
 from shared.stream import Publishing
 
 COALESCE_SECONDS = 0.03
@@ -108,7 +109,7 @@ class Previews:
         self._some = asyncio.Event()
         self._messages: dict[_Key, _Message] = {}
 
-    def add(self, key: tuple[str, str], turn_id: str | None, raw: bytes) -> None:
+    def add(self, key: SessionKey, turn_id: str | None, raw: bytes) -> None:
         """Take a raw `event_start` or `event_delta`. One that can't be read may be of any of the session's
         messages: nothing more is taken of them."""
         seen = _read(raw)

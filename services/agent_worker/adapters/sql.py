@@ -41,13 +41,14 @@ from sqlalchemy.types import TypeEngine
 from sqlmodel import col, select
 
 from services.agent_worker.adapters.tables import HEADS, INBOX, HeadRow, InboxRow
-from services.agent_worker.ports import Head, Key, NewInput
+from services.agent_worker.ports import Head, NewInput
 from shared import metrics
 from shared.errors import Fenced, Transient
 from shared.moment import parse
 from shared.session import commands, state
 from shared.session.events import Event, read_event
 from shared.session.inputs import Filed, read_request
+from shared.session.key import SessionKey
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 # Classes of SQLSTATE: no connection, too few resources, shutting down or starting up.
@@ -198,18 +199,18 @@ class SqlLeases:
         about = {"owner": owner, "limit": limit, "lease": lease_seconds}
         return [head_of(row) for row in await self._rows(CLAIM, about)]
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
+    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
         """See Store.extend."""
         rows = await self._rows(EXTEND, {"owner": owner, "lease": lease_seconds})
         return {(row.tenant_id, row.session_id) for row in rows}
 
-    async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
+    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
         """See Store.let_go."""
         async with self._connection(self._single) as connection:
             about = {**key_columns(key), "owner": owner, "after": after_seconds}
             await connection.execute(LET_GO, values(about))
 
-    async def with_news(self, owner: str) -> set[Key]:
+    async def with_news(self, owner: str) -> set[SessionKey]:
         """See Store.with_news."""
         rows = await self._rows(WITH_NEWS, {"owner": owner})
         return {(row.tenant_id, row.session_id) for row in rows}
@@ -219,7 +220,7 @@ class SqlLeases:
         (row,) = await self._rows(DUE, {})
         return int(row[0])
 
-    async def read(self, key: Key, input_id: str) -> Filed:
+    async def read(self, key: SessionKey, input_id: str) -> Filed:
         """See Store.read."""
         rows = await self._rows(READ, {**key_columns(key), "input_id": input_id})
         if not rows:
@@ -297,7 +298,7 @@ def left_over(inputs: Sequence[NewInput], repeats: Collection[int]) -> list[NewI
     return [new for new in inputs if id(new) not in repeats]
 
 
-def key_columns(key: Key) -> dict[str, Any]:
+def key_columns(key: SessionKey) -> dict[str, Any]:
     """A session by the columns of its key."""
     return {"tenant_id": key[0], "session_id": key[1]}
 
@@ -337,7 +338,7 @@ def unpack(data: bytes) -> tuple[Event, ...]:
 
 def head_of(row: Any) -> Head:
     """A claimed row (any object with the columns as attributes) as a Head."""
-    key: Key = (row.tenant_id, row.session_id)
+    key: SessionKey = (row.tenant_id, row.session_id)
     return Head(
         key=key,
         epoch=row.epoch,

@@ -33,7 +33,8 @@ from services.agent_worker.adapters.sql import (
     writing,
 )
 from services.agent_worker.adapters.tables import HEADS, INBOX, InboxRow
-from services.agent_worker.ports import Head, Key, NewInput, Unread
+from services.agent_worker.ports import Head, NewInput, Unread
+from shared.session.key import SessionKey
 
 _once = [*key_of(INBOX), INBOX.c.input_id]
 FILE = (
@@ -65,7 +66,7 @@ UNREAD = (
 class SqliteStore(SqlLeases):
     """The Store port on SQLite."""
 
-    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+    async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         """See Store.file."""
         async with self._connection(self._engine) as connection, connection.begin():
             repeats = {
@@ -80,7 +81,7 @@ class SqliteStore(SqlLeases):
         count_filed(inputs, filed)
         return {new.key for new in filed}
 
-    async def unread(self, key: Key, after: int) -> list[Unread]:
+    async def unread(self, key: SessionKey, after: int) -> list[Unread]:
         """See Store.unread; at most 1,000 at a time."""
         rows = await self._rows(UNREAD, {**key_columns(key), "after": after})
         return [Unread(row.position, filed_of(row)) for row in rows]

@@ -15,11 +15,12 @@ from typing import Protocol, TypeVar
 from msgspec.structs import replace
 
 from services.agent_worker.inbox.validate import MARK, Bad, Record, turn_input, validated
-from services.agent_worker.ports import Key, NewInput, Store
+from services.agent_worker.ports import NewInput, Store
 from shared import logs, metrics, telemetry
 from shared.bus.brake import Braked, IntakeBrake
 from shared.errors import Corrupt, Transient
 from shared.retry import patiently
+from shared.session.key import SessionKey
 from shared.telemetry import SpanKind
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
@@ -63,7 +64,7 @@ class Intake:
         *,
         bury: Bury,
         knows: Callable[[str], bool],
-        news: Callable[[set[Key]], None],
+        news: Callable[[set[SessionKey]], None],
         poison: IntakeBrake,
         pause: float,
         parks: Parks | None = None,
@@ -176,7 +177,7 @@ class Intake:
         metrics.set_gauge("turnstile_intake_braked", 0)
         log.info("intake_goes_on")
 
-    async def _file(self, inputs: list[NewInput]) -> set[Key]:
+    async def _file(self, inputs: list[NewInput]) -> set[SessionKey]:
         """File, however long the database is away: the log keeps what comes meanwhile."""
         return await waited_for(lambda: self._store.file(inputs))
 

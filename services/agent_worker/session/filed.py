@@ -6,8 +6,9 @@ from collections import OrderedDict
 
 import msgspec
 
-from services.agent_worker.ports import Key, Store, Unread
+from services.agent_worker.ports import Store, Unread
 from shared.session.inputs import Filed
+from shared.session.key import SessionKey
 
 MOST, LARGEST = 8, 4 * 1024
 
@@ -35,7 +36,7 @@ class Recent:
 class FiledInputs:
     """Reads the inputs of the session `key`; what was taken in lately is not read again."""
 
-    def __init__(self, store: Store, key: Key) -> None:
+    def __init__(self, store: Store, key: SessionKey) -> None:
         self._store = store
         self._key = key
         self._recent = Recent()

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from services.agent_worker.leases import Leases, under_lease
-from services.agent_worker.ports import Feed, Head, Key, Provider
+from services.agent_worker.ports import Feed, Head, Provider
 from services.agent_worker.session import trace
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.dependencies import Dependencies
@@ -33,6 +33,7 @@ from shared.session import decide
 from shared.session.commands import AnyCommand
 from shared.session.events import Event
 from shared.session.inputs import DeadlineElapsed, Filed, Input
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class Shell:
     `claimed_at`: when it was asked for, by the monotonic clock of `leases`."""
 
     def __init__(self, head: Head, needs: Dependencies, leases: Leases, claimed_at: float) -> None:
-        self.key: Key = head.key
+        self.key: SessionKey = head.key
         self.claimed_at = claimed_at
         self.released = False
         self._needs = needs

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from services.agent_worker.ports import Key, NewInput, Store
+from services.agent_worker.ports import NewInput, Store
 from shared import logs
 from shared.clock import Clock
 from shared.errors import Transient
 from shared.moment import rfc3339
 from shared.retry import patiently
 from shared.session.inputs import ToolAnswered
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 
 NOTHING = "(no output)"
@@ -267,7 +268,7 @@ def _answer(call: Call, result: Result, at: str) -> ToolAnswered:
     )
 
 
-async def _is_filed(store: Store, key: Key, input_id: str) -> bool:
+async def _is_filed(store: Store, key: SessionKey, input_id: str) -> bool:
     try:
         await store.read(key, input_id)
     except KeyError:

@@ -17,10 +17,11 @@ import clickhouse_connect
 import msgspec
 from clickhouse_connect.driver.client import Client
 
-from services.gateway.ports import Entry, SessionKey
+from services.gateway.ports import Entry
 from shared import archive_page, logs, telemetry
 from shared.errors import Transient
 from shared.session.events import Event
+from shared.session.key import SessionKey
 from shared.telemetry import SpanKind
 
 THREADS = 8

@@ -14,12 +14,13 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from services.gateway.adapters.kafka_clients import CLIENT_ID, Consumer
-from services.gateway.ports import Entry, SessionKey
+from services.gateway.ports import Entry
 from services.gateway.streams.live import read_heading
 from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
 from shared.errors import Transient
 from shared.kafka import up_to
+from shared.session.key import SessionKey
 from shared.settings import KafkaSettings
 
 # A scan is rare (an archive that is behind and a ring that is too short); several at once would

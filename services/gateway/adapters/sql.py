@@ -20,7 +20,6 @@ from services.gateway.ports import (
     Changes,
     Claim,
     SessionFilter,
-    SessionKey,
     StoredSession,
     StoredTurn,
     TurnKey,
@@ -29,6 +28,7 @@ from services.gateway.views import SessionPage, TurnView, encode, read_session, 
 from shared import logs
 from shared.errors import Transient
 from shared.grouped import Grouped
+from shared.session.key import SessionKey
 from shared.session.state import SessionState, decode
 from shared.session.state import encode as encode_state
 

@@ -19,12 +19,13 @@ from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import JSON, problem_json
 from services.gateway.http.sessions import require_kept, require_session, session_key
 from services.gateway.http.sse import COMMENT, END, RETRY, Shares, Stream, message
-from services.gateway.ports import Entry, ReadModel, SessionKey
+from services.gateway.ports import Entry, ReadModel
 from services.gateway.streams.follow import End, Follower, Item
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live, Preview
 from shared import logs, metrics
 from shared.errors import Rejected, Transient
+from shared.session.key import SessionKey
 
 MAX_SEQ = 2**53
 SEQ = "^[0-9]{0,15}$"

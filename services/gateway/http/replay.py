@@ -14,11 +14,12 @@ from services.gateway.http.auth import caller_of
 from services.gateway.http.events import MAX_SEQ, LastEventId, last_seen
 from services.gateway.http.sessions import require_kept, require_session, session_key
 from services.gateway.http.sse import COMMENT, END, Shares, Stream, message
-from services.gateway.ports import Entry, ReadModel, SessionKey
+from services.gateway.ports import Entry, ReadModel
 from services.gateway.streams.follow import HEARTBEAT_SECONDS
 from services.gateway.streams.history import History
 from shared.errors import Rejected, Transient
 from shared.moment import parse
+from shared.session.key import SessionKey
 
 CHUNK = 64 * 1024
 Sleep = Callable[[float], Awaitable[None]]

@@ -19,12 +19,13 @@ from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, read_body
 from services.gateway.http.turns import idempotency_key
-from services.gateway.ports import ReadModel, SessionFilter, SessionKey
+from services.gateway.ports import ReadModel, SessionFilter
 from services.gateway.read_model.refold import state_at
 from services.gateway.streams.history import History
 from services.gateway.views import SessionList, SessionPage, SessionStatus, SessionView
 from shared.errors import Rejected
 from shared.moment import parse
+from shared.session.key import SessionKey
 
 UserId = Annotated[
     str | None, Query(description="Of this user only", json_schema_extra={"pattern": ID})

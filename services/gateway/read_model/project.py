@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from services.gateway.ports import Changes, SessionKey, StoredSession, StoredTurn, TurnKey
+from services.gateway.ports import Changes, StoredSession, StoredTurn, TurnKey
 from services.gateway.views import (
     SETTLED,
     SessionPage,
@@ -40,6 +40,7 @@ from shared.session.inputs import (
     ToolConfirmed,
     TurnRequested,
 )
+from shared.session.key import SessionKey
 from shared.session.state import Progress, SessionState, initial
 from shared.session.transitions import IllegalTransition
 from shared.session.upcast import UnknownShape

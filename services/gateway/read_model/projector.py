@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.gateway.ports import Feed, ReadModel, Record, SessionKey, TurnKey
+from services.gateway.ports import Feed, ReadModel, Record, TurnKey
 from services.gateway.read_model.project import UNUSABLE, Projection
 from shared import logs, metrics, telemetry
 from shared.bus import envelope
@@ -22,6 +22,7 @@ from shared.errors import Corrupt, Transient
 from shared.session.admission import admit, received
 from shared.session.events import Event, read_event
 from shared.session.inputs import Request, TurnRequested
+from shared.session.key import SessionKey
 
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 
 from msgspec.structs import replace
 
-from services.gateway.ports import Entry, ReadModel, SessionKey, StoredSession
+from services.gateway.ports import Entry, ReadModel, StoredSession
 from services.gateway.read_model.project import UNUSABLE, Projection
 from services.gateway.streams.history import History, Hole
 from services.gateway.views import SessionView, session_view
@@ -20,6 +20,7 @@ from shared import logs
 from shared.errors import Rejected, Transient
 from shared.session.events import read_event
 from shared.session.evolve import evolve
+from shared.session.key import SessionKey
 from shared.session.state import initial
 
 

@@ -10,12 +10,13 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from services.gateway.ports import Entry, SessionKey
+from services.gateway.ports import Entry
 from services.gateway.streams.history import History, Hole
 from services.gateway.streams.live import Live, Preview, Subscription
 from shared.clock import utcnow
 from shared.errors import Transient
 from shared.moment import parse
+from shared.session.key import SessionKey
 
 HEARTBEAT_SECONDS = 15.0
 # An event can be published before this gateway began to listen and reach the archive and the read

@@ -13,12 +13,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.gateway.ports import Archive, Entry, Log, ReadModel, SessionKey
+from services.gateway.ports import Archive, Entry, Log, ReadModel
 from services.gateway.streams.live import Live
 from shared import logs, telemetry
 from shared.clock import utcnow
 from shared.errors import Rejected, Transient
 from shared.moment import parse
+from shared.session.key import SessionKey
 
 # A page of the archive is bounded in bytes too; one of a few thousand rows costs hardly more than one of a hundred.
 PAGE = 4_000

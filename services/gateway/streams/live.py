@@ -15,11 +15,12 @@ import msgspec
 from msgspec import Struct
 from msgspec import json as msgjson
 
-from services.gateway.ports import Entry, Record, SessionKey
+from services.gateway.ports import Entry, Record
 from services.gateway.register import Register
 from shared import logs, metrics
 from shared.bus.topics import PREVIEWS
 from shared.errors import Transient
+from shared.session.key import SessionKey
 
 QUEUE_EVENTS = 512
 QUEUE_BYTES = 4 * 1024 * 1024

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.operator.archive import Archive
 from services.operator.audits.evidence import Row, digest
+from shared.session.key import SessionKey
 
 # Events of 1 MB each are held one page at a time.
 PAGE = 200
@@ -52,7 +53,7 @@ def bodies(archive: Archive, tenant: str, session: str) -> dict[int, int]:
     return {int(seq): int(count) for seq, count in found}
 
 
-def sessions(archive: Archive, since: str, tenant: str, session: str) -> list[tuple[str, str]]:
+def sessions(archive: Archive, since: str, tenant: str, session: str) -> list[SessionKey]:
     """Tenant and session of what has events at `since` (RFC 3339) or later; "" is any."""
     found = archive.query(SESSIONS, since=since, tenant=tenant, session=session)
     return [(str(owner), str(name)) for owner, name in found]

@@ -29,12 +29,12 @@ from services.operator.failures import Impossible, failing_clearly
 from shared.clock import utcnow
 from shared.moment import parse, rfc3339
 from shared.orphans import ADOPTABLE
+from shared.session.key import SessionKey
 
 CLEAN, FOUND, COULD_NOT_LOOK = 0, 1, 2
 PROGRESS_EVERY = 50
 _AGO = re.compile(r"(\d{1,6})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ async def _audit(asked: Asked) -> Report:
     return report
 
 
-async def _keys(asked: Asked, inbox: Inbox, archive: Archive) -> AsyncIterator[Key]:
+async def _keys(asked: Asked, inbox: Inbox, archive: Archive) -> AsyncIterator[SessionKey]:
     """The sessions to look at, each once: those of the archive, and those of the head rows unless `since` says that
     only the archive's times count."""
     since = rfc3339(asked.since) if asked.since else "1971-01-01T00:00:00Z"
@@ -166,7 +166,7 @@ async def _keys(asked: Asked, inbox: Inbox, archive: Archive) -> AsyncIterator[K
                 yield key
 
 
-async def _heads(asked: Asked, inbox: Inbox) -> AsyncIterator[list[Key]]:
+async def _heads(asked: Asked, inbox: Inbox) -> AsyncIterator[list[SessionKey]]:
     if asked.session:
         owners = await inbox.owners(asked.session)
         yield [(name, asked.session) for name in owners if asked.tenant in ("", name)]
@@ -181,7 +181,7 @@ async def _heads(asked: Asked, inbox: Inbox) -> AsyncIterator[list[Key]]:
 
 
 async def _all(
-    examiner: Examiner, keys: AsyncIterator[Key], concurrency: int
+    examiner: Examiner, keys: AsyncIterator[SessionKey], concurrency: int
 ) -> AsyncIterator[Examined]:
     """Every session's outcome, as they come, `concurrency` at a time."""
     running: set[asyncio.Task[Examined]] = set()

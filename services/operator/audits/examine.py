@@ -18,8 +18,7 @@ from services.operator.audits.finding import Finding
 from services.operator.audits.inbox import Inbox
 from services.operator.audits.provider import Provider
 from shared.clock import Clock
-
-Key = tuple[str, str]
+from shared.session.key import SessionKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class Examined:
     """The result for one session. `listed` counts the provider's events, `rows` those of the archive, `turns` the
     turns with a beginning."""
 
-    key: Key
+    key: SessionKey
     findings: tuple[Finding, ...] = ()
     listed: int = 0
     rows: int = 0
@@ -54,7 +53,7 @@ class Examiner:
         self._patience = patience
         self._again = again
 
-    async def examine(self, key: Key) -> Examined:
+    async def examine(self, key: SessionKey) -> Examined:
         """Compare all there is of a session. Raises what archive, inbox or provider raise."""
         seen = await self._look(key)
         if seen.findings:
@@ -62,7 +61,7 @@ class Examiner:
             seen = await self._look(key)
         return seen
 
-    async def _look(self, key: Key) -> Examined:
+    async def _look(self, key: SessionKey) -> Examined:
         tenant, session = key
         # First what leads, last what follows: the archive may know more than was asked of it, never less.
         head = await self._head(key)
@@ -86,7 +85,7 @@ class Examiner:
             turns=len({row.turn_id for row in rows if row.turn_id}),
         )
 
-    async def _head(self, key: Key) -> Head:
+    async def _head(self, key: SessionKey) -> Head:
         """The session's row; one that says nothing where there is none."""
         found = await self._inbox.head(*key)
         return found or Head(*key, last_seq=0, status="", filed=0, taken=0, position=0)
@@ -94,7 +93,7 @@ class Examiner:
     async def _log(self, name: str) -> ProviderLog | None:
         return await self._provider.log(name) if self._provider is not None else None
 
-    async def _rows(self, key: Key) -> list[Row]:
+    async def _rows(self, key: SessionKey) -> list[Row]:
         return await asyncio.to_thread(archived.rows, self._archive, *key)
 
 

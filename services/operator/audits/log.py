@@ -16,8 +16,8 @@ from services.operator.failures import Impossible
 from shared.bus.parts import Joiner
 from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES, READ_COMMITTED
 from shared.kafka import up_to
+from shared.session.key import SessionKey
 
-Key = tuple[str, str]
 START_TIMEOUT_S = 30.0
 SCAN_TIMEOUT_S = 600.0
 # aiokafka's consumer has no types.
@@ -34,8 +34,8 @@ _event = msgspec.json.Decoder(_Event)
 
 
 async def events(
-    bootstrap: str, options: Mapping[str, Any], wanted: Mapping[Key, set[int]]
-) -> AsyncIterator[tuple[Key, int, bytes]]:
+    bootstrap: str, options: Mapping[str, Any], wanted: Mapping[SessionKey, set[int]]
+) -> AsyncIterator[tuple[SessionKey, int, bytes]]:
     """Session, seq and value of each wanted event, as the log has it, once. Reads the topic from its beginning to
     where it ended at the start. Raises Impossible, KafkaError, TimeoutError after ten minutes."""
     left = {key: set(seqs) for key, seqs in wanted.items()}

@@ -17,8 +17,8 @@ from services.operator.audits import log
 from services.operator.audits.finding import Finding
 from services.operator.audits.inbox import Inbox
 from shared.clock import Clock
+from shared.session.key import SessionKey
 
-Key = tuple[str, str]
 # Rows of one insert, and bytes.
 MOST_ROWS, MOST_BYTES = 1_000, 16 * 1024 * 1024
 # A gap larger than this is no gap but another archive.
@@ -43,13 +43,13 @@ async def mended(
 
 async def _fill(
     findings: Sequence[Finding], archive: Archive, kafka: tuple[str, Mapping[str, Any]]
-) -> dict[Key, set[int]]:
+) -> dict[SessionKey, set[int]]:
     """Insert what the log still has; returns the seqs that were inserted."""
-    wanted: dict[Key, set[int]] = defaultdict(set)
+    wanted: dict[SessionKey, set[int]] = defaultdict(set)
     for finding in findings:
         wanted[_key(finding)].update(_seqs(finding))
     wanted = {key: seqs for key, seqs in wanted.items() if seqs}
-    inserted: dict[Key, set[int]] = defaultdict(set)
+    inserted: dict[SessionKey, set[int]] = defaultdict(set)
     if not wanted:
         return inserted
     rows: list[bytes] = []
@@ -65,7 +65,7 @@ async def _fill(
 
 
 def _judged(
-    finding: Finding, inserted: Mapping[Key, set[int]], woken: Mapping[Key, bool]
+    finding: Finding, inserted: Mapping[SessionKey, set[int]], woken: Mapping[SessionKey, bool]
 ) -> Finding:
     key = _key(finding)
     if finding.kind == "only_at_provider":
@@ -91,5 +91,5 @@ def _seqs(finding: Finding) -> set[int]:
     return set(range(finding.seq, finding.last_seq + 1))
 
 
-def _key(finding: Finding) -> Key:
+def _key(finding: Finding) -> SessionKey:
     return (finding.tenant_id, finding.session_id)

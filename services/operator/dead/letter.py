@@ -11,6 +11,8 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
+from shared.session.key import SessionKey
+
 MARKS = ("dead_reason", "dead_detail", "dead_attempts", "dead_at", "dead_source")
 # Its record was too large with its marks and lies in the letter without its value (see the recorder).
 CUT = "dead_value_bytes"
@@ -72,12 +74,12 @@ class DeadLetter:
         return int(offset) if self.header(SETTLED) and offset.isdecimal() else None
 
     @property
-    def erases(self) -> tuple[str, str] | None:
+    def erases(self) -> SessionKey | None:
         """Tenant and session whose letters this record settles, all of them; None for a letter."""
         tenant = self.header(SETTLED_TENANT)
         return (tenant, self.key) if self.header(SETTLED) and tenant else None
 
-    def is_of(self, sessions: Collection[tuple[str, str]]) -> bool:
+    def is_of(self, sessions: Collection[SessionKey]) -> bool:
         """Whether it is, or may be, a letter of one of these sessions (tenant and id)."""
         if self.tenant:
             return (self.tenant, self.key) in sessions

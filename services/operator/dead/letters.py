@@ -16,6 +16,7 @@ from services.operator.dead.letter import DeadLetter, dead_letter_of
 from services.operator.failures import Impossible
 from shared.bus.topics import DEAD, READ_COMMITTED
 from shared.kafka import up_to
+from shared.session.key import SessionKey
 
 TIMEOUT_S = 30.0
 SCAN_TIMEOUT_S = 300.0
@@ -93,10 +94,10 @@ async def _first(
 
 async def _settled(
     consumer: Consumer, scan: int, places: Collection[TopicPartition] = ()
-) -> tuple[set[tuple[int, int]], set[tuple[str, str]]]:
+) -> tuple[set[tuple[int, int]], set[SessionKey]]:
     """Places of the letters that were redriven or dropped, their marks come after them in the same partition; and
     the sessions (tenant, id) that were erased: their letters must not be read."""
-    done, erased = set[tuple[int, int]](), set[tuple[str, str]]()
+    done, erased = set[tuple[int, int]](), set[SessionKey]()
     async for record in _tail(consumer, scan, places):
         mark = dead_letter_of(record, with_value=False)
         if mark.settles is not None:
@@ -123,11 +124,11 @@ async def one(
 
 
 async def of_sessions(
-    bootstrap: str, options: Mapping[str, Any], sessions: Collection[tuple[str, str]]
-) -> tuple[list[DeadLetter], set[tuple[str, str]]]:
+    bootstrap: str, options: Mapping[str, Any], sessions: Collection[SessionKey]
+) -> tuple[list[DeadLetter], set[SessionKey]]:
     """All letters of these sessions (tenant, id) that lie there, settled or not, and which of the sessions are
     marked as erased. Reads the whole topic; raises as `newest` does."""
-    letters, erased = list[DeadLetter](), set[tuple[str, str]]()
+    letters, erased = list[DeadLetter](), set[SessionKey]()
     async with _consumer(bootstrap, options) as consumer, asyncio.timeout(SCAN_TIMEOUT_S):
         async for record in _tail(consumer, MOST):
             letter = dead_letter_of(record, with_value=False)

@@ -24,6 +24,7 @@ from shared.bus.envelope import OPERATOR, Envelope, Headers, erasure_mark
 from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
 from shared.moment import rfc3339
 from shared.session.inputs import TurnDropped
+from shared.session.key import SessionKey
 from shared.session.turn_ends import TURN_FAILED
 
 Fate = Literal["redriven", "dropped"]
@@ -90,7 +91,7 @@ async def drop(
 async def mark_erased(
     bootstrap: str,
     options: Mapping[str, Any],
-    sessions: Collection[tuple[str, str]],
+    sessions: Collection[SessionKey],
     now: datetime,
 ) -> None:
     """Mark all letters of these sessions (tenant, id) as nobody's to read or redrive. Raises KafkaError."""

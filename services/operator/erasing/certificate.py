@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.moment import rfc3339
+from shared.session.key import SessionKey
 
 NAME = "turnstile.erasure/1"
 # The broker looks for old segments every 5 minutes and deletes their files a minute later, by default.
@@ -51,7 +52,7 @@ class Erased:
     left: list[str] = field(default_factory=list)
 
     @property
-    def key(self) -> tuple[str, str]:
+    def key(self) -> SessionKey:
         return (self.tenant, self.session)
 
     def as_json(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from services.operator.erasing.topics import retentions
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.owner import owner
 from shared.clock import utcnow
+from shared.session.key import SessionKey
 
 INCOMPLETE = 1
 SHOWN = 10
@@ -76,7 +77,7 @@ async def _erase(session: str, user: str, tenant: str, yes: bool, timeout: float
         return certificate(sessions, topics, asked, utcnow())
 
 
-async def _keys(stores: Stores, session: str, user: str, tenant: str) -> list[tuple[str, str]]:
+async def _keys(stores: Stores, session: str, user: str, tenant: str) -> list[SessionKey]:
     if session:
         return [(tenant or await stores.owner(session), session)]
     whose = owner(tenant)

@@ -22,8 +22,8 @@ from services.operator.failures import Impossible
 from shared.clock import utcnow
 from shared.moment import parse
 from shared.orphans import MARK, owner
+from shared.session.key import SessionKey
 
-Key = tuple[str, str]
 # A provider session is made after its session was opened; clocks differ.
 CLOCKS_DIFFER = timedelta(hours=1)
 # Of a session whose row does not say when it was opened: as far back as the sweep looks.
@@ -54,7 +54,7 @@ class Stores:
             raise Impossible(f"{whose} a session {session}: say whose it is with --tenant")
         return found[0]
 
-    async def before(self, keys: Collection[Key]) -> list[Erased]:
+    async def before(self, keys: Collection[SessionKey]) -> list[Erased]:
         """What there is of each session before it is erased. Raises Impossible when there is nothing at all."""
         found = [await self._before(*key) for key in keys]
         for session in await self.living(found):
@@ -85,26 +85,26 @@ class Stores:
         waiting = [f"provider: {id}" for id in sql.provider if sql.provider and not sql.left]
         return [*sql.left, *waiting, *rows.left]
 
-    async def living(self, sessions: Collection[Erased]) -> list[tuple[Key, str]]:
+    async def living(self, sessions: Collection[Erased]) -> list[tuple[SessionKey, str]]:
         """Provider sessions that carry the mark of one of these, archived ones too: whose, and which."""
         keys = {about.key for about in sessions}
         since = utcnow() - UNKNOWN
         for about in sessions:
             sql = await self.sql.traces(*about.key)
             since = min(since, _moment(sql.opened_at, since) - CLOCKS_DIFFER)
-        found: list[tuple[Key, str]] = []
+        found: list[tuple[SessionKey, str]] = []
         async for session in self.provider.sessions(since, archived=True):
             whose = owner(session.metadata.get(MARK, ""))
             if whose is not None and whose in keys:
                 found.append((whose, session.id))
         return found
 
-    async def unmarked(self, keys: Collection[Key]) -> set[Key]:
+    async def unmarked(self, keys: Collection[SessionKey]) -> set[SessionKey]:
         """Sessions whose dead letters can be read yet."""
         _, marked = await dead_letters.of_sessions(self.bootstrap, self.options, keys)
         return set(keys) - marked
 
-    async def mark(self, keys: Collection[Key]) -> None:
+    async def mark(self, keys: Collection[SessionKey]) -> None:
         """See to it that nobody can read the dead letters of these sessions. Raises KafkaError."""
         await mark_erased(self.bootstrap, self.options, keys, utcnow())
 

@@ -10,12 +10,13 @@ import msgspec
 
 from services.operator.erasing.archive import aside
 from services.operator.erasing.certificate import Erased
-from services.operator.erasing.looks import Key, Stores
+from services.operator.erasing.looks import Stores
 from services.operator.inputs import asking
 from shared.bus.envelope import Envelope
 from shared.clock import utcnow
 from shared.moment import rfc3339
 from shared.session.inputs import EraseRequested
+from shared.session.key import SessionKey
 
 SOURCE = "turnstile/operator"
 POLL_S = 1.0
@@ -84,7 +85,7 @@ async def look_again(stores: Stores, sessions: Sequence[Erased]) -> None:
         about.left += set_aside
 
 
-async def _unmarked(stores: Stores, sessions: Sequence[Erased]) -> set[Key]:
+async def _unmarked(stores: Stores, sessions: Sequence[Erased]) -> set[SessionKey]:
     """The sessions whose dead letters are not marked, once those are of which nothing else is left."""
     keys = [about.key for about in sessions]
     unmarked = await stores.unmarked(keys)

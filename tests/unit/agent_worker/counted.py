@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from services.agent_worker.inbox.validate import Record
-from services.agent_worker.ports import Feed, Head, Key, NewInput, ProviderSession, Unread
+from services.agent_worker.ports import Feed, Head, NewInput, ProviderSession, Unread
 from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 from tests.fakes.inputs import MemoryMember
 from tests.fakes.provider import MemoryProvider
@@ -28,7 +29,7 @@ class CountedStore:
         self._far = tempo.store
         self._due = due
 
-    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+    async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         return await self._effects.do("file", self._far, lambda: self._inner.file(inputs))
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
@@ -40,7 +41,7 @@ class CountedStore:
             return []
         return await self._effects.do("claim", self._far, act)
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
+    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
         def act() -> Any:
             return self._inner.extend(owner, lease_seconds)
 
@@ -49,21 +50,21 @@ class CountedStore:
             return set()
         return await self._effects.do("extend", self._far, act)
 
-    async def let_go(self, owner: str, key: Key, after_seconds: float) -> None:
+    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
         def act() -> Any:
             return self._inner.let_go(owner, key, after_seconds)
 
         await self._effects.do("let_go", self._far, act)
 
-    async def with_news(self, owner: str) -> set[Key]:
+    async def with_news(self, owner: str) -> set[SessionKey]:
         await self._effects.alive()
         return await self._inner.with_news(owner)
 
-    async def unread(self, key: Key, after: int) -> list[Unread]:
+    async def unread(self, key: SessionKey, after: int) -> list[Unread]:
         await self._effects.alive(self._far)
         return await self._inner.unread(key, after)
 
-    async def read(self, key: Key, input_id: str) -> Filed:
+    async def read(self, key: SessionKey, input_id: str) -> Filed:
         await self._effects.alive(self._far)
         return await self._inner.read(key, input_id)
 
@@ -96,7 +97,7 @@ class CountedPublisher:
         if not self._effects.dead:
             self._inner.preview(state, raw, turn_id)
 
-    async def bury(self, key: Key, filed: Filed, why: DeadLetter) -> None:
+    async def bury(self, key: SessionKey, filed: Filed, why: DeadLetter) -> None:
         def act() -> Any:
             return self._inner.bury(key, filed, why)
 

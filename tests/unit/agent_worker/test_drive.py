@@ -9,8 +9,9 @@ import pytest
 
 from services.agent_worker.drive import DROPPED_SECONDS
 from services.agent_worker.governor.governor import tenant
-from services.agent_worker.ports import Key, NewInput, ProviderSession
+from services.agent_worker.ports import NewInput, ProviderSession
 from shared.errors import Transient
+from shared.session.key import SessionKey
 from shared.session.state import SessionState
 from tests.builders import SESSION, TENANT, turn
 from tests.fakes.store import Row
@@ -20,7 +21,7 @@ from tests.unit.agent_worker.virtual_time import virtual
 from tests.unit.agent_worker.worker import SETTINGS, Worker, know_tasks
 
 pytestmark = pytest.mark.unit
-KEY: Key = (TENANT, SESSION)
+KEY: SessionKey = (TENANT, SESSION)
 
 
 def a_worker(outside: Outside, owner: str) -> Worker:

@@ -11,11 +11,12 @@ import pytest
 
 from services.agent_worker.inbox.intake import Intake, Parks
 from services.agent_worker.inbox.validate import Bad, Record
-from services.agent_worker.ports import Key, NewInput
+from services.agent_worker.ports import NewInput
 from shared import metrics
 from shared.bus.brake import Braked, IntakeBrake
 from shared.bus.envelope import GATEWAY, Headers
 from shared.errors import Transient
+from shared.session.key import SessionKey
 from tests.builders import BEGINNING, SESSION, TENANT, interrupting, turn
 from tests.fakes.inputs import MemoryInputs
 from tests.fakes.store import MemoryStore
@@ -24,7 +25,7 @@ from tests.unit.agent_worker.virtual_time import virtual
 
 pytestmark = pytest.mark.unit
 PAUSE_S = 5.0
-KEY: Key = (TENANT, SESSION)
+KEY: SessionKey = (TENANT, SESSION)
 
 
 class AwayStore(MemoryStore):
@@ -36,7 +37,7 @@ class AwayStore(MemoryStore):
         self.committed: list[int] = []
         self._topic = topic
 
-    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+    async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         self.committed.append(self._topic.committed)
         if self.away:
             self.away -= 1
@@ -50,7 +51,7 @@ class Room:
 
     topic: MemoryInputs = field(default_factory=MemoryInputs)
     buried: list[tuple[Record, str, str]] = field(default_factory=list)
-    news: list[set[Key]] = field(default_factory=list)
+    news: list[set[SessionKey]] = field(default_factory=list)
     parks: Parks | None = None
 
     def __post_init__(self) -> None:

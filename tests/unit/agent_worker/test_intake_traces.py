@@ -13,10 +13,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.agent_worker.inbox.intake import Intake
 from services.agent_worker.inbox.validate import Bad, Record
-from services.agent_worker.ports import Key, NewInput, Store
+from services.agent_worker.ports import NewInput, Store
 from shared import telemetry
 from shared.bus.brake import IntakeBrake
 from shared.bus.envelope import Envelope
+from shared.session.key import SessionKey
 from shared.settings import TelemetrySettings
 
 pytestmark = pytest.mark.unit
@@ -52,7 +53,7 @@ class Inbox:
     def __init__(self) -> None:
         self.filed: list[NewInput] = []
 
-    async def file(self, inputs: Sequence[NewInput]) -> set[Key]:
+    async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         self.filed += inputs
         return {new.key for new in inputs}
 

@@ -9,8 +9,8 @@ import pytest
 
 from services.agent_worker.adapters.aside import aside
 from services.agent_worker.leases import HANGS_SECONDS, Leases
-from services.agent_worker.ports import Key
 from shared.errors import Transient
+from shared.session.key import SessionKey
 from tests.unit.agent_worker import virtual_time
 
 pytestmark = pytest.mark.unit
@@ -24,7 +24,7 @@ class Rows:
         self.extended: list[float] = []
         self._failures = failures
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[Key]:
+    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
         if self._failures:
             self._failures -= 1
             raise Transient("database_away", "gone")

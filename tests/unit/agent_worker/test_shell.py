@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from services.agent_worker.ports import Key, ProviderFailure
+from services.agent_worker.ports import ProviderFailure
+from shared.session.key import SessionKey
 from tests.builders import SESSION, TENANT, archiving, confirming, interrupting, turn
 from tests.fakes.provider import past_of
 from tests.unit.agent_worker.outcome import the_log
@@ -15,7 +16,7 @@ from tests.unit.agent_worker.virtual_time import virtual
 from tests.unit.agent_worker.worker import Worker, know_tasks
 
 pytestmark = pytest.mark.unit
-KEY: Key = (TENANT, SESSION)
+KEY: SessionKey = (TENANT, SESSION)
 
 
 def given(owner: str = "one", outside: Outside | None = None) -> tuple[Outside, Worker]:

@@ -9,14 +9,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.agent_worker.ports import Bound, Key, Marked, ProviderFailure
+from services.agent_worker.ports import Bound, Marked, ProviderFailure
 from services.agent_worker.provider.sweep import Sweeper
 from shared.moment import rfc3339
+from shared.session.key import SessionKey
 from tests.unit.agent_worker.virtual_time import virtual
 
 pytestmark = pytest.mark.unit
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-KEY: Key = ("acme", "s1")
+KEY: SessionKey = ("acme", "s1")
 OLD = timedelta(hours=1)
 
 
@@ -46,11 +47,11 @@ class Account:
 
 
 class Rows:
-    def __init__(self, rows: Mapping[Key, Bound], *, mine: bool = True) -> None:
+    def __init__(self, rows: Mapping[SessionKey, Bound], *, mine: bool = True) -> None:
         self.rows = rows
         self.mine = mine
 
-    async def of(self, keys: Collection[Key]) -> Mapping[Key, Bound]:
+    async def of(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, Bound]:
         return {key: bound for key, bound in self.rows.items() if key in keys}
 
     @asynccontextmanager
@@ -58,7 +59,7 @@ class Rows:
         yield self.mine
 
 
-def made(name: str, age: timedelta = OLD, key: Key = KEY) -> Marked:
+def made(name: str, age: timedelta = OLD, key: SessionKey = KEY) -> Marked:
     return Marked(name, key, rfc3339(NOW - age))
 
 

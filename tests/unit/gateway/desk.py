@@ -22,13 +22,14 @@ from services.gateway.http.auth import Keys
 from services.gateway.http.connection import TRANSPORT
 from services.gateway.http.described import complete
 from services.gateway.http.sse import Shares
-from services.gateway.ports import Entry, SessionKey
+from services.gateway.ports import Entry
 from services.gateway.register import Register, WrittenBehind
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live, read_heading
 from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session.events import Event
+from shared.session.key import SessionKey
 from tests.documented import require_documented
 from tests.fakes.gateway import (
     MemoryArchive,

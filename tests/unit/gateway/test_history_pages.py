@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from services.gateway.ports import Entry, SessionKey
+from services.gateway.ports import Entry
 from services.gateway.streams import history
 from shared.moment import parse
+from shared.session.key import SessionKey
 from tests.fakes.gateway import MemoryArchive
 from tests.unit.gateway.desk import KEY, Desk, an_entry
 

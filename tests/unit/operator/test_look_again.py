@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from services.operator.erasing.certificate import Erased
-from services.operator.erasing.looks import Key
 from services.operator.erasing.run import look_again
+from shared.session.key import SessionKey
 
 pytestmark = pytest.mark.unit
 UNMARKED = "dead letters: they are not marked as erased"
@@ -20,24 +20,24 @@ class Places:
     """Stores that hold what they are told to; `deaf`: a mark does not help."""
 
     def __init__(
-        self, left: dict[str, list[str]], marked: Collection[Key] = (), deaf: bool = False
+        self, left: dict[str, list[str]], marked: Collection[SessionKey] = (), deaf: bool = False
     ):
         self.rows = left
         self.marked = set(marked)
-        self.marks: list[Key] = []
+        self.marks: list[SessionKey] = []
         self.deaf = deaf
         self.archive: Any = SimpleNamespace(query=lambda text: [])
 
     async def left(self, about: Erased) -> list[str]:
         return list(self.rows.get(about.session, []))
 
-    async def living(self, sessions: Collection[Erased]) -> list[tuple[Key, str]]:
+    async def living(self, sessions: Collection[Erased]) -> list[tuple[SessionKey, str]]:
         return []
 
-    async def unmarked(self, keys: Collection[Key]) -> set[Key]:
+    async def unmarked(self, keys: Collection[SessionKey]) -> set[SessionKey]:
         return set(keys) - self.marked
 
-    async def mark(self, keys: Collection[Key]) -> None:
+    async def mark(self, keys: Collection[SessionKey]) -> None:
         self.marks += keys
         self.marked |= set() if self.deaf else set(keys)
 

@@ -11,13 +11,14 @@ import pytest
 
 from services.recorder.archive import Archive
 from services.recorder.eraser import Erasing
-from services.recorder.tombstones import Key, Tombstone
+from services.recorder.tombstones import Tombstone
 from shared.bus.brake import Brake
 from shared.bus.topics import DEAD
+from shared.session.key import SessionKey
 from tests.unit.recorder.records import FakeRecord, FakeWriter, value
 
 pytestmark = pytest.mark.unit
-KEY: Key = ("acme", "ses_1")
+KEY: SessionKey = ("acme", "ses_1")
 ERASED = FakeRecord(value(9, type="session.erased", data={"reason": "requested"}), 9)
 NOW = datetime(2026, 11, 21, 10, 5, tzinfo=UTC)
 
@@ -31,7 +32,7 @@ class Outside:
 
     def __init__(self) -> None:
         self.noted: list[Tombstone] = []
-        self.marked: list[Key] = []
+        self.marked: list[SessionKey] = []
         self.lives = 1_000
 
     def write(self) -> None:
@@ -40,7 +41,7 @@ class Outside:
         self.lives -= 1
 
     # The recorder's tombstones.
-    def since(self, moment: float) -> tuple[set[Key], float]:
+    def since(self, moment: float) -> tuple[set[SessionKey], float]:
         return {tombstone.key for tombstone in self.noted}, moment
 
     def put(self, tombstones: Collection[Tombstone]) -> None:

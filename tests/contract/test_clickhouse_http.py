@@ -37,12 +37,12 @@ def count(base: str) -> int:
 
 
 @pytest.mark.parametrize("path", ["/ping", "/replicas_status", "/"])
-def test_alive(base: str, path: str) -> None:
+def test_ping_and_the_root_answer_ok(base: str, path: str) -> None:
     answer = ask(base, method="GET", path=path)
     assert (answer.status, answer.body) == (200, b"Ok.\n")
 
 
-def test_nowhere(base: str) -> None:
+def test_an_unknown_path_is_a_404_that_names_the_paths(base: str) -> None:
     answer = ask(base, method="GET", path="/nope")
     assert answer.status == 404
     assert b"/ping" in answer.body
@@ -54,7 +54,7 @@ def test_a_query_in_the_url_and_in_the_body(base: str) -> None:
     assert ask(base, " + 1", query="SELECT 1").body == b"2\n"
 
 
-def test_headers_of_a_result(base: str) -> None:
+def test_a_result_has_the_engines_headers(base: str) -> None:
     answer = ask(base, "SELECT 1 AS x FORMAT JSONEachRow", query_id="mine")
     assert answer.headers["x-clickhouse-format"] == "JSONEachRow"
     assert answer.headers["x-clickhouse-query-id"] == "mine"
@@ -64,7 +64,7 @@ def test_headers_of_a_result(base: str) -> None:
     assert answer.headers["content-type"].startswith("application/x-ndjson")
 
 
-def test_a_default_format(base: str) -> None:
+def test_a_default_format_holds_where_the_query_names_none(base: str) -> None:
     assert ask(base, "SELECT 1 AS x", default_format="JSONEachRow").body == b'{"x":1}\n'
     assert ask(base, "SELECT 1 FORMAT CSV", default_format="JSON").body == b"1\n"
 
@@ -75,13 +75,13 @@ def test_a_statement_without_a_result_has_no_format(base: str) -> None:
     assert "x-clickhouse-format" not in answer.headers
 
 
-def test_parameters(base: str) -> None:
+def test_parameters_are_bound_by_their_types(base: str) -> None:
     sql = "SELECT {n:UInt8} + 1, {s:String}, {l:Array(String)}, {o:Nullable(String)}"
     answer = ask(base, sql, param_n=1, param_s="it's\\tone", param_l="['a','b']", param_o="\\N")
     assert answer.body == b"2\tit\\'s\\tone\t['a','b']\t\\N\n"
 
 
-def test_a_database(base: str, table: str) -> None:
+def test_a_database_is_that_of_one_request_and_must_exist(base: str, table: str) -> None:
     assert ask(base, "SELECT count() FROM t", database="http").body == b"0\n"
     assert ask(base, "SELECT currentDatabase()").body == b"default\n"
     missing = ask(base, "SELECT 1", database="none")
@@ -145,7 +145,7 @@ def test_get_changes_nothing(base: str, table: str) -> None:
         ("", "INSERT INTO http.t SELECT number + 1, ['x', 'y'][number + 1] FROM numbers(2)"),
     ],
 )
-def test_inserts(base: str, table: str, query: str, body: str) -> None:
+def test_an_insert_is_taken_in_every_format(base: str, table: str, query: str, body: str) -> None:
     answer = ask(base, body, {"query": query} if query else {})
     assert answer.status == 200, answer.body
     assert json.loads(answer.headers["x-clickhouse-summary"])["written_rows"] == "2"

@@ -281,7 +281,7 @@ async def test_lists_are_newest_first_and_filtered(model: ReadModel) -> None:
     assert await ids(SessionFilter("nobody")) == []
 
 
-async def test_same_time_pages_by_id(model: ReadModel) -> None:
+async def test_sessions_of_the_same_time_are_paged_by_id(model: ReadModel) -> None:
     same = {("acme", f"ses_{n}"): page(f"ses_{n}", created_at="2026") for n in range(4)}
     await model.add(same, {})
     first = await model.sessions(SessionFilter("acme", limit=2))
@@ -292,7 +292,7 @@ async def test_same_time_pages_by_id(model: ReadModel) -> None:
     ]
 
 
-async def test_two_writers_at_once(model: ReadModel) -> None:
+async def test_two_writers_at_once_leave_the_newest_rows(model: ReadModel) -> None:
     keys = [("acme", f"ses_{n}") for n in range(40)]
 
     async def write(order: int) -> None:

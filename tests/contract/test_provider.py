@@ -24,7 +24,7 @@ async def test_a_session_is_opened_on_an_agent_and_a_model(talk: Talk) -> None:
     assert made.model
 
 
-async def test_one_that_an_earlier_try_has_made_is_found_again(world: World) -> None:
+async def test_a_session_that_an_earlier_try_has_made_is_found_again(world: World) -> None:
     session_id = new_session()
     made = await Talk(world, session_id).open()
     assert await Talk(world, session_id).open(look=True) == made
@@ -156,7 +156,7 @@ async def test_what_came_while_nobody_listened_comes_first(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("script", ["tools rounds=2", "threads", "reply late=1"])
-async def test_one_who_comes_back_again_and_again_hears_all_once(talk: Talk, script: str) -> None:
+async def test_a_listener_that_reconnects_hears_every_event_once(talk: Talk, script: str) -> None:
     """Eight turns, each with a watch of its own: longer than what is remembered of any thread."""
     await talk.open()
     for n in range(8):

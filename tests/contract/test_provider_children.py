@@ -57,7 +57,9 @@ async def test_a_child_that_runs_again_is_read_again(healed: WireWorld) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cut", "reset"])
-async def test_one_whose_stream_is_gone_is_read_all_the_same(healed: WireWorld, kind: str) -> None:
+async def test_a_child_whose_stream_is_gone_is_read_from_its_list(
+    healed: WireWorld, kind: str
+) -> None:
     """No child's stream can be had any more, from the first event of theirs on."""
     talk = Talk(healed)
     await talk.open()

@@ -68,7 +68,9 @@ async def test_a_default_that_is_gone_is_made_again(world: WireWorld, kind: str,
     assert replaced(kind) == count + 1, "it is remembered again"
 
 
-async def test_both_may_be_gone(world: WireWorld) -> None:
+async def test_an_agent_and_an_environment_that_are_both_gone_are_made_again(
+    world: WireWorld,
+) -> None:
     await lose(world, "agent", "archive")
     await lose(world, "environment", "archive")
     await Talk(world).open()
@@ -111,7 +113,7 @@ async def test_a_look_that_fails_fails_those_who_shared_it_and_no_later_one() ->
         await Talk(world).open()
 
 
-async def test_who_asked_first_may_be_gone_before_the_answer() -> None:
+async def test_a_shared_look_goes_on_when_the_first_session_is_cancelled() -> None:
     """A session that is let go of takes nobody's look along."""
     async with wire_world() as world:
         slow = {"kind": "delay", "seconds": 0.3}
@@ -142,7 +144,7 @@ async def test_workers_that_start_together_use_one_environment() -> None:
         assert environments == ["turnstile"]
 
 
-async def test_one_that_settings_name_is_not_replaced(world: WireWorld) -> None:
+async def test_an_agent_that_settings_name_is_not_replaced(world: WireWorld) -> None:
     """Somebody chose it: its turns fail and say why, on no other agent."""
     mine = await world.client.beta.agents.create(name="mine", model="claude-sonnet-5")
     openings = Openings(world.client, agent=mine.id, environment=None, model="claude-sonnet-5")
@@ -154,7 +156,7 @@ async def test_one_that_settings_name_is_not_replaced(world: WireWorld) -> None:
     assert mine.id in caught.value.detail
 
 
-async def test_one_that_cannot_be_looked_for_at_the_moment_is_tried_again(
+async def test_a_default_that_cannot_be_looked_for_at_the_moment_is_tried_again(
     world: WireWorld,
 ) -> None:
     """The default may be what was refused: not to know is no reason to fail a turn."""

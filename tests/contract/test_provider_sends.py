@@ -77,7 +77,7 @@ async def test_a_message_whose_answer_was_lost_is_known_by_looking(world: World,
 
 
 @pytest.mark.parametrize("how", ["land_then_drop", "land_then_respond", "land_then_delay"])
-async def test_one_that_could_not_be_looked_for_either_is_found_by_the_next_try(
+async def test_a_message_that_could_not_be_looked_for_is_found_by_the_next_try(
     world: World, how: str
 ) -> None:
     talk = Talk(world)

@@ -95,7 +95,9 @@ async def test_streams_of_children_may_break_too(world: WireWorld, kind: str) ->
 
 
 @pytest.mark.parametrize("kind", BREAKS)
-async def test_every_stream_breaks_after_a_few_events(world: WireWorld, kind: str) -> None:
+async def test_streams_that_all_break_after_a_few_events_lose_nothing(
+    world: WireWorld, kind: str
+) -> None:
     text = f"{kind} always [[script: long events=80]]"
     await a_turn(world, text, broken(kind, after=4, times=1_000))
 
@@ -143,7 +145,7 @@ async def test_late_events_come_over_a_broken_stream(world: WireWorld, kind: str
 
 @pytest.mark.parametrize("fault", ["drop", "respond", "delay"])
 @pytest.mark.parametrize("where", [STREAM, LIST, CHILD_LIST], ids=["streams", "list", "child_list"])
-async def test_streams_and_lists_that_cannot_be_had_at_once(
+async def test_streams_and_lists_that_fail_at_first_lose_nothing(
     world: WireWorld, where: Any, fault: str
 ) -> None:
     away = {"match": {**where, "times": 2}, "fault": {"kind": fault, "status": 529, "seconds": 0.1}}
@@ -196,7 +198,7 @@ async def test_an_exhausted_turn_ends_with_what_was_never_processed(world: WireW
     assert talk.heard[-1].type == "session.status_idle"
 
 
-async def test_a_session_that_ends_is_heard_to(world: WireWorld) -> None:
+async def test_the_end_of_a_terminated_session_is_heard(world: WireWorld) -> None:
     talk = Talk(world)
     await talk.open()
     await world.rules(broken("cut", after=2, times=2))

@@ -46,12 +46,12 @@ def named(agent: Any) -> dict[str, str]:
     return {tool.name: tool.description for tool in agent.tools if tool.type == "custom"}
 
 
-async def test_a_new_agent_declares_them(client: AsyncAnthropic) -> None:
+async def test_a_new_agent_declares_the_workers_tools(client: AsyncAnthropic) -> None:
     agent = await opened(client, tool("one"), tool("two"))
     assert named(agent) == {"one": "Does it.", "two": "Does it."}
 
 
-async def test_one_that_is_there_learns_what_changed_and_keeps_the_rest(
+async def test_an_existing_agent_gets_changed_tools_and_keeps_the_rest(
     client: AsyncAnthropic,
 ) -> None:
     first = await opened(client, tool("one"), tool("two"))
@@ -69,7 +69,7 @@ async def test_one_that_is_there_learns_what_changed_and_keeps_the_rest(
     assert "agent_toolset_20260401" in [tool.type for tool in agent.tools]
 
 
-async def test_nothing_is_changed_where_nothing_changed(client: AsyncAnthropic) -> None:
+async def test_unchanged_tools_are_not_written_again(client: AsyncAnthropic) -> None:
     first = await opened(client, tool("one"))
     assert (await opened(client, tool("one"))).version == first.version
     assert (await opened(client)).version == first.version

@@ -151,7 +151,7 @@ async def test_a_record_says_what_it_is(log: Log, session: str) -> None:
     assert "traceparent" not in first.headers
 
 
-async def test_said_twice_is_the_same_twice(log: Log, session: str) -> None:
+async def test_an_event_said_twice_has_the_same_bytes(log: Log, session: str) -> None:
     events = events_of(session)
     await log.publisher.say(events, no_parent)
     await log.publisher.say(events, no_parent)
@@ -159,7 +159,7 @@ async def test_said_twice_is_the_same_twice(log: Log, session: str) -> None:
     assert records[: len(events)] == records[len(events) :]
 
 
-async def test_nothing_to_say_is_nothing_said(log: Log, session: str) -> None:
+async def test_no_events_to_say_publish_nothing(log: Log, session: str) -> None:
     await log.publisher.say([], no_parent)
 
 

@@ -51,7 +51,7 @@ async def _wrong(model: SqlReadModel) -> None:
 
 
 @pytest.mark.parametrize("place", ["sqlite", "postgres"])
-async def test_rows_are_made_anew(
+async def test_rows_of_sessions_are_made_anew_from_their_events(
     place: str, tmp_path: Path, postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with fresh_database(postgres_server) as url:

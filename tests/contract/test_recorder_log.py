@@ -123,7 +123,7 @@ async def test_records_come_in_order_with_their_offsets(bus: Bus) -> None:
     assert all(record.timestamp > 1_600_000_000_000 for record in records)
 
 
-async def test_nothing_comes_when_there_is_nothing(bus: Bus) -> None:
+async def test_an_empty_log_gives_no_records(bus: Bus) -> None:
     async with bus.log() as log:
         subscribe(bus, log)
         assert not await log.getmany(timeout_ms=10)

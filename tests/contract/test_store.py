@@ -63,7 +63,7 @@ async def test_inputs_are_read_in_the_order_they_were_filed(store: Store) -> Non
     assert await store.unread(KEY, found[29].position) == found[30:]
 
 
-async def test_one_answer_is_bounded(store: Store) -> None:
+async def test_one_read_of_the_inbox_is_bounded(store: Store) -> None:
     await store.file([asked(f"t{n}") for n in range(1_005)])
     found = await store.unread(KEY, 0)
     assert len(found) == 1_000
@@ -161,14 +161,14 @@ async def test_a_session_can_be_let_go_of(store: Store) -> None:
     assert await store.extend("a", LEASE) == set()
 
 
-async def test_one_let_go_of_for_no_time_is_due(store: Store) -> None:
+async def test_a_session_let_go_of_for_no_time_is_due_at_once(store: Store) -> None:
     await store.file([asked()])
     await store.claim("a", 10, LEASE)
     await store.let_go("a", KEY, 0.0)
     assert (await claimed(store, "b")).epoch == 2
 
 
-async def test_news_of_ones_own_sessions(store: Store) -> None:
+async def test_an_owner_has_news_of_its_own_sessions_only(store: Store) -> None:
     await store.file([asked()])
     head = await claimed(store)
     assert await store.with_news("a") == {KEY}

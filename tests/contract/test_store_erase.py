@@ -29,7 +29,7 @@ async def test_an_erasure_forgets_what_was_taken_in(store: Store) -> None:
     assert left.key == OTHER
 
 
-async def test_what_came_meanwhile_makes_it_due(store: Store) -> None:
+async def test_an_input_that_comes_during_an_erasure_makes_the_session_due(store: Store) -> None:
     await store.file([asked("t1")])
     head = await claimed(store)
     (first,) = await store.unread(KEY, 0)
@@ -43,7 +43,9 @@ async def test_what_came_meanwhile_makes_it_due(store: Store) -> None:
     ]
 
 
-async def test_what_is_left_elsewhere_makes_it_due_again(store: Store) -> None:
+async def test_a_provider_session_that_is_left_makes_the_erased_session_due_again(
+    store: Store,
+) -> None:
     await store.file([asked("t1")])
     head = await claimed(store)
     (first,) = await store.unread(KEY, 0)

@@ -396,7 +396,9 @@ async def is_shared(*members: Member) -> bool:
 # ---- start and stop -------------------------------------------------------------------------------------------
 
 
-async def test_who_stops_with_a_batch_in_hand_stops_at_once_and_leaves_it(bus: Bus) -> None:
+async def test_a_member_that_stops_with_a_batch_in_hand_stops_at_once_and_leaves_it(
+    bus: Bus,
+) -> None:
     await bus.put(b"1", b"2")
     async with bus.member() as member:
         await values(member, 2)
@@ -465,7 +467,7 @@ async def test_what_is_published_carries_these_headers_and_no_others(bus: Bus) -
     assert [list(record.headers) for record in found[1:]] == [[], [], []]
 
 
-async def test_who_has_stopped_publishes_no_more(bus: Bus) -> None:
+async def test_a_stopped_producer_publishes_no_more(bus: Bus) -> None:
     producer = await started(lambda: Publishing(bus.settings, "test"))
     await producer.stop()
     with pytest.raises(ProducerClosed):

@@ -145,7 +145,7 @@ async def test_a_commit_of_nothing_is_harmless(bus: Bus) -> None:
         assert len(await read(member, 1)) == 1
 
 
-async def test_who_left_joins_again_where_was_committed(bus: Bus) -> None:
+async def test_a_member_that_left_joins_again_where_was_committed(bus: Bus) -> None:
     for value in (b"first", b"second"):
         await bus.put(b"ses_1", value)
     async with bus.member() as member:
@@ -160,7 +160,7 @@ async def test_who_left_joins_again_where_was_committed(bus: Bus) -> None:
     assert [record.value for record in records] == [b"first", b"second", b"third"]
 
 
-async def test_who_leaves_leaves_the_rest_to_the_others(bus: Bus) -> None:
+async def test_a_member_that_leaves_leaves_the_rest_to_the_others(bus: Bus) -> None:
     for value in (b"first", b"second"):
         await bus.put(b"ses_1", value)
     async with bus.member() as braked:

@@ -82,7 +82,7 @@ RAW = [b"", b"{", b"nonsense", b"\xff\xfe{}", b'{"content": "\xff"}', b'{"conten
 
 
 @pytest.mark.parametrize("raw", [*RAW, f'{{"content":[{{"x":{DEEP}}}]}}'.encode()])
-async def test_what_is_no_json_isassert_refused(api: Api, session: str, raw: bytes) -> None:
+async def test_what_is_no_json_is_refused(api: Api, session: str, raw: bytes) -> None:
     assert_refused(await api.http.post(TURNS, content=raw), 400, "invalid_request")
 
 
@@ -175,7 +175,7 @@ async def test_two_tenants_with_the_same_ids_never_meet(
         assert {one["tenant_id"] for one in listed} == {tenant}
 
 
-async def test_all_that_left_the_session_good(api: Api, session: str) -> None:
+async def test_the_session_still_works_after_all_refusals(api: Api, session: str) -> None:
     await api.say(session, "after-all", "all is well")
     page = await api.turn_in(session, "after-all", "completed")
     assert page["reply"] == reply_to("all is well")

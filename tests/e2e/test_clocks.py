@@ -58,7 +58,7 @@ async def test_durations_are_by_our_clocks_and_the_publishers_word_is_kept(
     assert began <= parse(first) <= parse(last) + timedelta(seconds=1)
 
 
-async def test_more_than_a_day_ahead_is_a_dead_letter_that_names_it(
+async def test_a_time_more_than_a_day_ahead_is_a_dead_letter_that_names_it(
     local_stack: LocalStack, api: Api, session_id: str
 ) -> None:
     async with publishing(local_stack.kafka) as publisher:

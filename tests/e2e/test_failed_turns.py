@@ -17,7 +17,7 @@ from tests.stack import LocalStack
 pytestmark = pytest.mark.e2e
 
 
-async def test_it_is_a_dead_letter_that_goes_again_as_another_turn(
+async def test_a_failed_turn_is_a_dead_letter_that_goes_again_as_another_turn(
     local_stack: LocalStack, api: Api, provider: Provider, session_id: str
 ) -> None:
     await api.open(session_id)

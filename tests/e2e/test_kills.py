@@ -32,7 +32,7 @@ KILL, TERM = signal.SIGKILL, signal.SIGTERM
     ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else "+".join(value),
 )
-async def test_conversations_outlive_the_death_of(
+async def test_conversations_outlive_the_death_of_parts(
     world: World, tell: Tell, number: signal.Signals, parts: list[str]
 ) -> None:
     crowd = await world.crowd("-".join([number.name, *parts]))
@@ -83,7 +83,7 @@ async def test_conversations_outlive_a_worker_that_is_killed_and_killed_again(
     assert world.pids(WORKER) == others, "others died of it"
 
 
-async def test_a_worker_that_dies_before_it_hears_that_its_calls_landed(
+async def test_calls_that_landed_before_the_worker_died_are_not_repeated(
     world: World, session_id: str
 ) -> None:
     """The provider made the session, or took the message, and says so too late: the next worker

@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 AWAY_S = 60.0
 
 
-async def test_a_minute_without_the_log(world: World, tell: Tell) -> None:
+async def test_every_turn_ends_after_a_minute_without_the_log(world: World, tell: Tell) -> None:
     """Turns in every stage: held by their agent, waiting for people, in line. No process may end of it."""
     crowd = await world.crowd("a-minute")
     async with world.without("kafka"):

@@ -65,7 +65,7 @@ async def accepted(api: Api, session: str, turn_id: str) -> None:
     await eventually(look, f"{session} {turn_id} in line")
 
 
-async def test_dropped_it_lets_the_others_go(
+async def test_a_dropped_parked_turn_lets_the_others_go(
     parking_stack: LocalStack, api: Api, publisher: Publisher, session_id: str
 ) -> None:
     await publisher.publish(unusable(session_id, "bad"))
@@ -83,7 +83,7 @@ async def test_dropped_it_lets_the_others_go(
     assert (await provider.only(TENANT, session_id)).prompts == ["second"]
 
 
-async def test_redriven_it_goes_first_once_it_is_understood(
+async def test_a_redriven_parked_turn_goes_first_once_it_is_understood(
     parking_stack: LocalStack, api: Api, publisher: Publisher, session_id: str
 ) -> None:
     await publisher.publish(unusable(session_id, "bad"))

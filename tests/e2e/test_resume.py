@@ -21,13 +21,15 @@ HELD = "take your time [[script: tools rounds=2 hold=1]]"
 PREVIEWS = {"event_start", "event_delta"}
 
 
-async def test_from_every_event_of_a_finished_turn(world: World, session_id: str) -> None:
+async def test_a_stream_resumes_from_every_event_of_a_finished_turn(
+    world: World, session_id: str
+) -> None:
     last = await _finished(world, session_id, "turn-1")
     heard = await from_each(world.api, session_id, range(last), "turn-1")
     assert_no_seam(heard, await world.api.raw_events(session_id))
 
 
-async def test_from_the_end_of_one_turn_only_the_next_is_heard(
+async def test_a_stream_from_the_end_of_one_turn_hears_only_the_next(
     world: World, session_id: str
 ) -> None:
     await _finished(world, session_id, "turn-1")
@@ -41,7 +43,7 @@ async def test_from_the_end_of_one_turn_only_the_next_is_heard(
     assert_no_seam(heard, await world.api.raw_events(session_id))
 
 
-async def test_from_every_event_so_far_in_the_middle_of_a_turn(
+async def test_a_stream_resumes_from_every_event_in_the_middle_of_a_turn(
     world: World, session_id: str
 ) -> None:
     await world.api.open(session_id)
@@ -51,7 +53,7 @@ async def test_from_every_event_so_far_in_the_middle_of_a_turn(
     assert_no_seam(heard, await world.api.raw_events(session_id))
 
 
-async def test_across_archive_log_and_live(world: World, session_id: str) -> None:
+async def test_a_stream_resumes_across_archive_log_and_live(world: World, session_id: str) -> None:
     """One turn is archived, the next only on Kafka, the third under way, and the gateway is new:
     it keeps nothing of all that in memory."""
     only_log = f"{session_id}-only-log"
@@ -80,7 +82,7 @@ async def test_across_archive_log_and_live(world: World, session_id: str) -> Non
         ]
 
 
-async def test_out_of_the_archive_alone(world: World, session_id: str) -> None:
+async def test_a_stream_resumes_out_of_the_archive_alone(world: World, session_id: str) -> None:
     """Neither the log nor a gateway that remembers."""
     last = await _finished(world, session_id, "turn-1")
     await world.archive.complete(ACME, session_id, last)

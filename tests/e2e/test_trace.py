@@ -67,7 +67,9 @@ async def test_a_turn_is_one_trace_from_the_request_to_the_insert(
     assert insert.attributes["db.system.name"] == "clickhouse"
 
 
-async def test_the_sdks_own_spans_are_in_it(api: Api, archive: Archive, session_id: str) -> None:
+async def test_the_sdks_own_spans_are_in_the_turns_trace(
+    api: Api, archive: Archive, session_id: str
+) -> None:
     trace = await _played(api, archive, session_id, "hello")
     calls = [span for span in trace.spans if "anthropic" in span.scope]
     assert {span.name for span in calls} >= {

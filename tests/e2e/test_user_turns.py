@@ -103,7 +103,9 @@ def test_the_events_of_a_turn_carry_its_id(played: list[Played]) -> None:
         assert stray == []
 
 
-async def test_the_turns_table_agrees(archive: Archive, played: list[Played]) -> None:
+async def test_the_turns_table_has_every_played_turn(
+    archive: Archive, played: list[Played]
+) -> None:
     rows = await archive.query(
         "SELECT session_id, countIf(status = 'completed'), count() FROM turn_facts"
         " WHERE tenant_id = {tenant:String} AND startsWith(session_id, 'user-turns-')"

@@ -82,7 +82,7 @@ def text(result: Json) -> tuple[str, bool]:
     return block["text"], bool(result.get("is_error"))
 
 
-async def test_the_worker_answers_itself(stack: Stack) -> None:
+async def test_the_worker_answers_calls_of_its_own_tools(stack: Stack) -> None:
     stack.go("plain")
     await stack.asked("plain")
     [result] = await stack.given("plain")
@@ -91,7 +91,7 @@ async def test_the_worker_answers_itself(stack: Stack) -> None:
     assert result["custom_tool_use_id"] == call
 
 
-async def test_what_fails_is_told_to_the_agent(stack: Stack) -> None:
+async def test_a_tool_that_fails_is_reported_to_the_agent(stack: Stack) -> None:
     stack.go("fail")
     await stack.asked("fail")
     [result] = await stack.given("fail")

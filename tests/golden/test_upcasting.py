@@ -42,7 +42,7 @@ def test_a_log_with_a_shape_that_cannot_be_lifted_is_refused_by_name(log: Path) 
         fold(events_of(log))
 
 
-def test_there_are_such_logs() -> None:
+def test_there_are_logs_with_a_shape_that_cannot_be_lifted() -> None:
     assert UNLIFTABLE
 
 
@@ -68,7 +68,9 @@ def test_an_own_event_that_means_something_else_is_noticed(
     "kind",
     ["user.message", "agent.message", "agent.tool_use", "session.usage", "session.thread_created"],
 )
-def test_so_is_one_of_the_providers(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_event_that_means_something_else_is_noticed(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(evolve_provider.PROVIDER, kind, _same)
     assert misread()
 

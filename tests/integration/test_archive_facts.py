@@ -65,7 +65,7 @@ def second(number: float) -> str:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-def test_tool_calls_and_their_answers(archive: Archive, backwards: bool) -> None:
+def test_tool_calls_are_rows_with_their_answers(archive: Archive, backwards: bool) -> None:
     events = [
         call(1, "one"),
         call(2, "two", "agent.mcp_tool_use"),
@@ -90,7 +90,7 @@ def test_tool_calls_and_their_answers(archive: Archive, backwards: bool) -> None
     assert archive.rows("SELECT tool_calls FROM session_facts") == [{"tool_calls": 4}]
 
 
-def test_model_requests(archive: Archive) -> None:
+def test_model_requests_are_rows_with_their_tokens(archive: Archive) -> None:
     def started(seq: int, ident: str, at: float, **fields: Any) -> bytes:
         data = json.dumps({"id": ident})
         return event(seq, "span.model_request_start", data, at=second(at), **fields)
@@ -162,7 +162,7 @@ def test_no_duration_is_below_zero_whatever_the_clocks_say(archive: Archive) -> 
     assert archive.rows("SELECT seconds FROM model_request_facts") == [{"seconds": 0.0}]
 
 
-def test_running_time_over_provider_sessions_and_days(archive: Archive) -> None:
+def test_running_time_is_summed_over_provider_sessions_and_days(archive: Archive) -> None:
     def usage(seq: int, seconds: float | None, at: str) -> bytes:
         told = {} if seconds is None else {"active_seconds": seconds}
         return event(seq, "session.usage", json.dumps({"id": f"u{seq}", "usage": told}), at=at)

@@ -84,7 +84,7 @@ def facts(client: Client) -> dict[str, Any]:
     }
 
 
-def test_all_tables_from_the_events_alone(url: str, client: Client) -> None:
+def test_all_tables_are_rebuilt_from_the_events_alone(url: str, client: Client) -> None:
     before = facts(client)
     for table in TABLES:
         client.command(f"TRUNCATE TABLE {table}")
@@ -97,7 +97,7 @@ def test_all_tables_from_the_events_alone(url: str, client: Client) -> None:
     assert left_over(client) == []
 
 
-def test_it_goes_on_being_filled_afterwards(url: str, client: Client) -> None:
+def test_a_rebuilt_table_goes_on_being_filled(url: str, client: Client) -> None:
     assert rebuild("--table", "tool_calls", "--table", "session_days").exit_code == 0
     writer = ClickHouseWriter(url, timeout=60)
     writer.insert(b"\n".join(rows(800, seed=2)))
@@ -120,7 +120,7 @@ def test_an_unknown_table_is_named(client: Client) -> None:
     assert "turn_facts is no derived table; there are agent_outputs, " in told.stderr
 
 
-def test_many_tenants_with_the_same_session_ids(url: str, client: Client) -> None:
+def test_a_rebuild_keeps_tenants_with_the_same_session_ids_apart(url: str, client: Client) -> None:
     sql = "SELECT tenant_id, session_id, events, turns FROM session_facts ORDER BY ALL"
     others = [
         event(seq, "turn.completed", turn("completed"), session_id=f"s{session}", tenant_id=tenant)
@@ -166,7 +166,7 @@ STEPS = ["CREATE MATERIALIZED", "copy 3", "EXCHANGE", "DROP VIEW", "DROP TABLE"]
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_after_a_kill_it_goes_on(
+def test_a_rebuild_that_was_cut_short_goes_on(
     url: str, client: Client, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """The process is gone right after each of its steps; rows come in before it is run again."""
@@ -239,7 +239,7 @@ def test_a_killed_process_leaves_a_rebuild_that_goes_on(url: str, client: Client
     assert left_over(client) == []
 
 
-def test_two_at_once_do_no_harm(url: str, client: Client) -> None:
+def test_two_rebuilds_at_once_do_no_harm(url: str, client: Client) -> None:
     def run(_: int) -> str:
         with connected(url) as own:
             try:

@@ -81,7 +81,7 @@ def totals(client: Client) -> tuple[int, ...]:
     return tuple(client.query(sql).result_rows[0])
 
 
-def test_the_check_notices(writer: ClickHouseWriter, client: Client, url: str) -> None:
+def test_the_check_notices_wrong_sums(writer: ClickHouseWriter, client: Client, url: str) -> None:
     writer.insert(b"\n".join(rows(ROWS)))
     assert wrong(url) == asyncio.run(Archive(url, "acme").wrong_sums()) == []
     assert min(totals(client)) > 0
@@ -102,7 +102,9 @@ def test_the_check_notices(writer: ClickHouseWriter, client: Client, url: str) -
     assert asyncio.run(Archive("http://127.0.0.1:1/none", "acme").wrong_sums()) != []
 
 
-def test_a_batch_again(writer: ClickHouseWriter, client: Client, url: str) -> None:
+def test_sums_hold_when_a_batch_comes_again(
+    writer: ClickHouseWriter, client: Client, url: str
+) -> None:
     body = b"\n".join(rows(ROWS))
     writer.insert(body)
     before = totals(client)
@@ -114,7 +116,7 @@ def test_a_batch_again(writer: ClickHouseWriter, client: Client, url: str) -> No
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_rows_again_in_other_batches_and_order(
+def test_sums_hold_when_rows_come_again_in_other_batches_and_order(
     writer: ClickHouseWriter, client: Client, url: str, seed: int
 ) -> None:
     chance, all_rows = random.Random(seed), rows(ROWS, seed)
@@ -133,7 +135,7 @@ def test_rows_again_in_other_batches_and_order(
     assert totals(client)[0] == ROWS
 
 
-def test_the_server_is_killed_in_mid_insert(tmp_path: Path) -> None:
+def test_sums_hold_when_the_server_is_killed_in_mid_insert(tmp_path: Path) -> None:
     """What got in before the kill must not keep the rest out."""
     chance, all_rows, running = random.Random(7), rows(12_000), start_clickhouse(tmp_path)
     url = running.url
@@ -161,7 +163,7 @@ def test_the_server_is_killed_in_mid_insert(tmp_path: Path) -> None:
     assert cut_off, "no insert was under way when the server was killed"
 
 
-def test_the_server_is_killed_before_a_part_is_committed(tmp_path: Path) -> None:
+def test_sums_hold_when_the_server_is_killed_before_a_part_is_committed(tmp_path: Path) -> None:
     """MergeTree notes a block as inserted before its part is in place: killed in between, it has the note only. A
     part that is taken away leaves the same behind."""
     body, running = b"\n".join(rows(ROWS)), start_clickhouse(tmp_path)
@@ -196,7 +198,7 @@ async def add_up(own: Rig) -> None:
     assert min((await own.query("SELECT sum(turns), sum(tool_calls) FROM session_facts"))[0]) > 0
 
 
-async def test_the_recorder_dies_between_insert_and_commit(
+async def test_sums_hold_when_the_recorder_dies_between_insert_and_commit(
     kafka_bootstrap: str, clickhouse_url: str
 ) -> None:
     own = await a_rig(kafka_bootstrap, clickhouse_url, ROWS)
@@ -220,7 +222,9 @@ async def test_the_recorder_dies_between_insert_and_commit(
     await add_up(own)
 
 
-async def test_offsets_are_rewound(kafka_bootstrap: str, clickhouse_url: str) -> None:
+async def test_sums_hold_when_offsets_are_rewound(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
     own = await a_rig(kafka_bootstrap, clickhouse_url, ROWS)
     for size in (1_000, 300):
         own = replace(own, settings=own.settings.model_copy(update={"recorder_batch_rows": size}))
@@ -230,7 +234,9 @@ async def test_offsets_are_rewound(kafka_bootstrap: str, clickhouse_url: str) ->
     await add_up(own)
 
 
-async def test_two_recorders_read_one_partition(kafka_bootstrap: str, clickhouse_url: str) -> None:
+async def test_sums_hold_when_two_recorders_read_one_partition(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
     """One that was thought dead goes on: for Kafka it is another group, so that nothing holds it back."""
     own = await a_rig(kafka_bootstrap, clickhouse_url, ROWS)
     settings = own.settings.model_copy(update={"recorder_batch_rows": 170})
@@ -241,7 +247,7 @@ async def test_two_recorders_read_one_partition(kafka_bootstrap: str, clickhouse
     await add_up(own)
 
 
-def test_two_writers_at_once(url: str) -> None:
+def test_sums_hold_when_two_writers_insert_at_once(url: str) -> None:
     body = b"\n".join(rows(ROWS))
 
     def write(_: int) -> None:

@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, log: Log) -> Iterator[Runni
         yield running
 
 
-def test_there_are_twenty_and_each_has_its_truth() -> None:
+def test_there_are_twenty_questions_and_each_has_its_truth() -> None:
     assert len(QUESTIONS) == 20
     shown = {
         "One conversation, read back",

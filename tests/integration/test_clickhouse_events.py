@@ -99,20 +99,20 @@ def test_a_failed_turn_says_why(client: Client) -> None:
 
 
 @pytest.mark.parametrize("cost", ["0.1", '"0.1"', "1e-1", "null", '"x"'])
-def test_a_cost_in_any_writing(client: Client, cost: str) -> None:
+def test_a_cost_is_read_in_any_writing(client: Client, cost: str) -> None:
     insert(client, [event(1, "turn.completed", f'{{"turn_id": "t1", "cost_usd": {cost}}}')])
     expected = 0.1 if "1" in cost else 0.0
     assert float(ask_one(client, "SELECT sum(cost_usd) FROM events")[0]) == expected
     assert float(ask_one(client, "SELECT sum(cost_usd) FROM turn_facts")[0]) == expected
 
 
-def test_a_repeat_in_one_batch(client: Client) -> None:
+def test_a_repeat_in_one_batch_is_seen_once(client: Client) -> None:
     rows = a_turn()
     insert(client, rows + rows[2:4])
     assert_right(client)
 
 
-def test_a_batch_tried_again(client: Client) -> None:
+def test_a_batch_tried_again_is_seen_once(client: Client) -> None:
     for _ in range(3):
         insert(client, a_turn())
     assert_right(client)
@@ -124,7 +124,7 @@ def test_a_batch_tried_again(client: Client) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_repeats_across_parts_and_out_of_order(client: Client, seed: int) -> None:
+def test_repeats_across_parts_and_out_of_order_are_seen_once(client: Client, seed: int) -> None:
     chance = random.Random(seed)
     rows = a_turn()
     batches = [rows[:2], rows[2:4], rows[4:], rows[1:3], rows[5:], rows[:1]]
@@ -148,14 +148,14 @@ def test_months_lie_in_their_own_partitions(client: Client) -> None:
     ).result_rows == [(1, "2026-10-31 23:59:59.999999"), (2, "2026-11-01 00:00:00.000001")]  # fmt: skip
 
 
-def test_one_session_id_of_two_tenants(client: Client) -> None:
+def test_one_session_id_of_two_tenants_is_two_sessions(client: Client) -> None:
     insert(client, a_turn())
     insert(client, [event(1, "turn.failed", turn("failed"), tenant_id="beta")])
     rows = client.query("SELECT tenant_id, status FROM turn_facts ORDER BY tenant_id").result_rows
     assert rows == [("acme", "completed"), ("beta", "failed")]
 
 
-def test_absent_null_and_unknown_fields(client: Client) -> None:
+def test_absent_null_and_unknown_fields_leave_columns_empty(client: Client) -> None:
     row = (
         b'{"tenant_id": "acme", "session_id": "s", "seq": 1, "event_id": "e", "type": "user.message",'
         b' "turn_id": null, "at": "2026-11-21T10:00:00Z", "data": {}, "later": {"a": [1]}}\n'
@@ -205,7 +205,7 @@ def test_recorded_provider_events_keep_their_bytes_and_ids(client: Client) -> No
     assert list(found[1]) == [one.get("id", "") for one in events]
 
 
-def test_spans_and_the_time_range_of_their_trace(client: Client) -> None:
+def test_spans_give_the_time_range_of_their_trace(client: Client) -> None:
     span = {
         "Timestamp": "2026-11-21T10:00:00.5Z",
         "TraceId": "a" * 32,

@@ -50,7 +50,7 @@ def create_query(url: str, table: str) -> str:
     ).body.decode()
 
 
-def test_a_fresh_database_then_nothing(url: str) -> None:
+def test_a_fresh_database_is_migrated_and_then_nothing_is_left_to_do(url: str) -> None:
     assert migrate(url, say=quiet) == [f"apply {name}" for name in NAMES]
     assert tables(url) == TABLES
     assert migrate(url, say=quiet) == []
@@ -67,7 +67,7 @@ def test_a_dry_run_shows_the_sql_and_changes_nothing(url: str) -> None:
     assert migrate(url, dry_run=True, say=quiet) == []
 
 
-def test_two_processes_at_once(url: str) -> None:
+def test_two_processes_may_migrate_at_once(url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(migrate, url, rules=read("*=7d"), say=quiet) for _ in range(4)]:
             done.result()
@@ -75,7 +75,7 @@ def test_two_processes_at_once(url: str) -> None:
     assert migrate(url, rules=read("*=7d"), say=quiet) == []
 
 
-def test_one_that_was_cut_off_goes_on(url: str, tmp_path: Path) -> None:
+def test_a_migration_that_was_cut_off_goes_on(url: str, tmp_path: Path) -> None:
     shutil.copytree(MIGRATIONS, tmp_path / "m")
     broken = tmp_path / "m" / f"{NEXT}.sql"
     broken.write_text("CREATE TABLE IF NOT EXISTS later (a UInt8) ENGINE = Memory;\nNONSENSE;\n")
@@ -104,7 +104,7 @@ def test_retention_follows_the_setting(url: str) -> None:
     assert "TTL" not in create_query(url, "session_events")
 
 
-def test_old_rows_go(url: str) -> None:
+def test_rows_older_than_the_retention_are_deleted(url: str) -> None:
     base, database = shared_clickhouse().base, url.rsplit("/", 1)[1]
     migrate(url, rules=read("*=30d"), say=quiet)
     sql = f"INSERT INTO {database}.session_events (session_id, seq, at) VALUES"

@@ -152,7 +152,7 @@ def test_open_users_on_an_open_address_are_refused(tmp_path: Path) -> None:
     assert "no password: default, analyst" in refused.stderr
 
 
-def test_passwords(small: Running) -> None:
+def test_a_user_is_let_in_by_password_alone(small: Running) -> None:
     assert ask(small.base, "SELECT 1").status == 401
     assert ask(small.base, "SELECT 1", ROOT_USER).status == 200
     wrong = ask(small.base, "SELECT 1", user="default", password="x")
@@ -240,7 +240,7 @@ def test_a_read_only_user_may_ask_for_less_time_and_not_for_more(small: Running)
     assert slow.code == 159
 
 
-def test_a_body_beyond_the_limit(small: Running) -> None:
+def test_a_body_beyond_the_limit_is_refused(small: Running) -> None:
     answer = ask(small.base, b"x" * 1_100_000, ROOT_USER)
     assert answer.status == 413
     assert b"1000000 bytes" in answer.body

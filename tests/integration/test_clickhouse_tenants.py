@@ -179,7 +179,7 @@ LIFTS = [
 
 
 @pytest.mark.parametrize("sql", LIFTS)
-def test_it_cannot_be_lifted_by_words(server: Running, sql: str) -> None:
+def test_the_row_filter_cannot_be_lifted_by_words(server: Running, sql: str) -> None:
     answer = as_acme(server, sql, session_id="one")
     assert answer.status != 200 or answer.body in (b"", b"1\n"), "refused, or in vain"
     assert as_acme(server, "SELECT count() FROM turns", session_id="one").body == b"1\n"
@@ -196,7 +196,9 @@ def test_it_cannot_be_lifted_by_words(server: Running, sql: str) -> None:
         {"profile": "default"},
     ],
 )
-def test_it_cannot_be_lifted_by_url(server: Running, parameters: dict[str, str]) -> None:
+def test_the_row_filter_cannot_be_lifted_by_url(
+    server: Running, parameters: dict[str, str]
+) -> None:
     sql = "SELECT count() FROM turns"
     for more in (parameters, {**parameters, "session_id": "two"}):
         answer = as_acme(server, sql, **more)
@@ -204,7 +206,7 @@ def test_it_cannot_be_lifted_by_url(server: Running, parameters: dict[str, str])
     assert as_acme(server, sql, session_id="two").body == b"1\n"
 
 
-def test_another_users_session_is_none_of_its(server: Running) -> None:
+def test_a_session_of_another_user_does_not_lift_the_row_filter(server: Running) -> None:
     made = ask(server.base, "SET max_threads = 1", session_id="shared", user="default")
     assert made.status == 200
     assert as_acme(server, "SELECT count() FROM turns", session_id="shared").body == b"1\n"
@@ -228,7 +230,7 @@ def test_the_client_works_with_sessions(server: Running) -> None:
     client.close()
 
 
-def test_several_tenants(server: Running) -> None:
+def test_a_user_of_several_tenants_sees_the_rows_of_each(server: Running) -> None:
     sql = "SELECT uniqExact(tenant_id) FROM session_events"
     assert ask(server.base, sql, user="both").body == b"1\n"
 

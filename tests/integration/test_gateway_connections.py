@@ -124,7 +124,7 @@ async def test_headers_beyond_the_bounds_are_refused(port: int, block: bytes, pi
     ids=["200", "nearly 64 KiB"],
 )
 @pytest.mark.parametrize("piece", [1 << 20, 1_000], ids=["at once", "in pieces"])
-async def test_headers_within_them_are_taken(port: int, block: bytes, piece: int) -> None:
+async def test_headers_within_the_bounds_are_taken(port: int, block: bytes, piece: int) -> None:
     request = GET + KEY + block + b"\r\n"
     async with connected(port) as client:
         for _ in range(3):
@@ -174,7 +174,7 @@ async def test_what_is_no_http_is_told_so_as_a_problem(port: int) -> None:
         assert (status, told["type"]) == (400, "urn:turnstile:problem:invalid_request")
 
 
-async def test_headers_that_never_come_to_an_end_are_waited_for_so_long(
+async def test_headers_that_never_end_are_waited_for_a_bounded_time(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection_module, "HEAD_SECONDS", 0.5)
@@ -208,7 +208,7 @@ async def test_a_client_that_is_done_may_keep_its_connection(
             await asyncio.sleep(0.4)
 
 
-async def test_a_body_that_never_comes_is_waited_for_so_long(
+async def test_a_body_that_never_comes_is_waited_for_a_bounded_time(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(request_module, "BODY_SECONDS", 0.3, raising=False)

@@ -101,7 +101,7 @@ async def bench(
         await bench.producer.stop()
 
 
-async def test_half_archived_half_on_the_log_and_live_meanwhile(bench: Bench) -> None:
+async def test_a_stream_is_whole_when_half_is_archived_and_half_on_the_log(bench: Bench) -> None:
     session = await bench.session()
     early, late = bench.events(session, 1, 300), bench.events(session, 301, 600)
     await bench.publish(session, early)
@@ -172,7 +172,7 @@ async def test_a_client_that_does_not_read_gets_everything_later(bench: Bench) -
     assert "turnstile_sse_slow_clients_total 0.0" not in metrics
 
 
-async def test_previews_pass_through(bench: Bench) -> None:
+async def test_previews_reach_a_stream(bench: Bench) -> None:
     session = await bench.session()
     start = b'{"tenant_id":"acme","session_id":"%b","type":"event_start","number":0,"data":{%b}}'
     async with bench.gateway.events(f"/v1/sessions/{session}/events?previews=true") as events:
@@ -186,7 +186,7 @@ async def test_previews_pass_through(bench: Bench) -> None:
         assert (heard["event"], heard["data"].encode() in sent) == ("event_start", True)
 
 
-async def test_it_stops_in_time_with_streams_open(
+async def test_a_gateway_stops_in_time_with_streams_open(
     kafka_bootstrap: str, postgres_url: str, bench: Bench
 ) -> None:
     session = await bench.session()

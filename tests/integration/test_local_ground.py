@@ -24,7 +24,7 @@ async def test_every_topic_is_there_as_the_list_says(kafka_bootstrap: str) -> No
     assert await find_drift(kafka_bootstrap) == []
 
 
-async def test_creating_again_changes_nothing(kafka_bootstrap: str) -> None:
+async def test_creating_the_topics_again_changes_nothing(kafka_bootstrap: str) -> None:
     assert await create_topics(kafka_bootstrap) == []
 
 
@@ -81,7 +81,7 @@ async def test_compressed_records_are_taken_where_tmp_allows_no_programs(compres
     assert all(path.startswith(str(settings.folders.data("kafka"))) for path in unpacked)
 
 
-async def test_databases_are_apart(postgres_server: str, postgres_url: str) -> None:
+async def test_each_database_has_tables_of_its_own(postgres_server: str, postgres_url: str) -> None:
     async with fresh_database(postgres_server) as other:
         assert other != postgres_url
         for url in (other, postgres_url):

@@ -94,7 +94,9 @@ def archive_url() -> str:
                 raise
 
 
-def test_migrate_and_replay(archive_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_archive_is_migrated_and_a_session_replayed(
+    archive_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TURNSTILE_CLICKHOUSE_URL", archive_url)
     monkeypatch.setenv("TURNSTILE_TENANTS", "acme")
     planned = run("migrate", "--only", "clickhouse", "--dry-run")
@@ -145,7 +147,7 @@ def test_a_session_that_was_erased_says_so(
     assert "no such events of ses_new" in run("replay", "ses_new", "--tenant", "acme").output
 
 
-def test_replay_state_and_diff_of_recorded_sessions(
+def test_replay_state_and_diff_show_what_the_core_makes_of_the_events(
     archive_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the commands say is what the core makes of the events that were archived."""

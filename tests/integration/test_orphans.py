@@ -56,7 +56,7 @@ async def archived(provider: Provider, session: str) -> bool:
     return found.archived_at is not None
 
 
-async def test_one_is_kept_one_goes_and_strangers_stay(
+async def test_orphans_go_and_bound_and_foreign_sessions_stay(
     provider: Provider, engine: AsyncEngine, postgres_url: str
 ) -> None:
     mark = {"turnstile": "acme/ses_1"}

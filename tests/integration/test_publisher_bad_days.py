@@ -51,7 +51,7 @@ def large() -> list[Event]:
     ]
 
 
-async def test_what_finds_no_room_is_said_when_there_is(log: tuple[str, int]) -> None:
+async def test_an_event_that_finds_no_room_is_said_once_there_is_room(log: tuple[str, int]) -> None:
     bootstrap, pid = log
     producer = Publishing(
         KafkaSettings(kafka_bootstrap=bootstrap),

@@ -111,7 +111,7 @@ async def test_ten_thousand_records_of_strangers_hold_up_no_event(
     assert len(await _letters(kafka_bootstrap, own.topic)) == 10_000
 
 
-async def test_too_much_poison_of_our_own_stops_instead(
+async def test_too_many_bad_records_of_our_own_stop_the_recorder(
     kafka_bootstrap: str, clickhouse_url: str
 ) -> None:
     own = await rig(kafka_bootstrap, clickhouse_url)
@@ -127,7 +127,9 @@ async def test_too_much_poison_of_our_own_stops_instead(
     assert await _letters(kafka_bootstrap, own.topic) == []
 
 
-async def test_too_many_refused_rows_stop_it_too(kafka_bootstrap: str, clickhouse_url: str) -> None:
+async def test_too_many_refused_rows_stop_the_recorder(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
     own = await rig(kafka_bootstrap, clickhouse_url)
     own = replace(
         own,

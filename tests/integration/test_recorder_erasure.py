@@ -65,7 +65,7 @@ async def tombstones(own: Rig) -> list[Sequence[Any]]:
     return await own.query(f"SELECT {columns} FROM erasures FINAL ORDER BY tenant_id, session_id")
 
 
-async def test_it_leaves_every_table_and_the_disk(
+async def test_an_erased_session_leaves_every_table_and_the_disk(
     kafka_bootstrap: str, clickhouse_url: str
 ) -> None:
     own = await a_rig(kafka_bootstrap, clickhouse_url)
@@ -94,7 +94,9 @@ async def test_it_leaves_every_table_and_the_disk(
     assert await own.query(f"SELECT name FROM system.parts WHERE {old} AND {older}") == []
 
 
-async def test_nothing_brings_it_back(kafka_bootstrap: str, clickhouse_url: str) -> None:
+async def test_nothing_brings_an_erased_session_back(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
     own = await a_rig(kafka_bootstrap, clickhouse_url)
     async with own.recording():
         said = [*conversation(GONE), erased(11, GONE), *events(12, 20, GONE)]
@@ -112,7 +114,7 @@ async def test_nothing_brings_it_back(kafka_bootstrap: str, clickhouse_url: str)
     assert len(await tombstones(own)) == 1
 
 
-async def test_it_goes_on_after_a_crash(kafka_bootstrap: str, clickhouse_url: str) -> None:
+async def test_an_erasure_goes_on_after_a_crash(kafka_bootstrap: str, clickhouse_url: str) -> None:
     """The session was noted, and the process died before anything was deleted."""
     own = await a_rig(kafka_bootstrap, clickhouse_url)
     async with own.recording():
@@ -147,7 +149,9 @@ async def test_what_came_in_behind_the_tombstone_is_found(
     assert (await tombstones(own))[0][4] is not None
 
 
-async def test_its_dead_letters_are_marked(kafka_bootstrap: str, clickhouse_url: str) -> None:
+async def test_the_dead_letters_of_an_erased_session_are_marked(
+    kafka_bootstrap: str, clickhouse_url: str
+) -> None:
     own = await a_rig(kafka_bootstrap, clickhouse_url)
     bad = b'{"tenant_id":"acme","session_id":"gone_1","seq":"no number"}'
     foreign = bad.replace(b"acme", b"other")

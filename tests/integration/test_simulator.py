@@ -21,7 +21,7 @@ async def provider() -> AsyncIterator[Provider]:
         yield it
 
 
-async def test_a_turn(provider: Provider) -> None:
+async def test_a_turn_is_streamed_listed_and_logged_alike(provider: Provider) -> None:
     session = await provider.session(metadata={"tenant": "t"}, title="first")
     seen = await provider.say(session, "[[script: tools]] hello")
     assert seen[-1].stop_reason.type == "end_turn"
@@ -41,7 +41,7 @@ async def test_a_turn(provider: Provider) -> None:
     assert (await provider.beta.sessions.retrieve(session)).usage.output_tokens
 
 
-async def test_a_cursor_and_a_time_filter(provider: Provider) -> None:
+async def test_a_cursor_belongs_to_its_list_and_times_filter_it(provider: Provider) -> None:
     session = await provider.session()
     await provider.say(session, "[[script: reply]]")
     first = await provider.events.list(session, limit=2)
@@ -54,7 +54,7 @@ async def test_a_cursor_and_a_time_filter(provider: Provider) -> None:
     assert later
 
 
-async def test_previews(provider: Provider) -> None:
+async def test_previews_begin_the_message_they_name(provider: Provider) -> None:
     session = await provider.session()
     async with await provider.events.stream(session, event_deltas=["agent.message"]) as stream:
         await provider.events.send(session, events=[message("[[script: reply]] hi")])
@@ -67,7 +67,7 @@ async def test_previews(provider: Provider) -> None:
     assert deltas
 
 
-async def test_threads(provider: Provider) -> None:
+async def test_child_threads_are_listed_streamed_and_archived(provider: Provider) -> None:
     session = await provider.session()
     await provider.say(session, "[[script: threads children=2]]")
     threads = [t async for t in provider.beta.sessions.threads.list(session)]
@@ -100,7 +100,7 @@ async def test_initial_events_run_at_once(provider: Provider) -> None:
     assert types.count("user.message") == 1
 
 
-async def test_agents(provider: Provider) -> None:
+async def test_agents_have_versions_and_refuse_late_changes(provider: Provider) -> None:
     agents = provider.beta.agents
     made = await agents.create(
         model={"id": "claude-opus-5", "effort": "low"},
@@ -121,7 +121,7 @@ async def test_agents(provider: Provider) -> None:
         await provider.beta.sessions.create(agent=made.id, environment_id=provider.environment)
 
 
-async def test_environments_and_vaults(provider: Provider) -> None:
+async def test_environments_and_vaults_can_be_made_archived_and_deleted(provider: Provider) -> None:
     environments = provider.beta.environments
     with pytest.raises(ConflictError, match="place"):
         await environments.create(name="place")
@@ -140,7 +140,7 @@ async def test_environments_and_vaults(provider: Provider) -> None:
     assert vault.id in [v.id async for v in provider.beta.vaults.list()]
 
 
-async def test_the_life_of_a_session(provider: Provider) -> None:
+async def test_a_session_is_updated_archived_and_deleted(provider: Provider) -> None:
     sessions = provider.beta.sessions
     session = await provider.session(metadata={"k": "v", "gone": "x"})
     patch: Any = {"gone": None, "new": "y"}
@@ -171,7 +171,7 @@ async def test_the_life_of_a_session(provider: Provider) -> None:
     assert (await provider.log(session))["deleted"]
 
 
-async def test_the_wire(provider: Provider) -> None:
+async def test_the_wire_has_comments_record_names_and_no_ids(provider: Provider) -> None:
     """Comments, record names, no ids: byte by byte."""
     session = await provider.session()
     headers = {**BETA, "authorization": "Bearer k"}

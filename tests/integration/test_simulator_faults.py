@@ -42,7 +42,7 @@ async def provider() -> AsyncIterator[Provider]:
         ({"kind": "land_then_delay", "seconds": 5}, APITimeoutError, 1),
     ],
 )
-async def test_a_send_that_goes_wrong(
+async def test_a_fault_of_a_send_raises_and_lands_as_its_kind_says(
     provider: Provider, fault: Any, error: type[Exception], landed: int
 ) -> None:
     session = await provider.session(metadata={"fault": fault["kind"]})
@@ -67,7 +67,7 @@ async def test_a_send_that_goes_wrong(
         ("silent", TimeoutError),
     ],
 )
-async def test_a_stream_that_goes_wrong(
+async def test_a_fault_of_a_stream_breaks_it_after_its_events(
     provider: Provider, kind: str, error: type[Exception] | None
 ) -> None:
     session = await provider.session()

@@ -136,7 +136,7 @@ def test_every_reader_of_the_log_sees_what_is_committed_only() -> None:
     assert not found, told(found, remedy)
 
 
-def test_no_drawer_for_everything() -> None:
+def test_no_module_is_named_as_a_drawer_for_everything() -> None:
     found = [
         name(path)
         for path in everything()

@@ -46,6 +46,6 @@ def test_trouble_leaves_no_trace() -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_broken_worker_leaves_one(mutant: str) -> None:
+def test_a_broken_worker_leaves_a_trace(mutant: str) -> None:
     with broken(mutant), pytest.raises(AssertionError):
         tried(Phase.generate)()

@@ -9,7 +9,7 @@ from shared.bus.brake import LEAST, Brake, Braked
 pytestmark = pytest.mark.unit
 
 
-def test_a_run_of_bad_records_pulls_it() -> None:
+def test_a_run_of_bad_records_pulls_the_brake() -> None:
     brake = Brake(ratio=1.0, consecutive=3)
     brake.bad()
     brake.bad()
@@ -25,7 +25,7 @@ def test_a_good_record_ends_a_run() -> None:
         brake.good(1)
 
 
-def test_a_large_share_pulls_it_once_enough_were_seen() -> None:
+def test_a_large_share_pulls_the_brake_once_enough_were_seen() -> None:
     brake = Brake(ratio=0.25, consecutive=1000)
     for _ in range(LEAST // 3):
         brake.good(2)
@@ -51,7 +51,7 @@ def test_old_records_are_forgotten() -> None:
         brake.good(3)
 
 
-def test_no_records_are_nothing() -> None:
+def test_no_records_change_nothing() -> None:
     brake = Brake(ratio=1.0, consecutive=2)
     brake.bad()
     brake.good(0)

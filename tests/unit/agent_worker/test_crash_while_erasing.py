@@ -183,7 +183,7 @@ def quiet(play: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("play", PLAYS)
-def test_it_is_erased(play: str) -> None:
+def test_without_a_crash_the_session_is_erased(play: str) -> None:
     assert quiet(play)[-1] in ("erase", "commit", "file", "extend")
 
 
@@ -197,12 +197,12 @@ def test_it_is_erased(play: str) -> None:
         for when in ("before", "after")
     ],
 )
-def test_a_crash_anywhere_leaves_nothing(play: str, k: int, when: When) -> None:
+def test_a_crash_anywhere_in_an_erasure_leaves_nothing(play: str, k: int, when: When) -> None:
     erased(play, Halt(k, when))
 
 
 @pytest.mark.parametrize("play", ["running", "parked", "rotated"])
-def test_so_do_two(play: str) -> None:
+def test_two_crashes_anywhere_in_an_erasure_leave_nothing(play: str) -> None:
     for k in range(1, len(quiet(play)) + 1, 3):
         for second in range(1, 12, 2):
             erased(play, Halt(k, "after"), Halt(second, "after"))

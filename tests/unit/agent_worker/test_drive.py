@@ -83,7 +83,7 @@ async def _head(outside: Outside, session: str, *, taken: int) -> Row:
 
 
 @virtual
-async def test_it_drives_no_more_than_it_may() -> None:
+async def test_a_worker_drives_no_more_sessions_than_it_may() -> None:
     outside = world()
     await outside.store.file([asked(f"s{n:02d}") for n in range(SETTINGS.concurrency + 5)])
     a_worker(outside, "one")

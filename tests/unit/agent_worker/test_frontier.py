@@ -23,22 +23,22 @@ async def places(count: int, known: Collection[int]) -> list[int]:
     return [int(raw.split(b'"e')[1].split(b'"')[0]) for raw in found]
 
 
-async def test_what_follows_the_known_ones_is_missing() -> None:
+async def test_events_after_the_known_ones_are_missing() -> None:
     assert await places(200, range(130, 194)) == [194, 195, 196, 197, 198, 199]
 
 
-async def test_one_that_was_recorded_early_and_is_forgotten_is_not_taken_for_news() -> None:
+async def test_an_event_recorded_early_and_forgotten_is_not_taken_for_news() -> None:
     """The primary thread shows the eleventh event before the second: of 72 recorded ones it is forgotten first."""
     recorded = [0, 1, 11, *range(2, 11), *range(12, 72)]
     assert await places(75, recorded[-TAIL:]) == [72, 73, 74]
 
 
-async def test_late_ones_between_are_missing_and_old_ones_are_not() -> None:
+async def test_late_events_between_known_ones_are_missing_and_old_ones_are_not() -> None:
     known = [5, *range(130, 170), 172, 174]
     assert await places(180, known) == [170, 171, 173, 175, 176, 177, 178, 179]
 
 
-async def test_without_a_run_what_follows_the_first_known_one_is_missing() -> None:
+async def test_without_a_run_of_known_events_all_after_the_first_are_missing() -> None:
     known = range(100, 100 + KNOWN_RUN - 1)
     assert await places(133, known) == [131, 132]
     assert await places(20, ()) == []

@@ -110,7 +110,9 @@ async def test_a_publishers_trace_goes_on(tracing: Tracing) -> None:
 
 
 @pytest.mark.parametrize("header", ["", "00-zz", PARENT.replace("0af7", "xxxx")])
-async def test_without_one_it_begins_at_intake(tracing: Tracing, header: str) -> None:
+async def test_without_a_publishers_trace_one_begins_at_intake(
+    tracing: Tracing, header: str
+) -> None:
     made = (await filed(header)).traceparent
     span = await tracing.one()
     context = span.get_span_context()

@@ -22,7 +22,7 @@ async def entering(room: Room, size: int, held: int = 1) -> asyncio.Task[None]:
 
 
 @virtual
-async def test_beyond_the_bound_they_wait_in_order() -> None:
+async def test_beyond_the_bound_feeds_wait_in_order() -> None:
     room = Room(100)
     await room.enter(90, held=0)
     first, second = await entering(room, 50), await entering(room, 5)
@@ -36,7 +36,7 @@ async def test_beyond_the_bound_they_wait_in_order() -> None:
 
 
 @virtual
-async def test_who_holds_nothing_need_not_wait() -> None:
+async def test_a_feed_that_holds_nothing_need_not_wait() -> None:
     room = Room(100)
     await room.enter(100, held=0)
     waiting = await entering(room, 10)
@@ -46,7 +46,7 @@ async def test_who_holds_nothing_need_not_wait() -> None:
 
 
 @virtual
-async def test_one_larger_than_all_the_room_has_it_alone() -> None:
+async def test_an_event_larger_than_all_the_room_has_it_alone() -> None:
     room = Room(100)
     await room.enter(1, held=0)
     large = await entering(room, 500)
@@ -57,7 +57,7 @@ async def test_one_larger_than_all_the_room_has_it_alone() -> None:
 
 
 @virtual
-async def test_who_gives_up_waiting_holds_nothing() -> None:
+async def test_a_feed_that_gives_up_waiting_holds_nothing() -> None:
     room = Room(100)
     await room.enter(100, held=0)
     gone, other = await entering(room, 80), await entering(room, 20)
@@ -68,7 +68,7 @@ async def test_who_gives_up_waiting_holds_nothing() -> None:
 
 
 @virtual
-async def test_who_is_cancelled_as_its_turn_comes_gives_it_back() -> None:
+async def test_a_feed_cancelled_as_its_turn_comes_gives_its_room_back() -> None:
     room = Room(100)
     await room.enter(100, held=0)
     gone = await entering(room, 80)

@@ -37,7 +37,7 @@ async def settled(outside: Outside) -> None:
 
 
 @virtual
-async def test_it_writes_then_says_then_does() -> None:
+async def test_a_shell_writes_then_says_then_does() -> None:
     outside, worker = given()
     outside.ask(turn())
     await settled(outside)

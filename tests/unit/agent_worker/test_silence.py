@@ -60,7 +60,7 @@ async def test_a_tool_that_takes_longer_than_a_call_may_is_interrupted_and_the_a
 
 
 @virtual
-async def test_who_takes_over_waits_for_a_tool_no_longer_than_the_one_before() -> None:
+async def test_a_driver_that_takes_over_waits_for_a_tool_no_longer_than_the_one_before() -> None:
     outside, first = _building()
     await _an_hour(outside)
     await first.kill()

@@ -24,7 +24,7 @@ async def chunks(wire: bytes, size: int) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7, 1000])
 @pytest.mark.parametrize("wire", [WIRE, WIRE.replace(b"\n", b"\r\n")], ids=["lf", "crlf"])
-async def test_however_it_is_cut(wire: bytes, size: int) -> None:
+async def test_records_are_read_however_the_stream_is_cut(wire: bytes, size: int) -> None:
     assert [record async for record in stream.records(chunks(wire, size))] == WANTED
 
 
@@ -35,13 +35,13 @@ async def test_twenty_megabytes_in_small_pieces_are_one_record() -> None:
     assert found == [b'"%b"' % text, b"1"]
 
 
-async def test_what_has_no_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_record_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "MAX_RECORD", 100)
     with pytest.raises(ProviderFailure, match="no end"):
         _ = [record async for record in stream.records(chunks(b"data: " + b"x" * 200, 16))]
 
 
-async def test_an_error_record_ends_it_after_what_came_before() -> None:
+async def test_an_error_record_ends_the_stream_after_what_came_before() -> None:
     wire = (
         b'event: message\ndata: 1\n\nevent: error\ndata: {"error":{"type":"overloaded_error"}}\n\n'
     )

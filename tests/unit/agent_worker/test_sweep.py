@@ -132,7 +132,7 @@ async def test_a_provider_that_is_away_is_asked_again_and_only_one_worker_asks()
     assert others.asked == []
 
 
-async def test_one_that_cannot_be_archived_keeps_nobody_from_the_others() -> None:
+async def test_an_orphan_that_cannot_be_archived_does_not_stop_the_sweep() -> None:
     account = Account(made("runs"), made("left"))
     account.refuses = {"runs"}
     look = sweeper(account, Rows({KEY: Bound("", working=False)}))

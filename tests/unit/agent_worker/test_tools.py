@@ -99,7 +99,7 @@ def test_what_is_no_tool_is_told_by_its_place(module: ModuleType, places: str, w
     assert words in str(caught.value)
 
 
-def test_none_are_none() -> None:
+def test_no_tools_named_are_no_tools() -> None:
     assert load("") == []
     assert "anything" not in Toolbox(load(" , "))
 
@@ -217,7 +217,9 @@ async def test_a_tool_knows_which_call_it_serves(module: ModuleType) -> None:
 # ---- bounds ---------------------------------------------------------------------------------------------------
 
 
-async def test_one_that_does_not_end_is_given_up_and_its_place_is_free(module: ModuleType) -> None:
+async def test_a_tool_that_does_not_end_is_given_up_and_its_place_is_free(
+    module: ModuleType,
+) -> None:
     toolbox = box(module, for_ever, add, seconds=0.02, at_once=1)
     result = await toolbox.run(call("for_ever"))
     assert result == Result("no result within 0.02 s; it was given up", is_error=True)
@@ -244,7 +246,7 @@ async def test_a_thread_that_does_not_end_keeps_its_place(module: ModuleType) ->
             pass  # each try waits for a place
 
 
-async def test_no_more_run_at_once_than_may(module: ModuleType) -> None:
+async def test_no_more_tools_run_at_once_than_may(module: ModuleType) -> None:
     now, most = 0, 0
 
     @beta_async_tool

@@ -104,7 +104,7 @@ async def test_batches_become_signals() -> None:
 
 
 @virtual
-async def test_it_reads_no_further_than_the_shell_has_taken(
+async def test_a_watch_reads_no_further_than_the_shell_has_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(watch, "MAX_BYTES", 1_000_000)
@@ -120,7 +120,7 @@ async def test_it_reads_no_further_than_the_shell_has_taken(
 
 
 @virtual
-async def test_nor_more_bytes_than_it_may_hold() -> None:
+async def test_a_watch_reads_no_more_bytes_than_it_may_hold() -> None:
     session, wire = Session(), Wire()
     large = wire.message("x" * (MAX_BYTES // 2))
     for _ in range(6):
@@ -164,7 +164,7 @@ async def test_a_lost_session_is_told_to_whoever_asks_for_its_feed() -> None:
 
 
 @virtual
-async def test_and_signalled_when_nobody_asks() -> None:
+async def test_a_lost_session_is_signalled_when_nobody_asks() -> None:
     session = Session()
     await moments()
     session.tells.says.put_nowait(GONE)
@@ -175,7 +175,7 @@ async def test_and_signalled_when_nobody_asks() -> None:
 
 
 @virtual
-async def test_but_not_while_the_turn_is_being_sent() -> None:
+async def test_a_lost_session_is_not_signalled_while_the_turn_is_being_sent() -> None:
     """The send hears of it itself, or it was in time."""
     session = Session()
     session.asking_for = True
@@ -209,7 +209,7 @@ async def test_an_error_that_nobody_foresaw_ends_the_drive() -> None:
 
 
 @virtual
-async def test_it_ends_when_it_is_told_to() -> None:
+async def test_a_watch_ends_when_it_is_told_to() -> None:
     session = Session()
     await moments()
     session.watch.cancel()

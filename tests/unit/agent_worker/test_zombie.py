@@ -43,14 +43,14 @@ def cases(*, late: bool) -> list[object]:
 
 
 @pytest.mark.parametrize(("play", "tempo", "k", "when"), cases(late=False))
-def test_it_changes_nothing(play: str, tempo: Tempo, k: int, when: When) -> None:
+def test_a_zombie_changes_nothing(play: str, tempo: Tempo, k: int, when: When) -> None:
     found = zombied(play, Halt(k, when), tempo)
     assert outcome(found.outside) == quiet(play, tempo)[0]
     assert not ASKING & set(found.then), f"it asked the provider: {found.then}"
 
 
 @pytest.mark.parametrize(("play", "tempo", "k", "when"), cases(late=True))
-def test_only_a_call_on_its_way_lands(play: str, tempo: Tempo, k: int, when: When) -> None:
+def test_only_a_zombies_call_on_its_way_lands(play: str, tempo: Tempo, k: int, when: When) -> None:
     found = zombied(play, Halt(k, when), tempo)
     outside, call = found.outside, found.before[k - 1]
     log = the_log(outside)

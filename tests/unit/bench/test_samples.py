@@ -30,7 +30,7 @@ def events() -> list[Event]:
 
 
 @pytest.mark.parametrize("count", [0, 1, TURNS * EVENTS, MANY])
-def test_there_are_as_many_as_asked_for(count: int) -> None:
+def test_there_are_as_many_samples_as_asked_for(count: int) -> None:
     assert len(made(count)) == count
 
 
@@ -75,7 +75,7 @@ def test_data_is_ours_or_shaped_like_the_provider_s() -> None:
             parse(data["processed_at"])
 
 
-def test_they_are_of_a_real_size() -> None:
+def test_samples_are_of_a_real_size() -> None:
     sizes = [len(value) for _, value, _ in made(MANY)]
     assert 400 < sum(sizes) / len(sizes) < 1_500
 

@@ -78,14 +78,14 @@ def test_the_whole_event_is_told_apart_from_a_part() -> None:
     assert not {"part", "part_seq"} & {name for name, _ in whole.headers}
 
 
-def test_who_died_between_two_parts_is_made_good_by_who_says_it_again() -> None:
+def test_parts_of_a_driver_that_died_are_completed_by_the_next_telling() -> None:
     joiner = Joiner()
     dead, again = said(1, 300)[:2], said(1, 300)
     assert [one.value for one in joined(joiner, [*dead, *again])] == [body(1, 300)]
     assert joiner.first(PLACE) is None
 
 
-def test_two_who_say_it_at_once_fill_one_set_between_them() -> None:
+def test_two_drivers_that_say_an_event_at_once_fill_one_set() -> None:
     one, two = said(1, 300), said(1, 300)
     mixed = [one[0], two[0], one[1], two[1], two[2], *one[3:]]
     assert [found.value for found in joined(Joiner(), [*mixed, one[2]])] == [body(1, 300)]

@@ -74,7 +74,7 @@ def provider(**changes: Any) -> Evidence:
     return replace(GOOD, at_provider=[replace(PROVIDER, **changes)])
 
 
-def test_all_is_well() -> None:
+def test_a_good_run_has_no_findings() -> None:
     assert judge(GOOD) == []
 
 
@@ -103,12 +103,12 @@ def test_a_message_in_another_provider_session_too_is_doubled() -> None:
     assert found(replace(GOOD, at_provider=[other, PROVIDER])) == ["doubled"]
 
 
-def test_turns_in_another_order_than_accepted() -> None:
+def test_turns_in_another_order_than_accepted_are_found() -> None:
     kinds = found(replace(GOOD, accepted=[TWO, ONE]))
     assert kinds == ["out of order", "out of order"], "at the provider, and in the archive"
 
 
-def test_events_in_another_order_than_the_providers() -> None:
+def test_events_in_another_order_than_the_providers_are_found() -> None:
     events = [EVENTS[0], EVENTS[2], EVENTS[1], *EVENTS[3:]]
     assert found(provider(events=events)) == ["out of order"]
 
@@ -128,35 +128,35 @@ def test_an_archive_that_lags_behind_the_topic_misses_something() -> None:
     assert found(replace(GOOD, published=Published(last_seq=99))) == ["missing"]
 
 
-def test_a_hole_in_the_numbers() -> None:
+def test_a_hole_in_the_numbers_is_found() -> None:
     assert found(replace(GOOD, rows=rows_without(7))) == ["gaps"]
 
 
-def test_a_stream_that_skipped() -> None:
+def test_a_stream_that_skipped_an_event_is_found() -> None:
     assert found(replace(GOOD, heard_wrong=["seq 3 came after 1"])) == ["gaps"]
 
 
-def test_a_row_that_shows_twice() -> None:
+def test_a_row_that_shows_twice_is_found() -> None:
     assert found(replace(GOOD, rows=[*ROWS[:3], ROWS[2], *ROWS[3:]])) == ["repeated", "repeated"]
 
 
-def test_two_bodies_for_one_seq() -> None:
+def test_two_bodies_for_one_seq_are_found() -> None:
     published = Published(last_seq=len(ROWS), two_bodies=(4,))
     assert found(replace(GOOD, published=published)) == ["repeated"]
 
 
-def test_an_event_that_nobody_made() -> None:
+def test_an_event_that_nobody_made_is_found() -> None:
     assert found(provider(events=[*EVENTS[:4], *EVENTS[5:]])) == ["wrong"]
     unlisted = frozenset({EVENTS[4].id})
     assert found(provider(events=[*EVENTS[:4], *EVENTS[5:]], unlisted=unlisted)) == []
 
 
-def test_an_event_that_was_changed() -> None:
+def test_an_event_that_was_changed_is_found() -> None:
     changed = replace(EVENTS[0], raw=b'{"id": "e1"}')
     assert found(provider(events=[changed, *EVENTS[1:]])) == ["wrong"]
 
 
-def test_a_reply_to_something_else() -> None:
+def test_a_reply_to_something_else_is_found() -> None:
     other = answer("e2", "two")
     rows = [replace(r, data=other.raw.decode()) if r.event_id == "e2" else r for r in ROWS]
     evidence = provider(events=[EVENTS[0], other, *EVENTS[2:]])

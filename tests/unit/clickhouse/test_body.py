@@ -78,7 +78,7 @@ def test_an_unknown_encoding_says_what_is_known() -> None:
         decode([b""], "br", limit=1)
 
 
-def test_pieces_after_an_offset() -> None:
+def test_pieces_after_an_offset_are_cut_there() -> None:
     pieces = [b"abc", b"def", b"g"]
     assert head(pieces, 4) == b"abcdef"
     assert head(pieces, 2) == b"ab"
@@ -98,12 +98,12 @@ async def test_a_body_beyond_the_limit_is_refused() -> None:
     assert refused.value.status == 413
 
 
-async def test_a_client_that_left() -> None:
+async def test_a_client_that_left_is_reported_as_gone() -> None:
     with pytest.raises(ClientGone):
         await read_body(receiving({"type": "http.disconnect"}), limit=3, idle_seconds=1)
 
 
-async def test_a_client_that_sends_nothing() -> None:
+async def test_a_client_that_sends_nothing_is_a_408() -> None:
     async def never() -> Any:
         raise TimeoutError
 

@@ -68,7 +68,7 @@ def test_what_only_reads_passes(text: str) -> None:
     assert check(text) is None
 
 
-def test_one_statement_that_reads() -> None:
+def test_only_one_statement_that_reads_is_allowed() -> None:
     assert check("SELECT 1; SELECT 2", statements=2) is not None
     assert check("INSERT INTO t VALUES (1)", reads_only=False) is not None
     assert check("KILL QUERY WHERE 1", reads_only=False) is not None
@@ -77,7 +77,7 @@ def test_one_statement_that_reads() -> None:
     assert check("selec 1", reads_only=False, statements=0) is None
 
 
-def test_a_name_given_as_a_parameter() -> None:
+def test_a_forbidden_name_given_as_a_parameter_is_refused() -> None:
     assert check("SELECT arrayMap({f:Identifier}, ['x'])", f="file") is not None
     assert check("SELECT {f:String}", f="file") is None
 

@@ -33,7 +33,7 @@ def test_parameters_go_where_they_belong() -> None:
     assert not asked.compress
 
 
-def test_credentials_from_everywhere() -> None:
+def test_credentials_are_read_from_url_headers_and_basic_authentication() -> None:
     basic = base64.b64encode(b"ann:pa:ss").decode()
     assert (read(authorization=f"Basic {basic}").user, read().user) == ("ann", None)
     assert read(authorization=f"Basic {basic}").password == "pa:ss"
@@ -43,7 +43,7 @@ def test_credentials_from_everywhere() -> None:
 
 
 @pytest.mark.parametrize("value", ["Bearer x", "Basic !!!"])
-def test_credentials_that_cannot_be_read(value: str) -> None:
+def test_credentials_that_cannot_be_read_are_refused(value: str) -> None:
     with pytest.raises(ClickHouseError) as refused:
         read(authorization=value)
     assert refused.value.status == 403

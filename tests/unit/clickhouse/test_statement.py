@@ -57,7 +57,7 @@ def test_an_insert_that_selects_has_no_data(text: bytes) -> None:
         (b"SELECT format('{}', 1)", None),
     ],
 )
-def test_the_format_a_query_names(text: bytes, form: str | None) -> None:
+def test_the_format_that_a_query_names_is_found(text: bytes, form: str | None) -> None:
     assert named_format(text) == form
 
 
@@ -66,5 +66,5 @@ def test_the_format_a_query_names(text: bytes, form: str | None) -> None:
     [(b"  select 1", "SELECT"), (b"((SELECT 1))", "SELECT"), (b"", ""), (b"'x'", ""),
      (b"-- hi\n/* there */ with 1 as x select x", "WITH")],
 )  # fmt: skip
-def test_the_first_word(text: bytes, word: str) -> None:
+def test_the_first_word_of_a_statement_is_found(text: bytes, word: str) -> None:
     assert first_word(text) == word

@@ -30,7 +30,7 @@ def test_the_bundled_file_has_a_writer_and_an_analyst() -> None:
 
 
 @pytest.mark.parametrize("line", [f'password_sha256 = "{HASH}"', 'password = "secret"'])
-def test_passwords(tmp_path: Path, line: str) -> None:
+def test_a_wrong_password_and_an_unknown_name_look_the_same(tmp_path: Path, line: str) -> None:
     users = load_users(load(tmp_path, f"[users.ann]\n{line}\n"))
     assert users.authenticate("ann", "secret").name == "ann"
     for name, password in (("ann", "wrong"), ("ann", None), ("eve", "secret")):
@@ -58,7 +58,7 @@ def test_a_bad_file_names_field_and_fix(tmp_path: Path, text: str, said: str) ->
         load_users(load(tmp_path, text))
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_users_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsersFileError, match="readable file"):
         load_users(tmp_path / "none.toml")
 

@@ -42,5 +42,5 @@ def test_a_fault_has_a_test_that_is_there(cells: list[str]) -> None:
     assert NAMED.sub("", cells[-1]).strip(", ") == "", "something else than tests is named"
 
 
-def test_there_are_faults() -> None:
+def test_the_table_lists_faults() -> None:
     assert len(rows()) > 40

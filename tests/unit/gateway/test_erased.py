@@ -23,7 +23,9 @@ AT = "2026-11-21T12:00:00.000000Z"
         ("/v1/sessions/ses_1?at_seq=1", {}),
     ],
 )
-async def test_there_is_nothing_to_read_and_it_says_so(path: str, headers: dict[str, str]) -> None:
+async def test_an_erased_session_has_nothing_to_read_and_says_so(
+    path: str, headers: dict[str, str]
+) -> None:
     desk = await a_desk(archived=3, logged=3)
     projection = Projection(desk.read_model.rows, {})
     closed = an_event(4, "session.erased", {"reason": "requested"}, turn_id=None)
@@ -39,7 +41,7 @@ async def test_there_is_nothing_to_read_and_it_says_so(path: str, headers: dict[
     assert (session.status_code, session.json()["status"]) == (200, "erased")
 
 
-def test_the_ring_forgets_it() -> None:
+def test_the_ring_forgets_an_erased_session() -> None:
     live = Live(ring_bytes=2_000)
 
     def publish(seq: int, kind: str) -> None:

@@ -44,7 +44,7 @@ def shown(desk: Desk, **what: Any) -> None:
     desk.read_model.rows[KEY] = StoredSession(replace(page, view=replace(page.view, **what)))
 
 
-async def test_live_events_as_they_come() -> None:
+async def test_live_events_are_streamed_as_they_come() -> None:
     desk = await a_desk()
     async with desk.stream(EVENTS) as stream:
         await stream.opened()
@@ -58,7 +58,7 @@ async def test_live_events_as_they_come() -> None:
     assert desk.shares.open == 0
 
 
-async def test_archive_then_log_then_live_without_gap_or_repeat() -> None:
+async def test_archive_log_and_live_are_joined_without_gap_or_repeat() -> None:
     desk = await a_desk(archived=4, logged=7)
     async with desk.stream(EVENTS) as stream:
         assert await stream.seqs(7) == [1, 2, 3, 4, 5, 6, 7]
@@ -338,7 +338,7 @@ async def test_the_ring_spares_the_log() -> None:
     assert desk.log.scans == 0
 
 
-async def test_previews_only_when_asked_for() -> None:
+async def test_previews_come_only_when_asked_for() -> None:
     desk = await a_desk()
     value = (
         b'{"tenant_id":"acme","session_id":"ses_1","type":"event_start","number":0,'
@@ -354,7 +354,7 @@ async def test_previews_only_when_asked_for() -> None:
         assert await plain.seqs(1) == [1]
 
 
-async def test_pages_of_json() -> None:
+async def test_events_come_in_pages_of_json() -> None:
     desk = await a_desk(archived=3, logged=5)
     headers = {"Accept": "application/json"}
     async with desk.client() as client:

@@ -37,7 +37,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_those_who_wait_come_in_as_others_leave_and_more_are_turned_away() -> None:
+async def test_waiting_requests_enter_as_others_leave_and_more_are_turned_away() -> None:
     crowd = Crowd(Gate(2, 2))
     visits = [asyncio.create_task(crowd.visit(number)) for number in range(4)]
     await settled()
@@ -56,7 +56,7 @@ async def test_those_who_wait_come_in_as_others_leave_and_more_are_turned_away()
         pass
 
 
-async def test_who_waits_too_long_is_told_so_and_leaves_no_gap(
+async def test_a_request_that_waits_too_long_is_refused_and_leaves_no_gap(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(gates, "PATIENCE_SECONDS", 0.01)

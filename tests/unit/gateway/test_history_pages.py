@@ -51,7 +51,7 @@ async def test_the_next_page_is_on_its_way_while_one_is_given_on(
     assert archive.after == [0, 2, 4]
 
 
-async def test_who_stops_reading_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reader_that_stops_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     _, read = a_history(monkeypatch, Asked(5, breaks=2))
     before = asyncio.all_tasks()
     entries = read._archived(KEY, history._Walk(0), 5, True)

@@ -15,7 +15,7 @@ from shared.errors import Transient
 pytestmark = pytest.mark.unit
 
 
-async def test_it_is_not_ready_before_it_listens_nor_after_the_log_went_away() -> None:
+async def test_a_listener_is_not_ready_before_it_listens_nor_after_the_log_went_away() -> None:
     begin, end = asyncio.Event(), asyncio.Event()
     asked = asyncio.Queue[int]()
 

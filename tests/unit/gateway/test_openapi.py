@@ -67,7 +67,7 @@ BLOCKS = {
 }
 
 
-def test_who_may_call_is_declared(document: Json) -> None:
+def test_every_operation_declares_its_key(document: Json) -> None:
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     for _, path, operation in operations(document):
         assert operation["security"] == ([] if path in OPEN else [{"key": []}])

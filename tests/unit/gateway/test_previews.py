@@ -52,7 +52,7 @@ async def test_a_message_is_shown_up_to_what_is_missing() -> None:
     assert await shown(reader) == [("whole", 3)]
 
 
-async def test_who_comes_in_the_middle_of_a_message_is_shown_the_next_one() -> None:
+async def test_a_reader_that_comes_in_the_middle_of_a_message_is_shown_the_next_one() -> None:
     live = Live()
     show(live, "m", 0, 1)
     reader = live.subscribe(KEY, previews=True)
@@ -68,7 +68,7 @@ async def test_a_message_begun_anew_is_shown_no_further() -> None:
     assert await shown(reader) == [("m", 0), ("m", 1)]
 
 
-async def test_who_reads_too_slowly_is_shown_no_more_of_a_message(
+async def test_a_reader_that_is_too_slow_is_shown_no_more_of_a_message(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(live_module, "QUEUE_EVENTS", 3)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.unit
         ("GET", "/v1/sessions/ses_1", 404),
     ],
 )
-async def test_one_shape(method: str, path: str, status: int) -> None:
+async def test_every_problem_has_one_shape(method: str, path: str, status: int) -> None:
     async with Desk().client() as client:
         answer = await client.request(method, path)
     assert answer.status_code == status

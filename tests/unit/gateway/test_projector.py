@@ -65,7 +65,7 @@ def view(model: MemoryReadModel, turn_id: str = "turn_1") -> TurnView:
     return model.turns[(*KEY, turn_id)].view
 
 
-async def test_a_turn_as_it_stands() -> None:
+async def test_a_turn_is_shown_as_it_stands() -> None:
     started = {"provider_session_id": "sesn_1", "agent": "a", "model": "m", "attempts": 1}
     usage = {"input_tokens": 3, "output_tokens": 5}
     model = await project(
@@ -221,7 +221,7 @@ async def test_what_this_process_wrote_already_is_not_read_again() -> None:
     assert feed.commits == 1
 
 
-async def test_asked_to_close_then_closed() -> None:
+async def test_a_session_asked_to_close_is_closing_and_then_closed() -> None:
     model = await project(
         an_input("session.requested", user_id="u1", title="T"),
         an_input("session.erase_requested"),

@@ -189,7 +189,7 @@ async def test_an_erasure_is_not_waited_for() -> None:
     assert (house.view.status, house.view.title, house.view.last_seq) == ("erased", None, 9)
 
 
-async def test_it_goes_on_while_the_row_moves_and_ends_with_the_newest() -> None:
+async def test_a_fold_goes_on_while_the_row_moves_and_ends_with_the_newest() -> None:
     house = House(REST)
     house.archive.entries[KEY] += [entry(e) for e in LOG[REST:]]
     load, left = house.model.load, list(LOG[REST:])

@@ -153,25 +153,25 @@ async def _hold(events: Sequence[Event]) -> None:
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.parent.name}-{log.stem}")
-async def test_every_golden_log(log: Path) -> None:
+async def test_every_golden_log_is_shown_as_the_core_folds_it(log: Path) -> None:
     await _hold(events_of(log))
 
 
 @pytest.mark.parametrize("name", EVERY)
-async def test_every_named_history(name: str) -> None:
+async def test_every_named_history_is_shown_as_the_core_folds_it(name: str) -> None:
     await _hold(history(*EVERY[name]))
 
 
 @for_all(random_histories())
 @settings(deadline=None, max_examples=200)
-def test_any_history(inputs: tuple[Input, ...]) -> None:
+def test_any_history_is_shown_as_the_core_folds_it(inputs: tuple[Input, ...]) -> None:
     if events := history(*inputs):
         asyncio.run(_hold(events))
 
 
 @for_all(random_histories(), st.data())
 @settings(deadline=None, max_examples=200)
-def test_any_history_cut_and_repeated_anywhere(
+def test_any_history_cut_and_repeated_anywhere_is_shown_the_same(
     inputs: tuple[Input, ...], data: st.DataObject
 ) -> None:
     """Rebalances and rewinds hand out batches again, cut elsewhere."""

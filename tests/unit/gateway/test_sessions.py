@@ -188,7 +188,7 @@ async def test_a_list_is_the_tenants_own_and_comes_in_pages() -> None:
     assert [one["session_id"] for one in odd["data"]] == ["ses_3", "ses_1"]
 
 
-async def test_a_session_as_it_was_at_a_seq() -> None:
+async def test_a_session_is_shown_as_it_was_at_a_seq() -> None:
     desk = Desk()
     await desk.open()
     opened = {"user_id": "u1", "title": "T"}
@@ -210,7 +210,7 @@ async def test_a_session_as_it_was_at_a_seq() -> None:
     assert (one["title"], two["status"], three["status"]) == ("T", "running", "idle")
 
 
-async def test_who_may_do_what() -> None:
+async def test_the_scopes_of_a_key_decide_what_it_may_do() -> None:
     desk = Desk()
     await desk.open()
     for key, get, post in (
@@ -253,7 +253,7 @@ async def test_tenants_may_use_the_same_id_and_never_meet() -> None:
         ("archive", None, "session.archive_requested"),
     ],
 )
-async def test_wishes_are_published(path: str, body: Any, kind: str) -> None:
+async def test_every_wish_is_published_as_its_input(path: str, body: Any, kind: str) -> None:
     desk = Desk()
     await desk.open()
     async with desk.client() as client:

@@ -168,7 +168,7 @@ async def test_a_turn_published_twice_by_two_gateways_has_one_input_id() -> None
     assert ids[0] == ids[1]
 
 
-async def test_no_acknowledgement_no_turn() -> None:
+async def test_without_an_acknowledgement_there_is_no_turn() -> None:
     desk = Desk()
     await desk.open()
     desk.inputs.down = True
@@ -221,7 +221,7 @@ async def test_a_wrong_body_is_named(body: Any, field: str) -> None:
 @pytest.mark.parametrize(
     "raw", [b"", b"{", b"\xff\xfe", b'{"content": "\xff"}', b'{"content":"\\ud800"}', DEEP]
 )
-async def test_bytes_that_are_no_json(raw: bytes) -> None:
+async def test_bytes_that_are_no_json_are_refused(raw: bytes) -> None:
     desk = Desk()
     await desk.open()
     async with desk.client() as client:
@@ -290,7 +290,7 @@ async def test_a_body_of_more_than_a_mebibyte_is_refused_unread() -> None:
         assert (await client.post(TURNS, content=fits)).status_code == 202
 
 
-async def test_the_session_must_be_there_and_the_callers() -> None:
+async def test_a_turn_needs_a_session_of_its_caller() -> None:
     desk = Desk()
     await desk.open()
     async with desk.client() as client:

@@ -52,7 +52,7 @@ def test_an_unreachable_repository_names_jar_and_way_out(tmp_path: Path) -> None
         ("command not found", None),
     ],
 )
-def test_java_versions(text: str, major: int | None) -> None:
+def test_the_major_version_of_java_is_read_from_its_output(text: str, major: int | None) -> None:
     assert parse_version(text) == major
 
 
@@ -91,7 +91,7 @@ def test_a_log_beyond_its_bound_is_moved_and_goes_on(tmp_path: Path) -> None:
     assert not rotate(log, limit=10)
 
 
-def test_the_tail_of_a_log(tmp_path: Path) -> None:
+def test_the_tail_of_a_log_is_its_last_lines(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     assert tail(log) == "    (no log)"
     log.write_text("one\ntwo\nthree\n")
@@ -110,7 +110,7 @@ def test_a_process_without_our_marks_is_not_ours(tmp_path: Path) -> None:
     assert not is_part(2**22 + 1, "gateway", tmp_path)
 
 
-def test_exit_codes_in_words() -> None:
+def test_exit_codes_are_told_in_words() -> None:
     assert (ended(1), ended(-9)) == ("exit code 1", "killed by signal 9")
 
 

@@ -40,7 +40,7 @@ CRASH, FREEZE = World(turns=1, crashes=1), World(turns=1, freezes=1)
         pytest.param(World(turns=1, late=1), {LATE}, id="a request beyond all patience"),
     ],
 )
-def test_it_keeps_the_laws(world: World, doubled: set[tuple[str, ...]]) -> None:
+def test_the_protocol_keeps_the_laws(world: World, doubled: set[tuple[str, ...]]) -> None:
     """Whatever the interleaving; a message is at the provider twice in the named cases and in no other."""
     found = explore(Rules(), world)
     assert not found.broken, "\n".join([found.broken, *found.way])

@@ -23,14 +23,14 @@ def test_copies_last_until_their_segment_may_be_deleted() -> None:
     assert Topic("kept", -1, DAY_MS).until(DONE) is None
 
 
-def test_it_is_complete_only_when_nothing_is_left() -> None:
+def test_a_certificate_is_complete_only_when_nothing_is_left() -> None:
     gone, there = Erased("acme", "s1"), Erased("acme", "s2", left=["clickhouse: 3 rows in turns"])
     assert certificate([gone], [EVENTS], ASKED, DONE)["complete"] is True
     assert certificate([gone, there], [EVENTS], ASKED, DONE)["complete"] is False
     assert certificate([], [EVENTS], ASKED, DONE)["complete"] is False
 
 
-def test_it_names_what_was_erased_where_and_until_when_copies_last() -> None:
+def test_a_certificate_names_what_was_erased_where_and_until_when_copies_last() -> None:
     about = Erased("acme", "s1", user="u1", asked_at="2026-11-21T12:00:00.000000Z")
     about.sql_rows, about.archive_rows = {"worker_inbox": 4}, {"session_events": 40}
     about.provider_sessions, about.dead_letters = ["sesn_1", "sesn_2"], 1

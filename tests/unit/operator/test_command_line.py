@@ -28,7 +28,7 @@ def run(*arguments: str) -> tuple[int, str]:
         (["replay", "--help"], "--speed"),
     ],
 )
-def test_help_helps(arguments: list[str], says: str) -> None:
+def test_help_ends_well_and_explains(arguments: list[str], says: str) -> None:
     code, output = run(*arguments)
     assert code == 0
     assert says in output

@@ -85,19 +85,19 @@ def test_young_and_queued_events_are_not_missed(at: str | None) -> None:
     assert kinds(ROWS, [*LISTED, listed("user.message", "e9", at)]) == []
 
 
-def test_other_json_and_events_of_nobody() -> None:
+def test_other_json_and_events_of_nobody_are_found() -> None:
     other = [*LISTED[:1], Listed("e2", "agent.message", OLD, "dx"), LISTED[2]]
     assert kinds(ROWS, other) == ["other_json"]
     assert kinds(ROWS, LISTED[1:]) == ["unknown_to_provider"]
 
 
-def test_two_bodies_and_one_event_twice() -> None:
+def test_two_bodies_and_one_event_twice_are_found() -> None:
     assert kinds(bodies={3: 2}) == ["two_bodies_for_a_seq"]
     again = [*ROWS, said(8, "agent.message", "e2")]
     assert "event_twice" in kinds(again, head=replace(HEAD, last_seq=8))
 
 
-def test_wrong_order_within_a_thread_but_not_of_late_events() -> None:
+def test_wrong_order_within_a_thread_is_found_but_not_of_late_events() -> None:
     assert kinds(ROWS, [LISTED[1], LISTED[0], LISTED[2]]) == ["wrong_order"]
     late = [*ROWS, said(8, "agent.message", "e0")]
     lists = [LISTED[0], listed("agent.message", "e0"), *LISTED[1:]]
@@ -110,7 +110,7 @@ def test_children_are_ordered_apart_and_cross_posts_counted_once() -> None:
     assert kinds(rows, [listed("agent.message", "c1"), *LISTED], children=children) == []
 
 
-def test_messages_of_no_turn_and_more_messages_than_attempts() -> None:
+def test_messages_of_no_turn_and_more_messages_than_attempts_are_found() -> None:
     stray = [*ROWS[:6], said(7, "user.message", "e4", turn="")]
     lists = [*LISTED, listed("user.message", "e4")]
     assert kinds(stray, lists) == ["message_of_no_turn"]
@@ -120,7 +120,7 @@ def test_messages_of_no_turn_and_more_messages_than_attempts() -> None:
     assert kinds(retried, lists) == []
 
 
-def test_turns_and_inputs_that_went_nowhere() -> None:
+def test_turns_and_inputs_that_went_nowhere_are_found() -> None:
     more = [*ASKED, Asked(5, "turn:t2", "turn.requested", OLD)]
     taken = replace(HEAD, filed=2, taken=2, position=5)
     assert kinds(asked=more, head=taken) == ["turn_lost"]
@@ -130,7 +130,7 @@ def test_turns_and_inputs_that_went_nowhere() -> None:
     assert kinds(head=replace(HEAD, filed=3)) == ["wrong_count"]
 
 
-def test_turns_that_never_ended_or_ended_twice() -> None:
+def test_turns_that_never_ended_or_ended_twice_are_found() -> None:
     open_turn = [*ROWS[:5], own(6, "turn.retrying"), ROWS[6]]
     assert kinds(open_turn) == ["turn_never_ended"]
     assert kinds([*ROWS[:5], own(6, "turn.requires_action"), ROWS[6]]) == []

@@ -20,7 +20,7 @@ def letter(source: str, *more: tuple[str, str], reason: str = "bad") -> DeadLett
 
 
 @pytest.mark.parametrize("source", ["turnstile.inputs.v1/0/1", "inbox/acme/ce:1"])
-def test_inputs_go_back(source: str) -> None:
+def test_inputs_go_back_to_their_topic(source: str) -> None:
     assert hindrance(letter(source)) is None
 
 

@@ -47,7 +47,7 @@ def test_a_step_goes_to_the_next_event_and_stays_there(terminal: tuple[int, Keys
 
 
 @pytest.mark.parametrize("key", [b"q", b"\x04"])
-def test_somebody_may_leave(terminal: tuple[int, Keys], key: bytes) -> None:
+def test_a_key_that_leaves_ends_the_wait(terminal: tuple[int, Keys], key: bytes) -> None:
     typing, keys = terminal
     os.write(typing, key)
     with pytest.raises(Left):

@@ -42,7 +42,7 @@ async def test_no_rows_are_no_insert() -> None:
     assert writer.inserts == 0
 
 
-async def test_it_is_tried_until_it_is_in() -> None:
+async def test_an_insert_is_tried_until_it_is_in() -> None:
     writer, records = FakeWriter(*[Away("gone")] * 7), good(3)
     assert await make(writer).bring_in(records) == []
     assert writer.inserts == 8

@@ -85,7 +85,7 @@ async def test_batches_go_in_order_and_are_committed() -> None:
     assert log.commits == sorted(log.commits)
 
 
-async def test_nothing_is_committed_before_it_is_in() -> None:
+async def test_no_offset_is_committed_before_its_batch_is_archived() -> None:
     log, writer = FakeLog(good(25)), Gate()
     async with running(make(log, writer)):
         await until(lambda: log.at >= 20)
@@ -119,7 +119,7 @@ async def test_bad_records_become_letters_before_the_commit() -> None:
     assert letters.sent[0].reason == "invalid_json"
 
 
-async def test_the_brake_stops_it_with_nothing_committed() -> None:
+async def test_the_brake_stops_the_recorder_with_nothing_committed() -> None:
     bad = [FakeRecord(b"{}", n, headers=OURS) for n in range(9)]
     log, letters = FakeLog(bad), Letters()
     async with running(make(log, FakeWriter(), letters)) as task:

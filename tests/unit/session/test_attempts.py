@@ -54,7 +54,7 @@ def test_the_provider_may_wish_for_a_longer_wait() -> None:
     assert waits.state.due_at == at(40)
 
 
-def test_but_not_for_longer_than_our_own_bound() -> None:
+def test_the_providers_wish_is_not_followed_beyond_our_own_bound() -> None:
     waits = after(*RUNNING).when(failed(second=10, retry_after=7200.0))
     assert waits.state.due_at == at(10 + 120)
 
@@ -123,7 +123,7 @@ def test_a_session_lost_before_there_was_one_is_only_tried_again() -> None:
     after(turn("t1")).when(failed(lost=True)).then("turn.retrying")
 
 
-def test_after_eight_attempts_it_is_given_up() -> None:
+def test_a_turn_is_given_up_after_eight_attempts() -> None:
     inputs: list[Input] = [*RUNNING]
     for n in range(7):
         inputs += [failed(second=n), elapsed(n)]
@@ -133,7 +133,7 @@ def test_after_eight_attempts_it_is_given_up() -> None:
     )
 
 
-def test_after_fifteen_minutes_it_is_given_up() -> None:
+def test_a_turn_is_given_up_after_fifteen_minutes() -> None:
     waiting = after(*RUNNING, failed(second=0), elapsed(0))
     waiting.when(failed(second=899, chance=0.1)).then("turn.retrying")
     waiting.when(failed(second=901)).then("turn.failed", "session.idled", commands=(put_aside(2),))
@@ -179,7 +179,7 @@ def test_an_interrupt_that_found_nothing_to_stop_ends_the_wait() -> None:
     waiting.when(NothingRan(turn_id="another", at=at(1))).then()
 
 
-def test_one_that_found_nothing_meets_the_next_attempt() -> None:
+def test_an_interrupt_that_found_nothing_meets_the_next_attempt() -> None:
     again = after(*RUNNING, interrupting(), failed(chance=0.5), elapsed(60))
     again.when(NothingRan(turn_id="t1", at=at(60))).then(commands=(Interrupt(turn_id="t1"),))
 

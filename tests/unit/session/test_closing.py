@@ -36,12 +36,16 @@ def test_an_idle_session_is_closed_at_the_provider(asked: Filed, type: str, eras
 
 
 @BOTH
-def test_one_that_never_ran_has_nothing_to_close(asked: Filed, type: str, erase: bool) -> None:
+def test_a_session_that_never_ran_has_nothing_to_close(
+    asked: Filed, type: str, erase: bool
+) -> None:
     after(opening()).when(asked).then(type)
 
 
 @BOTH
-def test_an_unknown_one_is_opened_first(asked: Filed, type: str, erase: bool) -> None:
+def test_an_unknown_session_is_opened_before_it_is_closed(
+    asked: Filed, type: str, erase: bool
+) -> None:
     given().when(asked).then("session.opened", type)
 
 
@@ -93,7 +97,7 @@ def test_no_more_turns_are_taken(asked: Filed, type: str, erase: bool) -> None:
     closed.when(opening(70)).then()
 
 
-def test_archived_once_is_archived() -> None:
+def test_archiving_again_changes_nothing() -> None:
     after(opening(), archiving(50)).when(archiving(60)).then()
 
 
@@ -101,7 +105,7 @@ def test_an_archived_session_can_still_be_erased() -> None:
     after(opening(), archiving(50)).when(erasing(60)).then("session.erased")
 
 
-def test_an_erased_one_neither_archived_nor_erased_again() -> None:
+def test_an_erased_session_is_neither_archived_nor_erased_again() -> None:
     erased = after(opening(), erasing(50))
     erased.when(archiving(60)).then()
     erased.when(erasing(60)).then()

@@ -35,12 +35,12 @@ def test_the_moment_is_the_workers_and_not_the_publishers() -> None:
     assert given().when(early).state.due_at == at(7.3)
 
 
-def test_without_a_window_it_goes_out_at_once() -> None:
+def test_without_a_window_a_turn_goes_out_at_once() -> None:
     begun = given().when(part(1), Policy(coalesce_for=0))
     begun.then("session.opened", "turn.accepted", commands=(Open(turn_id="t1"),))
 
 
-def test_what_came_within_the_moment_goes_out_in_one_message() -> None:
+def test_turns_within_the_window_go_out_in_one_message() -> None:
     gathered = after(part(1), part(2, 0.1), part(3, 0.2))
     assert gathered.state.queue == ()
     gathered.when(elapsed(0.2)).then()
@@ -58,7 +58,7 @@ def test_what_came_within_the_moment_goes_out_in_one_message() -> None:
     assert joined == [None, "t1", "t1"]
 
 
-def test_every_one_of_them_ends_and_only_one_of_them_costs() -> None:
+def test_every_coalesced_turn_ends_and_only_one_of_them_costs() -> None:
     wire = Wire()
     running = after(part(1), part(2, 0.1), elapsed(0.3), bound())
     ended = running.when(seen(*wire.reply("part 2", "both")))
@@ -71,7 +71,7 @@ def test_every_one_of_them_ends_and_only_one_of_them_costs() -> None:
     assert (found["t1"].usage.output_tokens, found["t2"].usage.output_tokens) == (5, 0)
 
 
-def test_those_that_waited_behind_a_turn_go_out_together_after_it() -> None:
+def test_turns_that_waited_behind_another_go_out_together_after_it() -> None:
     waiting = after(turn("t0", "hello"), bound(), part(1), part(2), turn("t3", "alone"))
     idle = waiting.when(seen(*Wire().reply()))
     (send,) = idle.decision.commands
@@ -86,7 +86,7 @@ def test_a_turn_of_another_kind_does_not_join_and_is_not_overtaken() -> None:
     assert [queued.turn.turn_id for queued in gathered.state.queue] == ["t2", "t3"]
 
 
-def test_an_interrupt_while_they_gather_ends_them_all_unsent() -> None:
+def test_an_interrupt_ends_all_gathering_turns_unsent() -> None:
     stopped = after(part(1), part(2)).when(interrupting(0.1))
     assert {t.turn_id: t.status for t in ends(stopped.events).values()} == {
         "t1": "interrupted",
@@ -95,13 +95,13 @@ def test_an_interrupt_while_they_gather_ends_them_all_unsent() -> None:
     assert stopped.decision.commands == ()
 
 
-def test_an_archive_while_they_gather_ends_them_all() -> None:
+def test_an_archive_ends_all_gathering_turns() -> None:
     closed = after(part(1), part(2)).when(archiving(0.1))
     assert set(ends(closed.events)) == {"t1", "t2"}
     assert closed.state.status == "archived"
 
 
-def test_what_the_provider_says_while_they_gather_is_no_part_of_them() -> None:
+def test_what_the_provider_says_while_turns_gather_is_no_part_of_them() -> None:
     late = after(turn("t0", "hello"), bound(), seen(*Wire().reply()), part(1, 20)).when(
         seen(*Wire("late", 20).reply("what somebody else said"))
     )

@@ -32,7 +32,7 @@ def test_a_reason_of_a_newer_api_ends_the_turn_too() -> None:
     ended.saying("turn.completed", stop_reason="tired")
 
 
-def test_a_refusal_refuses() -> None:
+def test_a_refusal_of_the_model_refuses_the_turn() -> None:
     wire = Wire()
     ended = after(*RUNNING).when(seen(wire.prompt(), wire.idle("refusal")))
     ended.then("user.message", "session.status_idle", "turn.refused", "session.idled")
@@ -96,7 +96,7 @@ def test_a_terminated_session_is_replaced_and_the_turn_goes_on() -> None:
     after(*RUNNING, said).when(elapsed(100)).then(commands=(Open(turn_id="t1"),))
 
 
-def test_a_deleted_session_likewise() -> None:
+def test_a_deleted_session_is_replaced_and_the_turn_goes_on() -> None:
     lost = after(*RUNNING).when(seen(Wire().event("session.deleted")))
     lost.then("session.deleted", "session.rotated", "turn.retrying")
 
@@ -119,7 +119,7 @@ def test_only_the_last_primary_message_is_the_reply() -> None:
     after(*RUNNING).when(seen(*said)).saying("turn.completed", reply="second\nhalf")
 
 
-def test_no_message_no_reply() -> None:
+def test_a_turn_without_a_message_has_no_reply() -> None:
     wire = Wire()
     ended = after(*RUNNING).when(seen(wire.prompt(), wire.idle()))
     ended.saying("turn.completed", reply=None)

@@ -133,7 +133,7 @@ def test_turns_go_to_the_agent_in_the_order_in_which_they_were_accepted(
 
 @for_all(random_histories())
 @settings(deadline=None, max_examples=100)
-def test_seen_again_says_nothing_new(inputs: tuple[Input, ...]) -> None:
+def test_an_event_seen_again_records_nothing_new(inputs: tuple[Input, ...]) -> None:
     """The newest events of the provider, given once more, are known."""
     session = after(*inputs) if inputs else given()
     wire = Wire("fresh", second=20_000)
@@ -182,7 +182,7 @@ def status_of(state: SessionState, turn_id: str | None) -> TurnStatus | None:
 
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_other_pair_is_refused(status: TurnStatus | None, kind: str) -> None:
+def test_every_pair_outside_the_table_is_refused(status: TurnStatus | None, kind: str) -> None:
     if (status, kind) in TRANSITIONS:
         assert status_after(status, kind) == TRANSITIONS[status, kind]
     else:

@@ -70,7 +70,7 @@ def test_a_session_with_only_a_parked_turn_left_is_idle() -> None:
     assert state.due_at is None
 
 
-def test_redriven_it_goes_first_and_the_others_follow() -> None:
+def test_a_redriven_turn_goes_first_and_the_others_follow() -> None:
     redriven = after(opening(), parking(), turn("t2")).when(turn("bad", second=5))
     redriven.then("turn.accepted", commands=(Open(turn_id="bad"),))
     assert (redriven.state.open_turn, line(redriven.state)) == ("bad", ["t2"])
@@ -80,13 +80,13 @@ def test_redriven_it_goes_first_and_the_others_follow() -> None:
     assert (state.open_turn, line(state)) == ("t2", [])
 
 
-def test_redriven_while_another_runs_it_keeps_its_place() -> None:
+def test_a_turn_redriven_while_another_runs_keeps_its_place() -> None:
     redriven = after(turn("t0"), parking(), turn("t2")).when(turn("bad"))
     redriven.then("turn.accepted", commands=())
     assert (redriven.state.open_turn, line(redriven.state)) == ("t0", ["bad", "t2"])
 
 
-def test_of_two_that_are_parked_the_second_waits_for_the_first() -> None:
+def test_of_two_parked_turns_the_second_waits_for_the_first() -> None:
     second = after(opening(), parking("one"), parking("two")).when(turn("two"))
     second.then("turn.accepted", commands=())
     assert (second.state.open_turn, line(second.state)) == (None, ["one", "two"])
@@ -94,13 +94,13 @@ def test_of_two_that_are_parked_the_second_waits_for_the_first() -> None:
     assert first.commands == (Open(turn_id="two"),)
 
 
-def test_dropped_it_holds_nobody_up() -> None:
+def test_a_dropped_turn_holds_nobody_up() -> None:
     dropped = after(opening(), parking(), turn("t2"), turn("t3")).when(dropping(second=9))
     dropped.then("session.unparked", commands=(Open(turn_id="t2"),))
     assert (dropped.state.open_turn, line(dropped.state)) == ("t2", ["t3"])
 
 
-def test_dropped_in_a_session_that_has_its_provider_session_the_next_one_is_sent() -> None:
+def test_after_a_drop_the_next_turn_is_sent_to_the_provider_session_there_is() -> None:
     before = after(*ended(turn("t1"), parking(), turn("t2")))  # type: ignore[arg-type]
     dropped = before.when(dropping())
     send = Send(turn_id="t2", input_id="turn:t2", attempt=1, look=False)
@@ -113,11 +113,11 @@ def test_dropping_what_is_not_parked_changes_nothing() -> None:
     after(opening(), parking(), dropping()).when(dropping(second=3)).then()
 
 
-def test_dead_again_it_is_parked_once() -> None:
+def test_a_turn_that_dies_again_is_parked_once() -> None:
     after(opening(), parking()).when(parking(second=4)).then()
 
 
-def test_who_does_not_wait_is_refused_and_the_parked_one_is_not() -> None:
+def test_a_turn_that_does_not_wait_is_refused_and_the_parked_one_is_not() -> None:
     asked = after(opening(), parking()).when(turn("t2", on_busy="reject"))
     asked.then("turn.refused")
     after(opening(), parking()).when(turn("bad", on_busy="reject")).then(
@@ -142,6 +142,6 @@ def test_an_archived_session_refuses_who_waited_and_says_nothing_of_what_it_neve
     after(opening(), archiving()).when(parking()).then()
 
 
-def test_the_line_is_no_longer_than_any() -> None:
+def test_a_parked_turn_gets_no_place_in_a_full_queue() -> None:
     full = [turn(f"t{n}") for n in range(MAX_QUEUED_TURNS + 1)]
     after(opening(), *full).when(parking()).then()

@@ -40,7 +40,7 @@ def test_a_session_is_opened_by_asking_for_it() -> None:
     assert (asked.state.opened_at, asked.state.metadata) == (at(), {"a": "b"})
 
 
-def test_asking_for_it_again_changes_nothing() -> None:
+def test_asking_for_a_session_again_changes_nothing() -> None:
     after(opening()).when(opening(second=5, title="another")).then()
     after(*RUNNING).when(opening(second=5)).then()
 
@@ -133,11 +133,11 @@ def test_a_turn_that_does_not_want_to_wait_is_refused() -> None:
     assert refused.state.open_turn == "t1"
 
 
-def test_it_is_taken_when_nothing_runs() -> None:
+def test_a_turn_that_does_not_want_to_wait_is_taken_when_nothing_runs() -> None:
     after(opening()).when(turn("t1", on_busy="reject")).then("turn.accepted", commands=(OPEN,))
 
 
-def test_the_line_has_an_end() -> None:
+def test_the_queue_of_turns_is_bounded() -> None:
     line = [turn(f"q{n}") for n in range(MAX_QUEUED_TURNS)]
     full = after(*RUNNING, *line).when(turn("late"))
     full.then("turn.refused").saying("turn.refused", turn_id="late", status="refused")

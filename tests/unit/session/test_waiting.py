@@ -73,7 +73,7 @@ def test_a_silent_agent_is_interrupted_and_told_to_go_on() -> None:
     Given(again.state).when(told).saying("turn.completed", reply="fine", attempts=2)
 
 
-def test_silence_again_is_taken_elsewhere() -> None:
+def test_a_second_silence_moves_the_turn_to_another_provider_session() -> None:
     stalled = after(*RUNNING, seen(Wire().prompt()), silent(900)).when(silent(1800))
     stalled.then("turn.stalled", "session.rotated", "turn.retrying")
     stalled.saying("turn.stalled", action="rotate")
@@ -182,7 +182,7 @@ def test_a_call_runs_from_its_confirmation_on() -> None:
     assert stalled_at(session.state, POLICY, at(20 * HOUR + 3)) == at(22 * HOUR + 1)
 
 
-def test_who_waits_for_people_does_not_stall() -> None:
+def test_a_session_that_waits_for_people_does_not_stall() -> None:
     wire = Wire()
     call = wire.tool_use("ask")
     assert stalls(wire.prompt(), call, wire.idle("requires_action", call.id)) is None

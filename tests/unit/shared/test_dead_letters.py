@@ -76,7 +76,7 @@ def letters(log: Log) -> DeadLetters:
 
 
 @virtual
-async def test_many_are_under_way_at_once_and_keep_their_order() -> None:
+async def test_many_letters_are_under_way_at_once_and_keep_their_order() -> None:
     log = Log()
     await letters(log).put([letter(number) for number in range(500)])
     assert [value for _, value, _ in log.records] == [b"%d" % number for number in range(500)]
@@ -85,7 +85,7 @@ async def test_many_are_under_way_at_once_and_keep_their_order() -> None:
 
 @pytest.mark.parametrize("when", ["at once", "later"])
 @virtual
-async def test_what_was_not_taken_is_sent_again(when: str) -> None:
+async def test_a_letter_that_was_not_taken_is_sent_again(when: str) -> None:
     log = Log(("", None), (when, KafkaTimeoutError()))
     await letters(log).put([letter(number) for number in range(4)])
     assert sorted(value or b"" for _, value, _ in log.records) == [b"0", b"1", b"2", b"3"]
@@ -98,7 +98,9 @@ async def test_a_producer_that_can_never_send_again_is_said() -> None:
 
 
 @virtual
-async def test_what_is_too_large_goes_without_its_value_and_then_without_the_rest() -> None:
+async def test_a_letter_that_is_too_large_goes_without_its_value_and_then_without_the_rest() -> (
+    None
+):
     log = Log(most=200)
     large = Letter(b"s1", b"x" * 300, [("dead_source", PLACE.encode())], "r", "t", PLACE)
     huge = letter(headers=[("x", b"y" * 1000)])
@@ -146,7 +148,7 @@ async def test_of_many_that_die_alike_the_first_are_told_and_the_rest_are_counte
 
 
 @virtual
-async def test_they_are_counted_by_who_published_them() -> None:
+async def test_letters_are_counted_by_who_published_them() -> None:
     def count(source: str) -> float:
         return metrics.read("turnstile_dead_letters_by_source_total", {"source": source})
 

@@ -27,7 +27,7 @@ class Doubling:
         return [2 * item for item in items]
 
 
-async def test_those_who_come_meanwhile_go_together_and_each_gets_its_own() -> None:
+async def test_calls_that_come_meanwhile_go_together_and_each_gets_its_own_result() -> None:
     doubling = Doubling()
     ask = Grouped(doubling)
     calls = [asyncio.create_task(ask(1))]
@@ -42,7 +42,7 @@ async def test_those_who_come_meanwhile_go_together_and_each_gets_its_own() -> N
     assert [len(group) for group in doubling.groups] == [1, 1, LARGEST, 10]
 
 
-async def test_nothing_is_asked_for_nobody() -> None:
+async def test_no_empty_group_is_asked() -> None:
     doubling = Doubling()
     doubling.go.set()
     ask = Grouped(doubling)

@@ -70,7 +70,9 @@ async def test_a_check_that_hangs_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(("check", "status"), [(fine, 200), (broken, 503)])
-async def test_the_pages(check: Callable[[], Awaitable[None]], status: int) -> None:
+async def test_health_readiness_and_metrics_are_served(
+    check: Callable[[], Awaitable[None]], status: int
+) -> None:
     port = free_port()
     async with serve_health("127.0.0.1", port, {"kafka": check}):
         assert await get(port, "/healthz") == (200, '{"status":"ok"}')

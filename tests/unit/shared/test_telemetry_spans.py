@@ -71,7 +71,7 @@ def test_a_span_continues_the_trace_of_its_parent(kept: Kept) -> None:
     assert span.resource.attributes["service.instance.id"] == "i1"
 
 
-def test_without_a_parent_the_current_span_is_it(kept: Kept) -> None:
+def test_without_a_parent_the_current_span_is_the_parent(kept: Kept) -> None:
     with telemetry.span("provider.open"):
         outer = telemetry.traceparent()
         with telemetry.span("provider.send"):
@@ -199,12 +199,12 @@ def test_a_second_start_replaces_the_first(kept: Kept) -> None:
         f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01",
     ],
 )
-def test_what_is_no_traceparent(text: str) -> None:
+def test_what_is_no_traceparent_is_no_context(text: str) -> None:
     assert not read(text).is_valid
     assert telemetry.trace_id_of(text) == ""
 
 
-def test_a_later_version_is_read() -> None:
+def test_a_traceparent_of_a_later_version_is_read() -> None:
     assert telemetry.trace_id_of("01" + PARENT[2:] + "-more") == PARENT[3:35]
 
 

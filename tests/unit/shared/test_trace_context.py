@@ -66,7 +66,7 @@ def test_without_a_parent_there_is_no_state() -> None:
     assert joined("", STATE) == ""
 
 
-def test_records_carry_it_in_headers_of_its_own() -> None:
+def test_records_carry_a_tracestate_in_a_header_of_its_own() -> None:
     envelope = Envelope("1", "s", "turn.requested", "", "ses", joined(TRACEPARENT, STATE))
     headers = dict(envelope.headers())
     assert (headers["traceparent"], headers["tracestate"]) == (TRACEPARENT.encode(), STATE.encode())
@@ -76,7 +76,7 @@ def test_records_carry_it_in_headers_of_its_own() -> None:
     assert read_headers(spoilt).traceparent == TRACEPARENT
 
 
-def test_spans_below_it_hand_it_on() -> None:
+def test_spans_hand_on_the_tracestate_of_their_parent() -> None:
     with tracing() as kept:
         with telemetry.span("provider.send", parent=joined(TRACEPARENT, STATE)):
             inside = telemetry.traceparent()

@@ -48,7 +48,9 @@ def a_rule(**match: Any) -> dict[str, Any]:
         ({"session": {"a": "c"}}, []),
     ],
 )
-def test_matching(match: dict[str, Any], expected: list[int]) -> None:
+def test_a_rule_matches_what_all_its_fields_describe(
+    match: dict[str, Any], expected: list[int]
+) -> None:
     assert struck(rules(a_rule(**match)), 4) == expected
 
 
@@ -115,7 +117,7 @@ async def test_bad_json_comes_once_and_the_stream_goes_on() -> None:
         msgspec.json.decode(data)
 
 
-async def test_duplicates() -> None:
+async def test_a_duplicate_is_sent_right_after_its_event() -> None:
     body, _ = await spoiled(Fault("duplicate", after=2))
     assert [body.count(b"data: %d" % n) for n in (1, 2, 3)] == [1, 1, 2]
 

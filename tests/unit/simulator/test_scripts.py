@@ -84,7 +84,7 @@ def test_a_wrong_directive_is_named(text: str, word: str) -> None:
     assert refusal.value.status == 400
 
 
-def test_the_command_line() -> None:
+def test_the_command_line_sets_everything() -> None:
     settings = parse(["--port", "1", "--seed", "7", "--pace", "0.5", "--mix", "long=2,reply=1"])
     assert (settings.port, settings.seed, settings.pace) == (1, 7, 0.5)
     assert settings.mix == {"long": 2, "reply": 1}

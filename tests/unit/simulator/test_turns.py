@@ -21,7 +21,7 @@ def last_message(client: Client) -> str:
     return text_of(messages[-1]["content"])
 
 
-async def test_the_order_of_a_turn() -> None:
+async def test_the_events_of_a_turn_have_one_order() -> None:
     client = Client(a_world())
     client.send(message("[[script: reply]] hi"))
     await client.idle("end_turn")

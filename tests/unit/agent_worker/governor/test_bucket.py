@@ -91,7 +91,7 @@ def test_a_paused_lane_gets_nothing_and_the_others_go_on() -> None:
     assert (grant.given, grant.paused) == ({SEND: 1}, {})
 
 
-def test_who_gets_nothing_hears_when_there_may_be_more() -> None:
+def test_a_lane_that_gets_nothing_hears_when_there_may_be_more() -> None:
     _, grant = supply.take(emptied(), PLAN, 0.0, {SEND: 1}, {})
     assert grant.wait == pytest.approx(1 / PLAN.rate)
 

@@ -142,7 +142,7 @@ async def test_a_full_lane_refuses_the_one_who_floods(monkeypatch: pytest.Monkey
 
 
 @virtual
-async def test_who_gives_up_waiting_takes_no_token() -> None:
+async def test_a_request_that_gives_up_waiting_takes_no_token() -> None:
     one = pacer(account())
     one.pause(SEND, 5.0)
     tasks = [asyncio.create_task(one.admit(SEND, "gone")) for _ in range(500)]
@@ -175,7 +175,7 @@ def test_a_database_that_is_away_holds_nobody_for_a_second(silent: bool) -> None
 
 
 @virtual
-async def test_alone_a_worker_allows_itself_a_part_and_comes_back_to_the_account() -> None:
+async def test_a_worker_without_the_account_takes_a_part_and_comes_back_to_it() -> None:
     tokens = Gone()
     calls = Calls(pacer(tokens))
     calls.ask(SEND, "acme", 1_000)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from services.gateway.adapters.tables import SESSIONS
+from shared.tables.gateway import SESSIONS
 
 TIMEOUT_S = 30.0
 

@@ -1,4 +1,4 @@
-"""The tables that the services declare are those that the migrations make, on SQLite and on PostgreSQL."""
+"""The tables that are declared are those that the migrations make, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel import AutoString
 
 from infra.postgres.migrate import TREES, migrate_async
-from services.agent_worker.adapters import tables as worker
-from services.gateway.adapters import tables as gateway
+from shared.tables import gateway, worker
 from tests.stack import fresh_database
 
 pytestmark = pytest.mark.contract

@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import select
 
 from services.agent_worker.adapters.sql import connection_to, is_given, key_columns, values
-from services.agent_worker.adapters.tables import HEADS, HeadRow
 from services.agent_worker.ports import Bound
 from shared.session import state
 from shared.session.key import SessionKey
+from shared.tables.worker import HEADS, HeadRow
 
 # Of all locks in the database, the sweep's ("turnsweep" as a number nobody else takes).
 SWEEP_LOCK = literal(7_475_726_273, BigInteger())

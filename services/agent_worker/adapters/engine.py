@@ -10,8 +10,8 @@ from sqlmodel import select
 
 from services.agent_worker.adapters.postgres import PostgresStore
 from services.agent_worker.adapters.sqlite import SqliteStore
-from services.agent_worker.adapters.tables import HeadRow
 from shared.health import Check
+from shared.tables.worker import HeadRow
 
 
 def make_engine(url: str, *, pool: int) -> AsyncEngine:

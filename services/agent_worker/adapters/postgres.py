@@ -54,10 +54,10 @@ from services.agent_worker.adapters.sql import (
     values,
     writing,
 )
-from services.agent_worker.adapters.tables import HEADS, INBOX
 from services.agent_worker.ports import Head, NewInput, Unread
 from shared.grouped import Grouped
 from shared.session.key import SessionKey
+from shared.tables.worker import HEADS, INBOX
 
 KEY = ("tenant_id", "session_id")
 ID = (*KEY, "input_id")

@@ -40,7 +40,6 @@ from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeEngine
 from sqlmodel import col, select
 
-from services.agent_worker.adapters.tables import HEADS, INBOX, HeadRow, InboxRow
 from services.agent_worker.ports import Head, NewInput
 from shared import metrics
 from shared.errors import Fenced, Transient
@@ -49,6 +48,7 @@ from shared.session import commands, state
 from shared.session.events import Event, read_event
 from shared.session.inputs import Filed, read_request
 from shared.session.key import SessionKey
+from shared.tables.worker import HEADS, INBOX, HeadRow, InboxRow
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
 # Classes of SQLSTATE: no connection, too few resources, shutting down or starting up.

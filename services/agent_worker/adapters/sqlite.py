@@ -32,9 +32,9 @@ from services.agent_worker.adapters.sql import (
     values,
     writing,
 )
-from services.agent_worker.adapters.tables import HEADS, INBOX, InboxRow
 from services.agent_worker.ports import Head, NewInput, Unread
 from shared.session.key import SessionKey
+from shared.tables.worker import HEADS, INBOX, InboxRow
 
 _once = [*key_of(INBOX), INBOX.c.input_id]
 FILE = (

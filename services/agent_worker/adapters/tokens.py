@@ -19,13 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.engine import make_engine
 from services.agent_worker.adapters.sql import Now, connection_to, given, values
-from services.agent_worker.adapters.tables import ACCOUNTS
 from services.agent_worker.governor import supply
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.supply import Plan
 from services.agent_worker.ports import Grant
 from shared import logs
 from shared.errors import Transient
+from shared.tables.worker import ACCOUNTS
 
 TRIES = 10
 NAME, LEVEL = given("name", ACCOUNTS.c.name.type), given("level", ACCOUNTS.c.level.type)

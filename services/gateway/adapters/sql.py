@@ -14,7 +14,6 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlmodel import col, select
 
-from services.gateway.adapters.tables import KEYS, SESSIONS, TURNS, SessionRow
 from services.gateway.gate import Gate
 from services.gateway.ports import (
     Changes,
@@ -31,6 +30,7 @@ from shared.grouped import Grouped
 from shared.session.key import SessionKey
 from shared.session.state import SessionState, decode
 from shared.session.state import encode as encode_state
+from shared.tables.gateway import KEYS, SESSIONS, TURNS, SessionRow
 
 SECONDS = 5.0
 # Lists are the only reads that take a connection each: so many at once, and so many more wait.

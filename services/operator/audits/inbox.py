@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Executable, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 
-from services.agent_worker.adapters.tables import HEADS, HeadRow, InboxRow
 from services.operator.audits.evidence import Asked, Head
 from services.operator.database import engine_on
 from shared.session import state
+from shared.tables.worker import HEADS, HeadRow, InboxRow
 
 PAGE = 500
 READ = [

@@ -11,11 +11,11 @@ from sqlalchemy import ColumnElement, Executable, Table, func, union
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 
-from services.agent_worker.adapters.tables import INBOX, HeadRow
-from services.gateway.adapters.tables import KEYS, TURNS, SessionRow
 from services.operator.database import engine_on
 from shared.session import state
 from shared.session.state import SessionState
+from shared.tables.gateway import KEYS, TURNS, SessionRow
+from shared.tables.worker import INBOX, HeadRow
 
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
 IDS_ONLY = ("accepted", "refused")

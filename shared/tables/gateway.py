@@ -1,4 +1,5 @@
-"""The gateway's tables. One writer: the gateway. Sessions and turns can be dropped and are rebuilt without loss.
+"""The gateway's tables. The worker neither writes nor reads them; the operator reads them, and empties `state` to
+have a row folded anew. Sessions and turns can be dropped and are rebuilt without loss.
 
 A table is declared here and nowhere else: statements take names and types from these classes, and a test compares
 them with what the migrations make.

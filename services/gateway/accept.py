@@ -91,7 +91,7 @@ def require_key(value: str | None) -> str | None:
         raise Rejected(
             "invalid_request",
             "must be 1 to 255 printable ASCII characters",
-            field="Idempotency-SessionKey",
+            field="Idempotency-Key",
         )
     return value
 

@@ -137,13 +137,13 @@ async def test_a_call_that_a_new_attempt_may_ask_again_is_left_to_the_session() 
 
 async def test_the_same_answer_made_again_is_the_same_answer_on_every_gateway() -> None:
     asked = await Asked().then()
-    key = {"Idempotency-SessionKey": "k"}
+    key = {"Idempotency-Key": "k"}
     assert await asked.confirm(**key) == (202, "accepted")
     inputs = await published(asked.desk)
     await project(asked.desk, inputs)
     await asked.then(seen(asked.wire.confirmed(asked.call.id)))
     assert await asked.confirm(**key) == (202, "accepted")
-    assert await asked.confirm(**{"Idempotency-SessionKey": "other"}) == (409, ALREADY)
+    assert await asked.confirm(**{"Idempotency-Key": "other"}) == (409, ALREADY)
     assert len(asked.desk.inputs.published) == 1
 
 
@@ -156,7 +156,7 @@ async def test_one_key_on_two_calls_is_two_answers_and_on_one_call_is_one() -> N
                 ("tool_confirmations", "tool_use_id", {"result": "allow"}),
                 ("tool_results", "custom_tool_use_id", {"content": "42"}),
             ):
-                wish, headers = {field: call, **more}, {"Idempotency-SessionKey": "k"}
+                wish, headers = {field: call, **more}, {"Idempotency-Key": "k"}
                 answer = await client.post(f"{URL}/{path}", json=wish, headers=headers)
                 assert answer.status_code == 202, answer.text
                 ids.append(asked.desk.inputs.published[-1][0].id)

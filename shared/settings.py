@@ -185,8 +185,8 @@ class DatabaseSettings(Block):
         ge=1,
         le=200,
         description=(
-            "connections to the database that a process opens at most (an agent-worker on "
-            "PostgreSQL one more, to listen). The embedded server takes 200"
+            "connections to the database that a process opens at most (an agent-worker two more, "
+            "for its leases and for the provider's rate limits). The embedded server takes 200"
         ),
     )
 

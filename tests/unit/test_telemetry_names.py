@@ -143,6 +143,20 @@ def test_every_log_call_names_its_event_in_snake_case() -> None:
     assert [place for place, given in found if not is_event(given)] == []
 
 
+def test_every_log_line_of_the_manual_is_logged() -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    lines = manual.split("## Log lines")[1].split("\n## ")[0].splitlines()
+    told = {
+        name
+        for line in lines
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    assert len(told) > 20
+    logged = {given[0].value for _, given in log_calls() if isinstance(given[0], ast.Constant)}
+    assert sorted(told - logged) == []
+
+
 def test_every_logger_has_a_name_that_marks_its_calls() -> None:
     for path, tree in trees("services", "shared", "infra"):
         for node in ast.walk(tree):

@@ -16,9 +16,12 @@ def marks(part: str, root: Path) -> dict[str, str]:
 
 
 def is_part(pid: int, part: str, root: Path) -> bool:
-    """Whether this live process is the given part of the stack at `root`. A pid file alone is not proof, since pids
-    are used again: the process itself must carry the marks that it was started with. One of another user's hides
-    them (from root too, in a usual container); its command line must name the part's folder then."""
+    """Whether this live process is the given part of the stack at `root`.
+
+    A pid file alone is not proof, since pids are used again: the process itself must carry the marks that it was
+    started with. One of another user's hides them (from root too, in a usual container); its command line must name
+    the part's folder then.
+    """
     if not alive(pid):
         return False
     wanted = {f"{name}={value}".encode() for name, value in marks(part, root).items()}

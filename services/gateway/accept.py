@@ -141,9 +141,11 @@ class Accept:
     async def open(
         self, tenant_id: str, body: NewSession, idempotency_key: str | None
     ) -> tuple[SessionPage, bool]:
-        """The session and whether it is new. The id is that of the key's first request, the client's, or a fresh
-        one. Of several requests that ask for one id at once, here or at several gateways, one gets True. Raises
-        Rejected or Transient."""
+        """The session and whether it is new. Raises Rejected or Transient.
+
+        The id is that of the first request under the key, else the client's, else a fresh one. Of several requests
+        that ask for one id at once, here or at several gateways, one gets True.
+        """
         named = body.session_id
         if idempotency_key:
             keyed = keyed_session(tenant_id, idempotency_key)

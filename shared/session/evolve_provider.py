@@ -20,7 +20,7 @@ Evolver = Callable[[SessionState, Event], SessionState]
 
 def turn_of(state: SessionState, kind: str, thread_id: str | None, raw: bytes | Raw) -> str | None:
     """The turn that an event of the provider belongs to: none between turns, and none for what a message set off
-    that is nobody's here (another client's, or one that a process in the grave had on its way)."""
+    that is nobody's here (another client's, or one that a process which died had on its way)."""
     progress = state.progress
     if progress is None or state.provider_session_id is None:
         return state.open_turn

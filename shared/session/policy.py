@@ -1,6 +1,6 @@
 """How often and how long a turn is tried again: exponential backoff with full jitter.
 
-Full jitter (a uniform draw from zero to the bound) spreads a thundering herd best: M. Brooker, "Exponential
+Full jitter (a uniform draw from zero to the bound) spreads the tries of many clients best: M. Brooker, "Exponential
 Backoff And Jitter", AWS Architecture Blog, 2015. Chance comes in as an argument.
 """
 

@@ -50,9 +50,10 @@ Bury = Callable[[Sequence[Bad]], Awaitable[None]]
 
 
 class Intake:
-    """Files what is asked. `knows` tells whether a tenant is served, `news` hears of sessions with new inputs.
+    """Files what is asked. `knows` returns whether a tenant is served, `news` is called with sessions that have new
+    inputs.
 
-    `parks` says what makes a session wait for a turn that nobody can use; without it later turns do not wait.
+    `parks` returns what makes a session wait for a turn that nobody can use; without it later turns do not wait.
     `pause` is how many seconds intake rests when the brake holds it; `braked` says why it does, "" while inputs are
     taken in.
     """

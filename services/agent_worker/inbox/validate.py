@@ -45,7 +45,7 @@ Bad = tuple[Record, Corrupt]
 
 
 def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
-    """The input a record asks to file; `knows` tells whether a tenant is served here.
+    """The input a record asks to file; `knows` returns whether a tenant is served here.
 
     Raises Corrupt with a stable reason and a detail that names the field.
     """

@@ -90,7 +90,7 @@ class Sieve:
         return [replace(event, at=moment) for event in held.values()]
 
     def give(self, events: Iterable[ProviderEvent]) -> list[ProviderEvent]:
-        """Note that these events are given on; answers those that were not before."""
+        """Note that these events are given on; returns those that were not before."""
         given = []
         for event in events:
             self._come.discard((event.thread_id, event.id))

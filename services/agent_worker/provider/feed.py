@@ -170,8 +170,8 @@ class SessionFeed:
         self._retract(None)
 
     async def _check_alive(self) -> None:
-        """Raises ProviderFailure for a session that was closed behind our back in mid-turn: a stream on one opens
-        and stays silent, and its list need not tell."""
+        """Raises ProviderFailure for a session that somebody else closed in mid-turn: a stream on one opens and
+        stays silent, and its list need not tell."""
         if not self._working or self._ended:
             return
         session = await self._client.beta.sessions.retrieve(self._session)

@@ -180,8 +180,13 @@ class Member:
         only another member can."""
         if self._error is not None:
             raise self._error
-        async with asyncio.timeout(COMMIT_TIMEOUT_S):
-            await self.consumer.seek_to_committed()
+        # Between two assignments there is none: the next one begins at what was committed.
+        if assigned := self.assignment():
+            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+                found = await self.consumer.seek_to_committed(*assigned)
+                # aiokafka leaves those where they are of which nothing was committed, or 0.
+                if first := [place for place, offset in found.items() if not offset]:
+                    await self.consumer.seek_to_beginning(*first)
         self._moved.clear()
         self._owes = False
         if self._hand:
@@ -223,14 +228,18 @@ class Member:
     def _failed(self, error: BaseException) -> None:
         """Reading stops; the first error is the reader's."""
         self._subscriber.running = False
-        if self._error is None and not isinstance(error, asyncio.CancelledError):
-            self._error = error
-            _count(error, self._group)
+        if self._error is None and not self._stopping:
+            # Who is cancelled without having been stopped reads no more either: nobody else would know.
+            cancelled = isinstance(error, asyncio.CancelledError)
+            self._error = RuntimeError("the reading task was cancelled") if cancelled else error
+            _count(self._error, self._group)
         self._news.set()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         """The reading task ended; FastStream must not be the only one that knows why."""
-        if not task.cancelled() and not self._stopping:
+        if task.cancelled():
+            self._failed(asyncio.CancelledError())
+        elif not self._stopping:
             self._failed(task.exception() or RuntimeError("the reading task ended by itself"))
 
 

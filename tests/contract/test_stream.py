@@ -359,6 +359,41 @@ async def test_a_rewind_gives_again_what_was_not_committed(bus: Bus) -> None:
         assert await values(member, 2) == [b"2", b"3"]
 
 
+async def test_a_rewind_before_the_first_commit_gives_everything_again(bus: Bus) -> None:
+    async with bus.member() as member:
+        await bus.put(b"1", b"2")
+        assert await values(member, 2) == [b"1", b"2"]
+        await member.rewind()
+        assert await values(member, 2) == [b"1", b"2"]
+        await member.commit()
+        assert await bus.committed() == 2
+
+
+async def test_a_rewind_between_two_assignments_changes_nothing(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bus.member() as member:
+        await bus.put(b"1")
+        assert await values(member, 1) == [b"1"]
+        await member.commit()
+        with monkeypatch.context() as patch:
+            patch.setattr(member.consumer._subscription, "assigned_partitions", frozenset)
+            await member.rewind()
+        await bus.put(b"2")
+        assert await values(member, 1) == [b"2"]
+
+
+async def test_a_reading_task_that_somebody_cancelled_is_told_to_the_reader(bus: Bus) -> None:
+    """Its member would stay in the group and keep its partitions, and nobody would read them."""
+    async with bus.member() as member:
+        await bus.put(b"1")
+        assert await values(member, 1) == [b"1"]
+        for task in member._subscriber.tasks:
+            task.cancel()
+        with pytest.raises(RuntimeError, match="cancelled"):
+            await values(member, 1)
+
+
 @pytest.mark.parametrize("bus", [2], indirect=True)
 async def test_a_rebalance_with_a_batch_in_hand_loses_nothing(bus: Bus) -> None:
     wanted = {b"%d" % number for number in range(300)}

@@ -109,15 +109,19 @@ async def beside(
     """Run loops while the block runs; the process ends when one of them does.
 
     A loop that ends sets `stopping`, so that the block ends in good order. After the block the loops are cancelled,
-    and what one of them had raised is raised.
+    and what one of them had raised is raised; RuntimeError for one that was cancelled before.
     """
-    tasks = [asyncio.create_task(_wait(loop), name=name) for name, loop in loops.items()]
+    ending = asyncio.Event()
+    tasks = [
+        asyncio.create_task(_wait(name, loop, ending), name=name) for name, loop in loops.items()
+    ]
     for task in tasks:
         task.add_done_callback(lambda task: _ended(task, stopping))
     try:
         yield
     finally:
         ended = [task for task in tasks if task.done()]
+        ending.set()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -125,8 +129,14 @@ async def beside(
         task.result()
 
 
-async def _wait(loop: Callable[[], Awaitable[object]]) -> None:
-    await loop()
+async def _wait(name: str, loop: Callable[[], Awaitable[object]], ending: asyncio.Event) -> None:
+    try:
+        await loop()
+    except asyncio.CancelledError:
+        if ending.is_set():
+            raise
+        # A library's future that was cancelled, say: a process without this work would only seem to live.
+        raise RuntimeError(f"{name} was cancelled, and nobody asked for it") from None
 
 
 def _ended(task: asyncio.Task[None], stopping: asyncio.Event) -> None:

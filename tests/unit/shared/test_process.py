@@ -116,6 +116,19 @@ async def test_a_loop_that_breaks_stops_the_process_and_is_raised_after_the_bloc
     assert order == ["block", "cancelled"]
 
 
+async def test_a_loop_that_was_cancelled_by_nobody_of_ours_ends_the_process_too() -> None:
+    stopping = asyncio.Event()
+
+    async def reads() -> None:
+        future = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(future.cancel)
+        await future
+
+    with pytest.raises(RuntimeError, match="reads was cancelled"):
+        await asyncio.wait_for(process.until(stopping, reads=reads), 5)
+    assert stopping.is_set()
+
+
 async def test_loops_are_cancelled_when_the_process_is_told_to_stop() -> None:
     stopping, cancelled = asyncio.Event(), asyncio.Event()
 

@@ -27,7 +27,7 @@ def test_in_no_stretch_of_time_are_there_more_turns_than_the_rate_gives(
             assert last - first + 1 <= (ended - began) * rate / 60 + 2 + 1e-6
 
 
-def test_who_looks_a_little_late_keeps_the_rate() -> None:
+def test_a_pace_asked_a_little_late_keeps_the_rate() -> None:
     pace = Pace(60)
     assert [at for at in (0.0, 0.5, 1.3, 2.1, 2.9, 3.05) if pace.allows(at)] == [0, 1.3, 2.1, 3.05]
 

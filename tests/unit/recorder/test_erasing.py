@@ -65,7 +65,9 @@ def process(outside: Any, writer: FakeWriter) -> Erasing:
 
 
 @pytest.mark.parametrize("writes", [0, 1])
-async def test_one_that_dies_on_the_way_leaves_neither_undone(writes: int) -> None:
+async def test_a_recorder_that_dies_on_the_way_leaves_neither_mark_nor_note_undone(
+    writes: int,
+) -> None:
     """Its batch was not committed: the next one is given it again."""
     outside = Outside()
     outside.lives = writes
@@ -77,7 +79,7 @@ async def test_one_that_dies_on_the_way_leaves_neither_undone(writes: int) -> No
     assert set(outside.marked) == {KEY}
 
 
-async def test_one_that_was_noted_is_not_marked_again() -> None:
+async def test_a_session_that_was_noted_is_not_marked_again() -> None:
     outside, writer = Outside(), FakeWriter()
     await process(outside, writer).bring_in([ERASED])
     await process(outside, writer).bring_in([ERASED])

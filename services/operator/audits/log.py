@@ -7,21 +7,18 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka import TopicPartition
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
-from services.operator.failures import Impossible
+from services.operator.kafka_clients import reading
 from shared.bus.parts import Joiner
-from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES, READ_COMMITTED
+from shared.bus.topics import EVENTS, MAX_MESSAGE_BYTES
 from shared.kafka import up_to
 from shared.session.key import SessionKey
 
-START_TIMEOUT_S = 30.0
+STALLED_S = 30.0
 SCAN_TIMEOUT_S = 600.0
-# aiokafka's consumer has no types.
-_open: Any = AIOKafkaConsumer
 
 
 class _Event(Struct):
@@ -40,19 +37,8 @@ async def events(
     where it ended at the start. Raises Impossible, KafkaError, TimeoutError after ten minutes."""
     left = {key: set(seqs) for key, seqs in wanted.items()}
     names, joiner = {session.encode() for _, session in wanted}, Joiner()
-    consumer = _open(
-        EVENTS.name,
-        bootstrap_servers=bootstrap,
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level=READ_COMMITTED,
-        auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-        **options,
-    )
-    try:
-        async with asyncio.timeout(START_TIMEOUT_S):
-            await consumer.start()
+    how = {"auto_offset_reset": "earliest", "max_partition_fetch_bytes": MAX_MESSAGE_BYTES}
+    async with reading(EVENTS.name, bootstrap, options, **how) as consumer:
         async with asyncio.timeout(SCAN_TIMEOUT_S):
             async for record in _whole(consumer):
                 whole = joiner.join(record) if record.key in names else None
@@ -63,10 +49,6 @@ async def events(
                 if event.seq in left.get(key, ()):
                     left[key].discard(event.seq)
                     yield key, event.seq, value
-    except UnknownTopicOrPartitionError:
-        raise Impossible(f"{EVENTS.name} does not exist: run `turnstile migrate`") from None
-    finally:
-        await consumer.stop()
 
 
 def _read(value: bytes) -> _Event | None:
@@ -82,5 +64,5 @@ async def _whole(consumer: Any) -> AsyncIterator[ConsumerRecord[Any, Any]]:
     ends = await consumer.end_offsets(places)
     for place in places:
         consumer.seek(place, first[place])
-    async for record in up_to(consumer, ends, stalled=START_TIMEOUT_S):
+    async for record in up_to(consumer, ends, stalled=STALLED_S):
         yield record

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
+from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord
 
 from services.operator.dead.letter import DeadLetter, dead_letter_of
 from services.operator.failures import Impossible
-from shared.bus.topics import DEAD, READ_COMMITTED
+from services.operator.kafka_clients import reading
+from shared.bus.topics import DEAD
 from shared.kafka import up_to
 from shared.session.key import SessionKey
 
@@ -25,7 +26,6 @@ MOST = 10_000_000
 
 # aiokafka's consumer has no types; named here once, so that the rest of the file is checked.
 Consumer = Any
-_open: Consumer = AIOKafkaConsumer
 
 
 async def newest(
@@ -188,22 +188,5 @@ async def _tail(
         yield record
 
 
-@asynccontextmanager
-async def _consumer(bootstrap: str, options: Mapping[str, Any]) -> AsyncIterator[Consumer]:
-    consumer = _open(
-        DEAD.name,
-        bootstrap_servers=bootstrap,
-        group_id=None,
-        enable_auto_commit=False,
-        isolation_level=READ_COMMITTED,
-        auto_offset_reset="none",
-        **options,
-    )
-    try:
-        async with asyncio.timeout(TIMEOUT_S):
-            await consumer.start()
-        yield consumer
-    except UnknownTopicOrPartitionError:
-        raise Impossible(f"{DEAD.name} does not exist: run `turnstile migrate`") from None
-    finally:
-        await consumer.stop()
+def _consumer(bootstrap: str, options: Mapping[str, Any]) -> AbstractAsyncContextManager[Consumer]:
+    return reading(DEAD.name, bootstrap, options, auto_offset_reset="none")

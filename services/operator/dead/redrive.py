@@ -14,14 +14,14 @@ from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
-from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
 from services.operator.dead.letter import CUT, MARKS, PARKED, SETTLED, SETTLED_OFFSET, DeadLetter
 from services.operator.dead.letters import records
+from services.operator.kafka_clients import producing
 from shared.bus.envelope import OPERATOR, Envelope, Headers, erasure_mark
-from shared.bus.topics import DEAD, INPUTS, MAX_MESSAGE_BYTES
+from shared.bus.topics import DEAD, INPUTS
 from shared.moment import rfc3339
 from shared.session.inputs import TurnDropped
 from shared.session.key import SessionKey
@@ -30,9 +30,6 @@ from shared.session.turn_ends import TURN_FAILED
 Fate = Literal["redriven", "dropped"]
 _AGAIN = ":again-"
 _LONGEST_ID = 128  # of a turn, see docs/publishers.md
-# aiokafka's producer has no types.
-_open: Any = AIOKafkaProducer
-REQUEST_TIMEOUT_MS = 30_000
 
 
 class _Turn(Struct):
@@ -58,16 +55,12 @@ async def redrive(
 ) -> None:
     """Send each letter's record to turnstile.inputs.v1 again, in the order given, and mark it. Raises KafkaError
     or Impossible; the letters before the one it failed at are done by then."""
-    async with records(bootstrap, options) as read:
-        producer = await _producer(bootstrap, options)
-        try:
-            for letter in letters:
-                record = await read(letter.partition, letter.offset)
-                value, headers = sent_again(letter, record)
-                await producer.send_and_wait(INPUTS.name, value, record.key, headers=headers)
-                await _mark(producer, letter, "redriven", now)
-        finally:
-            await producer.stop()
+    async with records(bootstrap, options) as read, producing(bootstrap, options) as producer:
+        for letter in letters:
+            record = await read(letter.partition, letter.offset)
+            value, headers = sent_again(letter, record)
+            await producer.send_and_wait(INPUTS.name, value, record.key, headers=headers)
+            await _mark(producer, letter, "redriven", now)
 
 
 async def drop(
@@ -75,17 +68,13 @@ async def drop(
 ) -> None:
     """Mark the letters as dropped: they stay readable until the topic's retention ends. The wait of a session for
     one is ended first. Raises KafkaError or Impossible."""
-    async with records(bootstrap, options) as read:
-        producer = await _producer(bootstrap, options)
-        try:
-            for letter in letters:
-                if letter.header(PARKED):
-                    record = await read(letter.partition, letter.offset)
-                    value, headers = _dropped(letter, record.value or b"", now)
-                    await producer.send_and_wait(INPUTS.name, value, record.key, headers=headers)
-                await _mark(producer, letter, "dropped", now)
-        finally:
-            await producer.stop()
+    async with records(bootstrap, options) as read, producing(bootstrap, options) as producer:
+        for letter in letters:
+            if letter.header(PARKED):
+                record = await read(letter.partition, letter.offset)
+                value, headers = _dropped(letter, record.value or b"", now)
+                await producer.send_and_wait(INPUTS.name, value, record.key, headers=headers)
+            await _mark(producer, letter, "dropped", now)
 
 
 async def mark_erased(
@@ -95,13 +84,10 @@ async def mark_erased(
     now: datetime,
 ) -> None:
     """Mark all letters of these sessions (tenant, id) as nobody's to read or redrive. Raises KafkaError."""
-    producer = await _producer(bootstrap, options)
-    try:
+    async with producing(bootstrap, options) as producer:
         for tenant, session in sessions:
             headers = erasure_mark(tenant, rfc3339(now))
             await producer.send_and_wait(DEAD.name, None, session.encode(), headers=headers)
-    finally:
-        await producer.stop()
 
 
 def _dropped(letter: DeadLetter, value: bytes, now: datetime) -> tuple[bytes, Headers]:
@@ -155,20 +141,3 @@ async def _mark(producer: Any, letter: DeadLetter, fate: Fate, now: datetime) ->
     await producer.send_and_wait(
         DEAD.name, None, letter.key.encode(), partition=letter.partition, headers=headers
     )
-
-
-async def _producer(bootstrap: str, options: Mapping[str, Any]) -> Any:
-    producer = _open(
-        bootstrap_servers=bootstrap,
-        acks="all",
-        enable_idempotence=True,
-        max_request_size=MAX_MESSAGE_BYTES,
-        request_timeout_ms=REQUEST_TIMEOUT_MS,
-        **options,
-    )
-    try:
-        await producer.start()
-    except BaseException:
-        await producer.stop()
-        raise
-    return producer

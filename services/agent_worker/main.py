@@ -34,6 +34,7 @@ from services.agent_worker.ports import Provider, Publisher, Store
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.functions import load
 from services.agent_worker.provider.opening import Openings
+from services.agent_worker.provider.parts import Parts
 from services.agent_worker.provider.sweep import Sweeper
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.tools import Toolbox
@@ -201,7 +202,7 @@ async def _provider(settings: ToolSettings) -> AsyncIterator[AnthropicProvider]:
             sessions=settings.worker.concurrency,
             governor=governor,
         )
-        openings = Openings(
+        parts = Parts(
             client,
             agent=api.turnstile_agent,
             environment=api.turnstile_environment,
@@ -209,7 +210,9 @@ async def _provider(settings: ToolSettings) -> AsyncIterator[AnthropicProvider]:
             tools=[tool.declaration for tool in settings.toolbox],
         )
         try:
-            yield AnthropicProvider(client, openings, clock=utcnow, chance=random.random)
+            yield AnthropicProvider(
+                client, Openings(client, parts), clock=utcnow, chance=random.random
+            )
         finally:
             await client.close()
 

@@ -18,6 +18,7 @@ from infra.simulator.settings import Settings
 from services.agent_worker.ports import Provider, ProviderFailure
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.opening import Openings
+from services.agent_worker.provider.parts import Parts
 from shared.clock import utcnow
 from tests.fakes.provider import MemoryProvider
 
@@ -122,7 +123,9 @@ class WireWorld:
 
     def __init__(self, url: str) -> None:
         self.client = connect(api_key="key", base_url=url, sessions=50)
-        openings = Openings(self.client, agent=None, environment=None, model="claude-sonnet-5")
+        openings = Openings(
+            self.client, Parts(self.client, agent=None, environment=None, model="claude-sonnet-5")
+        )
         self.provider = AnthropicProvider(self.client, openings, clock=utcnow, chance=lambda: 0.0)
         self._http = httpx2.AsyncClient(base_url=url, timeout=10)
 

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from services.agent_worker.ports import ProviderFailure, ProviderSession
 from services.agent_worker.provider.opening import Openings
+from services.agent_worker.provider.parts import Parts
 from shared import metrics
 from shared.session.state import SessionState
 from tests.contract.provider_talk import Talk
@@ -130,7 +131,10 @@ async def test_workers_that_start_together_use_one_environment() -> None:
     """The name is unique: who comes second is told so, and looks again."""
     async with wire_world() as world:
         openings = [
-            Openings(world.client, agent=None, environment=None, model="claude-sonnet-5")
+            Openings(
+                world.client,
+                Parts(world.client, agent=None, environment=None, model="claude-sonnet-5"),
+            )
             for _ in range(4)
         ]
 
@@ -147,7 +151,9 @@ async def test_workers_that_start_together_use_one_environment() -> None:
 async def test_an_agent_that_settings_name_is_not_replaced(world: WireWorld) -> None:
     """Somebody chose it: its turns fail and say why, on no other agent."""
     mine = await world.client.beta.agents.create(name="mine", model="claude-sonnet-5")
-    openings = Openings(world.client, agent=mine.id, environment=None, model="claude-sonnet-5")
+    openings = Openings(
+        world.client, Parts(world.client, agent=mine.id, environment=None, model="claude-sonnet-5")
+    )
     await openings.open(_asking(world), look=False)
     await world.client.beta.agents.archive(mine.id)
     with pytest.raises(ProviderFailure) as caught:

@@ -15,6 +15,7 @@ from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.provider import send
 from services.agent_worker.provider.anthropic import AnthropicProvider
 from services.agent_worker.provider.opening import Openings
+from services.agent_worker.provider.parts import Parts
 from shared import metrics
 from shared.clock import utcnow
 from shared.session.inputs import ProviderEvent
@@ -51,7 +52,9 @@ async def creates(world: WireWorld) -> int:
 async def placed(world: WireWorld, environment: str) -> AsyncIterator[None]:
     """Sessions are made in this environment, as the settings would say."""
     usual = world.provider
-    openings = Openings(world.client, agent=None, environment=environment, model=MODEL)
+    openings = Openings(
+        world.client, Parts(world.client, agent=None, environment=environment, model=MODEL)
+    )
     world.provider = AnthropicProvider(world.client, openings, clock=utcnow, chance=lambda: 0.0)
     yield
     world.provider = usual

@@ -20,19 +20,11 @@ MAX_METADATA = 16
 
 
 class Openings:
-    """Makes provider sessions on the agent and the environment that settings name, else on defaults (see Parts)."""
+    """Makes provider sessions of `parts`: agent, environment, vaults."""
 
-    def __init__(
-        self,
-        client: AsyncAnthropic,
-        *,
-        agent: str | None,
-        environment: str | None,
-        model: str,
-        tools: Sequence[Any] = (),
-    ) -> None:
+    def __init__(self, client: AsyncAnthropic, parts: Parts) -> None:
         self._client = client
-        self._parts = Parts(client, agent=agent, environment=environment, model=model, tools=tools)
+        self._parts = parts
         self._strays = Orphans(client)
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:

@@ -19,6 +19,7 @@ from services.agent_worker.provider.anthropic import AnthropicProvider
 from services.agent_worker.provider.client import LANES, CountingClient, lane_of
 from services.agent_worker.provider.failures import failure, may_have_landed
 from services.agent_worker.provider.opening import Openings
+from services.agent_worker.provider.parts import Parts
 from shared.clock import utcnow
 from shared.session import decide
 from shared.session.state import SessionState, initial
@@ -86,7 +87,7 @@ class Worker:
         self.client = AsyncAnthropic(
             api_key="key", base_url="http://provider", max_retries=0, http_client=http
         )
-        openings = Openings(self.client, agent="a", environment="e", model="m")
+        openings = Openings(self.client, Parts(self.client, agent="a", environment="e", model="m"))
         self.provider = AnthropicProvider(self.client, openings, clock=utcnow, chance=lambda: 0.5)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 from clickhouse_connect import get_client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-__all__ = ["Archive", "ClickHouseError"]
+__all__ = ["ArchiveClient", "ClickHouseError"]
 
 
-class Archive:
+class ArchiveClient:
     """Questions to the archive. Each has a connection of its own: the server may come and go, and questions may be
     asked at once. Raises ClickHouseError or OSError when it does not answer within `timeout` seconds."""
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from infra.clients.archive import Archive
+from infra.clients.archive import ArchiveClient
 from infra.clients.gateway import Gateway
 from infra.demo.table import table
 from infra.demo.talk import DemoFailed, Talk
@@ -33,7 +33,7 @@ _NEEDED = {"gateway", "agent-worker"}
 class Landed:
     """What landed in the archive. Each wait ends after 60 s with DemoFailed."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: ArchiveClient) -> None:
         self._archive = archive
 
     async def show(self, gateway: Gateway, talks: Sequence[Talk]) -> str:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from infra.clients.archive import Archive
+from infra.clients.archive import ArchiveClient
 from infra.clients.gateway import Gateway, UnexpectedAnswer
 from infra.demo.archive import Landed
 from infra.demo.conversations import load_conversations
@@ -74,7 +74,7 @@ async def _demo(root: Path, say: Say) -> None:
 
 async def _show(addresses: Addresses, key: str) -> None:
     began = time.monotonic()
-    archive = Landed(Archive(addresses.clickhouse_url))
+    archive = Landed(ArchiveClient(addresses.clickhouse_url))
     async with Gateway(addresses.gateway, key) as gateway:
         talks = await _play_all(gateway)
         turns = sum(len(talk.turn_ids) for talk in talks)

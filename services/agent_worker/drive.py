@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from services.agent_worker.governor.governor import working_for
 from services.agent_worker.leases import Leases
-from services.agent_worker.ports import Head
+from services.agent_worker.ports import DueSessions, Head
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.shell import Shell
 from services.agent_worker.settings import WorkerSettings
@@ -21,15 +20,7 @@ LOOK_SECONDS = 5.0
 log = logs.get(__name__)
 
 
-class Sessions(Protocol):
-    """All sessions there are, whoever drives them."""
-
-    async def due(self) -> int:
-        """How many have something to do and no driver. Raises Transient."""
-        ...
-
-
-async def report_backlog(sessions: Sessions, every: float = LOOK_SECONDS) -> None:
+async def report_backlog(sessions: DueSessions, every: float = LOOK_SECONDS) -> None:
     """Say what `turnstile_sessions_due` stands at, each `every` seconds, until cancelled.
 
     While the database is away it stands at what was seen last.

@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from services.agent_worker.ports import LeaseStore
 from shared import logs
 from shared.errors import Transient
 from shared.session.key import SessionKey
@@ -42,12 +43,6 @@ HANGS_SECONDS = 30.0
 log = logs.get(__name__)
 
 
-class Extends(Protocol):
-    """The part of the Store that keeps leases."""
-
-    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]: ...
-
-
 class Kept(NamedTuple):
     """The outcome of one extension, which was asked for `at`, by the worker's monotonic clock."""
 
@@ -67,7 +62,7 @@ class Leases:
         )  # replaced as a whole: safe to read from any thread
         self._alive_at = monotonic()
 
-    async def run(self, store: Extends) -> None:
+    async def run(self, store: LeaseStore) -> None:
         """Extend three times in a lease until cancelled."""
         while True:
             await asyncio.sleep(self.seconds / 3)
@@ -79,7 +74,7 @@ class Leases:
             except Transient as error:
                 log.warning("leases_not_extended", reason=error.reason)
 
-    async def extend(self, store: Extends) -> None:
+    async def extend(self, store: LeaseStore) -> None:
         """Extend once."""
         at = self.monotonic()
         self.kept = Kept(at, frozenset(await store.extend(self.owner, self.seconds)))

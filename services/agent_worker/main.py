@@ -22,7 +22,7 @@ from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.clients import member_of, producer_of
 from services.agent_worker.adapters.engine import database_answers, make_engine, store_on
-from services.agent_worker.adapters.inputs import KafkaInputs, burial
+from services.agent_worker.adapters.inputs import KafkaInputConsumer, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.tokens import governed
@@ -78,10 +78,12 @@ async def _run(settings: ToolSettings, stopping: asyncio.Event) -> None:
             await _work(stack, settings, *clients, stopping)
 
 
-async def _connect(stack: AsyncExitStack, kafka: KafkaSettings) -> tuple[Publishing, KafkaInputs]:
+async def _connect(
+    stack: AsyncExitStack, kafka: KafkaSettings
+) -> tuple[Publishing, KafkaInputConsumer]:
     """Clients of the log, however long it is away."""
     producer = await stack.enter_async_context(connected(lambda: producer_of(kafka, SERVICE)))
-    inputs = KafkaInputs(lambda: member_of(kafka, SERVICE))
+    inputs = KafkaInputConsumer(lambda: member_of(kafka, SERVICE))
     stack.push_async_callback(inputs.leave)
     await inputs.join()
     return producer, inputs
@@ -91,7 +93,7 @@ async def _work(
     stack: AsyncExitStack,
     settings: ToolSettings,
     producer: Publishing,
-    inputs: KafkaInputs,
+    inputs: KafkaInputConsumer,
     stopping: asyncio.Event,
 ) -> None:
     """Take in and drive until told to stop; then let every session go."""
@@ -131,7 +133,7 @@ async def _work(
 
 
 def _intake(
-    settings: Settings, inputs: KafkaInputs, store: Store, bury: Bury, drive: Drive
+    settings: Settings, inputs: KafkaInputConsumer, store: Store, bury: Bury, drive: Drive
 ) -> Intake:
     worker, knows = settings.worker, settings.tenants.knows
     poison = IntakeBrake(ratio=worker.dead_ratio, window=worker.dead_window)

@@ -17,6 +17,34 @@ from shared.session.key import SessionKey
 from shared.session.state import SessionState
 
 
+class InputRecord(Struct, frozen=True):
+    """A Kafka record, as far as it matters here. `source` is `topic/partition/offset`, `received_at` when it
+    came by a clock of ours ("": nobody says)."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    source: str
+    received_at: str = ""
+
+
+class InputConsumer(Protocol):
+    """The inputs topic, as a group member sees it."""
+
+    async def batch(self) -> Sequence[InputRecord]:
+        """The next records, waiting for at least one."""
+        ...
+
+    async def commit(self) -> None:
+        """Commit what `batch` gave last, so that it is not given again; does nothing once the partitions went
+        elsewhere."""
+        ...
+
+    async def leave(self) -> None:
+        """Read no more: what was not committed is for the other members of the group. `batch` joins it again."""
+        ...
+
+
 class NewInput(Struct, frozen=True):
     """A valid request on its way into the inbox. `body` is the record's value; `input_id` unique per session.
 
@@ -63,7 +91,15 @@ class Unread(Struct, frozen=True):
     filed: Filed
 
 
-class Store(Protocol):
+class LeaseStore(Protocol):
+    """The part of the Store that keeps leases."""
+
+    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
+        """Extend all leases of `owner`; returns the sessions that are still its own."""
+        ...
+
+
+class Store(LeaseStore, Protocol):
     """Head rows and inbox. Every method raises Transient while the database is away."""
 
     async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
@@ -74,10 +110,6 @@ class Store(Protocol):
 
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
         """Take up to `limit` due sessions under a lease and a raised epoch. Two claims never share one."""
-        ...
-
-    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
-        """Extend all leases of `owner`; returns the sessions that are still its own."""
         ...
 
     async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
@@ -108,6 +140,14 @@ class Store(Protocol):
 
     async def erase(self, head: Head, due_at: str | None) -> None:
         """Release, and forget every input that `head` has taken in, in one transaction. Raises Fenced."""
+        ...
+
+
+class DueSessions(Protocol):
+    """All sessions there are, whoever drives them."""
+
+    async def due(self) -> int:
+        """How many have something to do and no driver. Raises Transient."""
         ...
 
 
@@ -159,7 +199,7 @@ class ProviderFailure(Exception):
         self.retry_after = retry_after
 
 
-class Feed(Protocol):
+class ProviderFeed(Protocol):
     """The provider's events of one session while it is watched."""
 
     async def opened(self) -> None:
@@ -203,7 +243,7 @@ class Provider(Protocol):
         *,
         fresh: bool,
         on_preview: Callable[[bytes], None],
-    ) -> AbstractAsyncContextManager[Feed]:
+    ) -> AbstractAsyncContextManager[ProviderFeed]:
         """Listen to the session and its child threads. Known events (`state.tail`) are left out; `fresh` says the
         session was just made and has no past to list."""
         ...
@@ -244,7 +284,7 @@ class Bound(Struct, frozen=True):
     erased: bool = False
 
 
-class Leftovers(Protocol):
+class MarkedSessions(Protocol):
     """The provider, as far as the sweep needs it. Raises ProviderFailure."""
 
     def marked(self, since: datetime) -> AsyncIterator[list[Marked]]:

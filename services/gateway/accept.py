@@ -18,7 +18,7 @@ import msgspec
 from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.ports import Inputs, ReadModel, TurnKey
+from services.gateway.ports import InputPublisher, ReadModel, TurnKey
 from services.gateway.register import Known, Register, WrittenBehind, known
 from services.gateway.views import (
     Closing,
@@ -113,7 +113,7 @@ class Accept:
     `opening` are sessions being opened: a request for one of them meanwhile gets what the first one makes.
     """
 
-    inputs: Inputs
+    inputs: InputPublisher
     read_model: ReadModel
     register: Register
     behind: WrittenBehind

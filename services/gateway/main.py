@@ -25,10 +25,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from services.gateway.accept import Accept
-from services.gateway.adapters.clickhouse import ClickHouseArchive
-from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
-from services.gateway.adapters.kafka_inputs import KafkaInputs
-from services.gateway.adapters.kafka_log import KafkaLog
+from services.gateway.adapters.clickhouse import ClickHouseEventArchive
+from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, KafkaTail
+from services.gateway.adapters.kafka_inputs import KafkaInputPublisher
+from services.gateway.adapters.kafka_log import KafkaEventLog
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
@@ -67,9 +67,9 @@ class Gateway:
         database = settings.database
         engine = open_engine(database.database_url.get_secret_value(), database.database_pool)
         self.read_model = SqlReadModel(engine)
-        self.inputs = KafkaInputs(settings.kafka)
-        self.archive = ClickHouseArchive(settings.archive.clickhouse_url.get_secret_value())
-        self.feed = KafkaFeed(settings.kafka)
+        self.inputs = KafkaInputPublisher(settings.kafka)
+        self.archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
+        self.consumer = KafkaRecordConsumer(settings.kafka)
         self.live = Live()
         self.shares = Shares(
             total=settings.http.gateway_max_streams,
@@ -83,11 +83,11 @@ class Gateway:
         self.behind = WrittenBehind(self.read_model)
         tail = KafkaTail(settings.kafka).records
         self.listener = Listener(tail, self.live, self.register)
-        self.log = KafkaLog(settings.kafka)
+        self.log = KafkaEventLog(settings.kafka)
         self.history = History(self.archive, self.log, self.live, self.read_model)
         self.refold = Refold(self.read_model, self.history)
         self.projector = Projector(
-            self.feed,
+            self.consumer,
             self.read_model,
             settings.tenants.knows,
             written=self.behind.wrote,
@@ -127,7 +127,7 @@ class Gateway:
         """Both ways: inputs can be published, and what is published is heard and projected."""
         await self.inputs.check()
         await self.listener.check()
-        await self.feed.check()
+        await self.consumer.check()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -147,7 +147,7 @@ class Gateway:
                     await self.inputs.stop(FLUSH_SECONDS)
         finally:
             await self.behind.flush(FLUSH_SECONDS)
-            await asyncio.gather(self.feed.stop(), self.archive.stop(), self.read_model.stop())
+            await asyncio.gather(self.consumer.stop(), self.archive.stop(), self.read_model.stop())
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:

@@ -93,7 +93,7 @@ class SessionFilter:
     before: tuple[str, str] | None = None
 
 
-class Inputs(Protocol):
+class InputPublisher(Protocol):
     """`turnstile.inputs.v1`, written to."""
 
     async def publish(self, envelope: Envelope, value: bytes) -> None:
@@ -144,7 +144,7 @@ class ReadModel(Protocol):
         """Raise Transient when the database does not answer."""
 
 
-class Archive(Protocol):
+class EventArchive(Protocol):
     """The view `events` in ClickHouse."""
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
@@ -155,7 +155,7 @@ class Archive(Protocol):
         """Raise Transient when ClickHouse does not answer."""
 
 
-class Log(Protocol):
+class EventLog(Protocol):
     """`turnstile.events.v1`, read back."""
 
     def scan(self, key: SessionKey, since: datetime, after: int) -> AsyncGenerator[Entry, None]:
@@ -165,7 +165,7 @@ class Log(Protocol):
         """
 
 
-class Feed(Protocol):
+class RecordConsumer(Protocol):
     """A consumer whose offsets this process commits."""
 
     async def batch(self, timeout: float) -> Sequence[Record]:

@@ -29,7 +29,7 @@ WHERE tenant_id = {tenant:String} AND session_id = {session:String}
 READ_ONLY = {"readonly": 1}
 
 
-class Archive:
+class ArchiveReader:
     """The view `events` of the database in `url` (`http://user:password@host:port/database`)."""
 
     def __init__(self, url: str, patience: float = TIMEOUT_S) -> None:

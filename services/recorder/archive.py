@@ -15,8 +15,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from services.recorder.kafka import GROUP, TOPIC
-from services.recorder.ports import Record, Writer
-from services.recorder.rows import Batch, Letter, body, is_ours
+from services.recorder.ports import ArchiveWriter, BadRecord, Record
+from services.recorder.rows import Batch, body, is_ours
 from shared import logs, metrics, telemetry
 from shared.archive_insert import SETTINGS, TABLE
 from shared.bus.brake import Brake
@@ -185,12 +185,12 @@ TOLD_EACH = 20
 log = logs.get("recorder")
 
 
-class Archive:
+class ArchiveSink:
     """Inserts rows, trying again until they are in or refused. `chance` gives 0..1 for jitter, `clock` seconds."""
 
     def __init__(
         self,
-        writer: Writer,
+        writer: ArchiveWriter,
         brake: Brake,
         *,
         chance: Callable[[], float],
@@ -202,13 +202,13 @@ class Archive:
         self._clock = clock
         self._flood = Flood(TOLD_EACH)
 
-    async def bring_in(self, rows: Sequence[Record]) -> list[Letter]:
-        """Insert all rows but those that ClickHouse refuses one by one; they come back as letters.
+    async def bring_in(self, rows: Sequence[Record]) -> list[BadRecord]:
+        """Insert all rows but those that ClickHouse refuses one by one; these are returned.
 
         Returns when everything else is in. Raises Braked when too many of our own are refused; what was inserted by
         then is in, and a repeat of it is harmless.
         """
-        refused: list[Letter] = []
+        refused: list[BadRecord] = []
         parts = [rows] if rows else []
         while parts:
             part = parts.pop()
@@ -219,7 +219,7 @@ class Archive:
                     middle = len(part) // 2
                     parts += [part[middle:], part[:middle]]
                     continue
-                refused.append(Letter(part[0], "refused_by_clickhouse", str(error)))
+                refused.append(BadRecord(part[0], "refused_by_clickhouse", str(error)))
                 if self._flood.passes(error.code) is not None:
                     log.warning("row_refused", code=error.code)
                 if is_ours(part[0]):

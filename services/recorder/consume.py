@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.recorder import archive
 from services.recorder.kafka import GROUP, TOPIC
-from services.recorder.ports import Log, Record
-from services.recorder.rows import Batch, Letter, is_ours
+from services.recorder.ports import BadRecord, DeadLetterSender, EventConsumer, Record, RowSink
+from services.recorder.rows import Batch, is_ours
 from services.recorder.settings import RecorderSettings
 from shared import dead_letters as letters
 from shared import logs, metrics
@@ -30,42 +29,42 @@ from shared.logs import Flood
 from shared.moment import rfc3339
 
 
-class DeadLetters:
-    """Sends letters, many under way at once."""
+class KafkaDeadLetterSender:
+    """Publishes bad records as dead letters, many under way at once."""
 
     def __init__(self, letters: letters.DeadLetters, clock: Clock) -> None:
         self._letters = letters
         self._clock = clock
 
-    async def send(self, found: Sequence[Letter]) -> None:
+    async def send(self, found: Sequence[BadRecord]) -> None:
         """Send all of them, however long the log is away; sent again, they come twice. Raises KafkaError when the
         producer can never send again."""
         at = rfc3339(self._clock())
         await self._letters.put([_letter(one, at) for one in found])
 
 
-def source(letter: Letter) -> str:
+def source(bad: BadRecord) -> str:
     """`topic/partition/offset`."""
-    return f"{letter.record.topic}/{letter.record.partition}/{letter.record.offset}"
+    return f"{bad.record.topic}/{bad.record.partition}/{bad.record.offset}"
 
 
-def _letter(letter: Letter, at: str) -> letters.Letter:
-    record, place = letter.record, source(letter)
+def _letter(bad: BadRecord, at: str) -> letters.Letter:
+    record, place = bad.record, source(bad)
     headers = dead_letter(
         record.headers,
-        reason=letter.reason,
-        detail=letter.detail,
+        reason=bad.reason,
+        detail=bad.detail,
         attempts=1,
         at=at,
         source=place,
     )
     # ClickHouse quotes the row it refuses, and a row is what somebody said: that stays in the letter.
-    said = None if letter.reason == "refused_by_clickhouse" else letter.detail
+    said = None if bad.reason == "refused_by_clickhouse" else bad.detail
     return letters.Letter(
         key=record.key,
         value=record.value,
         headers=headers,
-        reason=letter.reason,
+        reason=bad.reason,
         topic=record.topic,
         place=place,
         said=said,
@@ -84,18 +83,6 @@ TOLD_EACH = 20
 log = logs.get("recorder")
 
 
-class Sender(Protocol):
-    """Takes letters to turnstile.dead.v1, however long it is away; raises KafkaError when it can never again."""
-
-    async def send(self, letters: list[Letter]) -> None: ...
-
-
-class Arrivals(Protocol):
-    """Where rows go; see Archive."""
-
-    async def bring_in(self, rows: Sequence[Record]) -> list[Letter]: ...
-
-
 class Recorder(ConsumerRebalanceListener):
     """Reads the events topic into the archive until `stop`.
 
@@ -105,15 +92,15 @@ class Recorder(ConsumerRebalanceListener):
 
     def __init__(
         self,
-        log: Log,
-        archive: Arrivals,
-        dead: Sender,
+        consumer: EventConsumer,
+        archive: RowSink,
+        dead: DeadLetterSender,
         brake: Brake,
         settings: RecorderSettings,
         clock: Clock,
         topic: str = TOPIC,
     ) -> None:
-        self._log = log
+        self._consumer = consumer
         self._archive = archive
         self._dead = dead
         self._brake = brake
@@ -138,7 +125,7 @@ class Recorder(ConsumerRebalanceListener):
     async def run(self) -> None:
         """Record until stopped. Raises Braked, or whatever made going on impossible; offsets are then as far as
         the last batch that went well."""
-        self._log.subscribe([self._topic], listener=self)
+        self._consumer.subscribe([self._topic], listener=self)
         reading = asyncio.create_task(self._read(), name="recorder-read")
         stopping = asyncio.create_task(self._stopping.wait(), name="recorder-stop")
         try:
@@ -172,14 +159,14 @@ class Recorder(ConsumerRebalanceListener):
         """Commit how far was read: what is behind the last record is none, such as the end of a transaction."""
         whole = [
             place
-            for place in self._log.assignment()
+            for place in self._consumer.assignment()
             if self._joiner.first((place.topic, place.partition)) is None
         ]
         try:
-            reach = {place: await self._log.position(place) for place in whole}
+            reach = {place: await self._consumer.position(place) for place in whole}
             new = dict(reach.items() - self._committed.items())
             if new:
-                await self._log.commit(new)
+                await self._consumer.commit(new)
         except KafkaError as error:
             log.warning("offsets_not_committed", error=type(error).__name__)
         else:
@@ -193,7 +180,7 @@ class Recorder(ConsumerRebalanceListener):
         wait = self._settings.recorder_batch_seconds
         if self._hand:
             wait = max(0.0, self._launched + wait - self._now())
-        found = await self._log.getmany(timeout_ms=int(wait * 1000), max_records=max(1, room))
+        found = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=max(1, room))
         return [record for records in found.values() for record in records]
 
     def _refill(self, records: list[Record]) -> None:
@@ -211,16 +198,16 @@ class Recorder(ConsumerRebalanceListener):
                 continue
             self._brake.good(good)
             good = 0
-            self._note(self._hand.letters[-1])
+            self._note(self._hand.bad[-1])
             if is_ours(found):
                 self._brake.bad()
         self._brake.good(good)
         self._measure_hand()
 
-    def _note(self, letter: Letter) -> None:
+    def _note(self, bad: BadRecord) -> None:
         """Log a bad record. This comes before the brake is pulled, whose message refers to it."""
-        if self._flood.passes(letter.reason) is not None:
-            log.warning("bad_record", reason=letter.reason, detail=letter.detail)
+        if self._flood.passes(bad.reason) is not None:
+            log.warning("bad_record", reason=bad.reason, detail=bad.detail)
 
     def _is_full(self) -> bool:
         settings = self._settings
@@ -259,13 +246,13 @@ class Recorder(ConsumerRebalanceListener):
         while self._flight is not None and not self._flight.done():
             await asyncio.wait({self._flight}, timeout=PAUSE_AFTER_S)
             if not self._flight.done():
-                paused = self._log.assignment()
-                self._log.pause(*paused)
+                paused = self._consumer.assignment()
+                self._consumer.pause(*paused)
                 metrics.set_gauge("turnstile_recorder_paused", 1)
-                found = await self._log.getmany(timeout_ms=0)
+                found = await self._consumer.getmany(timeout_ms=0)
                 self._rest.extend(record for records in found.values() for record in records)
         if paused:
-            self._log.resume(*self._log.assignment())
+            self._consumer.resume(*self._consumer.assignment())
             metrics.set_gauge("turnstile_recorder_paused", 0)
         flight, self._flight = self._flight, None
         if flight is not None:
@@ -279,8 +266,8 @@ class Recorder(ConsumerRebalanceListener):
                 refused = await self._archive.bring_in(batch.rows)
             end = self._clock()
             archive.archived(batch, start, end)
-            if letters := [*batch.letters, *refused]:
-                await self._dead.send(letters)
+            if bad := [*batch.bad, *refused]:
+                await self._dead.send(bad)
             await self._commit(batch, generation)
         if batch.oldest is not None:
             age = end.timestamp() - batch.oldest / 1000
@@ -296,7 +283,7 @@ class Recorder(ConsumerRebalanceListener):
             for (topic, partition), offset in batch.reach.items()
         }
         try:
-            await self._log.commit(offsets)
+            await self._consumer.commit(offsets)
         except KafkaError as error:
             # The next batch's commit reaches further; without one the rows come again and are replaced.
             log.warning("offsets_not_committed", error=type(error).__name__)
@@ -307,7 +294,7 @@ class Recorder(ConsumerRebalanceListener):
 
     def _measure_lag(self, committed: dict[TopicPartition, int]) -> None:
         self._committed.update(committed)
-        measure(self._log, GROUP, self._committed)
+        measure(self._consumer, GROUP, self._committed)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Let the batch in flight land and drop what was only read: the next owner reads it again."""

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from aiokafka.errors import KafkaError
 
-from services.recorder.archive import Archive, Away, in_thread
-from services.recorder.ports import Out, Record
-from services.recorder.rows import Letter, Row, read_row
+from services.recorder.archive import ArchiveSink, Away, in_thread
+from services.recorder.ports import BadRecord, KafkaProducer, Record
+from services.recorder.rows import Row, read_row
 from services.recorder.tombstones import Tombstone, Tombstones
 from shared import logs, metrics
 from shared.bus.envelope import erasure_mark
@@ -44,9 +44,9 @@ class Erasing:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ArchiveSink,
         tombstones: Tombstones,
-        out: Out,
+        out: KafkaProducer,
         *,
         clock: Clock,
         now: Callable[[], float],
@@ -63,8 +63,8 @@ class Erasing:
         self._seen_to = 0.0
         self._refreshed = float("-inf")
 
-    async def bring_in(self, rows: Sequence[Record]) -> list[Letter]:
-        """See Archive.bring_in. Waits for as long as ClickHouse or Kafka is away."""
+    async def bring_in(self, rows: Sequence[Record]) -> list[BadRecord]:
+        """See RowSink.bring_in. Waits for as long as ClickHouse or Kafka is away."""
         await self._refresh()
         if asked := self._asked(rows):
             await self._note(asked)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer
 
-from services.recorder.ports import Log
+from services.recorder.ports import EventConsumer
 from shared.bus.topics import DEAD, EVENTS
 from shared.settings import KafkaSettings
 from shared.stream import Publishing
@@ -21,7 +21,7 @@ FETCH_BYTES = 16 * 1024 * 1024
 GATHER_MS, GATHER_BYTES = 250, 1024 * 1024
 
 
-def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
+def consumer(settings: KafkaSettings, group: str = GROUP) -> EventConsumer:
     """A consumer that commits nothing by itself and begins at the log's beginning."""
     make: Any = AIOKafkaConsumer
     made = make(
@@ -36,7 +36,7 @@ def consumer(settings: KafkaSettings, group: str = GROUP) -> Log:
         check_crcs=False,
         metadata_max_age_ms=30_000,
     )
-    return cast(Log, made)
+    return cast(EventConsumer, made)
 
 
 def producer(settings: KafkaSettings) -> Publishing:

@@ -17,10 +17,10 @@ import sys
 import time
 
 from services.recorder import kafka
-from services.recorder.archive import Archive, ClickHouseWriter, in_thread
-from services.recorder.consume import DeadLetters, Recorder
+from services.recorder.archive import ArchiveSink, ClickHouseWriter, in_thread
+from services.recorder.consume import KafkaDeadLetterSender, Recorder
 from services.recorder.eraser import Eraser, Erasing
-from services.recorder.ports import Log, Out
+from services.recorder.ports import EventConsumer, KafkaProducer
 from services.recorder.settings import Settings
 from services.recorder.tombstones import Tombstones
 from shared import dead_letters as letters
@@ -47,8 +47,8 @@ class Parts:
         self._noted = Tombstones(url, timeout=seconds)
         self._open = Tombstones(url, timeout=seconds)
         self.eraser = Eraser(self._open, utcnow)
-        self._consumer: Log | None = None
-        self._producer: Out | None = None
+        self._consumer: EventConsumer | None = None
+        self._producer: KafkaProducer | None = None
         self.checks: dict[str, Check] = {
             "kafka": self._kafka_answers,
             "clickhouse": lambda: in_thread(self._probe.ping),
@@ -63,8 +63,8 @@ class Parts:
         brake = Brake(
             ratio=limits.recorder_dead_ratio, consecutive=limits.recorder_dead_consecutive
         )
-        archive = Archive(self._writer, brake, chance=random.random, clock=time.perf_counter)
-        dead = DeadLetters(letters.DeadLetters(self._producer, utcnow), utcnow)
+        archive = ArchiveSink(self._writer, brake, chance=random.random, clock=time.perf_counter)
+        dead = KafkaDeadLetterSender(letters.DeadLetters(self._producer, utcnow), utcnow)
         erasing = Erasing(
             archive,
             self._noted,

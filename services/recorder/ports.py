@@ -1,8 +1,9 @@
-"""What the recorder needs of the world: a log to read, an archive to write, a place for bad records."""
+"""What the recorder depends on: a log to read, an archive to write, a place for bad records."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
@@ -17,7 +18,16 @@ class Record(parts.Record, Protocol):
     def timestamp(self) -> int: ...
 
 
-class Log(Protocol):
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """A record that can't be archived: `reason` is a stable word, `detail` says what is wrong."""
+
+    record: Record
+    reason: str
+    detail: str
+
+
+class EventConsumer(Protocol):
     """The part of AIOKafkaConsumer that is used; offsets are those of the next record, as Kafka counts them."""
 
     def subscribe(
@@ -39,7 +49,7 @@ class Log(Protocol):
         """Records of partitions this member owns now, never of paused ones; empty after `timeout_ms`."""
 
 
-class Out(Protocol):
+class KafkaProducer(Protocol):
     """The part of `shared.stream.Publishing` that is used."""
 
     async def start(self) -> None: ...
@@ -64,7 +74,21 @@ class Out(Protocol):
     ) -> object: ...
 
 
-class Writer(Protocol):
-    """Blocking; raises Refused or Away (see `writer`)."""
+class ArchiveWriter(Protocol):
+    """Blocking; raises Refused or Away (see `archive`)."""
 
     def insert(self, body: bytes) -> None: ...
+
+
+class DeadLetterSender(Protocol):
+    """Publishes bad records on turnstile.dead.v1."""
+
+    async def send(self, found: Sequence[BadRecord]) -> None:
+        """Send all of them, however long the log is away. Raises KafkaError when it can never send again."""
+
+
+class RowSink(Protocol):
+    """Where the rows of a batch go."""
+
+    async def bring_in(self, rows: Sequence[Record]) -> list[BadRecord]:
+        """Return once all rows are in, but those that are refused one by one; returns these."""

@@ -15,7 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from services.recorder.ports import Record
+from services.recorder.ports import BadRecord, Record
 from shared.bus.envelope import AGENT_WORKER, source_of, traceparent_of
 from shared.bus.parts import Joiner
 from shared.errors import Corrupt
@@ -97,15 +97,6 @@ MAX_LINKS = 64
 OVERHEAD = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A record that can't be archived: `reason` is a stable word, `detail` says what is wrong."""
-
-    record: Record
-    reason: str
-    detail: str
-
-
 @dataclass(slots=True)
 class Batch:
     """Records in the order they came. `reach` has the next offset per (topic, partition), bad records included.
@@ -115,7 +106,7 @@ class Batch:
     """
 
     rows: list[Record] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    bad: list[BadRecord] = field(default_factory=list)
     count: int = 0
     size: int = 0
     reach: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -138,7 +129,7 @@ class Batch:
             self.reach[place] = reach if first is None else min(reach, first)
 
     def add(self, record: Record) -> bool:
-        """Take a record; False when it is a bad one, which is then among the letters."""
+        """Take a record; False when it is a bad one, which is then among `bad`."""
         self.pass_over(record)
         if self.oldest is None or record.timestamp < self.oldest:
             self.oldest = record.timestamp
@@ -146,7 +137,7 @@ class Batch:
         try:
             row = read_row(record.value)
         except Corrupt as error:
-            self.letters.append(Letter(record, error.reason, str(error)))
+            self.bad.append(BadRecord(record, error.reason, str(error)))
             return False
         self.rows.append(record)
         if row.type in TURN_ENDS:

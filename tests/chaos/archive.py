@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from typing import Any
 
-from infra.clients.archive import Archive as Client
+from infra.clients.archive import ArchiveClient as Client
 from infra.clients.archive import ClickHouseError
 from tests.chaos.evidence import Row
 from tests.chaos.sums import wrong_sums

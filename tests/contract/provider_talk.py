@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from services.agent_worker.ports import Feed, ProviderSession
+from services.agent_worker.ports import ProviderFeed, ProviderSession
 from shared.clock import utcnow
 from shared.moment import rfc3339
 from shared.session import decide, initial, provider
@@ -48,7 +48,7 @@ class Talk:
         self.told: list[str] = []
         self.previews: list[dict[str, Any]] = []
         self._turns = itertools.count(1)
-        self._feed: Feed | None = None
+        self._feed: ProviderFeed | None = None
         self._session = ""
 
     @property
@@ -79,7 +79,7 @@ class Talk:
         return made
 
     @asynccontextmanager
-    async def watching(self, *, fresh: bool = False) -> AsyncIterator[Feed]:
+    async def watching(self, *, fresh: bool = False) -> AsyncIterator[ProviderFeed]:
         """Listen, once events are listened for."""
         preview = self._preview
         async with self.world.provider.watch(self.state, fresh=fresh, on_preview=preview) as feed:

@@ -16,8 +16,8 @@ from services.agent_worker.adapters.clients import producer_of
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.previews import Previews
 from services.gateway.adapters import kafka_consumers
-from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
-from services.gateway.adapters.kafka_log import KafkaLog
+from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, KafkaTail
+from services.gateway.adapters.kafka_log import KafkaEventLog
 from services.gateway.ports import Record
 from services.operator.audits import log as operators_log
 from shared.bus.envelope import Headers
@@ -48,9 +48,11 @@ async def publisher(kafka_bootstrap: str) -> AsyncIterator[KafkaPublisher]:
 
 
 @pytest.fixture
-async def feed(kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[KafkaFeed]:
+async def feed(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[KafkaRecordConsumer]:
     monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
-    feed = KafkaFeed(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+    feed = KafkaRecordConsumer(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
     yield feed
     await feed.stop()
 
@@ -67,7 +69,7 @@ def values(events: Sequence[Event]) -> list[bytes]:
     return [msgspec.json.encode(event) for event in events]
 
 
-async def fed(feed: KafkaFeed, session: str, count: int) -> list[Record]:
+async def fed(feed: KafkaRecordConsumer, session: str, count: int) -> list[Record]:
     found: list[Record] = []
     async with asyncio.timeout(90):
         while len(found) < count:
@@ -76,7 +78,7 @@ async def fed(feed: KafkaFeed, session: str, count: int) -> list[Record]:
 
 
 async def test_all_who_read_the_log_have_it_whole_and_in_its_place(
-    kafka_bootstrap: str, publisher: KafkaPublisher, feed: KafkaFeed, session: str
+    kafka_bootstrap: str, publisher: KafkaPublisher, feed: KafkaRecordConsumer, session: str
 ) -> None:
     settings = KafkaSettings(kafka_bootstrap=kafka_bootstrap)
     tail = KafkaTail(settings).records()
@@ -94,7 +96,7 @@ async def test_all_who_read_the_log_have_it_whole_and_in_its_place(
     assert [one.value for one in await fed(feed, session, 3)] == values(events)
 
     since = utcnow() - timedelta(minutes=5)
-    scan = KafkaLog(settings).scan((TENANT, session), since, 0)
+    scan = KafkaEventLog(settings).scan((TENANT, session), since, 0)
     async with asyncio.timeout(90):
         assert [entry.value async for entry in scan] == values(events)
 
@@ -105,7 +107,7 @@ async def test_all_who_read_the_log_have_it_whole_and_in_its_place(
 
 
 async def test_a_reader_that_begins_anew_in_the_middle_has_the_first_part_too(
-    kafka_bootstrap: str, feed: KafkaFeed, session: str
+    kafka_bootstrap: str, feed: KafkaRecordConsumer, session: str
 ) -> None:
     one, two, _ = big(session)
     headers: Headers = [("ce_source", b"/worker/acme"), ("content-type", b"application/json")]
@@ -126,7 +128,7 @@ async def test_a_reader_that_begins_anew_in_the_middle_has_the_first_part_too(
         await feed.commit()
         await feed.stop()
         await say(*parts[2])
-    again = KafkaFeed(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+    again = KafkaRecordConsumer(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
     assert [found.value for found in await fed(again, session, 1)] == values([two])
     await again.commit()
     await again.stop()

@@ -15,9 +15,9 @@ from aiokafka import AIOKafkaProducer
 from msgspec.structs import replace
 
 from infra.clickhouse.migrate import migrate
-from services.gateway.adapters.clickhouse import ClickHouseArchive
-from services.gateway.adapters.kafka_log import KafkaLog
-from services.gateway.ports import Archive, Entry, Log
+from services.gateway.adapters.clickhouse import ClickHouseEventArchive
+from services.gateway.adapters.kafka_log import KafkaEventLog
+from services.gateway.ports import Entry, EventArchive, EventLog
 from shared.archive_insert import SETTINGS
 from shared.bus.topics import EVENTS
 from shared.clock import utcnow
@@ -27,7 +27,7 @@ from shared.session.key import SessionKey
 from shared.settings import KafkaSettings
 from tests.builders import TENANT, Wire, bound, seen, turn
 from tests.clickhouse_server import fresh_database
-from tests.fakes.gateway import MemoryArchive, MemoryLog
+from tests.fakes.gateway import MemoryEventArchive, MemoryEventLog
 from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.contract
@@ -69,13 +69,13 @@ class Shelf(Protocol):
     """An archive and the recorder's hand in it."""
 
     @property
-    def archive(self) -> Archive: ...
+    def archive(self) -> EventArchive: ...
     async def put(self, events: Sequence[Event]) -> None: ...
 
 
 class MemoryShelf:
     def __init__(self) -> None:
-        self.archive = MemoryArchive()
+        self.archive = MemoryEventArchive()
 
     async def put(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -88,7 +88,7 @@ class MemoryShelf:
 class ClickHouseShelf:
     def __init__(self, url: str) -> None:
         self._url = url
-        self.archive = ClickHouseArchive(url)
+        self.archive = ClickHouseEventArchive(url)
 
     async def put(self, events: Sequence[Event]) -> None:
         body = b"\n".join(values_of(events))
@@ -164,9 +164,9 @@ async def test_a_session_of_another_tenant_is_another_session(
 
 @pytest.mark.parametrize("real", [False, True], ids=["memory", "clickhouse"])
 async def test_an_archive_that_is_away_is_transient(real: bool, key: SessionKey) -> None:
-    away: Archive = MemoryArchive(down=True)
+    away: EventArchive = MemoryEventArchive(down=True)
     if real:
-        away = ClickHouseArchive("http://default:@127.0.0.1:9/turnstile")
+        away = ClickHouseEventArchive("http://default:@127.0.0.1:9/turnstile")
     with pytest.raises(Transient) as caught:
         await away.page(key, 0, 10)
     assert caught.value.reason == "archive_unavailable"
@@ -181,13 +181,13 @@ class Bus(Protocol):
     """A log and the worker's hand in it."""
 
     @property
-    def log(self) -> Log: ...
+    def log(self) -> EventLog: ...
     async def put(self, events: Sequence[Event]) -> None: ...
 
 
 class MemoryBus:
     def __init__(self) -> None:
-        self.log = MemoryLog()
+        self.log = MemoryEventLog()
 
     async def put(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -197,7 +197,7 @@ class MemoryBus:
 
 class KafkaBus:
     def __init__(self, bootstrap: str) -> None:
-        self.log = KafkaLog(KafkaSettings(kafka_bootstrap=bootstrap))
+        self.log = KafkaEventLog(KafkaSettings(kafka_bootstrap=bootstrap))
         self._bootstrap = bootstrap
 
     async def put(self, events: Sequence[Event]) -> None:
@@ -214,7 +214,7 @@ async def bus(request: pytest.FixtureRequest, kafka_bootstrap: str) -> Bus:
     return MemoryBus() if request.param == "memory" else KafkaBus(kafka_bootstrap)
 
 
-async def scanned(log: Log, key: SessionKey, after: int = 0) -> list[Entry]:
+async def scanned(log: EventLog, key: SessionKey, after: int = 0) -> list[Entry]:
     since = utcnow() - timedelta(minutes=5)
     async with asyncio.timeout(20):
         return [entry async for entry in log.scan(key, since, after)]
@@ -260,9 +260,9 @@ async def test_what_was_said_before_is_left_out(kafka_bootstrap: str, key: Sessi
 
 @pytest.mark.parametrize("real", [False, True], ids=["memory", "kafka"])
 async def test_a_log_that_is_away_is_transient(real: bool, key: SessionKey) -> None:
-    away: Log = MemoryLog(down=True)
+    away: EventLog = MemoryEventLog(down=True)
     if real:
-        away = KafkaLog(KafkaSettings(kafka_bootstrap="127.0.0.1:9"))
+        away = KafkaEventLog(KafkaSettings(kafka_bootstrap="127.0.0.1:9"))
     with pytest.raises(Transient) as caught:
         await scanned(away, key)
     assert caught.value.reason == "kafka_unavailable"

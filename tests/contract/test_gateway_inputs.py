@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaConsumer
 
-from services.gateway.adapters.kafka_inputs import KafkaInputs
-from services.gateway.ports import Inputs
+from services.gateway.adapters.kafka_inputs import KafkaInputPublisher
+from services.gateway.ports import InputPublisher
 from shared.bus import envelope
 from shared.bus.envelope import Envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Transient
 from shared.settings import KafkaSettings
-from tests.fakes.gateway import MemoryInputs
+from tests.fakes.gateway import MemoryInputPublisher
 
 pytestmark = pytest.mark.contract
 
@@ -32,28 +32,30 @@ def an_envelope(number: int = 1, session: str = "ses_1") -> Envelope:
 
 
 @pytest.fixture(params=["memory", "kafka"])
-async def inputs(request: pytest.FixtureRequest, kafka_bootstrap: str) -> AsyncIterator[Inputs]:
+async def inputs(
+    request: pytest.FixtureRequest, kafka_bootstrap: str
+) -> AsyncIterator[InputPublisher]:
     if request.param == "memory":
-        yield MemoryInputs()
+        yield MemoryInputPublisher()
         return
-    kafka = KafkaInputs(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+    kafka = KafkaInputPublisher(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
     kafka.start()
     yield kafka
     await kafka.stop(2)
 
 
-async def test_what_is_published_returns_when_it_is_safe(inputs: Inputs) -> None:
+async def test_what_is_published_returns_when_it_is_safe(inputs: InputPublisher) -> None:
     await inputs.publish(an_envelope(), b"{}")
     await inputs.check()
     await asyncio.gather(*(inputs.publish(an_envelope(n), b"{}") for n in range(50)))
 
 
-async def test_a_large_input_fits(inputs: Inputs) -> None:
+async def test_a_large_input_fits(inputs: InputPublisher) -> None:
     await inputs.publish(an_envelope(), b'"' + b"x" * (6 * 1024 * 1024) + b'"')
 
 
 async def test_the_record_is_a_cloud_event_in_the_sessions_partition(kafka_bootstrap: str) -> None:
-    inputs = KafkaInputs(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+    inputs = KafkaInputPublisher(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
     inputs.start()
     for number in range(3):
         await inputs.publish(an_envelope(number, "ses_unique"), b'{"n":%d}' % number)
@@ -81,7 +83,7 @@ async def test_the_record_is_a_cloud_event_in_the_sessions_partition(kafka_boots
 
 
 async def test_a_log_that_is_not_there_is_transient_within_the_bound() -> None:
-    inputs = KafkaInputs(KafkaSettings(kafka_bootstrap="127.0.0.1:1"), publish_seconds=0.3)
+    inputs = KafkaInputPublisher(KafkaSettings(kafka_bootstrap="127.0.0.1:1"), publish_seconds=0.3)
     inputs.start()
     began = asyncio.get_running_loop().time()
     with pytest.raises(Transient) as caught:

@@ -34,7 +34,7 @@ from shared.session.key import SessionKey
 from shared.session.state import SessionState
 from tests.builders import TENANT, opening
 from tests.builders import turn as turn_of_core
-from tests.fakes.gateway import MemoryFeed, MemoryReadModel
+from tests.fakes.gateway import MemoryReadModel, MemoryRecordConsumer
 from tests.golden.record import recorded
 from tests.stack import fresh_database
 from tests.unit.session.specification import history
@@ -188,7 +188,7 @@ async def test_every_golden_log_is_kept_as_the_core_folds_it(model: ReadModel, n
     events = [replace(event, session_id=name) for event in history(*recorded()[name])]
     for event in events:
         about = msgspec.json.encode(event)
-        feed = MemoryFeed([[Record(EVENTS.name, 0, 0, name.encode(), about, [])]])
+        feed = MemoryRecordConsumer([[Record(EVENTS.name, 0, 0, name.encode(), about, [])]])
         await Projector(feed, model, lambda _: True).step()
     stored = (await model.load([(TENANT, name)], []))[0][TENANT, name]
     state = fold(events)

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from services.agent_worker.ports import Feed, ProviderFailure
+from services.agent_worker.ports import ProviderFailure, ProviderFeed
 from services.agent_worker.provider import stream
 from shared.session.provider import text_of
 from tests.contract.provider_talk import DEADLINE_S, Talk, stop_reason
@@ -239,7 +239,7 @@ async def test_a_session_archived_while_the_stream_was_down_is_told(
     await talk.check_all_heard_once()
 
 
-async def hear_on(talk: Talk, feed: Feed) -> None:
+async def hear_on(talk: Talk, feed: ProviderFeed) -> None:
     async with asyncio.timeout(DEADLINE_S):
         while True:
             talk.heard += await feed.next()

@@ -20,7 +20,7 @@ from services.gateway.streams.live import Live
 from services.operator.main import build
 from shared.session import Event
 from tests.builders import SESSION, TENANT, Wire, bound, erasing, opening, seen, turn
-from tests.fakes.gateway import MemoryArchive, MemoryLog
+from tests.fakes.gateway import MemoryEventArchive, MemoryEventLog
 from tests.stack import fresh_database
 from tests.unit.session.specification import history
 
@@ -65,8 +65,8 @@ async def test_rows_of_sessions_are_made_anew_from_their_events(
         assert list(await model.behind(("", ""), 9)) == []
         assert "1 are being" in await _rebuild("--tenant", TENANT)
         assert list(await model.behind(("", ""), 9)) == [KEY]
-        archive = MemoryArchive({KEY: [_entry(event) for event in LOG]})
-        refold = Refold(model, History(archive, MemoryLog(), Live(), model))
+        archive = MemoryEventArchive({KEY: [_entry(event) for event in LOG]})
+        refold = Refold(model, History(archive, MemoryEventLog(), Live(), model))
         await refold.fold(KEY)
         found = await model.session(KEY)
         assert found is not None

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 
 from infra.kafka.topics import create_topics
 from services.recorder import kafka
-from services.recorder.ports import Log, Record
+from services.recorder.ports import EventConsumer, Record
 from shared.bus.topics import DAY_MS, Topic
 from shared.settings import KafkaSettings
 from tests.unit.recorder.records import TOPIC, FakeLog, FakeRecord
@@ -48,7 +48,7 @@ class MemoryBus:
         self._log.records += [FakeRecord(value, first + n) for n, value in enumerate(values)]
 
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[Log]:
+    async def log(self) -> AsyncIterator[EventConsumer]:
         self._log.paused = False
         self._log.at = self._log.committed
         yield self._log
@@ -65,7 +65,7 @@ class KafkaBus:
             await self._producer.send_and_wait(self.topic, value, key=b"ses_1")
 
     @asynccontextmanager
-    async def log(self) -> AsyncIterator[Log]:
+    async def log(self) -> AsyncIterator[EventConsumer]:
         settings = KafkaSettings(kafka_bootstrap=self._bootstrap)
         consumer = kafka.consumer(settings, f"group-{self.topic}")
         await consumer.start()
@@ -89,12 +89,12 @@ async def bus(request: pytest.FixtureRequest, kafka_bootstrap: str) -> AsyncIter
     await producer.stop()
 
 
-def subscribe(bus: Bus, log: Log) -> TopicPartition:
+def subscribe(bus: Bus, log: EventConsumer) -> TopicPartition:
     log.subscribe([bus.topic], listener=Listener())
     return TopicPartition(bus.topic, 0)
 
 
-async def read(log: Log, count: int, most: int | None = None) -> list[Record]:
+async def read(log: EventConsumer, count: int, most: int | None = None) -> list[Record]:
     found: list[Record] = []
     async with asyncio.timeout(20):
         while len(found) < count:

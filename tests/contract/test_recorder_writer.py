@@ -12,7 +12,7 @@ import pytest
 
 from infra.clickhouse.migrate import migrate
 from services.recorder.archive import Away, ClickHouseWriter, Refused
-from services.recorder.ports import Writer
+from services.recorder.ports import ArchiveWriter
 from tests.clickhouse_server import fresh_database
 from tests.unit.recorder.records import FakeWriter, value
 
@@ -24,9 +24,9 @@ class Table(Protocol):
     """Where a writer writes to; seqs of the events that are seen there, sorted."""
 
     @property
-    def writer(self) -> Writer: ...
+    def writer(self) -> ArchiveWriter: ...
     def seqs(self) -> list[int]: ...
-    def away(self) -> Writer:
+    def away(self) -> ArchiveWriter:
         """A writer to a place that does not answer."""
         ...
 
@@ -38,7 +38,7 @@ class MemoryTable:
     def seqs(self) -> list[int]:
         return sorted({json.loads(row)["seq"] for row in self.writer.rows})
 
-    def away(self) -> Writer:
+    def away(self) -> ArchiveWriter:
         return FakeWriter(Away("nobody there"))
 
 
@@ -55,7 +55,7 @@ class ClickHouseTable:
             client.close()
         return [row[0] for row in found]
 
-    def away(self) -> Writer:
+    def away(self) -> ArchiveWriter:
         return ClickHouseWriter("http://default:@127.0.0.1:9/turnstile", timeout=1)
 
 

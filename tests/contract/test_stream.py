@@ -18,10 +18,10 @@ from aiokafka.errors import (
 )
 
 from infra.local.ports import free_ports
-from services.agent_worker.adapters.inputs import KafkaInputs
+from services.agent_worker.adapters.inputs import KafkaInputConsumer
 from services.agent_worker.inbox.intake import Intake
 from services.gateway.adapters import kafka_consumers
-from services.gateway.adapters.kafka_consumers import KafkaFeed
+from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer
 from shared.bus.brake import IntakeBrake
 from shared.bus.topics import DAY_MS, Topic
 from shared.clock import utcnow
@@ -50,7 +50,7 @@ ODD: list[tuple[str, bytes | None]] = [
 
 
 async def test_an_error_at_record_5_ends_the_run_and_leaves_the_offset_at_5(bus: Bus) -> None:
-    inputs, dead = KafkaInputs(bus.make), list[Any]()
+    inputs, dead = KafkaInputConsumer(bus.make), list[Any]()
 
     async def bury(bad: Sequence[Any]) -> None:
         dead.extend(bad)
@@ -113,7 +113,7 @@ async def test_a_reading_task_that_died_is_the_readers_error_and_not_started_aga
 
 
 async def test_a_kafka_error_of_the_reading_is_counted_and_raised(bus: Bus) -> None:
-    inputs = KafkaInputs(bus.make)
+    inputs = KafkaInputConsumer(bus.make)
     member = await inputs.join()
 
     async def refused() -> Any:
@@ -127,7 +127,7 @@ async def test_a_kafka_error_of_the_reading_is_counted_and_raised(bus: Bus) -> N
     await inputs.leave()
 
 
-async def read_on(inputs: KafkaInputs) -> None:
+async def read_on(inputs: KafkaInputConsumer) -> None:
     while True:
         await inputs.batch()
 
@@ -154,7 +154,7 @@ async def test_readiness_falls_while_the_projector_cannot_read(
     for name in ("INPUTS", "EVENTS"):
         about = Topic(bus.topic, "records of a test", "", "", retention_ms=DAY_MS)
         monkeypatch.setattr(kafka_consumers, name, about)
-    feed = KafkaFeed(bus.settings)
+    feed = KafkaRecordConsumer(bus.settings)
     await feed.batch(0.1)
     await feed.check()
 

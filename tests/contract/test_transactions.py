@@ -20,10 +20,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from infra.kafka.topics import create_topics
 from services.agent_worker.adapters import inputs
 from services.agent_worker.adapters.clients import member_of
-from services.agent_worker.adapters.inputs import KafkaInputs
+from services.agent_worker.adapters.inputs import KafkaInputConsumer
 from services.gateway.adapters import kafka_consumers, kafka_log
-from services.gateway.adapters.kafka_consumers import KafkaFeed, KafkaTail
-from services.gateway.adapters.kafka_log import POLL_SECONDS, KafkaLog
+from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, KafkaTail
+from services.gateway.adapters.kafka_log import POLL_SECONDS, KafkaEventLog
 from services.operator.audits import log as audits_log
 from services.operator.dead import letters
 from services.operator.failures import Impossible
@@ -136,7 +136,7 @@ Read = Callable[[Bus, int], Awaitable[list[bytes]]]
 
 
 async def by_intake(bus: Bus, count: int) -> list[bytes]:
-    member = KafkaInputs(lambda: member_of(bus.settings, "test", bus.topic, bus.group))
+    member = KafkaInputConsumer(lambda: member_of(bus.settings, "test", bus.topic, bus.group))
     found: list[bytes] = []
     try:
         while len(found) < count:
@@ -148,7 +148,7 @@ async def by_intake(bus: Bus, count: int) -> list[bytes]:
 
 
 async def by_projector(bus: Bus, count: int) -> list[bytes]:
-    feed, found = KafkaFeed(bus.settings), list[bytes]()
+    feed, found = KafkaRecordConsumer(bus.settings), list[bytes]()
     try:
         while len(found) < count:
             found += [record.value for record in await feed.batch(0.2)]
@@ -173,7 +173,7 @@ async def by_recorder(bus: Bus, count: int) -> list[bytes]:
 
 async def by_scan(bus: Bus, count: int) -> list[bytes]:
     """A scan ends by itself: where records end, or an open transaction begins."""
-    scan = KafkaLog(bus.settings).scan(("acme", KEY.decode()), SINCE, 0)
+    scan = KafkaEventLog(bus.settings).scan(("acme", KEY.decode()), SINCE, 0)
     return [entry.value async for entry in scan]
 
 
@@ -270,7 +270,7 @@ class Kept:
 
 @asynccontextmanager
 async def intake(bus: Bus) -> AsyncIterator[None]:
-    member = KafkaInputs(lambda: member_of(bus.settings, "test", bus.topic, bus.group))
+    member = KafkaInputConsumer(lambda: member_of(bus.settings, "test", bus.topic, bus.group))
 
     async def run() -> None:
         while True:
@@ -284,7 +284,7 @@ async def intake(bus: Bus) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def projector(bus: Bus) -> AsyncIterator[None]:
-    feed = KafkaFeed(bus.settings)
+    feed = KafkaRecordConsumer(bus.settings)
 
     async def run() -> None:
         while True:

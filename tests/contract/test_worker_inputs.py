@@ -13,13 +13,12 @@ from aiokafka import AIOKafkaProducer
 
 from infra.kafka.topics import create_topics
 from services.agent_worker.adapters.clients import member_of
-from services.agent_worker.adapters.inputs import KafkaInputs
-from services.agent_worker.inbox.intake import Inputs
-from services.agent_worker.inbox.validate import Record
+from services.agent_worker.adapters.inputs import KafkaInputConsumer
+from services.agent_worker.ports import InputConsumer, InputRecord
 from shared.bus.topics import DAY_MS, Topic
 from shared.settings import KafkaSettings
 from shared.stream import Member
-from tests.fakes.inputs import MemoryInputs
+from tests.fakes.inputs import MemoryInputTopic
 
 pytestmark = pytest.mark.contract
 HEADERS = [("ce_type", b"turn.requested"), ("ce_id", "é".encode())]
@@ -34,13 +33,13 @@ class Bus(Protocol):
 
 class MemoryBus:
     def __init__(self) -> None:
-        self._inputs = MemoryInputs()
+        self._inputs = MemoryInputTopic()
 
     async def put(self, key: bytes | None, value: bytes | None) -> None:
         self._inputs.put(key, value, HEADERS)
 
     @asynccontextmanager
-    async def member(self) -> AsyncIterator[Inputs]:
+    async def member(self) -> AsyncIterator[InputConsumer]:
         yield self._inputs.member()
 
 
@@ -54,8 +53,8 @@ class KafkaBus:
         await self._producer.send_and_wait(self._topic, value, key=key, headers=HEADERS)
 
     @asynccontextmanager
-    async def member(self) -> AsyncIterator[Inputs]:
-        inputs = KafkaInputs(self._member)
+    async def member(self) -> AsyncIterator[InputConsumer]:
+        inputs = KafkaInputConsumer(self._member)
         try:
             yield inputs
         finally:
@@ -80,8 +79,8 @@ async def bus(request: pytest.FixtureRequest, kafka_bootstrap: str) -> AsyncIter
     await producer.stop()
 
 
-async def read(inputs: Inputs, count: int) -> list[Record]:
-    found: list[Record] = []
+async def read(inputs: InputConsumer, count: int) -> list[InputRecord]:
+    found: list[InputRecord] = []
     async with asyncio.timeout(20):
         while len(found) < count:
             batch = await inputs.batch()

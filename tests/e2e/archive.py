@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from infra.clients.archive import Archive as Client
+from infra.clients.archive import ArchiveClient as Client
 from tests.e2e.waiting import PATIENCE_S, eventually
 
 _COLUMNS = "seq, event_id, type, turn_id, thread_id, provider_event_id, trace_id, data"

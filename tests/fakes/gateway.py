@@ -23,7 +23,7 @@ from shared.session.key import SessionKey
 
 
 @dataclass
-class MemoryInputs:
+class MemoryInputPublisher:
     """Keeps what was published. `down` makes every call fail as a broker that does not answer."""
 
     published: list[tuple[Envelope, bytes]] = field(default_factory=list)
@@ -115,7 +115,7 @@ class MemoryReadModel:
 
 
 @dataclass
-class MemoryArchive:
+class MemoryEventArchive:
     """Archived events by session, in order."""
 
     entries: dict[SessionKey, list[Entry]] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class MemoryArchive:
 
 
 @dataclass
-class MemoryLog:
+class MemoryEventLog:
     """The event log; `scans` counts how often it was read back, `since` is from when on it was the last time."""
 
     entries: dict[SessionKey, list[Entry]] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class MemoryLog:
 
 
 @dataclass
-class MemoryFeed:
+class MemoryRecordConsumer:
     """Batches handed out one by one; `commits` counts how often they were dealt with."""
 
     batches: list[Sequence[Record]] = field(default_factory=list)

@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from services.agent_worker.inbox.validate import Record
+from services.agent_worker.ports import InputRecord
 from shared.bus import topics
 from shared.bus.envelope import Headers
 
 
-class MemoryInputs:
-    """The Inputs port of intake. `records` grows for ever; `committed` is where a new member starts.
+class MemoryInputTopic:
+    """The InputConsumer port of intake. `records` grows for ever; `committed` is where a new member starts.
 
     `member` makes what one process holds: a position of its own, which is lost with it.
     """
 
     def __init__(self) -> None:
-        self.records: list[Record] = []
+        self.records: list[InputRecord] = []
         self.committed = 0
         self._came = asyncio.Event()
 
-    def put(self, key: bytes | None, value: bytes | None, headers: Headers) -> Record:
+    def put(self, key: bytes | None, value: bytes | None, headers: Headers) -> InputRecord:
         """Append a record."""
         source = f"{topics.INPUTS.name}/0/{len(self.records)}"
-        record = Record(key, value, tuple(headers), source)
+        record = InputRecord(key, value, tuple(headers), source)
         self.records.append(record)
         came, self._came = self._came, asyncio.Event()
         came.set()
@@ -40,15 +40,15 @@ class MemoryInputs:
 
 
 class MemoryMember:
-    """See intake's Inputs; a batch is all there is."""
+    """See InputConsumer; a batch is all there is."""
 
-    def __init__(self, topic: MemoryInputs) -> None:
+    def __init__(self, topic: MemoryInputTopic) -> None:
         self._topic = topic
         self._position = topic.committed
         self.left = False
 
-    async def batch(self) -> Sequence[Record]:
-        """See Inputs.batch."""
+    async def batch(self) -> Sequence[InputRecord]:
+        """See InputConsumer.batch."""
         if self.left:
             self.left, self._position = False, self._topic.committed
         while self._position >= len(self._topic.records):
@@ -58,9 +58,9 @@ class MemoryMember:
         return records
 
     async def commit(self) -> None:
-        """See Inputs.commit."""
+        """See InputConsumer.commit."""
         self._topic.committed = max(self._topic.committed, self._position)
 
     async def leave(self) -> None:
-        """See Inputs.leave."""
+        """See InputConsumer.leave."""
         self.left = True

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from services.agent_worker.ports import Feed, ProviderFailure, ProviderSession
+from services.agent_worker.ports import ProviderFailure, ProviderFeed, ProviderSession
 from shared.session.inputs import ProviderEvent, ToolAnswered, ToolConfirmed
 from shared.session.state import SessionState
 from tests.fakes.conversation import Conversation
@@ -97,13 +97,13 @@ class MemoryProvider:
     @asynccontextmanager
     async def watch(
         self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
-    ) -> AsyncIterator[Feed]:
+    ) -> AsyncIterator[ProviderFeed]:
         """See Provider.watch."""
         session = self.sessions.get(state.provider_session_id or "")
         if session is None or session.erased:
             raise gone()
         tails = (id for tail in state.threads.values() for id in tail)
-        feed = MemoryFeed(session, {*state.prompts, *state.tail, *tails}, self._chunk)
+        feed = MemoryProviderFeed(session, {*state.prompts, *state.tail, *tails}, self._chunk)
         session.previews.add(on_preview)
         try:
             yield feed
@@ -126,9 +126,9 @@ def past_of(session: str) -> str:
     return f"(what was said in {session})"
 
 
-class MemoryFeed:
-    """See Feed. Starts behind the newest event that is known. Of a session that was over before, it has what is
-    listed: all but its end."""
+class MemoryProviderFeed:
+    """See ProviderFeed. Starts behind the newest event that is known. Of a session that was over before, it has
+    what is listed: all but its end."""
 
     def __init__(self, session: Conversation, known: set[str], chunk: int) -> None:
         self._session = session
@@ -138,11 +138,11 @@ class MemoryFeed:
         self._over = session.closed
 
     async def opened(self) -> None:
-        """See Feed.opened."""
+        """See ProviderFeed.opened."""
         await asyncio.sleep(0)
 
     async def next(self) -> tuple[ProviderEvent, ...]:
-        """See Feed.next."""
+        """See ProviderFeed.next."""
         while self._next >= self._end():
             if self._session.erased or self._over:
                 raise ProviderFailure("session_lost", "the session is over", lost=True)

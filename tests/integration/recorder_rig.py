@@ -19,10 +19,10 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from infra.clickhouse.migrate import migrate
 from infra.kafka.topics import create_topics
 from services.recorder import kafka
-from services.recorder.archive import Archive, ClickHouseWriter
-from services.recorder.consume import DeadLetters, Recorder
+from services.recorder.archive import ArchiveSink, ClickHouseWriter
+from services.recorder.consume import KafkaDeadLetterSender, Recorder
 from services.recorder.eraser import Eraser, Erasing
-from services.recorder.ports import Writer
+from services.recorder.ports import ArchiveWriter
 from services.recorder.settings import RecorderSettings
 from services.recorder.tombstones import Tombstones
 from shared import dead_letters as letters
@@ -70,7 +70,9 @@ class Rig:
             await producer.stop()
 
     @asynccontextmanager
-    async def recording(self, writer: Writer | None = None) -> AsyncIterator[asyncio.Task[None]]:
+    async def recording(
+        self, writer: ArchiveWriter | None = None
+    ) -> AsyncIterator[asyncio.Task[None]]:
         """A recorder that runs until the block ends, then stops as on SIGTERM."""
         consumer = await started(lambda: kafka.consumer(self._kafka(), self.group))
         producer = await started(lambda: kafka.producer(self._kafka()))
@@ -78,13 +80,13 @@ class Rig:
         brake = Brake(
             ratio=limits.recorder_dead_ratio, consecutive=limits.recorder_dead_consecutive
         )
-        archive = Archive(
+        archive = ArchiveSink(
             writer or ClickHouseWriter(self.url, timeout=10),
             brake,
             chance=lambda: 0.5,
             clock=time.perf_counter,
         )
-        dead = DeadLetters(letters.DeadLetters(producer, utcnow), utcnow)
+        dead = KafkaDeadLetterSender(letters.DeadLetters(producer, utcnow), utcnow)
         noted = [Tombstones(self.url, timeout=10) for _ in range(2)]
         eraser = Eraser(noted[0], utcnow)
         erasing = Erasing(

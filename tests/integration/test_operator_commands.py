@@ -13,7 +13,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.dead.letter import DeadLetter
 from services.operator.dead.letters import newest, one
 from services.operator.failures import Impossible
@@ -193,7 +193,7 @@ def test_a_condition_for_a_rerun_chooses_sessions_and_can_do_nothing_else(
         archive_events(
             archive_url, name, conversation(answer="deny" if name == "ses_y" else "allow")
         )
-    archive = Archive(archive_url)
+    archive = ArchiveReader(archive_url)
     both = ["ses_x", "ses_y"]
 
     def wanted(where: str, where_session: str = "", limit: int = 10) -> list[str]:
@@ -225,7 +225,7 @@ def test_a_condition_for_a_rerun_chooses_sessions_and_can_do_nothing_else(
 def archive_events(url: str, session: str, events: list[Event]) -> None:
     """Put them there as the recorder does, under that session's id."""
     renamed = [msgspec.json.encode(replace(event, session_id=session)) for event in events]
-    Archive(url).insert(renamed)
+    ArchiveReader(url).insert(renamed)
 
 
 def insert_events(url: str, *, count: int) -> None:

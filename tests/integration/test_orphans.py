@@ -15,7 +15,7 @@ from infra.postgres.migrate import migrate
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.engine import make_engine, store_on
 from services.agent_worker.ports import NewInput
-from services.agent_worker.provider.sweep import ProviderLeftovers, Sweeper
+from services.agent_worker.provider.sweep import ProviderMarkedSessions, Sweeper
 from services.operator.audits.inbox import opened
 from services.operator.audits.provider import Provider as Reader
 from services.operator.audits.strays import orphans
@@ -82,7 +82,7 @@ async def test_orphans_go_and_bound_and_foreign_sessions_stay(
 
     bindings = SqlBindings(engine)
     sweeper = Sweeper(
-        ProviderLeftovers(provider.client),
+        ProviderMarkedSessions(provider.client),
         bindings,
         seconds=1,
         age=0,

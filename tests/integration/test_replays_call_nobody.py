@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from infra.clickhouse.migrate import migrate as migrate_archive
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.audits.provider import connected
 from services.operator.failures import Impossible
 from services.operator.replays.only_archive import speaking_to_the_archive_only
@@ -110,7 +110,9 @@ def test_inside_a_replay_every_other_connection_is_refused(
 ) -> None:
     port = int(provider.url.rpartition(":")[2])
     with speaking_to_the_archive_only(clickhouse_url):
-        assert Archive(clickhouse_url.rpartition("/")[0] + "/default").query("SELECT 1") == [(1,)]
+        assert ArchiveReader(clickhouse_url.rpartition("/")[0] + "/default").query("SELECT 1") == [
+            (1,)
+        ]
         with pytest.raises(Impossible, match="archive only"):
             socket.create_connection(("127.0.0.1", port), timeout=5)
     socket.create_connection(("127.0.0.1", port), timeout=5).close()

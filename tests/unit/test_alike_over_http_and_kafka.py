@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.agent_worker.inbox.validate import Record, validated
+from services.agent_worker.inbox.validate import validated
+from services.agent_worker.ports import InputRecord
 from shared.bus.envelope import Envelope
 from shared.errors import Corrupt
 from shared.session.content import MAX_CONTENT
@@ -283,7 +284,7 @@ def changed(fields: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def refused_by_intake(kind: str, value: dict[str, Any]) -> Corrupt | None:
     """Why a record with this value becomes a dead letter; None for one that is filed."""
     envelope = Envelope("id-1", "/tests", kind, AT, "ses_1")
-    record = Record(b"ses_1", msgspec.json.encode(value), envelope.headers(), "t/0/0")
+    record = InputRecord(b"ses_1", msgspec.json.encode(value), envelope.headers(), "t/0/0")
     try:
         validated(record, lambda _: True)
     except Corrupt as error:
@@ -415,5 +416,5 @@ async def test_half_a_character_is_refused_and_its_field_named(
     value = msgspec.json.encode(whole)[:-1] + b"," + body.encode()[1:]
     headers = Envelope("e1", "/other", kind, "", "ses_1").headers()
     with pytest.raises(Corrupt, match="half of a character") as caught:
-        validated(Record(b"ses_1", value, headers, "t/0/0"), lambda tenant: True)
+        validated(InputRecord(b"ses_1", value, headers, "t/0/0"), lambda tenant: True)
     assert f"`$.{field}`" in str(caught.value)

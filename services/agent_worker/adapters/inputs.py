@@ -8,7 +8,8 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from services.agent_worker.inbox.validate import Bad, Record
+from services.agent_worker.inbox.validate import Bad
+from services.agent_worker.ports import InputRecord
 from shared import logs
 from shared.bus import topics
 from shared.bus.envelope import dead_letter
@@ -26,8 +27,8 @@ LOOK_S = 1.0
 log = logs.get(__name__)
 
 
-class KafkaInputs:
-    """The Inputs port. `make` gives members of the group, not started; there is one at a time, from `join` to
+class KafkaInputConsumer:
+    """See InputConsumer. `make` gives members of the group, not started; there is one at a time, from `join` to
     `leave`."""
 
     def __init__(self, make: Callable[[], Member], clock: Clock = utcnow) -> None:
@@ -41,8 +42,8 @@ class KafkaInputs:
             self._member = await started(self._make)
         return self._member
 
-    async def batch(self) -> Sequence[Record]:
-        """See Inputs.batch. Raises what made reading stop."""
+    async def batch(self) -> Sequence[InputRecord]:
+        """See InputConsumer.batch. Raises what made reading stop."""
         member = await self.join()
         while True:
             if found := await member.batch(LOOK_S):
@@ -52,7 +53,7 @@ class KafkaInputs:
                 await self.commit()
 
     async def commit(self) -> None:
-        """See Inputs.commit."""
+        """See InputConsumer.commit."""
         if self._member is None:
             return
         try:
@@ -61,14 +62,14 @@ class KafkaInputs:
             log.warning("offsets_not_committed", error=type(error).__name__)
 
     async def leave(self) -> None:
-        """See Inputs.leave. One may leave twice."""
+        """See InputConsumer.leave. One may leave twice."""
         member, self._member = self._member, None
         if member is not None:
             await stopped(member)
 
 
-def _record(found: Any, now: datetime) -> Record:
-    return Record(
+def _record(found: Any, now: datetime) -> InputRecord:
+    return InputRecord(
         key=found.key,
         value=found.value,
         headers=found.headers,

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from msgspec.structs import replace
 
-from services.agent_worker.inbox.validate import MARK, Bad, Record, turn_input, validated
-from services.agent_worker.ports import NewInput, Store
+from services.agent_worker.inbox.validate import MARK, Bad, turn_input, validated
+from services.agent_worker.ports import InputConsumer, InputRecord, NewInput, Store
 from shared import logs, metrics, telemetry
 from shared.bus.brake import Braked, IntakeBrake
 from shared.errors import Corrupt, Transient
@@ -27,25 +27,8 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 log = logs.get(__name__)
 
 
-class Inputs(Protocol):
-    """The inputs topic, as a group member sees it."""
-
-    async def batch(self) -> Sequence[Record]:
-        """The next records, waiting for at least one."""
-        ...
-
-    async def commit(self) -> None:
-        """Commit what `batch` gave last, so that it is not given again; does nothing once the partitions went
-        elsewhere."""
-        ...
-
-    async def leave(self) -> None:
-        """Read no more: what was not committed is for the other members of the group. `batch` joins it again."""
-        ...
-
-
 T = TypeVar("T")
-Parks = Callable[[Record, Corrupt], NewInput | None]
+Parks = Callable[[InputRecord, Corrupt], NewInput | None]
 Bury = Callable[[Sequence[Bad]], Awaitable[None]]
 
 
@@ -60,7 +43,7 @@ class Intake:
 
     def __init__(
         self,
-        inputs: Inputs,
+        inputs: InputConsumer,
         store: Store,
         *,
         bury: Bury,
@@ -111,13 +94,15 @@ class Intake:
         if self.braked:
             self._go_on()
 
-    def _read(self, record: Record) -> NewInput | Corrupt:
+    def _read(self, record: InputRecord) -> NewInput | Corrupt:
         try:
             return _traced(validated(record, self._knows))
         except Corrupt as error:
             return error
 
-    async def _take(self, records: Sequence[Record], read: Sequence[NewInput | Corrupt]) -> None:
+    async def _take(
+        self, records: Sequence[InputRecord], read: Sequence[NewInput | Corrupt]
+    ) -> None:
         """Bury what is bad, file the rest; a session's turns and what makes it wait in the order of the records."""
         parked = await self._parked(records, read)
         bad: list[Bad] = []
@@ -136,7 +121,7 @@ class Intake:
             self._news(await self._file(filed))
 
     async def _parked(
-        self, records: Sequence[Record], read: Sequence[NewInput | Corrupt]
+        self, records: Sequence[InputRecord], read: Sequence[NewInput | Corrupt]
     ) -> dict[str, NewInput]:
         """What makes sessions wait for turns nobody can use, by the records' places; nothing for one that was taken
         in before."""

@@ -4,14 +4,14 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import sha256
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from services.agent_worker.ports import NewInput
+from services.agent_worker.ports import InputRecord, NewInput
 from shared.bus.envelope import GATEWAY, GATEWAY_ID, Envelope, read, traceparent_of
 from shared.clock import Clock
 from shared.errors import Corrupt
@@ -28,23 +28,11 @@ from shared.session.inputs import (
     TurnRequested,
 )
 
-
-class Record(Struct, frozen=True):
-    """A Kafka record, as far as it matters here. `source` is `topic/partition/offset`, `received_at` when it
-    came by a clock of ours ("": nobody says)."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-    source: str
-    received_at: str = ""
-
-
 # A record nobody can use, and why.
-Bad = tuple[Record, Corrupt]
+Bad = tuple[InputRecord, Corrupt]
 
 
-def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
+def validated(record: InputRecord, knows: Callable[[str], bool]) -> NewInput:
     """The input a record asks to file; `knows` returns whether a tenant is served here.
 
     Raises Corrupt with a stable reason and a detail that names the field.
@@ -70,7 +58,7 @@ def validated(record: Record, knows: Callable[[str], bool]) -> NewInput:
     )
 
 
-def _request(kind: str, record: Record) -> Request:
+def _request(kind: str, record: InputRecord) -> Request:
     try:
         return admit(kind, record.value or b"", record.received_at)
     except msgspec.ValidationError as error:
@@ -124,7 +112,7 @@ class _User(Struct):
 _turn, _user = msgspec.json.Decoder(_Turn), msgspec.json.Decoder(_User)
 
 
-def parked(record: Record, error: Corrupt, clock: Clock) -> NewInput | None:
+def parked(record: InputRecord, error: Corrupt, clock: Clock) -> NewInput | None:
     """What makes the record's session wait for it; None for what is no turn, or does not say whose."""
     if ("ce_type", b"turn.requested") not in record.headers:
         return None

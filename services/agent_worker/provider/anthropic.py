@@ -18,13 +18,13 @@ from httpx2 import Limits
 
 from services.agent_worker.governor.governor import Governor, in_lane
 from services.agent_worker.governor.supply import BACKGROUND, URGENT
-from services.agent_worker.ports import Feed, ProviderFailure, ProviderSession
+from services.agent_worker.ports import ProviderFailure, ProviderFeed, ProviderSession
 from services.agent_worker.provider.client import CountingClient
 from services.agent_worker.provider.feed import SessionFeed
 from services.agent_worker.provider.opening import Openings, close_session
 from services.agent_worker.provider.room import Room
 from services.agent_worker.provider.send import give_answer, interrupt, send_message
-from services.agent_worker.provider.sweep import ProviderLeftovers
+from services.agent_worker.provider.sweep import ProviderMarkedSessions
 from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session.inputs import ToolAnswered, ToolConfirmed
@@ -62,7 +62,7 @@ class AnthropicProvider:
         chance: Callable[[], float],
     ) -> None:
         self._client = client
-        self.leftovers = ProviderLeftovers(client)
+        self.leftovers = ProviderMarkedSessions(client)
         self._openings = openings
         self._clock = clock
         self._chance = chance
@@ -103,7 +103,7 @@ class AnthropicProvider:
     @asynccontextmanager
     async def watch(
         self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
-    ) -> AsyncIterator[Feed]:
+    ) -> AsyncIterator[ProviderFeed]:
         """See Provider.watch."""
         feed = SessionFeed(
             self._client,

@@ -99,11 +99,11 @@ class SessionFeed:
         self._task = asyncio.create_task(self._run())
 
     async def opened(self) -> None:
-        """See Feed.opened."""
+        """See ProviderFeed.opened."""
         await self._unless_failed(self._opened.wait())
 
     async def next(self) -> tuple[ProviderEvent, ...]:
-        """See Feed.next. Who asks has done with the batch before."""
+        """See ProviderFeed.next. Who asks has done with the batch before."""
         self._line.done()
         while True:
             try:

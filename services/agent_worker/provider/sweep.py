@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from services.agent_worker.governor import governor
 from services.agent_worker.governor.supply import BACKGROUND
-from services.agent_worker.ports import Bindings, Bound, Leftovers, Marked, ProviderFailure
+from services.agent_worker.ports import Bindings, Bound, Marked, MarkedSessions, ProviderFailure
 from services.agent_worker.provider.failures import WIRE_ERRORS, failure
 from services.agent_worker.provider.opening import close_session
 from services.agent_worker.provider.stream import sessions_since
@@ -36,7 +36,7 @@ class Sweeper:
 
     def __init__(
         self,
-        leftovers: Leftovers,
+        leftovers: MarkedSessions,
         bindings: Bindings,
         *,
         seconds: float,
@@ -139,14 +139,14 @@ class _Session(Struct, frozen=True):
 _session = msgspec.json.Decoder(_Session)
 
 
-class ProviderLeftovers:
-    """See Leftovers."""
+class ProviderMarkedSessions:
+    """See MarkedSessions."""
 
     def __init__(self, client: AsyncAnthropic) -> None:
         self._client = client
 
     async def marked(self, since: datetime) -> AsyncIterator[list[Marked]]:
-        """See Leftovers.marked."""
+        """See MarkedSessions.marked."""
         pages = sessions_since(self._client, since)
         while True:
             try:
@@ -159,7 +159,7 @@ class ProviderLeftovers:
             yield [marked for raw in page if (marked := _marked(raw)) is not None]
 
     async def archive(self, provider_session_id: str, *, erase: bool) -> None:
-        """See Leftovers.archive."""
+        """See MarkedSessions.archive."""
         with governor.in_lane(BACKGROUND):
             await close_session(self._client, provider_session_id, erase=erase)
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from services.agent_worker.ports import Feed, Provider, ProviderFailure, Publisher
+from services.agent_worker.ports import Provider, ProviderFailure, ProviderFeed, Publisher
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.driven import DrivenSession
 from services.agent_worker.session.filed import FiledInputs
@@ -59,7 +59,7 @@ class Performer:
     session: DrivenSession
     filed: FiledInputs
     provider: Callable[[], Provider]
-    feed: Callable[[], Awaitable[Feed]]
+    feed: Callable[[], Awaitable[ProviderFeed]]
     publisher: Publisher
     inputs: CoreInputs
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from msgspec.structs import replace
 
 from services.agent_worker.leases import Leases, under_lease
-from services.agent_worker.ports import Feed, Head, Provider
+from services.agent_worker.ports import Head, Provider, ProviderFeed
 from services.agent_worker.session import trace
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.dependencies import Dependencies
@@ -225,7 +225,7 @@ class Shell:
             raise Fenced(f"{self.key}: the lease ran out, somebody else may ask the provider")
         return self._needs.provider
 
-    async def _feed(self) -> Feed:
+    async def _feed(self) -> ProviderFeed:
         assert self._watch is not None, (
             "commands that need a feed are given after the session is bound"
         )
@@ -247,7 +247,7 @@ class Shell:
                 opening=self._needs.opening,
             )
 
-    def _listen(self, *, fresh: bool) -> AbstractAsyncContextManager[Feed]:
+    def _listen(self, *, fresh: bool) -> AbstractAsyncContextManager[ProviderFeed]:
         state, preview = self._session.state, self._preview
         return self._provider().watch(state, fresh=fresh, on_preview=preview)
 

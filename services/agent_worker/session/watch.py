@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 
-from services.agent_worker.ports import Feed, ProviderFailure
+from services.agent_worker.ports import ProviderFailure, ProviderFeed
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.driven import DrivenSession
 from shared import telemetry
@@ -29,7 +29,7 @@ class Watch:
     def __init__(
         self,
         session: DrivenSession,
-        listen: Callable[[], AbstractAsyncContextManager[Feed]],
+        listen: Callable[[], AbstractAsyncContextManager[ProviderFeed]],
         *,
         inputs: CoreInputs,
         signal: Callable[[Input], None],
@@ -45,10 +45,10 @@ class Watch:
         self._waiting = self._bytes = 0
         self._untold: ProviderFailure | None = None
         self._room = asyncio.Event()
-        self._feed: asyncio.Future[Feed] = asyncio.get_running_loop().create_future()
+        self._feed: asyncio.Future[ProviderFeed] = asyncio.get_running_loop().create_future()
         self._task = start(self._pump())
 
-    async def feed(self) -> Feed:
+    async def feed(self) -> ProviderFeed:
         """The feed, once it listens. Raises ProviderFailure when it does not in time, or never will."""
         try:
             async with asyncio.timeout(self._opening):
@@ -83,7 +83,7 @@ class Watch:
         except ProviderFailure as failure:
             self._fail(failure)
 
-    async def _hand_on(self, feed: Feed) -> None:
+    async def _hand_on(self, feed: ProviderFeed) -> None:
         events = await feed.next()
         self._waiting += len(events)
         self._bytes += sum(len(event.raw) for event in events)

@@ -33,7 +33,7 @@ _log = logs.get("gateway.clickhouse")
 _encode = msgspec.json.Encoder().encode
 
 
-class ClickHouseArchive:
+class ClickHouseEventArchive:
     """Connects at the first call and again after a failure; `stop` ends the threads."""
 
     def __init__(self, url: str) -> None:

@@ -1,4 +1,4 @@
-"""Reading topics: the projector's group (`KafkaFeed`) and the live tail of this process (`KafkaTail`)."""
+"""Reading topics: the projector's group (`KafkaRecordConsumer`) and the live tail of this process (`KafkaTail`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def joined(joiner: Joiner, found: Iterable[Any]) -> list[Record]:
     return [one for one in read if one is not None]
 
 
-class KafkaFeed:
+class KafkaRecordConsumer:
     """Inputs and events for the projector.
 
     Range assignment gives a session's partition of both topics to one member, so a session's row has
@@ -64,7 +64,7 @@ class KafkaFeed:
         self._trouble = ""
 
     async def batch(self, timeout: float) -> Sequence[Record]:
-        """See Feed.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
+        """See RecordConsumer.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
         with self._transient("read"):
             member = await self._joined()
             found = await member.batch(timeout)
@@ -74,7 +74,8 @@ class KafkaFeed:
         return joined(self._joiner, found)
 
     async def commit(self) -> None:
-        """See Feed.commit; events of which not all parts came are not counted as dealt with. Raises Transient."""
+        """See RecordConsumer.commit; events of which not all parts came are not counted as dealt with. Raises
+        Transient."""
         if self._member is None:
             return
         firsts = {
@@ -89,7 +90,8 @@ class KafkaFeed:
                 _log.info("offsets_left_to_new_owner")
 
     async def rewind(self) -> None:
-        """See Feed.rewind. Where the log does not say what was committed, the group is left and joined again."""
+        """See RecordConsumer.rewind. Where the log does not say what was committed, the group is left and joined
+        again."""
         self._joiner.keep(())
         if self._member is None:
             return

@@ -23,7 +23,7 @@ MAX_BATCH_BYTES = 256 * 1024
 _log = logs.get("gateway.kafka")
 
 
-class KafkaInputs:
+class KafkaInputPublisher:
     """One producer. It connects in the background, so that a gateway starts without its broker; a
     producer that broke beyond repair (its sequence was lost with an expired batch) is replaced.
     """
@@ -52,7 +52,7 @@ class KafkaInputs:
             await _close(producer, timeout)
 
     async def publish(self, envelope: Envelope, value: bytes) -> None:
-        """See Inputs.publish. Raises Rejected (`too_large`) too; nothing landed then."""
+        """See InputPublisher.publish. Raises Rejected (`too_large`) too; nothing landed then."""
         try:
             async with asyncio.timeout(self._publish_seconds):
                 producer = self._producer or await self._connected()
@@ -73,7 +73,7 @@ class KafkaInputs:
             raise _unavailable(f"refused the record ({type(error).__name__})") from error
 
     async def check(self) -> None:
-        """See Inputs.check: asks the broker, for `publish_seconds` at most."""
+        """See InputPublisher.check: asks the broker, for `publish_seconds` at most."""
         if self._producer is None:
             raise _unavailable("is not connected")
         try:

@@ -29,7 +29,7 @@ MAX_SCANS = 4
 POLL_SECONDS = 5.0
 
 
-class KafkaLog:
+class KafkaEventLog:
     """Each scan has a consumer of its own, without a group, closed when the scan ends."""
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -39,7 +39,7 @@ class KafkaLog:
     async def scan(
         self, key: SessionKey, since: datetime, after: int
     ) -> AsyncGenerator[Entry, None]:
-        """See Log.scan. Waits while MAX_SCANS others run; raises Transient (`kafka_unavailable`)."""
+        """See EventLog.scan. Waits while MAX_SCANS others run; raises Transient (`kafka_unavailable`)."""
         async with self._turns, self._consumer() as consumer:
             try:
                 async with asyncio.timeout(POLL_SECONDS):

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from services.gateway.ports import Feed, ReadModel, Record, TurnKey
+from services.gateway.ports import ReadModel, Record, RecordConsumer, TurnKey
 from services.gateway.read_model.project import UNUSABLE, Projection
 from shared import logs, metrics, telemetry
 from shared.bus import envelope
@@ -52,13 +52,13 @@ class Projector:
 
     def __init__(
         self,
-        feed: Feed,
+        consumer: RecordConsumer,
         read_model: ReadModel,
         knows: Callable[[str], bool],
         written: Callable[[SessionKey | TurnKey], bool] = lambda _: False,
         behind: Callable[[Iterable[SessionKey]], None] = lambda _: None,
     ) -> None:
-        self._feed = feed
+        self._consumer = consumer
         self._read_model = read_model
         self._knows = knows
         self._written = written
@@ -74,17 +74,17 @@ class Projector:
                 wait = FIRST_WAIT
             except Transient as error:
                 _log.warning("projection_waits", reason=error.reason, detail=str(error))
-                await self._feed.rewind()
+                await self._consumer.rewind()
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
 
     async def step(self) -> None:
         """One batch. Raises Transient with nothing committed; the batch will come again."""
-        records = await self._feed.batch(POLL_SECONDS)
+        records = await self._consumer.batch(POLL_SECONDS)
         if not records:
             return
         await self._apply(records)
-        await self._feed.commit()
+        await self._consumer.commit()
 
     async def _apply(self, records: Sequence[Record]) -> None:
         found = [(record, self._read(record)) for record in records if not self._is_written(record)]

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from services.gateway.ports import Archive, Entry, Log, ReadModel
+from services.gateway.ports import Entry, EventArchive, EventLog, ReadModel
 from services.gateway.streams.live import Live
 from shared import logs, telemetry
 from shared.clock import utcnow
@@ -53,8 +53,8 @@ class Hole(Transient):
 class History:
     """The read side of events."""
 
-    archive: Archive
-    log: Log
+    archive: EventArchive
+    log: EventLog
     live: Live
     read_model: ReadModel
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.audits.evidence import Row, digest
 from shared.session.key import SessionKey
 
@@ -36,7 +36,7 @@ ORDER BY tenant_id, session_id
 """
 
 
-def rows(archive: Archive, tenant: str, session: str) -> list[Row]:
+def rows(archive: ArchiveReader, tenant: str, session: str) -> list[Row]:
     """The session's events as the view shows them."""
     found: list[Row] = []
     while True:
@@ -47,13 +47,13 @@ def rows(archive: Archive, tenant: str, session: str) -> list[Row]:
             return found
 
 
-def bodies(archive: Archive, tenant: str, session: str) -> dict[int, int]:
+def bodies(archive: ArchiveReader, tenant: str, session: str) -> dict[int, int]:
     """How many different events there are under a seq, where it is more than one."""
     found = archive.query(BODIES, tenant=tenant, session=session)
     return {int(seq): int(count) for seq, count in found}
 
 
-def sessions(archive: Archive, since: str, tenant: str, session: str) -> list[SessionKey]:
+def sessions(archive: ArchiveReader, since: str, tenant: str, session: str) -> list[SessionKey]:
     """Tenant and session of what has events at `since` (RFC 3339) or later; "" is any."""
     found = archive.query(SESSIONS, since=since, tenant=tenant, session=session)
     return [(str(owner), str(name)) for owner, name in found]

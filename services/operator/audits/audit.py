@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from services.operator import addresses
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.audits import archived, provider
 from services.operator.audits.compare import Patience
 from services.operator.audits.completeness import textfile
@@ -126,7 +126,7 @@ async def _audit(asked: Asked) -> Report:
     async with AsyncExitStack() as stack:
         inbox = await stack.enter_async_context(opened(addresses.database().url))
         source = await stack.enter_async_context(provider.connected())
-        archive = await asyncio.to_thread(Archive, addresses.archive().url)
+        archive = await asyncio.to_thread(ArchiveReader, addresses.archive().url)
         examiner = Examiner(
             archive,
             inbox,
@@ -152,7 +152,7 @@ async def _audit(asked: Asked) -> Report:
     return report
 
 
-async def _keys(asked: Asked, inbox: Inbox, archive: Archive) -> AsyncIterator[SessionKey]:
+async def _keys(asked: Asked, inbox: Inbox, archive: ArchiveReader) -> AsyncIterator[SessionKey]:
     """The sessions to look at, each once: those of the archive, and those of the head rows unless `since` says that
     only the archive's times count."""
     since = rfc3339(asked.since) if asked.since else "1971-01-01T00:00:00Z"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.audits import archived
 from services.operator.audits.compare import Comparison, Patience
 from services.operator.audits.evidence import Asked, Head, ProviderLog, Row
@@ -38,7 +38,7 @@ class Examiner:
 
     def __init__(
         self,
-        archive: Archive,
+        archive: ArchiveReader,
         inbox: Inbox,
         provider: Provider | None,
         *,

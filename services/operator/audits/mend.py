@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.audits import log
 from services.operator.audits.finding import Finding
 from services.operator.audits.inbox import Inbox
@@ -27,7 +27,7 @@ LARGEST_GAP = 1_000_000
 
 async def mended(
     findings: Sequence[Finding],
-    archive: Archive,
+    archive: ArchiveReader,
     inbox: Inbox,
     kafka: tuple[str, Mapping[str, Any]],
     clock: Clock,
@@ -42,7 +42,7 @@ async def mended(
 
 
 async def _fill(
-    findings: Sequence[Finding], archive: Archive, kafka: tuple[str, Mapping[str, Any]]
+    findings: Sequence[Finding], archive: ArchiveReader, kafka: tuple[str, Mapping[str, Any]]
 ) -> dict[SessionKey, set[int]]:
     """Insert what the log still has; returns the seqs that were inserted."""
     wanted: dict[SessionKey, set[int]] = defaultdict(set)

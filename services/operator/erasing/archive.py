@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 
 # Whatever has these columns may hold rows of a session, whoever made it; as the recorder's `tombstones.py` has it.
 TABLES = """
@@ -57,12 +57,12 @@ class ArchiveTraces:
         return left
 
 
-def of_user(archive: Archive, tenant: str, user: str) -> list[str]:
+def of_user(archive: ArchiveReader, tenant: str, user: str) -> list[str]:
     """Sessions with events of a user."""
     return [str(row[0]) for row in archive.query(OF_USER, tenant=tenant, user=user)]
 
 
-def traces(archive: Archive, tenant: str, session: str) -> ArchiveTraces:
+def traces(archive: ArchiveReader, tenant: str, session: str) -> ArchiveTraces:
     """What there is of a session now. Raises what clickhouse-connect raises."""
     rows: dict[str, int] = {}
     for (table,) in archive.query(TABLES):
@@ -78,7 +78,7 @@ def traces(archive: Archive, tenant: str, session: str) -> ArchiveTraces:
     return ArchiveTraces(rows, asked_at, deleted_at or "", gone_at or "", counts)
 
 
-def aside(archive: Archive) -> list[str]:
+def aside(archive: ArchiveReader) -> list[str]:
     """Tables with detached parts, in words: they may hold rows that nobody can look at."""
     return [
         f"clickhouse: {count} detached parts of {table}, which no deletion reaches: look at "

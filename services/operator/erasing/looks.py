@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from services.operator import addresses
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.audits import provider
 from services.operator.audits.provider import Provider
 from services.operator.dead import letters as dead_letters
@@ -35,7 +35,7 @@ class Stores:
     """Every place that is looked at. `bootstrap` and `options` are Kafka's."""
 
     sql: SqlStores
-    archive: Archive
+    archive: ArchiveReader
     provider: Provider
     bootstrap: str
     options: Mapping[str, Any]
@@ -116,7 +116,7 @@ class Stores:
 async def every_store() -> AsyncIterator[Stores]:
     """All of them, at the addresses of the environment. Raises Impossible without a provider's key."""
     where, options = addresses.log()
-    archive = await asyncio.to_thread(Archive, addresses.archive().url)
+    archive = await asyncio.to_thread(ArchiveReader, addresses.archive().url)
     async with AsyncExitStack() as stack:
         sql = await stack.enter_async_context(sql_stores(addresses.database().url))
         source = await stack.enter_async_context(provider.connected())

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from services.operator import addresses
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.exports.file import Folder
 from services.operator.exports.pieces import SHAPES, Cut, Piece, Wanted, counting, piece, reading
 from services.operator.failures import Impossible, failing_clearly
@@ -63,7 +63,7 @@ def export(
     with failing_clearly(f"exporting {table} from {where.shown}", where.secrets):
         into = Folder(folder)
         into.begin(wanted, force=force, resume=resume)
-        archive = Archive(where.url, PATIENCE_S)
+        archive = ArchiveReader(where.url, PATIENCE_S)
         pieces = _pieces(archive, wanted)
         if not pieces:
             raise Impossible("there are no such rows (the recorder may be behind)")
@@ -86,12 +86,12 @@ def _check(wanted: Wanted, *, resume: bool, force: bool) -> None:
         raise typer.BadParameter("either --resume or --force", param_hint="--force")
 
 
-def _pieces(archive: Archive, wanted: Wanted) -> list[Piece]:
+def _pieces(archive: ArchiveReader, wanted: Wanted) -> list[Piece]:
     statement, parameters = counting(wanted)
     return [piece(wanted, start, rows) for start, rows in archive.query(statement, **parameters)]
 
 
-def _write(archive: Archive, wanted: Wanted, pieces: list[Piece], into: Folder) -> None:
+def _write(archive: ArchiveReader, wanted: Wanted, pieces: list[Piece], into: Folder) -> None:
     written, kept, size = 0, 0, 0
     for number, one in enumerate(pieces, 1):
         if into.has(one):

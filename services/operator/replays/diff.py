@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.operator import addresses
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.failures import failing_clearly
 from services.operator.owner import Tenant, owner
 from services.operator.past import Past
@@ -45,7 +45,7 @@ def diff(
         failing_clearly(f"comparing in {where.shown}", where.secrets, code=COULD_NOT_LOOK),
         speaking_to_the_archive_only(where.url),
     ):
-        archive, whose = Archive(where.url), owner(tenant)
+        archive, whose = ArchiveReader(where.url), owner(tenant)
         left = past_at(archive, whose, a, from_seq)
         right = past_at(archive, whose, b or a, to_seq)
     found = of_sessions(left, right) if b else of_points(left, right)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from services.operator import addresses
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.line import as_json, line, pause
 from services.operator.owner import Tenant, owner
@@ -44,7 +44,7 @@ def replay(
         listening() as keys,
     ):
         whose = owner(tenant)
-        archive = Archive(where.url)
+        archive = ArchiveReader(where.url)
         events = archive.events(whose, session, first, last)
         told = as_json if json_lines else line if every else _story(whole)
         if speed and not json_lines:

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from services.operator import addresses
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.owner import Tenant, owner
 from services.operator.past import Past, past
@@ -35,12 +35,12 @@ def state(
         failing_clearly(f"reading {session} from {where.shown}", where.secrets),
         speaking_to_the_archive_only(where.url),
     ):
-        told = past_at(Archive(where.url), owner(tenant), session, at_seq)
+        told = past_at(ArchiveReader(where.url), owner(tenant), session, at_seq)
         fields = described(told)
     typer.echo(json.dumps(fields, ensure_ascii=False) if as_json else table(fields))
 
 
-def past_at(archive: Archive, tenant: str, session: str, seq: int | None) -> Past:
+def past_at(archive: ArchiveReader, tenant: str, session: str, seq: int | None) -> Past:
     """The session after event `seq` (None: the newest). Raises Impossible when it has no such event."""
     told = past(archive.events(tenant, session, 1, seq))
     if told.state is None:

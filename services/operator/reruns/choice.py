@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.reruns.plan import PREFIX
 
 # The condition stands alone on its lines: a comment in it ends there.
@@ -26,7 +26,9 @@ WHERE tenant_id = {tenant:String} AND startsWith(session_id, {prefix:String})
 """
 
 
-def chosen(archive: Archive, tenant: str, where: str, where_session: str, limit: int) -> list[str]:
+def chosen(
+    archive: ArchiveReader, tenant: str, where: str, where_session: str, limit: int
+) -> list[str]:
     """Sessions of the tenant with a turn for which `where` holds (columns of turn_facts), and for which
     `where_session` holds (columns of session_facts), the oldest first; "" holds always. Earlier reruns are never
     among them. Raises what clickhouse-connect raises for a condition that is none, or that would change anything.
@@ -38,6 +40,6 @@ def chosen(archive: Archive, tenant: str, where: str, where_session: str, limit:
     return [str(row[0]) for row in rows]
 
 
-def agents_of(archive: Archive, tenant: str, run: str) -> set[str]:
+def agents_of(archive: ArchiveReader, tenant: str, run: str) -> set[str]:
     """The agents that shadow sessions of a run were opened for."""
     return {str(row[0]) for row in archive.query(AGENTS, tenant=tenant, prefix=f"{PREFIX}{run}:")}

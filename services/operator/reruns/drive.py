@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.failures import Impossible
 from services.operator.inputs import Ask
 from services.operator.past import ToldTurn
@@ -66,7 +66,7 @@ class Rerun:
     def __init__(
         self,
         wanted: Wanted,
-        archive: Archive,
+        archive: ArchiveReader,
         ask: Ask,
         bounds: tuple[Pace, Purse],
         say: Callable[[str], None],

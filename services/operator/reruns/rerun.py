@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from services.operator import addresses
-from services.operator.archive import Archive
+from services.operator.archive import ArchiveReader
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.inputs import asking
 from services.operator.owner import Tenant, owner
@@ -71,7 +71,7 @@ def rerun(
         raise typer.BadParameter("--run is up to 32 of A-Za-z0-9-")
     archive_at, (log_at, _) = addresses.archive(), addresses.log()
     with failing_clearly(f"rerun {name}", archive_at.secrets + log_at.secrets):
-        archive, whose = Archive(archive_at.url), owner(tenant)
+        archive, whose = ArchiveReader(archive_at.url), owner(tenant)
         names = session or chosen(archive, whose, where, where_session, limit)
         plans = _plans(archive, whose, name, names[:limit])
         _check_run(archive, whose, name, agent)
@@ -87,7 +87,7 @@ def rerun(
         raise typer.Exit(STOPPED if ended == "stopped" else CUT_SHORT)
 
 
-def _plans(archive: Archive, tenant: str, run: str, names: Sequence[str]) -> list[Plan]:
+def _plans(archive: ArchiveReader, tenant: str, run: str, names: Sequence[str]) -> list[Plan]:
     plans = []
     for session in names:
         told = past(archive.events(tenant, session))
@@ -100,7 +100,7 @@ def _plans(archive: Archive, tenant: str, run: str, names: Sequence[str]) -> lis
     return plans
 
 
-def _check_run(archive: Archive, tenant: str, run: str, agent: str) -> None:
+def _check_run(archive: ArchiveReader, tenant: str, run: str, agent: str) -> None:
     """Raise Impossible when the run was begun with another agent."""
     others = agents_of(archive, tenant, run) - {agent}
     if others:
@@ -108,7 +108,7 @@ def _check_run(archive: Archive, tenant: str, run: str, agent: str) -> None:
 
 
 async def _driven(
-    wanted: Wanted, archive: Archive, plans: Sequence[Plan], pace: Pace, purse: Purse
+    wanted: Wanted, archive: ArchiveReader, plans: Sequence[Plan], pace: Pace, purse: Purse
 ) -> Ended:
     """Ctrl-C ends it when the turns under way have ended, a second one at once."""
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -133,7 +133,7 @@ async def _driven(
         _say(f"${purse.spent:.4f} of ${purse.limit:.2f} spent")
 
 
-def _compared(archive: Archive, one: Plan) -> list[Pair]:
+def _compared(archive: ArchiveReader, one: Plan) -> list[Pair]:
     again = past(archive.events(one.tenant, one.shadow)).turns()
     return pairs(one.session, one.shadow, one.turns, again)
 

@@ -6,8 +6,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from services.agent_worker.inbox.validate import Record
-from services.agent_worker.ports import Feed, Head, NewInput, ProviderSession, Unread
+from services.agent_worker.ports import (
+    Head,
+    InputRecord,
+    NewInput,
+    ProviderFeed,
+    ProviderSession,
+    Unread,
+)
 from shared.session.commands import DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent
@@ -136,17 +142,17 @@ class CountedProvider:
     @asynccontextmanager
     async def watch(
         self, state: SessionState, *, fresh: bool, on_preview: Callable[[bytes], None]
-    ) -> AsyncIterator[Feed]:
+    ) -> AsyncIterator[ProviderFeed]:
         await self._effects.alive(self._far + self._effects.slow.get("watch", 0.0))
         self._effects.fail("watch")
         async with self._inner.watch(state, fresh=fresh, on_preview=on_preview) as feed:
-            yield CountedFeed(feed, self._effects, self._far)
+            yield CountedProviderFeed(feed, self._effects, self._far)
 
 
-class CountedFeed:
+class CountedProviderFeed:
     """Feed: it only reads."""
 
-    def __init__(self, inner: Feed, effects: Effects, far: float) -> None:
+    def __init__(self, inner: ProviderFeed, effects: Effects, far: float) -> None:
         self._inner = inner
         self._effects = effects
         self._far = far
@@ -167,7 +173,7 @@ class CountedFeed:
         return events
 
 
-class CountedInputs:
+class CountedInputConsumer:
     """Inputs: only the commit is an effect."""
 
     def __init__(self, inner: MemoryMember, effects: Effects, tempo: Tempo) -> None:
@@ -175,7 +181,7 @@ class CountedInputs:
         self._effects = effects
         self._far = tempo.publisher
 
-    async def batch(self) -> Sequence[Record]:
+    async def batch(self) -> Sequence[InputRecord]:
         records = await self._inner.batch()
         await self._effects.alive(self._far)
         return records

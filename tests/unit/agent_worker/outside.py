@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from services.agent_worker.inbox.validate import Record
+from services.agent_worker.ports import InputRecord
 from shared.bus.envelope import GATEWAY, Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
 from tests.builders import BEGINNING, TRACEPARENT
-from tests.fakes.inputs import MemoryInputs
+from tests.fakes.inputs import MemoryInputTopic
 from tests.fakes.provider import MemoryProvider
 from tests.fakes.publisher import MemoryPublisher
 from tests.fakes.store import MemoryStore
@@ -53,11 +53,11 @@ class Outside:
         self.rotations = 0
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self.topic = MemoryInputs()
+        self.topic = MemoryInputTopic()
         self.store = MemoryStore(self.clock)
         self.publisher = MemoryPublisher(self.clock)
         self.provider = MemoryProvider()
-        self.buried: list[tuple[Record, str]] = []
+        self.buried: list[tuple[InputRecord, str]] = []
         self.asked: list[Filed] = []
         # A tool that workers have: how long it takes, and how often it was run.
         self.clock_seconds = 0.4

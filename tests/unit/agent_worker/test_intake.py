@@ -10,15 +10,15 @@ import msgspec
 import pytest
 
 from services.agent_worker.inbox.intake import Intake, Parks
-from services.agent_worker.inbox.validate import Bad, Record
-from services.agent_worker.ports import NewInput
+from services.agent_worker.inbox.validate import Bad
+from services.agent_worker.ports import InputRecord, NewInput
 from shared import metrics
 from shared.bus.brake import Braked, IntakeBrake
 from shared.bus.envelope import GATEWAY, Headers
 from shared.errors import Transient
 from shared.session.key import SessionKey
 from tests.builders import BEGINNING, SESSION, TENANT, interrupting, turn
-from tests.fakes.inputs import MemoryInputs
+from tests.fakes.inputs import MemoryInputTopic
 from tests.fakes.store import MemoryStore
 from tests.unit.agent_worker.outside import as_record
 from tests.unit.agent_worker.virtual_time import virtual
@@ -31,7 +31,7 @@ KEY: SessionKey = (TENANT, SESSION)
 class AwayStore(MemoryStore):
     """A store whose next filings fail; it remembers what offset was committed when each was tried."""
 
-    def __init__(self, topic: MemoryInputs) -> None:
+    def __init__(self, topic: MemoryInputTopic) -> None:
         super().__init__(lambda: BEGINNING)
         self.away = 0
         self.committed: list[int] = []
@@ -49,8 +49,8 @@ class AwayStore(MemoryStore):
 class Room:
     """Intake and what it works with."""
 
-    topic: MemoryInputs = field(default_factory=MemoryInputs)
-    buried: list[tuple[Record, str, str]] = field(default_factory=list)
+    topic: MemoryInputTopic = field(default_factory=MemoryInputTopic)
+    buried: list[tuple[InputRecord, str, str]] = field(default_factory=list)
     news: list[set[SessionKey]] = field(default_factory=list)
     parks: Parks | None = None
 

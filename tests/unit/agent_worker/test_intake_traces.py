@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.agent_worker.inbox.intake import Intake
-from services.agent_worker.inbox.validate import Bad, Record
-from services.agent_worker.ports import NewInput, Store
+from services.agent_worker.inbox.validate import Bad
+from services.agent_worker.ports import InputRecord, NewInput, Store
 from shared import telemetry
 from shared.bus.brake import IntakeBrake
 from shared.bus.envelope import Envelope
@@ -61,11 +61,11 @@ class Inbox:
 class Once:
     """One batch, then nothing any more."""
 
-    def __init__(self, records: list[Record]) -> None:
+    def __init__(self, records: list[InputRecord]) -> None:
         self._records = records
         self.done = asyncio.Event()
 
-    async def batch(self) -> Sequence[Record]:
+    async def batch(self) -> Sequence[InputRecord]:
         if self.done.is_set():
             await asyncio.Event().wait()
         return self._records
@@ -81,7 +81,7 @@ async def filed(traceparent: str) -> NewInput:
     """What intake files of an interrupt that came with that header."""
     envelope = Envelope("in_1", "test", "interrupt.requested", AT, "ses_1", traceparent)
     value = msgspec.json.encode({"tenant_id": "acme", "session_id": "ses_1", "at": AT})
-    inputs, inbox = Once([Record(b"ses_1", value, envelope.headers(), "t/0/0")]), Inbox()
+    inputs, inbox = Once([InputRecord(b"ses_1", value, envelope.headers(), "t/0/0")]), Inbox()
 
     async def bury(bad: Sequence[Bad]) -> None:
         raise AssertionError(str(bad))

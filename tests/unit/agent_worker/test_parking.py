@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker.inbox.validate import Record, parked
-from services.agent_worker.ports import NewInput
+from services.agent_worker.inbox.validate import parked
+from services.agent_worker.ports import InputRecord, NewInput
 from shared.bus.envelope import Headers
 from shared.errors import Corrupt
 from shared.session.inputs import PARKED, TurnParked, read_request
@@ -25,12 +25,12 @@ def bad(turn_id: str = "bad") -> tuple[bytes, bytes, Headers]:
     return key, value.replace(b'"content":"', b'"content":"","kontent":"'), headers
 
 
-def parks(record: Record, error: Corrupt) -> NewInput | None:
+def parks(record: InputRecord, error: Corrupt) -> NewInput | None:
     return parked(record, error, lambda: BEGINNING)
 
 
 def test_what_is_filed_says_which_turn_and_why() -> None:
-    new = parks(Record(*bad(), "turnstile.inputs.v1/3/141"), ERROR)
+    new = parks(InputRecord(*bad(), "turnstile.inputs.v1/3/141"), ERROR)
     assert new is not None
     assert (new.key, new.kind, new.input_id) == (KEY, PARKED, "parked:turnstile.inputs.v1/3/141")
     assert new.traceparent == TRACEPARENT
@@ -50,14 +50,14 @@ def test_what_is_filed_says_which_turn_and_why() -> None:
 )
 def test_nobody_waits_for_what_does_not_say_whose_it_is(value: bytes | None) -> None:
     key, _, headers = bad()
-    assert parks(Record(key, value, headers, "t/0/1"), ERROR) is None
+    assert parks(InputRecord(key, value, headers, "t/0/1"), ERROR) is None
 
 
 def test_nobody_waits_for_what_is_no_turn_or_under_another_key() -> None:
     key, value, headers = bad()
-    assert parks(Record(*as_record(interrupting()), "t/0/1"), ERROR) is None
-    assert parks(Record(b"another", value, headers, "t/0/1"), ERROR) is None
-    assert parks(Record(key, value, headers, "t/0/1"), ERROR) is not None
+    assert parks(InputRecord(*as_record(interrupting()), "t/0/1"), ERROR) is None
+    assert parks(InputRecord(b"another", value, headers, "t/0/1"), ERROR) is None
+    assert parks(InputRecord(key, value, headers, "t/0/1"), ERROR) is not None
 
 
 @virtual

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from msgspec.structs import replace
 
-from services.agent_worker.ports import Feed, Head, ProviderFailure
+from services.agent_worker.ports import Head, ProviderFailure, ProviderFeed
 from services.agent_worker.session import watch
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.driven import DrivenSession
@@ -70,7 +70,7 @@ class Session(DrivenSession):
         )
 
     @asynccontextmanager
-    async def _listen(self) -> AsyncIterator[Feed]:
+    async def _listen(self) -> AsyncIterator[ProviderFeed]:
         if self.refuses is not None:
             raise self.refuses
         yield self.tells

@@ -9,8 +9,9 @@ from typing import Any
 
 from services.agent_worker.drive import Drive
 from services.agent_worker.inbox.intake import Intake
-from services.agent_worker.inbox.validate import Bad, Record
+from services.agent_worker.inbox.validate import Bad
 from services.agent_worker.leases import Leases
+from services.agent_worker.ports import InputRecord
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.tools import Function, Toolbox
 from services.agent_worker.settings import WorkerSettings
@@ -18,7 +19,7 @@ from shared.bus.brake import IntakeBrake
 from shared.errors import Corrupt
 from shared.session.policy import Policy
 from tests.unit.agent_worker.counted import (
-    CountedInputs,
+    CountedInputConsumer,
     CountedProvider,
     CountedPublisher,
     CountedStore,
@@ -105,7 +106,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         self.leases = Leases(owner, outside.pace.lease, loop.time)
         self.drive = Drive(self.leases, world, _settings(outside.pace))
-        inputs = CountedInputs(outside.topic.member(), self.effects, tempo)
+        inputs = CountedInputConsumer(outside.topic.member(), self.effects, tempo)
         self.intake = Intake(
             inputs,
             store,
@@ -159,7 +160,7 @@ class Worker:
     async def _bury(self, bad: Sequence[Bad]) -> None:
         for record, error in bad:
 
-            async def act(record: Record = record, error: Corrupt = error) -> None:
+            async def act(record: InputRecord = record, error: Corrupt = error) -> None:
                 self._outside.buried.append((record, error.reason))
 
             await self.effects.do("bury", 0.0, act)

@@ -32,9 +32,9 @@ from shared.session.events import Event
 from shared.session.key import SessionKey
 from tests.documented import require_documented
 from tests.fakes.gateway import (
-    MemoryArchive,
-    MemoryInputs,
-    MemoryLog,
+    MemoryEventArchive,
+    MemoryEventLog,
+    MemoryInputPublisher,
     MemoryReadModel,
 )
 
@@ -84,10 +84,10 @@ def an_entry(seq: int, **how: Any) -> Entry:
 class Desk:
     """One gateway in memory, and its parts to look at or to break."""
 
-    inputs: MemoryInputs = field(default_factory=MemoryInputs)
+    inputs: MemoryInputPublisher = field(default_factory=MemoryInputPublisher)
     read_model: MemoryReadModel = field(default_factory=MemoryReadModel)
-    archive: MemoryArchive = field(default_factory=MemoryArchive)
-    log: MemoryLog = field(default_factory=MemoryLog)
+    archive: MemoryEventArchive = field(default_factory=MemoryEventArchive)
+    log: MemoryEventLog = field(default_factory=MemoryEventLog)
     live: Live = field(default_factory=Live)
     shares: Shares = field(
         default_factory=lambda: Shares(

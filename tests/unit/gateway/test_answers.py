@@ -26,7 +26,7 @@ from tests.builders import (
     seen,
     turn,
 )
-from tests.fakes.gateway import MemoryFeed
+from tests.fakes.gateway import MemoryRecordConsumer
 from tests.unit.gateway.desk import Desk
 from tests.unit.session.specification import history
 
@@ -72,7 +72,7 @@ class Asked:
 
 
 async def project(desk: Desk, records: Sequence[Record]) -> None:
-    await Projector(MemoryFeed([records]), desk.read_model, lambda _: True).step()
+    await Projector(MemoryRecordConsumer([records]), desk.read_model, lambda _: True).step()
 
 
 def recorded(event: Event) -> Record:

@@ -12,13 +12,13 @@ from services.gateway.ports import Entry
 from services.gateway.streams import history
 from shared.moment import parse
 from shared.session.key import SessionKey
-from tests.fakes.gateway import MemoryArchive
+from tests.fakes.gateway import MemoryEventArchive
 from tests.unit.gateway.desk import KEY, Desk, an_entry
 
 pytestmark = pytest.mark.unit
 
 
-class Asked(MemoryArchive):
+class Asked(MemoryEventArchive):
     """Remembers after which seq pages were asked for; from the `breaks`th page on it is down."""
 
     def __init__(self, count: int, breaks: int | None = None) -> None:

@@ -13,7 +13,7 @@ from services.gateway.views import SessionView, TurnView
 from shared.bus.envelope import Envelope
 from shared.bus.topics import EVENTS, INPUTS
 from shared.errors import Transient
-from tests.fakes.gateway import MemoryFeed, MemoryReadModel
+from tests.fakes.gateway import MemoryReadModel, MemoryRecordConsumer
 from tests.unit.gateway.desk import KEY, an_event
 
 pytestmark = pytest.mark.unit
@@ -49,7 +49,7 @@ def accepted(seq: int, turn_id: str, on_busy: str = "enqueue") -> Record:
 async def project(*records: Record, model: MemoryReadModel | None = None) -> MemoryReadModel:
     """Project the records one per batch."""
     model = model or MemoryReadModel()
-    feed = MemoryFeed([[record] for record in records])
+    feed = MemoryRecordConsumer([[record] for record in records])
     projector = Projector(feed, model, lambda tenant: tenant == "acme")
     for _ in records:
         await projector.step()
@@ -192,7 +192,7 @@ async def test_a_turn_that_went_on_is_not_accepted_again() -> None:
 )
 async def test_what_nobody_can_use_is_left_out_and_blocks_nothing(record: Record) -> None:
     model = MemoryReadModel()
-    feed = MemoryFeed([[record, accepted(1, "turn_1")]])
+    feed = MemoryRecordConsumer([[record, accepted(1, "turn_1")]])
     await Projector(feed, model, lambda tenant: tenant == "acme").step()
     assert view(model).status == "accepted"
     assert len(model.turns) == 1
@@ -200,7 +200,7 @@ async def test_what_nobody_can_use_is_left_out_and_blocks_nothing(record: Record
 
 async def test_nothing_is_committed_before_it_is_written() -> None:
     model = MemoryReadModel(down=True)
-    feed = MemoryFeed([[accepted(1, "turn_1")]])
+    feed = MemoryRecordConsumer([[accepted(1, "turn_1")]])
     projector = Projector(feed, model, lambda tenant: True)
     with pytest.raises(Transient):
         await projector.step()
@@ -215,7 +215,7 @@ async def test_what_this_process_wrote_already_is_not_read_again() -> None:
     model = MemoryReadModel(down=True)
     opened = an_input("session.requested", user_id="u1")
     asked = an_input("turn.requested", user_id="u1", turn_id="turn_1", content="hi")
-    feed = MemoryFeed([[opened, asked]])
+    feed = MemoryRecordConsumer([[opened, asked]])
     written = {KEY, (*KEY, "turn_1")}.__contains__
     await Projector(feed, model, lambda _: True, written).step()
     assert feed.commits == 1

@@ -18,7 +18,12 @@ from shared.bus.topics import EVENTS
 from shared.errors import Transient
 from shared.session import Event, fold
 from tests.builders import SESSION, TENANT, Wire, bound, opening, seen, turn
-from tests.fakes.gateway import MemoryArchive, MemoryFeed, MemoryLog, MemoryReadModel
+from tests.fakes.gateway import (
+    MemoryEventArchive,
+    MemoryEventLog,
+    MemoryReadModel,
+    MemoryRecordConsumer,
+)
 from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.unit
@@ -50,8 +55,8 @@ class House:
 
     def __init__(self, reached: int, *, first: int = 1) -> None:
         self.model = ToldReadModel()
-        self.archive = MemoryArchive({KEY: [entry(e) for e in LOG[first - 1 : reached]]})
-        self.log = MemoryLog()
+        self.archive = MemoryEventArchive({KEY: [entry(e) for e in LOG[first - 1 : reached]]})
+        self.log = MemoryEventLog()
         self.refold = Refold(self.model, History(self.archive, self.log, Live(), self.model))
         view = SessionView(
             session_id=SESSION,
@@ -71,7 +76,7 @@ class House:
 
     async def project(self, *events: Event) -> None:
         records = [Record(EVENTS.name, 0, e.seq, b"s1", msgspec.json.encode(e), []) for e in events]
-        feed = MemoryFeed([records])
+        feed = MemoryRecordConsumer([records])
         projector = Projector(feed, self.model, lambda _: True, behind=self.refold.behind)
         await projector.step()
 

@@ -36,7 +36,12 @@ from tests.builders import (
     seen,
     turn,
 )
-from tests.fakes.gateway import MemoryArchive, MemoryFeed, MemoryLog, MemoryReadModel
+from tests.fakes.gateway import (
+    MemoryEventArchive,
+    MemoryEventLog,
+    MemoryReadModel,
+    MemoryRecordConsumer,
+)
 from tests.golden.test_sessions import LOGS, events_of
 from tests.unit.session.histories import GATHERED, LATER, NAMED, RUNNING, random_histories
 from tests.unit.session.specification import history
@@ -86,7 +91,7 @@ def _record(event: Event) -> Record:
 
 
 async def _projected(*batches: Sequence[Event], into: MemoryReadModel) -> None:
-    feed = MemoryFeed([[_record(event) for event in batch] for batch in batches])
+    feed = MemoryRecordConsumer([[_record(event) for event in batch] for batch in batches])
     projector = Projector(feed, into, lambda _: True)
     for _ in batches:
         await projector.step()
@@ -94,7 +99,7 @@ async def _projected(*batches: Sequence[Event], into: MemoryReadModel) -> None:
 
 def _history_of(events: Sequence[Event], model: MemoryReadModel) -> History:
     entries = [Entry(e.seq, e.type, e.at, msgspec.json.encode(e)) for e in events]
-    return History(MemoryArchive({KEY: entries}), MemoryLog(), Live(), model)
+    return History(MemoryEventArchive({KEY: entries}), MemoryEventLog(), Live(), model)
 
 
 def _by_the_core(events: Sequence[Event]) -> tuple[SessionView, SessionState]:

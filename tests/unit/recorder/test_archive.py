@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.recorder import archive as archive_module
-from services.recorder.archive import Archive, Away
+from services.recorder.archive import ArchiveSink, Away
 from shared.bus.brake import Brake, Braked
 from tests.unit.recorder.records import OURS, FakeRecord, FakeWriter, good, value
 
@@ -20,9 +20,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_module, "LONGEST_PAUSE_S", 0.002)
 
 
-def make(writer: FakeWriter, consecutive: int = 100) -> Archive:
+def make(writer: FakeWriter, consecutive: int = 100) -> ArchiveSink:
     brake = Brake(ratio=1.0, consecutive=consecutive)
-    return Archive(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
+    return ArchiveSink(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
 
 
 def values(records: Sequence[FakeRecord]) -> list[bytes]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
 
 from services.recorder import consume
-from services.recorder.archive import Archive
+from services.recorder.archive import ArchiveSink
 from services.recorder.consume import Recorder
-from services.recorder.rows import Letter
+from services.recorder.ports import BadRecord
 from services.recorder.settings import RecorderSettings
 from shared.bus.brake import Brake, Braked
 from tests.unit.recorder.records import (
@@ -32,10 +32,10 @@ class Letters:
     """Keeps what is sent."""
 
     def __init__(self) -> None:
-        self.sent: list[Letter] = []
+        self.sent: list[BadRecord] = []
 
-    async def send(self, letters: list[Letter]) -> None:
-        self.sent += letters
+    async def send(self, found: Sequence[BadRecord]) -> None:
+        self.sent += found
 
 
 class Gate(FakeWriter):
@@ -54,7 +54,7 @@ def make(
     log: FakeLog, writer: FakeWriter, letters: Letters | None = None, rows: int = 10
 ) -> Recorder:
     brake = Brake(ratio=1.0, consecutive=5)
-    archive = Archive(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
+    archive = ArchiveSink(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
     settings = RecorderSettings(recorder_batch_rows=rows, recorder_batch_seconds=0.02)
     at = datetime(2026, 11, 21, tzinfo=UTC)
     return Recorder(log, archive, letters or Letters(), brake, settings, lambda: at)

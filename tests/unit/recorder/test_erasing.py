@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.recorder.archive import Archive
+from services.recorder.archive import ArchiveSink
 from services.recorder.eraser import Erasing
 from services.recorder.tombstones import Tombstone
 from shared.bus.brake import Brake
@@ -58,7 +58,7 @@ class Outside:
 
 
 def process(outside: Any, writer: FakeWriter) -> Erasing:
-    archive = Archive(
+    archive = ArchiveSink(
         writer, Brake(ratio=1.0, consecutive=100), chance=lambda: 0.5, clock=lambda: 0.0
     )
     return Erasing(archive, outside, outside, clock=lambda: NOW, now=lambda: 0.0, news=lambda: None)

@@ -13,13 +13,13 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from services.gateway.adapters import kafka_consumers
-from services.gateway.adapters.kafka_consumers import KafkaFeed
-from services.gateway.ports import Feed, Record
+from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer
+from services.gateway.ports import Record, RecordConsumer
 from shared.bus.topics import EVENTS, INPUTS
 from shared.clock import utcnow
 from shared.moment import rfc3339
 from shared.settings import KafkaSettings
-from tests.fakes.gateway import MemoryFeed
+from tests.fakes.gateway import MemoryRecordConsumer
 
 pytestmark = pytest.mark.contract
 HEADERS = [("ce_id", b"e1")]
@@ -31,7 +31,7 @@ class Bus(Protocol):
     """The two topics, and the feed of one process."""
 
     @property
-    def feed(self) -> Feed: ...
+    def feed(self) -> RecordConsumer: ...
     async def put(self, topic: str, key: bytes, *values: bytes, at_ms: int | None = None) -> None:
         """Publish by a clock that says `at_ms`."""
         ...
@@ -39,7 +39,7 @@ class Bus(Protocol):
 
 class MemoryBus:
     def __init__(self) -> None:
-        self.feed = MemoryFeed()
+        self.feed = MemoryRecordConsumer()
 
     async def put(self, topic: str, key: bytes, *values: bytes, at_ms: int | None = None) -> None:
         for value in values:
@@ -50,7 +50,7 @@ class MemoryBus:
 
 class KafkaBus:
     def __init__(self, bootstrap: str) -> None:
-        self.feed = KafkaFeed(KafkaSettings(kafka_bootstrap=bootstrap))
+        self.feed = KafkaRecordConsumer(KafkaSettings(kafka_bootstrap=bootstrap))
         self._bootstrap = bootstrap
 
     async def put(self, topic: str, key: bytes, *values: bytes, at_ms: int | None = None) -> None:
@@ -80,7 +80,7 @@ async def bus(
     await real.feed.stop()
 
 
-async def read(feed: Feed, key: bytes, count: int) -> list[Record]:
+async def read(feed: RecordConsumer, key: bytes, count: int) -> list[Record]:
     """`count` records of one session; other tests' are passed over."""
     found: list[Record] = []
     async with asyncio.timeout(30):
@@ -142,7 +142,7 @@ async def test_the_next_process_goes_on_where_was_committed(
     await bus.put(EVENTS.name, key, b"e2")
     await read(bus.feed, key, 1)
     await bus.feed.stop()
-    second = KafkaFeed(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+    second = KafkaRecordConsumer(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
     assert values(await read(second, key, 1)) == [b"e2"]
     await second.stop()
 

@@ -22,7 +22,7 @@ MAX_KNOWN = 2_048
 ANSWERS = frozenset({"user.tool_confirmation", "user.custom_tool_result", "user.tool_result"})
 
 
-class Sieve:
+class Deduplicator:
     """Remembers what came in and what was given on. `recorded`: the newest ids of each thread (None: the primary
     one) that came before, up to `TAIL` of them; `now` stamps events that carry no time of their own.
 

@@ -16,7 +16,7 @@ from anthropic import AsyncAnthropic
 
 from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.provider import stream
-from services.agent_worker.provider.dedupe import Sieve
+from services.agent_worker.provider.dedupe import Deduplicator
 from services.agent_worker.provider.failures import explained, failure
 from services.agent_worker.provider.list_overlap import KNOWN_RUN, unrecorded
 from services.agent_worker.provider.room import Line, Room
@@ -76,7 +76,7 @@ class SessionFeed:
         self._on_preview = on_preview
         recorded: dict[str | None, tuple[str, ...]] = {None: state.tail}
         recorded.update(state.threads)
-        self._sieve = Sieve(recorded, now, state.prompts)
+        self._dedupe = Deduplicator(recorded, now, state.prompts)
         # Whether something is still to come from the provider, as far as was seen.
         self._working = state.turn is not None
         self._ended = False
@@ -111,7 +111,7 @@ class SessionFeed:
             except Exception:
                 if not (came := self._line.take_now(MAX_BATCH)):
                     raise
-            if given := self._sieve.give(came):
+            if given := self._dedupe.give(came):
                 return tuple(given)
 
     async def close(self) -> None:
@@ -185,21 +185,21 @@ class SessionFeed:
                 self._on_preview(raw)
             return
         self._midway &= head.type not in BETWEEN_MESSAGES
-        if not self._sieve.has(head.id):
+        if not self._dedupe.has(head.id):
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)
-            elif self._sieve.holds and self._takes_up(head.type, raw):
+            elif self._dedupe.holds and self._takes_up(head.type, raw):
                 # What was seen queued is taken up by now: its place is before this, and only the list may say so.
                 await self._catch_up(head.id)
         await self._emit(raw, source="stream")
-        if head.processed_at is None and self._sieve.holds:
+        if head.processed_at is None and self._dedupe.holds:
             self._unplaced = True
             if any(self._tells(event.type) for event in self._line.waiting(None)):
                 await self._catch_up()  # its place may be before what came before it
 
     def _tells(self, kind: str) -> bool:
         """Whether a user event that was seen without its time may have its place before an event of this type."""
-        return self._sieve.holds_answers or kind not in BEFORE_MESSAGES
+        return self._dedupe.holds_answers or kind not in BEFORE_MESSAGES
 
     def _takes_up(self, kind: str, raw: bytes) -> bool:
         """Whether this event is the work on what was held, or as good as any to ask for its place. A session that
@@ -207,13 +207,13 @@ class SessionFeed:
         if self._unplaced and self._tells(kind):
             return True
         if kind == "session.status_running":
-            return self._sieve.holds_answers
+            return self._dedupe.holds_answers
         wakes = kind == "session.thread_status_running"
         return kind in TAKE_UPS or (wakes and provider.thread_of(raw) in self._children)
 
     async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> bool:
         """Give an event on, unless it is known; returns whether it was news."""
-        event = self._sieve.news(raw, thread)
+        event = self._dedupe.news(raw, thread)
         if event is None:
             return False
         metrics.inc("turnstile_provider_events_total", source=source)
@@ -261,7 +261,7 @@ class SessionFeed:
         for raw, head in zip(listed, heads, strict=True):
             if head.id == until:
                 break
-            while unlisted and kept[unlisted[0]].at <= self._sieve.moment(head.processed_at):
+            while unlisted and kept[unlisted[0]].at <= self._dedupe.moment(head.processed_at):
                 await self._line.put(kept.pop(unlisted.pop(0)), listed=True)
             if head.type == "session.status_idle" and thread is None:
                 await self._before_idle(raw, "")
@@ -290,8 +290,8 @@ class SessionFeed:
             for raw in page:
                 head = provider.head(raw)
                 if head.processed_at is None and head.type.startswith("user."):
-                    self._sieve.news(raw)
-                elif not self._sieve.knows(head.id):
+                    self._dedupe.news(raw)
+                elif not self._dedupe.knows(head.id):
                     missed.append(raw)
                     run = 0
                 elif (run := run + 1) >= KNOWN_RUN:
@@ -312,10 +312,10 @@ class SessionFeed:
             return
         await self._catch_up_children(closing=True)
         flushed = self._flushed or reason in FLUSHES
-        if until and (flushed or self._sieve.holds):
+        if until and (flushed or self._dedupe.holds):
             await self._catch_up(until)
         if flushed:
-            for event in self._sieve.settle(provider.head(idle).processed_at):
+            for event in self._dedupe.settle(provider.head(idle).processed_at):
                 await self._line.put(event)
         self._flushed = False
 
@@ -405,8 +405,8 @@ class SessionFeed:
             return pages.last in CHILD_RESTS
 
     async def _missed_of(self, thread: str, pages: AsyncIterator[list[bytes]]) -> list[bytes]:
-        knows = self._sieve.knows
-        if self._sieve.forgets(thread):
+        knows = self._dedupe.knows
+        if self._dedupe.forgets(thread):
             return await unrecorded(pages, knows)
         return [raw async for page in pages for raw in page if not knows(_id(raw))]
 

@@ -35,10 +35,10 @@ class Rule:
 
     def __str__(self) -> str:
         """As `read` takes it."""
-        whose = self.tenant if self.kind == ANY else f"{self.tenant}/{self.kind}"
+        scope = self.tenant if self.kind == ANY else f"{self.tenant}/{self.kind}"
         if self.hours is None:
-            return f"{whose}={FOREVER}"
-        return f"{whose}={self.hours}h" if self.hours % 24 else f"{whose}={self.hours // 24}d"
+            return f"{scope}={FOREVER}"
+        return f"{scope}={self.hours}h" if self.hours % 24 else f"{scope}={self.hours // 24}d"
 
 
 def read(text: str) -> tuple[Rule, ...]:
@@ -58,10 +58,10 @@ def read(text: str) -> tuple[Rule, ...]:
 
 
 def _rule(part: str) -> Rule:
-    whose, equals, time = (piece.strip() for piece in part.partition("="))
+    scope, equals, time = (piece.strip() for piece in part.partition("="))
     if not equals:
         raise ValueError("write tenant=time or tenant/kind=time, such as acme=90d")
-    tenant, slash, kind = whose.partition("/")
+    tenant, slash, kind = scope.partition("/")
     if not _TENANT.fullmatch(tenant):
         raise ValueError(f"{tenant!r} is no tenant; * is any")
     if slash and not _KIND.fullmatch(kind):
@@ -80,5 +80,5 @@ def _hours(time: str) -> int:
 
 
 def _weight(rule: Rule) -> tuple[bool, int, bool]:
-    """Exact kinds before beginnings, long before short, and the named tenant before any."""
+    """Exact kinds before prefixes, long before short, and the named tenant before any."""
     return not rule.kind.endswith(ANY), len(rule.kind), rule.tenant != ANY

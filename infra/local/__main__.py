@@ -11,7 +11,7 @@ from infra.local.catalogue import fetch, quicken
 from infra.local.errors import StackError
 from infra.local.hold import hold, release
 from infra.local.keys import Keys, load_keys
-from infra.local.leftovers import clean, down
+from infra.local.orphans import clean, down
 from infra.local.settings import StackSettings, read_settings
 from infra.local.status import read_status
 from infra.local.supervisor import StopRequested, Supervisor, supervised

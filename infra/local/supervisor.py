@@ -15,9 +15,9 @@ from infra.local.addresses import service_environment
 from infra.local.catalogue import ground, services, stop_rank
 from infra.local.errors import StackError
 from infra.local.keys import Keys
-from infra.local.leftovers import stop_leftovers
 from infra.local.lock import holding
 from infra.local.migrate import migrate, prepare_ground
+from infra.local.orphans import stop_orphans
 from infra.local.part import Part, Say
 from infra.local.ports import require_free
 from infra.local.runner import Runner
@@ -131,7 +131,7 @@ async def supervised(settings: StackSettings, say: Say) -> AsyncIterator[Supervi
     """
     settings.folders.make()
     with holding(settings.folders):
-        stop_leftovers(settings.folders, say)
+        stop_orphans(settings.folders, say)
         supervisor = Supervisor(settings, say)
         try:
             yield supervisor

@@ -18,12 +18,12 @@ from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.agent_worker.adapters.aside import aside
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.clients import member_of, producer_of
 from services.agent_worker.adapters.engine import database_answers, make_engine, store_on
 from services.agent_worker.adapters.inputs import KafkaInputConsumer, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
+from services.agent_worker.adapters.own_thread import in_own_thread
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive, report_backlog
@@ -107,7 +107,7 @@ async def _work(
     needs = _dependencies(worker, store, publisher, provider, settings.toolbox)
     leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(
-        aside("leases", lambda: _keep(leases, settings.database))
+        in_own_thread("leases", lambda: _keep(leases, settings.database))
     )
     drive = Drive(leases, needs, worker)
     intake = _intake(settings, inputs, store, burial(letters, utcnow), drive)
@@ -136,7 +136,7 @@ def _intake(
     settings: Settings, inputs: KafkaInputConsumer, store: Store, bury: Bury, drive: Drive
 ) -> Intake:
     worker, knows = settings.worker, settings.tenants.knows
-    poison = IntakeBrake(ratio=worker.dead_ratio, window=worker.dead_window)
+    brake = IntakeBrake(ratio=worker.dead_ratio, window=worker.dead_window)
     parks = (lambda record, error: parked(record, error, utcnow)) if worker.park_sessions else None
     return Intake(
         inputs,
@@ -144,7 +144,7 @@ def _intake(
         bury=bury,
         knows=knows,
         news=drive.news,
-        poison=poison,
+        brake=brake,
         pause=worker.dead_pause_seconds,
         parks=parks,
     )
@@ -152,7 +152,7 @@ def _intake(
 
 def _sweeper(worker: WorkerSettings, provider: AnthropicProvider, engine: AsyncEngine) -> Sweeper:
     return Sweeper(
-        provider.leftovers,
+        provider.marked_sessions,
         SqlBindings(engine),
         seconds=worker.orphan_sweep_seconds,
         age=worker.orphan_age_seconds,

@@ -1,4 +1,4 @@
-"""What the gateway asks of the world. Owned here; implemented in `adapters`.
+"""What the gateway depends on. Owned here; implemented in `adapters`.
 
 Every call is bounded in time by its adapter and raises `shared.errors.Transient` when its part does not answer.
 """

@@ -190,10 +190,10 @@ class Eraser:
         """Do what can be done now; returns how many tombstones wait for something. Raises Away."""
         tables = await threaded(self._tombstones.tables)
         opened = await threaded(self._tombstones.open)
-        strays = await threaded(lambda: self._tombstones.strays(tables))
+        undeleted = await threaded(lambda: self._tombstones.undeleted(tables))
         fresh = {tombstone.key for tombstone in opened if tombstone.deleted_at is None}
-        if fresh | strays:
-            await self._delete(tables, fresh | strays)
+        if fresh | undeleted:
+            await self._delete(tables, fresh | undeleted)
             opened = await threaded(self._tombstones.open)
         left = await self._let_go(tables, opened)
         metrics.set_gauge("turnstile_erasures_open", left)

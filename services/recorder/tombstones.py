@@ -122,7 +122,7 @@ class Tombstones:
                 self._lifetimes[name] = OLD_PARTS_S
         return list(self._lifetimes)
 
-    def strays(self, tables: Sequence[str]) -> set[SessionKey]:
+    def undeleted(self, tables: Sequence[str]) -> set[SessionKey]:
         """Erased sessions of which there are rows."""
         found: set[SessionKey] = set()
         for table in tables:

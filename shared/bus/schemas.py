@@ -44,7 +44,7 @@ def stale(files: dict[Path, str]) -> list[str]:
         if there != text:
             name = str(path.relative_to(ROOT))
             found.append("".join(difflib.unified_diff(*_lines(there, text), name, "generated")))
-    return found + [f"{path.relative_to(ROOT)}: nothing generates it\n" for path in _strays(files)]
+    return found + [f"{path.relative_to(ROOT)}: nothing generates it\n" for path in _orphans(files)]
 
 
 def incompatible(released: Path = RELEASED) -> list[str]:
@@ -64,7 +64,7 @@ def incompatible(released: Path = RELEASED) -> list[str]:
 
 def write(files: dict[Path, str]) -> None:
     """Bring the tree to `files`; what nothing generates any more is deleted."""
-    for path in _strays(files):
+    for path in _orphans(files):
         path.unlink()
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def release(name: str) -> None:
             path.write_text(_text(schema), encoding="utf-8")
 
 
-def _strays(files: dict[Path, str]) -> list[Path]:
+def _orphans(files: dict[Path, str]) -> list[Path]:
     there = [path for folder in RULES for path in (SCHEMAS / folder).glob("*.json")]
     return sorted(set(there) - set(files))
 

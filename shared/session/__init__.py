@@ -5,8 +5,8 @@
 
 Words. *Session*: our durable conversation. *Turn*: one user input and everything until the agent is idle again.
 *Attempt*: one try to have the agent do a turn. *Input*: what can happen to a session. *Event*: a recorded fact.
-*Command*: what a decision asks of the world. *Provider session*: the conversation at the provider; a session has
-one at a time and may have several in its life.
+*Command*: what a decision asks the worker to do. *Provider session*: the conversation at the provider; a session
+has one at a time and may have several in its life.
 """
 
 from shared.session.decide import decide

@@ -1,4 +1,4 @@
-"""What a session asks of the world. Private and free to change; each is safe to perform again after a crash.
+"""What a session asks its worker to do. Private and free to change; each is safe to perform again after a crash.
 
 A command is journaled in the head row with the events that caused it and stays there until it was done; whoever
 performs one found there *looks first* whether it already happened.

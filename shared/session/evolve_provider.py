@@ -88,20 +88,20 @@ def _user_interrupt(state: SessionState, event: Event) -> SessionState:
 
 def _agent_message(state: SessionState, event: Event) -> SessionState:
     state = _first_token(state, event)
-    if state.turn is None or event.thread_id is not None or _strays(state, event):
+    if state.turn is None or event.thread_id is not None or _of_no_turn(state, event):
         return state
     return replace(state, turn=replace(state.turn, reply=provider.text_of(event.data)))
 
 
 def _first_token(state: SessionState, event: Event) -> SessionState:
-    if state.turn is None or state.turn.first_token_at is not None or _strays(state, event):
+    if state.turn is None or state.turn.first_token_at is not None or _of_no_turn(state, event):
         return state
     return replace(state, turn=replace(state.turn, first_token_at=event.at))
 
 
 def _tool_use(state: SessionState, event: Event) -> SessionState:
     state = _first_token(state, event)
-    if state.turn is None or _strays(state, event):
+    if state.turn is None or _of_no_turn(state, event):
         return state
     state = replace(state, turn=replace(state.turn, tool_calls=state.turn.tool_calls + 1))
     return _called(state, event, provider.tool_use(event.data))
@@ -110,7 +110,7 @@ def _tool_use(state: SessionState, event: Event) -> SessionState:
 def unfamiliar(state: SessionState, event: Event) -> SessionState:
     """An event of a newer API. One of the agent's may be a call, and one that an idle named is."""
     named = any(action.tool_use_id == event.event_id for action in state.pending)
-    if state.turn is None or _strays(state, event):
+    if state.turn is None or _of_no_turn(state, event):
         return state
     if not (named or event.type.startswith("agent.")):
         return state
@@ -138,7 +138,7 @@ def _called(state: SessionState, event: Event, use: provider.ToolUse) -> Session
     return replace(state, pending=(*others, _action(call)), progress=progress)
 
 
-def _strays(state: SessionState, event: Event) -> bool:
+def _of_no_turn(state: SessionState, event: Event) -> bool:
     """Whether it happened while a turn was open and is not part of it."""
     return event.turn_id is None and state.turn is not None
 
@@ -183,7 +183,7 @@ def _unchanged(state: SessionState, event: Event) -> SessionState:
 def _model_request_end(state: SessionState, event: Event) -> SessionState:
     usage = provider.model_usage(event.data)
     state = replace(state, usage=state.usage + usage)
-    if state.turn is None or _strays(state, event):
+    if state.turn is None or _of_no_turn(state, event):
         return state
     return replace(state, turn=replace(state.turn, usage=state.turn.usage + usage))
 
@@ -195,7 +195,7 @@ def _session_usage(state: SessionState, event: Event) -> SessionState:
     total = state.rotated_cents + cents
     if state.turn is None or state.progress is None:
         return replace(state, cost_cents=total)
-    if _strays(state, event):
+    if _of_no_turn(state, event):
         base = state.progress.cost_base_cents + total - state.cost_cents
         progress = replace(state.progress, cost_base_cents=base)
         return replace(state, cost_cents=total, progress=progress)
@@ -210,7 +210,7 @@ def _status_running(state: SessionState, event: Event) -> SessionState:
 
 
 def _session_error(state: SessionState, event: Event) -> SessionState:
-    if state.progress is None or _strays(state, event):
+    if state.progress is None or _of_no_turn(state, event):
         return state
     error = provider.error(event.data)
     return replace(

@@ -63,7 +63,7 @@ async def test_an_error_at_record_5_ends_the_run_and_leaves_the_offset_at_5(bus:
         bury=bury,
         knows=lambda _: True,
         news=lambda _: None,
-        poison=IntakeBrake(ratio=1.0, window=1000),
+        brake=IntakeBrake(ratio=1.0, window=1000),
         pause=1.0,
     )
     run = asyncio.create_task(intake.run())

@@ -47,9 +47,9 @@ class MemoryProvider:
         """See Provider.open."""
         mark = f"{state.tenant_id}/{state.session_id}"
         alive = [id for id, s in self.sessions.items() if s.mark == mark and not s.closed]
-        strays = [id for id in alive if id not in state.given_up]
-        if look and strays:
-            return ProviderSession(strays[-1], AGENT, MODEL)
+        orphans = [id for id in alive if id not in state.given_up]
+        if look and orphans:
+            return ProviderSession(orphans[-1], AGENT, MODEL)
         made = Conversation(f"sesn_{len(self.sessions) + 1}", mark, self.clock)
         self.sessions[made.id] = made
         if self.lost_openings:

@@ -17,8 +17,8 @@ from services.agent_worker.adapters.engine import make_engine, store_on
 from services.agent_worker.ports import NewInput
 from services.agent_worker.provider.sweep import ProviderMarkedSessions, Sweeper
 from services.operator.audits.inbox import opened
+from services.operator.audits.orphan_search import orphans
 from services.operator.audits.provider import Provider as Reader
-from services.operator.audits.strays import orphans
 from shared.clock import utcnow
 from tests.builders import turn
 from tests.integration.simulator_client import Provider, provided

@@ -1,4 +1,4 @@
-"""ClickHouse away, poison in the log, a signal in the middle: nothing lost, the rest goes on."""
+"""ClickHouse away, bad records in the log, a signal in the middle: nothing lost, the rest goes on."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ async def test_clickhouse_stopped_and_started_loses_nothing(
         await asyncio.to_thread(stop_clickhouse, server)
 
 
-async def test_poison_between_good_records_becomes_dead_letters(
+async def test_bad_records_between_good_ones_become_dead_letters(
     kafka_bootstrap: str, clickhouse_url: str
 ) -> None:
     own = await rig(kafka_bootstrap, clickhouse_url)
-    poison = {
+    reasons = {
         b"not json": "invalid_json",
         None: "empty_value",
         b'{"tenant_id":"acme"}': "invalid_event",
@@ -77,7 +77,7 @@ async def test_poison_between_good_records_becomes_dead_letters(
         event(5).replace(b'"seq": 5', b'"seq": 5, "seq": 5'): "refused_by_clickhouse",
     }
     values: list[bytes | None] = []
-    for number, bad in enumerate(poison):
+    for number, bad in enumerate(reasons):
         values += [*events(number * 20 + 101, number * 20 + 120), bad]
     headers = [
         ("ce_id", b"some id"),
@@ -86,9 +86,9 @@ async def test_poison_between_good_records_becomes_dead_letters(
     await own.publish(values, headers)
     async with own.recording():
         await until(own.committed, lambda offset: offset == len(values))
-    assert await own.count() == 20 * len(poison)
+    assert await own.count() == 20 * len(reasons)
     letters = await _letters(kafka_bootstrap, own.topic)
-    assert {letter.value: _mark(letter, "dead_reason") for letter in letters} == poison
+    assert {letter.value: _mark(letter, "dead_reason") for letter in letters} == reasons
     for letter in letters:
         assert letter.key == b"ses_1"
         assert set(headers) <= set(letter.headers)

@@ -49,7 +49,7 @@ class Intake:
         bury: Bury,
         knows: Callable[[str], bool],
         news: Callable[[set[SessionKey]], None],
-        poison: IntakeBrake,
+        brake: IntakeBrake,
         pause: float,
         parks: Parks | None = None,
     ) -> None:
@@ -58,7 +58,7 @@ class Intake:
         self._bury = bury
         self._knows = knows
         self._news = news
-        self._poison = poison
+        self._brake = brake
         self._pause = pause
         self._parks = parks
         self.braked = ""
@@ -81,7 +81,7 @@ class Intake:
         of one after a pause everything, else a batch would be tried for ever."""
         records = await self._inputs.batch()
         read = [self._read(record) for record in records]
-        why = self._poison.look(
+        why = self._brake.look(
             (record.headers, isinstance(new, NewInput))
             for record, new in zip(records, read, strict=True)
         )
@@ -156,7 +156,7 @@ class Intake:
         log.error("intake_stopped", reason=why, seconds=self._pause)
         await self._inputs.leave()
         await asyncio.sleep(self._pause)
-        self._poison.retry()
+        self._brake.retry()
 
     def _go_on(self) -> None:
         self.braked = ""

@@ -62,7 +62,7 @@ class AnthropicProvider:
         chance: Callable[[], float],
     ) -> None:
         self._client = client
-        self.leftovers = ProviderMarkedSessions(client)
+        self.marked_sessions = ProviderMarkedSessions(client)
         self._openings = openings
         self._clock = clock
         self._chance = chance

@@ -25,13 +25,13 @@ class Openings:
     def __init__(self, client: AsyncAnthropic, parts: Parts) -> None:
         self._client = client
         self._parts = parts
-        self._strays = Orphans(client)
+        self._orphans = Orphans(client)
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
         """See Provider.open."""
         try:
             parts = await self._parts.of(state)
-            found = await self._strays.find(state) if look else None
+            found = await self._orphans.find(state) if look else None
             telemetry.note({"turnstile.adopted": found is not None})
             return found or await self._create(state, parts)
         except WIRE_ERRORS as error:
@@ -81,7 +81,7 @@ class Openings:
                 timeout=30.0,
             )
         except WIRE_ERRORS as error:
-            if may_have_landed(error) and (found := await self._strays.find(state)) is not None:
+            if may_have_landed(error) and (found := await self._orphans.find(state)) is not None:
                 telemetry.note({"turnstile.adopted": True})
                 return found
             raise

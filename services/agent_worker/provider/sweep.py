@@ -36,7 +36,7 @@ class Sweeper:
 
     def __init__(
         self,
-        leftovers: MarkedSessions,
+        sessions: MarkedSessions,
         bindings: Bindings,
         *,
         seconds: float,
@@ -44,7 +44,7 @@ class Sweeper:
         clock: Clock,
         chance: Callable[[], float],
     ) -> None:
-        self._leftovers = leftovers
+        self._sessions = sessions
         self._bindings = bindings
         self._seconds = seconds
         self._age = timedelta(seconds=age)
@@ -71,7 +71,7 @@ class Sweeper:
         nothing for it."""
         now = self._clock()
         archived, undecided = 0, now - self._age
-        async for page in self._leftovers.marked(self._since or now - FIRST_LOOK):
+        async for page in self._sessions.marked(self._since or now - FIRST_LOOK):
             # Read after the page: what was made before it and journaled by now is bound.
             bound = await self._bindings.of({marked.key for marked in page})
             for marked in page:
@@ -97,7 +97,7 @@ class Sweeper:
         """Archive one; returns False when the provider refuses, which does not stop the sweep of the others."""
         tenant, session = marked.key
         try:
-            await self._leftovers.archive(marked.id, erase=erase)
+            await self._sessions.archive(marked.id, erase=erase)
         except ProviderFailure as refused:
             if not refused.final:
                 raise

@@ -30,11 +30,11 @@ def joined(contents: Sequence[Any]) -> Any:
 
 def denial(state: SessionState, action: PendingAction, at: str) -> ToolConfirmed | ToolAnswered:
     """The answer to a call that nobody answered in time: a denial, never an approval."""
-    whose = {"tenant_id": state.tenant_id, "session_id": state.session_id, "at": at}
+    ids = {"tenant_id": state.tenant_id, "session_id": state.session_id, "at": at}
     if action.kind == "confirmation":
         return ToolConfirmed(
-            **whose, tool_use_id=action.tool_use_id, result="deny", deny_message=UNANSWERED
+            **ids, tool_use_id=action.tool_use_id, result="deny", deny_message=UNANSWERED
         )
     return ToolAnswered(
-        **whose, custom_tool_use_id=action.tool_use_id, content=UNANSWERED, is_error=True
+        **ids, custom_tool_use_id=action.tool_use_id, content=UNANSWERED, is_error=True
     )

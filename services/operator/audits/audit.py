@@ -24,7 +24,7 @@ from services.operator.audits.examine import Examined, Examiner
 from services.operator.audits.finding import Finding
 from services.operator.audits.inbox import Inbox, opened
 from services.operator.audits.mend import mended
-from services.operator.audits.strays import orphans
+from services.operator.audits.orphan_search import orphans
 from services.operator.failures import Impossible, failing_clearly
 from shared.clock import utcnow
 from shared.moment import parse, rfc3339
@@ -143,7 +143,7 @@ async def _audit(asked: Asked) -> Report:
         if asked.session and not report.sessions:
             raise Impossible(f"there is no session {asked.session}")
         if asked.orphan_days:
-            report.findings += [stray async for stray in _strays(asked, source, inbox)]
+            report.findings += [orphan async for orphan in _orphans(asked, source, inbox)]
         if asked.fix:
             kafka, options = addresses.log()
             report.findings = await mended(
@@ -200,10 +200,10 @@ async def _all(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _strays(asked: Asked, source: provider.Provider, inbox: Inbox) -> AsyncIterator[Finding]:
+async def _orphans(asked: Asked, source: provider.Provider, inbox: Inbox) -> AsyncIterator[Finding]:
     now = utcnow()
     since = now - timedelta(days=asked.orphan_days)
-    async for stray in orphans(
+    async for orphan in orphans(
         source,
         inbox,
         now=now,
@@ -212,7 +212,7 @@ async def _strays(asked: Asked, source: provider.Provider, inbox: Inbox) -> Asyn
         tenant=asked.tenant,
         session=asked.session,
     ):
-        yield stray
+        yield orphan
 
 
 def _since(text: str) -> datetime | None:

@@ -15,7 +15,7 @@ from services.operator import addresses
 from services.operator.audits import provider
 from services.operator.audits.finding import Finding
 from services.operator.audits.inbox import opened
-from services.operator.audits.strays import orphans
+from services.operator.audits.orphan_search import orphans
 from services.operator.failures import failing_clearly
 from shared.clock import utcnow
 from shared.orphans import ADOPTABLE

@@ -31,7 +31,7 @@ SELECT DISTINCT session_id FROM session_events
 WHERE tenant_id = {tenant:String} AND user_id = {user:String} ORDER BY session_id
 """
 # Parts that were set aside (broken, or by hand): no mutation reaches them.
-ASIDE = """
+DETACHED = """
 SELECT table, count() FROM system.detached_parts WHERE database = currentDatabase() GROUP BY table ORDER BY table
 """
 
@@ -78,10 +78,10 @@ def traces(archive: ArchiveReader, tenant: str, session: str) -> ArchiveTraces:
     return ArchiveTraces(rows, asked_at, deleted_at or "", gone_at or "", counts)
 
 
-def aside(archive: ArchiveReader) -> list[str]:
+def detached_parts(archive: ArchiveReader) -> list[str]:
     """Tables with detached parts, in words: they may hold rows that nobody can look at."""
     return [
         f"clickhouse: {count} detached parts of {table}, which no deletion reaches: look at "
         f"system.detached_parts and DROP DETACHED PART"
-        for table, count in archive.query(ASIDE)
+        for table, count in archive.query(DETACHED)
     ]

@@ -80,11 +80,11 @@ async def _erase(session: str, user: str, tenant: str, yes: bool, timeout: float
 async def _keys(stores: Stores, session: str, user: str, tenant: str) -> list[SessionKey]:
     if session:
         return [(tenant or await stores.owner(session), session)]
-    whose = owner(tenant)
-    found = await stores.of_user(whose, user)
+    tenant_id = owner(tenant)
+    found = await stores.of_user(tenant_id, user)
     if not found:
-        raise Impossible(f"user {user} of tenant {whose} has no sessions")
-    return [(whose, name) for name in found]
+        raise Impossible(f"user {user} of tenant {tenant_id} has no sessions")
+    return [(tenant_id, name) for name in found]
 
 
 def _confirm(sessions: Sequence[Erased], say: Callable[..., None] = typer.echo) -> None:

@@ -50,8 +50,8 @@ class Stores:
         """The tenant of a session. Raises Impossible when none or more than one has it."""
         found = await self.sql.owners(session)
         if len(found) != 1:
-            whose = f"tenants {', '.join(found)} have" if found else "no tenant has"
-            raise Impossible(f"{whose} a session {session}: say whose it is with --tenant")
+            tenants = f"tenants {', '.join(found)} have" if found else "no tenant has"
+            raise Impossible(f"{tenants} a session {session}: say whose it is with --tenant")
         return found[0]
 
     async def before(self, keys: Collection[SessionKey]) -> list[Erased]:
@@ -94,9 +94,9 @@ class Stores:
             since = min(since, _moment(sql.opened_at, since) - CLOCKS_DIFFER)
         found: list[tuple[SessionKey, str]] = []
         async for session in self.provider.sessions(since, archived=True):
-            whose = owner(session.metadata.get(MARK, ""))
-            if whose is not None and whose in keys:
-                found.append((whose, session.id))
+            key = owner(session.metadata.get(MARK, ""))
+            if key is not None and key in keys:
+                found.append((key, session.id))
         return found
 
     async def unmarked(self, keys: Collection[SessionKey]) -> set[SessionKey]:

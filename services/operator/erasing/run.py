@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from services.operator.erasing.archive import aside
+from services.operator.erasing.archive import detached_parts
 from services.operator.erasing.certificate import Erased
 from services.operator.erasing.looks import Stores
 from services.operator.inputs import asking
@@ -74,15 +74,15 @@ async def look_again(stores: Stores, sessions: Sequence[Erased]) -> None:
         about.left = await stores.left(about)
     for _, session in await stores.living(sessions):
         await stores.provider.delete(session)
-    for whose, session in await stores.living(sessions):
-        about = next(one for one in sessions if one.key == whose)
+    for key, session in await stores.living(sessions):
+        about = next(one for one in sessions if one.key == key)
         about.left.append(f"provider: {session} is there")
     unmarked = await _unmarked(stores, sessions)
-    set_aside = await asyncio.to_thread(aside, stores.archive)
+    detached = await asyncio.to_thread(detached_parts, stores.archive)
     for about in sessions:
         if about.key in unmarked:
             about.left.append("dead letters: they are not marked as erased")
-        about.left += set_aside
+        about.left += detached
 
 
 async def _unmarked(stores: Stores, sessions: Sequence[Erased]) -> set[SessionKey]:

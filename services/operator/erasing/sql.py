@@ -19,7 +19,7 @@ from shared.tables.worker import INBOX, HeadRow
 
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
 IDS_ONLY = ("accepted", "refused")
-# What a forgotten session's state may say; see the worker's `parting.py`.
+# What a forgotten session's state may say; see the worker's `forget.py`.
 IDS = ("tenant_id", "session_id", "user_id", "status", "last_seq", "opened_at", "given_up")
 # And what the gateway's may: sums and settings, and which turn is just ending.
 SUMS = ("mode", "budget_usd", "usage", "cost_cents", "rotated_cents", "turn", "progress")

@@ -45,9 +45,9 @@ def diff(
         failing_clearly(f"comparing in {where.shown}", where.secrets, code=COULD_NOT_LOOK),
         speaking_to_the_archive_only(where.url),
     ):
-        archive, whose = ArchiveReader(where.url), owner(tenant)
-        left = past_at(archive, whose, a, from_seq)
-        right = past_at(archive, whose, b or a, to_seq)
+        archive, tenant_id = ArchiveReader(where.url), owner(tenant)
+        left = past_at(archive, tenant_id, a, from_seq)
+        right = past_at(archive, tenant_id, b or a, to_seq)
     found = of_sessions(left, right) if b else of_points(left, right)
     if json_out:
         sides = {"a": _named(left), "b": _named(right)}

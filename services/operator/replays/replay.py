@@ -43,9 +43,9 @@ def replay(
         speaking_to_the_archive_only(where.url),
         listening() as keys,
     ):
-        whose = owner(tenant)
+        tenant_id = owner(tenant)
         archive = ArchiveReader(where.url)
-        events = archive.events(whose, session, first, last)
+        events = archive.events(tenant_id, session, first, last)
         told = as_json if json_lines else line if every else _story(whole)
         if speed and not json_lines:
             typer.echo(HINT, err=True)
@@ -59,7 +59,7 @@ def replay(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if not seen:
-            raise Impossible(archive.why_nothing(whose, session))
+            raise Impossible(archive.why_nothing(tenant_id, session))
 
 
 def _play(events: Iterable[Event], told: Callable[[Event], str], speed: float, keys: Keys) -> int:

@@ -31,7 +31,7 @@ class Purse:
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
-        self._aside: dict[str, float] = {}
+        self._reserved: dict[str, float] = {}
         self._paid: dict[str, float] = {}
 
     @property
@@ -42,8 +42,10 @@ class Purse:
     @property
     def left(self) -> float:
         """Neither paid nor set aside."""
-        aside = sum(max(0.0, a - self._paid.get(name, 0.0)) for name, a in self._aside.items())
-        return self.limit - self.spent - aside
+        reserved = sum(
+            max(0.0, a - self._paid.get(name, 0.0)) for name, a in self._reserved.items()
+        )
+        return self.limit - self.spent - reserved
 
     def open(self, name: str, recorded: float) -> float | None:
         """Set money aside for a session whose record cost so much; returns how much, in whole cents, or None when
@@ -53,7 +55,7 @@ class Purse:
         given = math.floor(round(100 * min(wish, most), 6)) / 100
         if given < max(0.01, recorded):
             return None
-        self._aside[name] = given
+        self._reserved[name] = given
         return given
 
     def pay(self, name: str, total: float) -> None:
@@ -62,8 +64,8 @@ class Purse:
 
     def lasts(self, name: str) -> bool:
         """Whether an open session may have another turn."""
-        return self._paid.get(name, 0.0) < self._aside.get(name, 0.0)
+        return self._paid.get(name, 0.0) < self._reserved.get(name, 0.0)
 
     def close(self, name: str) -> None:
         """The session ends: what it did not use is free again."""
-        self._aside.pop(name, None)
+        self._reserved.pop(name, None)

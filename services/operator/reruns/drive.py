@@ -158,8 +158,8 @@ class Rerun:
 
     async def _answer(self, walk: _Walk, told: ToldTurn) -> None:
         """Answer what waits as it was answered in the record."""
-        whose = {"tenant": walk.plan.tenant, "shadow": walk.plan.shadow, "turn": told.turn_id}
-        rows = await asyncio.to_thread(self._archive.query, ASKED, **whose)
+        parameters = {"tenant": walk.plan.tenant, "shadow": walk.plan.shadow, "turn": told.turn_id}
+        rows = await asyncio.to_thread(self._archive.query, ASKED, **parameters)
         for action in json.loads(rows[0][0])["pending_actions"] if rows else ():
             known = action["name"]  # one that is named before it came is described in a moment
             if known and action["tool_use_id"] not in walk.answered:

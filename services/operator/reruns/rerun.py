@@ -71,10 +71,10 @@ def rerun(
         raise typer.BadParameter("--run is up to 32 of A-Za-z0-9-")
     archive_at, (log_at, _) = addresses.archive(), addresses.log()
     with failing_clearly(f"rerun {name}", archive_at.secrets + log_at.secrets):
-        archive, whose = ArchiveReader(archive_at.url), owner(tenant)
-        names = session or chosen(archive, whose, where, where_session, limit)
-        plans = _plans(archive, whose, name, names[:limit])
-        _check_run(archive, whose, name, agent)
+        archive, tenant_id = ArchiveReader(archive_at.url), owner(tenant)
+        names = session or chosen(archive, tenant_id, where, where_session, limit)
+        plans = _plans(archive, tenant_id, name, names[:limit])
+        _check_run(archive, tenant_id, name, agent)
         _say(_intent(plans, agent, name, budget_usd))
         if dry_run:
             return

@@ -56,7 +56,7 @@ class Room:
 
     def __post_init__(self) -> None:
         self.store = AwayStore(self.topic)
-        self.poison = IntakeBrake(ratio=0.5, window=20)
+        self.brake = IntakeBrake(ratio=0.5, window=20)
 
     async def taken(self, until: int = 0) -> None:
         """Run a member of the group until everything put is committed or the brake holds it, or until so many are
@@ -71,7 +71,7 @@ class Room:
             bury=bury,
             knows=lambda tenant: tenant == TENANT,
             news=self.news.append,
-            poison=self.poison,
+            brake=self.brake,
             pause=PAUSE_S,
             parks=self.parks,
         )
@@ -184,7 +184,7 @@ def asking(**fields: object) -> tuple[bytes, bytes | None, Headers]:
     return valued(msgspec.json.encode({**body, **fields}))
 
 
-POISON = {
+BAD_RECORDS = {
     "no_headers": (b"s1", b"{}", [], "missing_header"),
     "no_type": (*changed(ce_type=None), "missing_header"),
     "no_id": (*changed(ce_id=None), "missing_header"),
@@ -210,17 +210,17 @@ POISON = {
 }
 
 
-@pytest.mark.parametrize("name", POISON)
+@pytest.mark.parametrize("name", BAD_RECORDS)
 @virtual
-async def test_poison_is_put_aside_and_holds_nothing_up(name: str) -> None:
-    key, value, headers, reason = POISON[name]
+async def test_a_bad_record_is_put_into_the_dead_letters_and_holds_nothing_up(name: str) -> None:
+    key, value, headers, reason = BAD_RECORDS[name]
     room = Room()
     room.topic.put(*as_record(turn("t1")))
-    poison = room.topic.put(key, value, headers)
+    bad = room.topic.put(key, value, headers)
     room.topic.put(*as_record(turn("t3")))
     await room.taken()
     ((record, why, detail),) = room.buried
-    assert (record, why) == (poison, reason)
+    assert (record, why) == (bad, reason)
     assert detail
     assert await room.inbox() == ["turn:t1", "turn:t3"]
     assert room.topic.committed == 3
@@ -250,7 +250,9 @@ def usable(turn_id: str) -> tuple[bytes, bytes, Headers]:
 
 
 @virtual
-async def test_poison_of_the_gateway_stops_intake_before_anything_of_the_batch_is_buried() -> None:
+async def test_bad_records_of_the_gateway_stop_intake_before_anything_of_the_batch_is_buried() -> (
+    None
+):
     room = Room()
     for _ in range(20):
         room.topic.put(*usable("t1"))
@@ -334,7 +336,7 @@ async def test_what_strangers_write_does_not_hide_what_the_gateway_does() -> Non
 @virtual
 async def test_a_ratio_of_one_lets_everything_through() -> None:
     room = Room()
-    room.poison = IntakeBrake(ratio=1.0, window=20)
+    room.brake = IntakeBrake(ratio=1.0, window=20)
     for _ in range(100):
         room.topic.put(*unusable(GATEWAY))
     await room.taken()

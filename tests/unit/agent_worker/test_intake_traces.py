@@ -92,7 +92,7 @@ async def filed(traceparent: str) -> NewInput:
         bury=bury,
         knows=lambda _: True,
         news=lambda _: None,
-        poison=IntakeBrake(ratio=0.5, window=1_000),
+        brake=IntakeBrake(ratio=0.5, window=1_000),
         pause=15.0,
     )
     running = asyncio.create_task(intake.run())

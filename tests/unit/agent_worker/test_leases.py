@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from services.agent_worker.adapters.aside import aside
+from services.agent_worker.adapters.own_thread import in_own_thread
 from services.agent_worker.leases import HANGS_SECONDS, Leases
 from shared.errors import Transient
 from shared.session.key import SessionKey
@@ -97,7 +97,7 @@ async def test_what_runs_aside_goes_on_while_the_loop_is_busy_and_ends_with_its_
         finally:
             ended.set()
 
-    async with aside("test", main):
+    async with in_own_thread("test", main):
         assert ticked.wait(5.0)  # blocks this loop: only another one can tick
     assert ended.is_set()
 
@@ -106,6 +106,6 @@ async def test_what_breaks_aside_is_heard_of() -> None:
     async def main() -> None:
         raise ZeroDivisionError
 
-    async with aside("test", main) as broken:
+    async with in_own_thread("test", main) as broken:
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(broken(), 5.0)

@@ -1,4 +1,4 @@
-"""Which leftovers are archived, and which are left alone."""
+"""Which orphans are archived, and which are left alone."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Worker:
         self.tasks: set[asyncio.Task[Any]] = set()
         self._outside = outside
         self._store = store = CountedStore(outside.store, self.effects, tempo, lambda: outside.due)
-        world = Dependencies(
+        needs = Dependencies(
             store=store,
             publisher=CountedPublisher(outside.publisher, self.effects, tempo),
             provider=CountedProvider(outside.provider, self.effects, tempo),
@@ -105,7 +105,7 @@ class Worker:
         )
         loop = asyncio.get_running_loop()
         self.leases = Leases(owner, outside.pace.lease, loop.time)
-        self.drive = Drive(self.leases, world, _settings(outside.pace))
+        self.drive = Drive(self.leases, needs, _settings(outside.pace))
         inputs = CountedInputConsumer(outside.topic.member(), self.effects, tempo)
         self.intake = Intake(
             inputs,
@@ -113,7 +113,7 @@ class Worker:
             bury=self._bury,
             knows=lambda tenant: tenant != "stranger",
             news=self.drive.news,
-            poison=IntakeBrake(ratio=0.5, window=1_000),
+            brake=IntakeBrake(ratio=0.5, window=1_000),
             pause=15.0,
         )
         self._loops: list[asyncio.Task[None]] = []

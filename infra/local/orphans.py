@@ -16,7 +16,7 @@ _PART_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Leftover:
+class Orphan:
     """A live part without a supervisor."""
 
     name: str
@@ -30,27 +30,27 @@ def down(folders: Folders, say: Say) -> None:
         say(f"stopping the stack in {folders.root} (supervisor {pid})")
         if not stop(pid, signal.SIGTERM, _SUPERVISOR_S):
             say(f"supervisor {pid} had to be killed")
-    stop_leftovers(folders, say)
+    stop_orphans(folders, say)
 
 
-def stop_leftovers(folders: Folders, say: Say) -> None:
+def stop_orphans(folders: Folders, say: Say) -> None:
     """End all live parts of this folder in stop order; remove the pid files of dead ones."""
-    for leftover in find_leftovers(folders):
-        say(f"stopping {leftover.name} ({leftover.pid}), left from an earlier run")
-        gentle = signal.SIGINT if leftover.name == "postgres" else signal.SIGTERM
-        stop(leftover.pid, gentle, _PART_S)
+    for orphan in find_orphans(folders):
+        say(f"stopping {orphan.name} ({orphan.pid}), left from an earlier run")
+        gentle = signal.SIGINT if orphan.name == "postgres" else signal.SIGTERM
+        stop(orphan.pid, gentle, _PART_S)
     for path in folders.run.glob("*.pid"):
         if path != folders.lock_file:
             path.unlink(missing_ok=True)
 
 
-def find_leftovers(folders: Folders) -> list[Leftover]:
+def find_orphans(folders: Folders) -> list[Orphan]:
     """The live parts of this folder, in stop order, each proven by its marks."""
     found = []
     for path in folders.run.glob("*.pid"):
         pid = read_pid(path)
         if path != folders.lock_file and pid and is_part(pid, path.stem, folders.root):
-            found.append(Leftover(path.stem, pid))
+            found.append(Orphan(path.stem, pid))
     return sorted(found, key=lambda part: (stop_rank(part.name), part.name))
 
 
@@ -58,7 +58,7 @@ def clean(folders: Folders) -> None:
     """Empty the state folder. Raises StackError while something runs in it, or if it is not ours."""
     if not folders.root.exists():
         return
-    if supervisor_pid(folders) or find_leftovers(folders):
+    if supervisor_pid(folders) or find_orphans(folders):
         raise StackError(f"a stack runs in {folders.root}: `make down` first")
     if not folders.marker.exists():
         if any(folders.root.iterdir()):

@@ -15,7 +15,7 @@ END_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def aside(
+async def in_own_thread(
     name: str, main: Callable[[], Awaitable[None]]
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """Run `main` in a thread called `name`, cancelled at the end and waited for END_SECONDS at most.

@@ -5,7 +5,7 @@ request is one engine handle, so settings of one client never reach another.
 
     request.py     what a client asked for (URL, headers)
     body.py        the bytes it sent, within the limit, decompressed
-    frames.py      ClickHouse's own compression (`compress=1`, `decompress=1`)
+    frames.py      ClickHouse's own compression of answers (`compress=1`)
     native.py      the format Native for clients that name a protocol revision
     statement.py   where an INSERT ends and its data begins; which FORMAT a query names
     users.py       who may do what
@@ -16,6 +16,6 @@ request is one engine handle, so settings of one client never reach another.
     app.py         routes and admission
     serve.py       socket, signals, start and stop
 
-Not here: external data in multipart forms, which is refused with a clear error; TLS, and the native
-TCP protocol.
+Not here: external data in multipart forms and bodies in ClickHouse's own compression (`decompress=1`), which are
+refused with a clear error; TLS, and the native TCP protocol.
 """

@@ -19,7 +19,6 @@ from infra.clickhouse.server.errors import (
     refuse,
 )
 from infra.clickhouse.server.execute import Outcome, execute
-from infra.clickhouse.server.frames import unpack
 from infra.clickhouse.server.multipart import read_form
 from infra.clickhouse.server.request import Asked, read_request
 from infra.clickhouse.server.send import BrokenResult, Send, Sender
@@ -114,8 +113,6 @@ class App:
     def _start(self, user: User, asked: Asked, pieces: list[bytes]) -> Outcome:
         encoding = asked.headers.get("content-encoding", "").strip().lower()
         pieces = decode(pieces, encoding, limit=self._limits.max_body_bytes)
-        if asked.framed:
-            pieces = list(unpack(b"".join(pieces), self._limits.max_body_bytes))
         if asked.headers.get("content-type", "").startswith("multipart/form-data"):
             pieces = read_form(asked, b"".join(pieces))
         lease = self._sessions.lease(user, asked)

@@ -34,7 +34,7 @@ class Asked:
     """One request. `settings` go to the engine; `params` are values of `{name:Type}`.
 
     `compress`: answers may be encoded as `Accept-Encoding` says. `frames`: they are to be in
-    ClickHouse's own frames, pressed by `frame_method`; `framed`: the body is in such.
+    ClickHouse's own frames, pressed by `frame_method`.
     `revision`: of the native protocol, 0 for none.
     """
 
@@ -53,7 +53,6 @@ class Asked:
     compress: bool = True
     frames: bool = False
     frame_method: str = "lz4"
-    framed: bool = False
     revision: int = 0
     params: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
@@ -96,8 +95,6 @@ def take(asked: Asked, name: str, value: str) -> None:
         asked.frames = value in ("1", "true")
     elif name == "network_compression_method":
         asked.frame_method = value
-    elif name == "decompress":
-        asked.framed = value in ("1", "true")
     elif name == "client_protocol_version":
         asked.revision = int(value) if value.isascii() and value.isdigit() else 0
     elif name not in _TRANSPORT:

@@ -25,7 +25,7 @@ class Pace:
         return True
 
 
-class Purse:
+class RunBudget:
     """The money of a run, in dollars. What a session may cost is set aside when it is opened and given to the
     provider as the session's budget, so that all together cannot cost more than `limit`."""
 

@@ -19,7 +19,7 @@ from services.operator.failures import Impossible
 from services.operator.inputs import Ask
 from services.operator.past import ToldTurn
 from services.operator.reruns import plan as rerun_plan
-from services.operator.reruns.bounds import Pace, Purse
+from services.operator.reruns.bounds import Pace, RunBudget
 from services.operator.reruns.plan import Plan
 from shared.clock import utcnow
 
@@ -68,13 +68,13 @@ class Rerun:
         wanted: Wanted,
         archive: ArchiveReader,
         ask: Ask,
-        bounds: tuple[Pace, Purse],
+        bounds: tuple[Pace, RunBudget],
         say: Callable[[str], None],
     ) -> None:
         self._wanted = wanted
         self._archive = archive
         self._ask = ask
-        self._pace, self._purse = bounds
+        self._pace, self._run_budget = bounds
         self._say = say
         self._heard: dict[str, dict[str, str]] = {}
         self._ended: Ended = "done"
@@ -106,7 +106,7 @@ class Rerun:
         """Open a shadow session, or find it at its end; returns False when the money left would not pay for it."""
         if self._next(plan) is None:
             return True
-        budget = self._purse.open(plan.shadow, plan.cost_usd)
+        budget = self._run_budget.open(plan.shadow, plan.cost_usd)
         if budget is not None:
             run, agent = self._wanted.run, self._wanted.agent
             await self._ask(rerun_plan.opening(plan, run, agent, budget, utcnow()))
@@ -124,14 +124,14 @@ class Rerun:
         told = self._next(walk.plan)
         if told is None:
             await self._ask(rerun_plan.closing(walk.plan, utcnow()))
-            self._purse.close(walk.plan.shadow)
+            self._run_budget.close(walk.plan.shadow)
             return False
         if (
             self._status(walk.plan, told) is not None
         ):  # under way since an earlier begin of this run
             walk.turn, walk.since = told, now
             return True
-        if self._ended == "done" and not self._purse.lasts(walk.plan.shadow):
+        if self._ended == "done" and not self._run_budget.lasts(walk.plan.shadow):
             self._ended = "budget"
         if self._ended == "done" and self._pace.allows(now):
             walk.turn, walk.since = told, now
@@ -185,4 +185,4 @@ class Rerun:
             self._heard.setdefault(shadow, {})[turn_id] = status
             costs[shadow] += cost
         for shadow, cost in costs.items():
-            self._purse.pay(shadow, cost)
+            self._run_budget.pay(shadow, cost)

@@ -19,7 +19,7 @@ from services.operator.failures import Impossible, failing_clearly
 from services.operator.inputs import asking
 from services.operator.owner import Tenant, owner
 from services.operator.past import past
-from services.operator.reruns.bounds import Pace, Purse
+from services.operator.reruns.bounds import Pace, RunBudget
 from services.operator.reruns.choice import agents_of, chosen
 from services.operator.reruns.compare import Pair, as_json, pairs, summary
 from services.operator.reruns.drive import Ended, Rerun, Wanted
@@ -79,7 +79,7 @@ def rerun(
         if dry_run:
             return
         wanted = Wanted(run=name, agent=agent, patience=patience, sessions=sessions)
-        ended = asyncio.run(_driven(wanted, archive, plans, Pace(rate), Purse(budget_usd)))
+        ended = asyncio.run(_driven(wanted, archive, plans, Pace(rate), RunBudget(budget_usd)))
         found = [pair for one in plans for pair in _compared(archive, one)]
         _report(found, wanted, ended, out, json_out)
     if ended != "done":
@@ -108,7 +108,7 @@ def _check_run(archive: ArchiveReader, tenant: str, run: str, agent: str) -> Non
 
 
 async def _driven(
-    wanted: Wanted, archive: ArchiveReader, plans: Sequence[Plan], pace: Pace, purse: Purse
+    wanted: Wanted, archive: ArchiveReader, plans: Sequence[Plan], pace: Pace, run_budget: RunBudget
 ) -> Ended:
     """Ctrl-C ends it when the turns under way have ended, a second one at once."""
     stopping, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -125,12 +125,12 @@ async def _driven(
     try:
         where, options = addresses.log()
         async with asking(where.url, options) as ask:
-            return await Rerun(wanted, archive, ask, (pace, purse), _say).run(plans, stopping)
+            return await Rerun(wanted, archive, ask, (pace, run_budget), _say).run(plans, stopping)
     except asyncio.CancelledError:
         return "stopped"
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-        _say(f"${purse.spent:.4f} of ${purse.limit:.2f} spent")
+        _say(f"${run_budget.spent:.4f} of ${run_budget.limit:.2f} spent")
 
 
 def _compared(archive: ArchiveReader, one: Plan) -> list[Pair]:

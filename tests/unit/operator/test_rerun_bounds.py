@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.operator.reruns.bounds import Pace, Purse
+from services.operator.reruns.bounds import Pace, RunBudget
 
 pytestmark = pytest.mark.unit
 
@@ -33,31 +33,31 @@ def test_a_pace_asked_a_little_late_keeps_the_rate() -> None:
 
 
 def test_what_is_set_aside_is_three_times_the_record_in_whole_cents() -> None:
-    purse = Purse(1.0)
-    assert purse.open("a", 0.111) == 0.33
-    assert purse.left == pytest.approx(0.67)
-    assert purse.open("b", 0.0) == 0.05
+    budget = RunBudget(1.0)
+    assert budget.open("a", 0.111) == 0.33
+    assert budget.left == pytest.approx(0.67)
+    assert budget.open("b", 0.0) == 0.05
 
 
 def test_a_session_gets_less_when_less_is_left_and_nothing_when_it_would_not_pay() -> None:
-    purse = Purse(0.5)
-    assert purse.open("a", 0.1) == 0.3
-    assert purse.open("b", 0.1) == 0.2
-    assert purse.open("c", 0.0) is None
-    purse.pay("a", 0.04)
-    purse.close("a")
-    assert purse.left == pytest.approx(0.26)
-    assert purse.open("c", 0.3) is None
-    assert purse.open("c", 0.2) == 0.26
+    budget = RunBudget(0.5)
+    assert budget.open("a", 0.1) == 0.3
+    assert budget.open("b", 0.1) == 0.2
+    assert budget.open("c", 0.0) is None
+    budget.pay("a", 0.04)
+    budget.close("a")
+    assert budget.left == pytest.approx(0.26)
+    assert budget.open("c", 0.3) is None
+    assert budget.open("c", 0.2) == 0.26
 
 
 def test_a_session_that_used_its_own_up_gets_no_more_turns() -> None:
-    purse = Purse(1.0)
-    purse.open("a", 0.1)
-    purse.pay("a", 0.29)
-    assert purse.lasts("a")
-    purse.pay("a", 0.30)
-    assert not purse.lasts("a")
+    budget = RunBudget(1.0)
+    budget.open("a", 0.1)
+    budget.pay("a", 0.29)
+    assert budget.lasts("a")
+    budget.pay("a", 0.30)
+    assert not budget.lasts("a")
 
 
 @given(
@@ -68,14 +68,14 @@ def test_whatever_sessions_cost_within_theirs_the_limit_holds(
     limit: float, costs: list[tuple[float, float]]
 ) -> None:
     """`costs`: the record's, and which share of what was set aside the session uses."""
-    purse = Purse(limit)
+    budget = RunBudget(limit)
     for number, (recorded, share) in enumerate(costs):
-        given = purse.open(str(number), recorded)
+        given = budget.open(str(number), recorded)
         if given is None:
             continue
         assert given >= recorded
-        purse.pay(str(number), given * share)
+        budget.pay(str(number), given * share)
         if number % 2:
-            purse.close(str(number))
-        assert purse.spent <= limit + 1e-9
-        assert purse.left >= -1e-9
+            budget.close(str(number))
+        assert budget.spent <= limit + 1e-9
+        assert budget.left >= -1e-9

@@ -223,7 +223,7 @@ def test_requests_run_side_by_side(base: str) -> None:
 
 def test_one_session_runs_one_query_at_a_time(base: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        answers = pool.map(lambda _: ask(base, "SELECT sleep(0.5)", session_id="one"), range(4))
+        answers = pool.map(lambda _: ask(base, "SELECT sleep(1.5)", session_id="one"), range(4))
         codes = sorted(answer.code for answer in answers)
     assert codes[0] == 0
     assert codes[-1] == 373

@@ -131,7 +131,7 @@ async def test_what_a_crash_left_behind_is_adopted_only_with_what_is_left(wire: 
 @pytest.mark.parametrize("erase", [False, True])
 async def test_a_status_that_is_behind_delays_the_closing_and_nothing_else(erase: bool) -> None:
     """The stream has shown the idle; what archive and delete go by still says running."""
-    async with running(Settings(port=0, status_lag_seconds=0.4, mix={"reply": 1})) as url:
+    async with running(Settings(port=0, status_lag_seconds=3.0, mix={"reply": 1})) as url:
         world = WireWorld(url)
         talk, _ = await heard(world, "hello [[script: reply]]")
         with pytest.raises(ProviderFailure) as caught:

@@ -22,6 +22,7 @@ from services.agent_worker.adapters.inputs import KafkaInputConsumer
 from services.agent_worker.inbox.intake import Intake
 from services.gateway.adapters import kafka_consumers
 from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer
+from shared import stream
 from shared.bus.brake import IntakeBrake
 from shared.bus.topics import DAY_MS, Topic
 from shared.clock import utcnow
@@ -349,12 +350,14 @@ async def is_shared(*members: Member) -> bool:
 
 
 async def test_a_member_that_stops_with_a_batch_in_hand_stops_at_once_and_leaves_it(
-    bus: Bus,
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It does not wait for its handler, which waits for the reader."""
+    monkeypatch.setattr(stream, "GRACEFUL_S", 60.0)
     await bus.put(b"1", b"2")
     async with bus.member() as member:
         await values(member, 2)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await member.stop()
     async with bus.member() as next_one:
         assert await values(next_one, 2) == [b"1", b"2"]

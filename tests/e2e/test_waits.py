@@ -30,9 +30,9 @@ class Place:
 @pytest.fixture(scope="module")
 async def place() -> AsyncIterator[Place]:
     waits = {
-        "TURNSTILE_COALESCE_SECONDS": "1",
+        "TURNSTILE_COALESCE_SECONDS": "3",
         "TURNSTILE_ANSWER_SECONDS": "2",
-        "TURNSTILE_SILENCE_SECONDS": "4",
+        "TURNSTILE_SILENCE_SECONDS": "6",
         "TURNSTILE_TOOL_CALL_SECONDS": "12",
     }
     async with running_stack(**waits) as stack:

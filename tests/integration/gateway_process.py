@@ -18,7 +18,7 @@ from infra.local.ports import free_ports
 from infra.postgres.migrate import migrate_async
 from tests.stack import PROJECT
 
-READY_SECONDS = 30.0
+READY_SECONDS = 60.0
 
 
 @dataclass

@@ -25,8 +25,8 @@ class Provider:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client = AsyncAnthropic(base_url=url, api_key="key", max_retries=0, timeout=10)
-        self.http = httpx2.AsyncClient(base_url=url, timeout=10)
+        self.client = AsyncAnthropic(base_url=url, api_key="key", max_retries=0, timeout=30)
+        self.http = httpx2.AsyncClient(base_url=url, timeout=30)
         self.beta = self.client.beta
         self.events = self.beta.sessions.events
         self.agent = self.environment = ""

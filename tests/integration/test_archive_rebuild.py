@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -146,6 +145,9 @@ def test_pieces_cover_every_session_once(client: Client) -> None:
     assert all(one.end == two.first for one, two in pairwise(planned))
 
 
+BEGUN = "SELECT count() FROM system.processes WHERE query LIKE 'INSERT INTO session_events%'"
+
+
 def test_an_insert_that_began_before_is_waited_for(url: str, client: Client) -> None:
     """It knows nothing of the new table's view, so what it inserts must be copied."""
     slow = (
@@ -156,7 +158,8 @@ def test_an_insert_that_began_before_is_waited_for(url: str, client: Client) -> 
     )
     with connected(url) as other, ThreadPoolExecutor(1) as pool:
         running = pool.submit(other.command, slow)
-        time.sleep(0.7)
+        while not client.command(BEGUN):
+            assert not running.done(), "it was over before it was seen"
         of(client, "session_days").run()
         assert running.done(), "the rebuild did not wait"
     assert wrong(url) == []

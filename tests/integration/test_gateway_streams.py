@@ -283,8 +283,10 @@ async def test_a_client_that_never_reads_is_cut_off_and_its_place_is_free(
             request = f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer key-a\r\n\r\n"
             deaf.sendall(request.encode())
             async with gateway.client() as client:
-                while (await client.get(path)).status_code != 429:
-                    pass  # the share is one: its stream is open once nobody else gets one
+                async with asyncio.timeout(60):
+                    while "turnstile_sse_streams 1.0" not in (await client.get("/metrics")).text:
+                        pass
+                assert (await client.get(path)).status_code == 429  # the share is one
                 async with gateway.client("key-b") as other:
                     assert (await other.get(path)).status_code == 404
                 for seq in range(1, 41):

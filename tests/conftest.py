@@ -1,5 +1,7 @@
 """Fixtures for every test: real parts, started when first asked for."""
 
+import gc
+
 import pytest
 
 from tests.clickhouse_server import clickhouse_url
@@ -9,6 +11,17 @@ __all__ = ["clickhouse_url", "kafka_bootstrap", "local_stack", "postgres_server"
 
 # Whichever test asks first pays for the start: seconds, but many of them on a busy machine.
 _WITH_START_S = {"local_stack": 400, "kafka_bootstrap": 240, "postgres_server": 240}
+
+
+# As many new objects as set off a collection: plays make thousands, all of which are gone when they end.
+YOUNG_OBJECTS = 50_000
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests stay until the end: no collection looks at them again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,12 @@ def trees(*parts: str) -> Iterator[tuple[Path, ast.Module]]:
     for part in parts or ("services", "shared"):
         for path in sorted((ROOT / part).rglob("*.py")):
             if path not in LISTS:
-                yield path, ast.parse(path.read_text(encoding="utf-8"))
+                yield path, parsed(path)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def spelled() -> set[str]:

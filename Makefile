@@ -44,7 +44,7 @@ test: setup ## unit, contract, integration and end-to-end tests against the real
 	@$(TIMED) "make test" $(PYTHON) -m tests $(PYTEST)
 
 quick: setup ## the unit tests alone
-	@$(TIMED) "make quick" $(PYTHON) -m pytest -q tests/unit
+	@$(TIMED) "make quick" $(PYTHON) -m tests quick
 
 up: setup ## run the whole stack in the foreground until Ctrl-C
 	@exec $(PYTHON) -m infra.local up

@@ -1,7 +1,7 @@
-"""`python -m tests`: all tiers but chaos, in the time of the longest.
+"""`python -m tests`: all tiers but chaos, in the time of the longest; `python -m tests quick`: the unit tests.
 
-The end-to-end tests mostly wait for processes, the others compute: two runs side by side, on stacks of their own.
-What the second says follows what the first has said. With arguments for pytest there is one run of everything.
+Runs of pytest side by side, each on stacks of its own: some wait for processes, the others compute meanwhile. What
+a further one says follows what the first has said. With arguments for pytest there is one run of everything.
 """
 
 from __future__ import annotations
@@ -9,36 +9,59 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-FIRST = ("tests/unit", "tests/contract", "tests/integration")
-BESIDE = ("tests/e2e",)
+# The folders of each run; those of a line take about as long as one another.
+ALL = (("tests/unit", "tests/contract", "tests/integration"), ("tests/e2e",))
+QUICK = (
+    ("tests/unit", "--ignore=tests/unit/agent_worker"),
+    ("tests/unit/agent_worker",),
+)
 LOOK_S = 0.5
 STOP_S = 60.0
 
 
 def main(arguments: Sequence[str]) -> int:
     """0 when every run ended well, else 1; with arguments pytest's own exit code."""
-    if arguments:
-        return subprocess.call(pytest(*FIRST, *BESIDE, *arguments))
-    with tempfile.NamedTemporaryFile() as said, Path(said.name).open("rb") as reading:
-        print("the end-to-end tests run beside the others; their output follows", flush=True)
-        beside = subprocess.Popen(pytest(*BESIDE), stdout=said, stderr=subprocess.STDOUT)
-        first = subprocess.Popen(pytest(*FIRST))
-        hand_on(signal.SIGTERM, first, beside)
+    if not arguments:
+        return side_by_side(ALL)
+    if arguments == ["quick"]:
+        return side_by_side(QUICK)
+    return subprocess.call(pytest(*(folder for run in ALL for folder in run), *arguments))
+
+
+def side_by_side(runs: Sequence[Sequence[str]]) -> int:
+    """0 when every run of pytest ended well, else 1."""
+    first, *further = runs
+    with TemporaryDirectory() as folder, ExitStack() as files:
+        others = [begun(run, Path(folder) / str(n), files) for n, run in enumerate(further)]
+        print(f"{len(others)} more run beside {' '.join(first)}; their output follows", flush=True)
+        running = [subprocess.Popen(pytest(*first)), *(process for process, _ in others)]
+        hand_on(signal.SIGTERM, *running)
         try:
-            first.wait()
-            follow(beside, reading)
+            running[0].wait()
+            for process, said in others:
+                follow(process, said)
         except KeyboardInterrupt:
             print("stopping", flush=True)
         finally:
-            stop(first)
-            stop(beside)
-    return 0 if first.returncode == beside.returncode == 0 else 1
+            for process in running:
+                stop(process)
+    return int(any(process.returncode for process in running))
+
+
+def begun(
+    run: Sequence[str], file: Path, files: ExitStack
+) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+    """A run of pytest, and what it says, read from `file` until `files` are closed."""
+    with file.open("wb") as said:
+        process = subprocess.Popen(pytest(*run), stdout=said, stderr=subprocess.STDOUT)
+    return process, files.enter_context(file.open("rb"))
 
 
 def pytest(*arguments: str) -> list[str]:

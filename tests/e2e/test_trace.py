@@ -33,12 +33,15 @@ def _whole(trace: Trace, top: str) -> None:
     assert min(span.start for span in trace.spans) >= began - 2_000_000
 
 
-async def _played(api: Api, archive: Archive, session_id: str, text: str) -> Trace:
-    """The trace of a turn that was played."""
+async def _played(
+    api: Api, archive: Archive, session_id: str, text: str, attempts: int = 1
+) -> Trace:
+    """The trace of a turn that was played and took so many attempts."""
     await api.open(session_id)
     await api.say(session_id, "t1", text)
     page = await api.turn_in(session_id, "t1", "completed")
-    trace = await traced(archive, page["trace_id"], POST, PUBLISHED, TAKEN, "invoke_agent", LAST)
+    agent = ["invoke_agent"] * attempts
+    trace = await traced(archive, page["trace_id"], POST, PUBLISHED, TAKEN, *agent, LAST)
     rows = await archive.complete(ACME, session_id, (await api.settled(session_id))["last_seq"])
     assert {row.trace_id for row in rows if row.turn_id} == {page["trace_id"]}
     return trace
@@ -123,7 +126,7 @@ async def test_a_clients_tracestate_goes_to_the_provider_and_onto_the_events(
 async def test_a_second_attempt_is_linked_to_the_first_and_not_inside_it(
     api: Api, archive: Archive, session_id: str
 ) -> None:
-    trace = await _played(api, archive, session_id, "once more [[script: exhausted times=1]]")
+    trace = await _played(api, archive, session_id, "once more [[script: exhausted times=1]]", 2)
     _whole(trace, POST)
     first, second = trace.named("invoke_agent")
     assert second.links == [first.id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +61,14 @@ class Trace:
 
 
 async def traced(archive: Archive, trace_id: str, *names: str) -> Trace:
-    """The trace once spans of these names are in it: each process exports its own, when it likes."""
+    """The trace once spans of these names are in it, each as often as it is named: each process exports its own,
+    when it likes."""
+    wanted = Counter(names)
 
     async def look() -> Trace | None:
         sql = f"SELECT {_COLUMNS} FROM otel_traces WHERE TraceId = {{trace:String}}"
         rows: list[tuple[Any, ...]] = await archive.query(sql, trace=trace_id)
         trace = Trace([Span(*row) for row in rows])
-        return trace if trace.names >= set(names) else None
+        return trace if Counter(span.name for span in trace.spans) >= wanted else None
 
     return await eventually(look, f"trace {trace_id} has {names}")

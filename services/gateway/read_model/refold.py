@@ -158,15 +158,18 @@ class Refold:
             if count % BREATH == 0:
                 await asyncio.sleep(0)
             if count % CHUNK == 0:
-                stored = await self._written(projection, key)
+                stored = await self._written(projection, key, stored)
                 projection = Projection({key: stored}, {}, torn=torn)
         projection.reach(key, until)
-        return await self._written(projection, key)
+        return await self._written(projection, key, stored)
 
-    async def _written(self, projection: Projection, key: SessionKey) -> StoredSession:
+    async def _written(
+        self, projection: Projection, key: SessionKey, stored: StoredSession
+    ) -> StoredSession:
+        """The row as it is written; as it was, where the projection changes nothing of it."""
         changes = projection.finish()
         await self._read_model.save(changes)
-        return changes.sessions[key]
+        return changes.sessions.get(key, stored)
 
 
 def _apply(projection: Projection, entry: Entry) -> None:

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.gateway.ports import Changes, Entry, Record, StoredSession
+from services.gateway.read_model import refold
 from services.gateway.read_model.projector import Projector
 from services.gateway.read_model.refold import Refold
 from services.gateway.streams.history import History
@@ -106,6 +107,16 @@ async def test_a_row_from_before_is_found_and_mended_without_an_event() -> None:
     assert shown(house.view) == ("idle", None, REST)
     assert house.view.usage == state.usage
     assert house.model.turns[*KEY, "t1"].view.status == "completed"
+
+
+async def test_a_fold_that_ends_where_it_was_written_in_between_ends_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(refold, "CHUNK", REST)
+    house = House(REST)
+    await house.refold.fold(KEY)
+    assert shown(house.view) == ("idle", None, REST)
+    assert not house.model.rows[KEY].behind
 
 
 async def test_an_event_moves_a_row_from_before_on_and_has_it_mended() -> None:

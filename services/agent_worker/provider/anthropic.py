@@ -14,7 +14,6 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from anthropic import AsyncAnthropic
-from httpx2 import Limits
 
 from services.agent_worker.governor.governor import Governor, in_lane
 from services.agent_worker.governor.supply import BACKGROUND, URGENT
@@ -40,13 +39,12 @@ def connect(
 ) -> AsyncAnthropic:
     """A client for up to `sessions` sessions at once: each holds a stream and makes a request now and then, when
     the governor lets it."""
-    limits = Limits(max_connections=3 * sessions + 50, max_keepalive_connections=sessions + 50)
     return AsyncAnthropic(
         api_key=api_key,
         base_url=base_url,
         max_retries=0,
         timeout=30.0,
-        http_client=CountingClient(limits=limits, governor=governor),
+        http_client=CountingClient(sessions=sessions, governor=governor),
     )
 
 

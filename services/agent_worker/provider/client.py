@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -68,6 +69,8 @@ OPERATIONS = {
 }
 
 
+# Idle connections that are kept: of those beyond, opening one anew costs less than looking through them.
+IDLE = 64
 # Steps of a connection (httpcore's trace extension) after which bytes of the request leave.
 ABOUT_TO_WRITE = ("send_request_headers.started", "send_request_body.started")
 
@@ -88,9 +91,22 @@ class CountingClient(DefaultAsyncHttpxClient):
     it did not land, and is not counted. One that would change something without a lease raises LeaseOver instead.
     """
 
-    def __init__(self, *, governor: Governor | None = None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self, *, sessions: int = 1, governor: Governor | None = None, **options: Any
+    ) -> None:
+        """For up to `sessions` sessions at once."""
+        most = sessions + 50
+        limits = httpx2.Limits(max_connections=most, max_keepalive_connections=IDLE)
+        super().__init__(limits=limits, **options)
+        # Streams hold their connections for minutes. Among them a request that looks for a free one would look
+        # through them all, thousands of times a second. Two for a session: its own stream and a child's, mostly.
+        limits = httpx2.Limits(max_connections=2 * most, max_keepalive_connections=IDLE)
+        self._streams = DefaultAsyncHttpxClient(limits=limits, **options)
         self._governor = governor
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await asyncio.gather(super().aclose(), self._streams.aclose())
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx2.AsyncClient.send."""
@@ -113,8 +129,9 @@ class CountingClient(DefaultAsyncHttpxClient):
             _require_lease(request)
             request.extensions = {**request.extensions, "trace": _fence(request)}
         began = time.perf_counter()
+        send = self._streams.send if is_stream(request) else super().send
         try:
-            response = await super().send(request, **options)
+            response = await send(request, **options)
         except httpx2.TimeoutException:
             _count(request, "timeout", began)
             raise
@@ -124,6 +141,11 @@ class CountingClient(DefaultAsyncHttpxClient):
         failed = response.status_code >= 400
         _count(request, f"http_{response.status_code}" if failed else "ok", began)
         return response
+
+
+def is_stream(request: httpx2.Request) -> bool:
+    """Whether the answer is an event stream."""
+    return request.method == "GET" and request.url.path.endswith("/stream")
 
 
 def _require_lease(request: httpx2.Request) -> None:

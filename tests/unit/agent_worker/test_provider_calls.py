@@ -118,3 +118,26 @@ async def test_a_lease_that_runs_out_while_the_request_is_on_its_way_lets_no_bod
                 await hung_up.wait()
     assert b"BODY" not in came
     assert (b"POST" in came) == (good_looks == 2)
+
+
+async def test_streams_have_connections_of_their_own() -> None:
+    """A request that looks for a free connection looks through all of its pool."""
+    over = list[str]()
+
+    def answering(name: str) -> httpx2.MockTransport:
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            over.append(f"{name} {request.url.path}")
+            return httpx2.Response(200)
+
+        return httpx2.MockTransport(answer)
+
+    async with CountingClient(transport=answering("requests")) as client:
+        client._streams._transport = answering("streams")
+        for path in ("events/stream", "events", "threads/t/stream", "threads/t/events"):
+            await client.get(f"http://provider/v1/sessions/s/{path}")
+    assert over == [
+        "streams /v1/sessions/s/events/stream",
+        "requests /v1/sessions/s/events",
+        "streams /v1/sessions/s/threads/t/stream",
+        "requests /v1/sessions/s/threads/t/events",
+    ]

@@ -11,10 +11,11 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from infra.local.errors import StackError
-from tests.bench import accept, overhead, record, replay, sessions
+from tests.bench import accept, overhead, record, replay, sessions, whole
 from tests.bench.child import ChildError
 from tests.bench.options import Options
 from tests.bench.profile import PROGRAM, Profiler
@@ -26,6 +27,10 @@ LEGS: dict[str, Callable[[Options], Awaitable[Result]]] = {
     "record": record.measure,
     "replay": replay.measure,
     "sessions": sessions.measure,
+    "sessions-50": partial(sessions.measure, sessions=50, turns=20),
+    "sessions-1000": partial(sessions.measure, sessions=1_000, turns=2),
+    "whole-50": partial(whole.measure, sessions=50, turns=20),
+    "whole-200": partial(whole.measure, sessions=200, turns=5),
 }
 
 
@@ -78,9 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("leg", nargs="*", type=_leg, metavar="leg", help=f"{', '.join(LEGS)} (default: all)")
     add("--seconds", type=_positive, default=4.0,
-        help="of one round of one side, roughly (default 4); in leg sessions a round is 1,000 turns")  # fmt: skip
+        help="of one round of one side, roughly (default 4); sessions and whole count turns")  # fmt: skip
     add("--rounds", type=int, choices=range(1, 21), metavar="N",
-        help="of each side, in turns; medians are reported (default 3, in leg sessions 2)")  # fmt: skip
+        help="of each side, in turns; medians are reported (default 3, in sessions and whole 2)")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="write the results there as JSON too")
     add("--markdown", action="store_true", help="print the table as Markdown")
     add("--profile", type=Path, metavar="DIR",

@@ -45,7 +45,7 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
             )
             await publish(producer, INPUTS.name, waiting)
         await until(parts, "turnstile_sessions_driven", NEARLY * sessions, IN_FLIGHT_S)
-        await _at_work(options, parts, NEARLY * sessions)
+        await at_work(options, parts, NEARLY * sessions)
         driven, in_flight = resident(worker), await metric(parts, "turnstile_sessions_driven")
         options.say(f"  {in_flight:.0f} sessions driven: {driven // MIB} MiB; the log stops")
         kafka = parts.pid("kafka")
@@ -70,7 +70,7 @@ async def measure(options: Options, sessions: int, queued: int) -> dict[str, Any
         }
 
 
-async def _at_work(options: Options, parts: Parts, wanted: float) -> None:
+async def at_work(options: Options, parts: Parts, wanted: float) -> None:
     """Wait until so many agents have their turn. Raises TimeoutError."""
     async with asyncio.timeout(IN_FLIGHT_S), _simulator(parts) as http:
         while True:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from infra.local.addresses import Addresses, addresses_of, service_environment
@@ -85,14 +86,17 @@ class Parts:
 
 
 @asynccontextmanager
-async def running(ground: Collection[str], say: Say, profiler: Profiler) -> AsyncIterator[Parts]:
+async def running(
+    ground: Collection[str], say: Say, profiler: Profiler, **more: str
+) -> AsyncIterator[Parts]:
     """Some of kafka, postgres, clickhouse, simulator, with topics and tables. Raises StackError.
 
-    Everything is set as in `make up`, durability included.
+    Everything is set as in `make up`, durability included; `more` are variables for our services besides.
     """
     root = Path(tempfile.mkdtemp(prefix="turnstile-bench-"))
     try:
         settings = own_settings(root)
+        settings = replace(settings, environment={**settings.environment, **more})
         async with supervised(settings, say) as supervisor:
             keys = load_keys(settings)
             await supervisor.start(keys, set(ground))

@@ -15,17 +15,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
+from typing import Any
 
 import msgspec
 
-from infra.local.keys import TENANT
-from shared.bus.envelope import Envelope
 from shared.bus.topics import EVENTS, INPUTS
-from shared.clock import utcnow
-from shared.moment import parse, rfc3339
+from shared.moment import parse
 from shared.session.events import Turn, read_event
-from shared.session.inputs import TurnRequested
 from tests.bench import child
+from tests.bench.asking import wish
 from tests.bench.cpu import cpu_seconds
 from tests.bench.figures import rounds_of, spread_ms
 from tests.bench.kafka_log import Record, producing, publish, reading, rest_of
@@ -35,7 +33,6 @@ from tests.bench.results import Result
 
 ROUNDS = 2
 TARGET = 1.0
-SESSIONS, TURNS = 200, 5
 TEXT = "[[script: reply]] What do you make of this, and what would you do next? Turn"
 IN_TIME_S = 90.0
 SIDES = ("ours", "bare")
@@ -53,8 +50,8 @@ class Round:
     provider_cpu_ms: float
 
 
-async def measure(options: Options) -> Result:
-    """Rounds of all sides in turns on one simulator; `seconds` plays no part, a round is 1,000 turns."""
+async def measure(options: Options, sessions: int = 200, turns: int = 5) -> Result:
+    """Rounds of all sides in turns on one simulator; `seconds` plays no part."""
     ground = ("kafka", "postgres", "clickhouse", "simulator")
     found: dict[str, list[Round]] = {side: [] for side in SIDES}
     async with AsyncExitStack() as stack:
@@ -63,23 +60,23 @@ async def measure(options: Options) -> Result:
         for number, side in product(range(options.rounds or ROUNDS), SIDES):
             await parts.rest()
             if side == "ours":
-                done = await _ours(parts, worker, number)
+                done = await _ours(parts, worker, list(_wishes(number, sessions, turns)))
             else:
-                done = await _bare(parts)
+                done = await _bare(parts, sessions, turns)
             found[side].append(done)
             options.say(f"  {side}: {done.rate:.0f} turns/s")
-    return _result(found)
+    return _result("sessions" if sessions == 200 else f"sessions-{sessions}", found)
 
 
-async def _ours(parts: Parts, worker: int, number: int) -> Round:
-    kafka, count = parts.addresses.kafka, SESSIONS * TURNS
+async def _ours(parts: Parts, worker: int, wishes: list[Record]) -> Round:
+    kafka, count = parts.addresses.kafka, len(wishes)
     simulator = parts.pid("simulator")
     async with reading(kafka, EVENTS.name) as consumer, producing(kafka) as producer:
         before = await _ended(parts)
         cpu = cpu_seconds(worker), cpu_seconds(simulator)
         async with parts.profiler.watching("sessions", worker):
             began = time.time()
-            await publish(producer, INPUTS.name, _wishes(number))
+            await publish(producer, INPUTS.name, wishes)
             await _until_ended(parts, before + count)
         cpu = cpu_seconds(worker) - cpu[0], cpu_seconds(simulator) - cpu[1]
         said = await rest_of(consumer)
@@ -91,15 +88,20 @@ async def _ours(parts: Parts, worker: int, number: int) -> Round:
     return Round(count / seconds, spread, *(1000 * used / count for used in cpu))
 
 
-async def _bare(parts: Parts) -> Round:
-    simulator = parts.pid("simulator")
-    used = cpu_seconds(simulator)
-    told = {
+def bare_order(parts: Parts, sessions: int, turns: int) -> dict[str, Any]:
+    """What the bare program is told."""
+    return {
         "base_url": parts.addresses.anthropic_base_url,
-        "sessions": SESSIONS,
-        "turns": TURNS,
+        "sessions": sessions,
+        "turns": turns,
         "text": TEXT,
     }
+
+
+async def _bare(parts: Parts, sessions: int, turns: int) -> Round:
+    simulator = parts.pid("simulator")
+    used = cpu_seconds(simulator)
+    told = bare_order(parts, sessions, turns)
     facts = await child.run("tests.bench.bare_sessions", told, IN_TIME_S)
     count = facts["turns"]
     return Round(
@@ -110,27 +112,10 @@ async def _bare(parts: Parts) -> Round:
     )
 
 
-def _wishes(number: int) -> Iterator[Record]:
+def _wishes(number: int, sessions: int, turns: int) -> Iterator[Record]:
     """The first turns of all sessions, then the second ones, and so on; sessions new in every round."""
-    for turn in range(TURNS):
-        for place in range(SESSIONS):
-            session_id, at = f"bench-{number}-{place}", rfc3339(utcnow())
-            request = TurnRequested(
-                tenant_id=TENANT,
-                session_id=session_id,
-                at=at,
-                user_id="bench",
-                turn_id=f"turn-{turn}",
-                content=f"{TEXT} {turn}",
-            )
-            envelope = Envelope(
-                id=f"{session_id}:{turn}",
-                source="/bench",
-                type="turn.requested",
-                time=at,
-                subject=session_id,
-            )
-            yield session_id.encode(), msgspec.json.encode(request), envelope.headers()
+    for turn, place in product(range(turns), range(sessions)):
+        yield wish(f"bench-{number}-{place}", f"turn-{turn}", f"{TEXT} {turn}")
 
 
 async def _until_ended(parts: Parts, wanted: float) -> None:
@@ -163,7 +148,7 @@ def _duration(value: bytes) -> float:
     return (parse(turn.ended_at) - parse(turn.started_at)).total_seconds()
 
 
-def _result(found: dict[str, list[Round]]) -> Result:
+def _result(leg: str, found: dict[str, list[Round]]) -> Result:
     def of(side: str, pick: Callable[[Round], float]) -> float:
         return median(pick(done) for done in found[side])
 
@@ -178,7 +163,7 @@ def _result(found: dict[str, list[Round]]) -> Result:
     )
     per_side = (d.rate for d in found["ours"]), (d.rate for d in found["bare"])
     return Result(
-        leg="sessions",
+        leg=leg,
         unit="turns/s",
         ours=rates["ours"],
         bare=rates["bare"],

@@ -13,6 +13,14 @@ from tests.bench.child import ChildError
 TIMEOUT_S = 30.0
 
 
+class Refused(ChildError):
+    """An answer that is not 2xx; `status` is its number."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
 class Wire:
     """One connection to a server. Answers need a Content-Length, as all of ours have."""
 
@@ -27,7 +35,7 @@ class Wire:
     async def call(self, method: str, path: str, body: Any = None) -> tuple[Any, float]:
         """(the answer's JSON, the wall-clock time just before the request was written).
 
-        Raises ChildError on a status that is not 2xx.
+        Raises Refused on a status that is not 2xx.
         """
         content = b"" if body is None else json.dumps(body).encode()
         head = f"{method} {path} HTTP/1.1\r\n{self._headers}\r\ncontent-length: {len(content)}"
@@ -38,7 +46,7 @@ class Wire:
             self._writer.write(head.encode() + b"\r\n\r\n" + content)
             status, text = await self._answer()
         if not 200 <= status < 300:
-            raise ChildError(f"{method} {path} answered {status}: {text[:300]!r}")
+            raise Refused(status, f"{method} {path} answered {status}: {text[:300]!r}")
         return json.loads(text) if text else None, sent
 
     async def close(self) -> None:

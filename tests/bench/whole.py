@@ -1,0 +1,122 @@
+"""Leg `whole`: turns a second of clients that post and listen through the gateway, against a bare SDK loop.
+
+Gateway, one worker and the recorder run as in `make up`. Each client has a session of its own, posts a turn once it
+has heard the end of the one before, and keeps its stream open. Answers 503 and streams that end are counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from itertools import product
+from statistics import median
+from typing import Any
+
+from tests.bench import child
+from tests.bench.cpu import cpu_seconds
+from tests.bench.figures import rounds_of
+from tests.bench.options import Options
+from tests.bench.parts import Parts, running
+from tests.bench.results import Result
+from tests.bench.sessions import TEXT, bare_order
+
+ROUNDS = 2
+TARGET = 0.7
+IN_TIME_S = 240.0
+SERVICES = ("gateway", "agent-worker-1", "recorder")
+SIDES = ("ours", "bare")
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What the clients tell, and processor milliseconds a turn of each process."""
+
+    facts: dict[str, Any]
+    cpu_ms: dict[str, float]
+
+    @property
+    def rate(self) -> float:
+        return float(self.facts["turns"] / self.facts["seconds"])
+
+
+async def measure(options: Options, sessions: int, turns: int) -> Result:
+    """Rounds of both sides in turns on one simulator; `seconds` plays no part."""
+    ground = ("kafka", "postgres", "clickhouse", "simulator")
+    found: dict[str, list[Round]] = {side: [] for side in SIDES}
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(running(ground, options.say, options.profiler))
+        pids = {
+            name: await stack.enter_async_context(parts.service(name))
+            for name in reversed(SERVICES)
+        }
+        pids["simulator"] = parts.pid("simulator")
+        for _, side in product(range(options.rounds or ROUNDS), SIDES):
+            await parts.rest()
+            if side == "ours":
+                async with parts.profiler.watching(f"whole-{sessions}", pids["gateway"]):
+                    done = await _ours(parts, pids, sessions, turns)
+            else:
+                done = await _bare(parts, pids, sessions, turns)
+            found[side].append(done)
+            options.say(f"  {side}: {done.rate:.0f} turns/s")
+    return _result(f"whole-{sessions}", found)
+
+
+async def _ours(parts: Parts, pids: dict[str, int], sessions: int, turns: int) -> Round:
+    told = {
+        "url": parts.addresses.gateway,
+        "headers": {
+            "authorization": f"Bearer {parts.keys.first}",
+            "content-type": "application/json",
+        },
+        "run": time.time_ns(),
+        "sessions": sessions,
+        "turns": turns,
+        "text": TEXT,
+    }
+    return await _round("tests.bench.talking", told, pids)
+
+
+async def _bare(parts: Parts, pids: dict[str, int], sessions: int, turns: int) -> Round:
+    told = bare_order(parts, sessions, turns)
+    return await _round("tests.bench.bare_sessions", told, {"simulator": pids["simulator"]})
+
+
+async def _round(module: str, told: dict[str, Any], pids: dict[str, int]) -> Round:
+    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    facts = await child.run(module, told, IN_TIME_S)
+    used = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
+    used["clients"] = facts["cpu_seconds"]
+    return Round(facts, {name: 1000 * cpu / facts["turns"] for name, cpu in used.items()})
+
+
+def _result(leg: str, found: dict[str, list[Round]]) -> Result:
+    def of(side: str, pick: Callable[[Round], float]) -> float:
+        return median(pick(done) for done in found[side])
+
+    def spread(side: str) -> tuple[float, float]:
+        return of(side, lambda d: d.facts["p50_ms"]), of(side, lambda d: d.facts["p99_ms"])
+
+    def cpu(side: str) -> str:
+        rounds = [done.cpu_ms for done in found[side]]
+        each = {name: median(one[name] for one in rounds) for name in rounds[0]}
+        return ", ".join(f"{name} {value:.1f}" for name, value in each.items())
+
+    busy, cut = (sum(done.facts[name] for done in found["ours"]) for name in ("busy", "cut"))
+    rates = {side: [done.rate for done in found[side]] for side in SIDES}
+    return Result(
+        leg=leg,
+        unit="turns/s",
+        ours=median(rates["ours"]),
+        bare=median(rates["bare"]),
+        target=TARGET,
+        ours_ms=spread("ours"),
+        bare_ms=spread("bare"),
+        notes=[
+            f"{busy} answers 503, {cut} streams that ended or were refused (wanted: none)",
+            rounds_of(rates["ours"], rates["bare"], "turns/s"),
+            f"CPU a turn in ms: ours {cpu('ours')}; bare {cpu('bare')}",
+        ],
+    )

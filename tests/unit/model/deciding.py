@@ -9,7 +9,7 @@ def accept(book: Book, epoch: int, *, cuts_in: bool, in_order: bool) -> Draft:
     """The next input is a turn; `cuts_in`: it interrupts the open one, `in_order`: and waits behind the others."""
     turn, line = book.taken + 1, book.line
     line = (*line, turn) if in_order or not line else (line[0], turn, *line[1:])
-    book = _record(book._replace(taken=turn, line=line), ("accepted", turn, epoch))
+    book = _record(book.but(taken=turn, line=line), ("accepted", turn, epoch))
     if book.phase == "idle":
         return _begin(book, epoch)
     return _stop(book, epoch) if cuts_in else Draft(book)
@@ -17,9 +17,9 @@ def accept(book: Book, epoch: int, *, cuts_in: bool, in_order: bool) -> Draft:
 
 def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
     """The provider's next event: the idle (0), or a message; `counts`: it is taken for the open turn's own."""
-    book = _record(book._replace(heard=book.heard + 1), ("provider", book.heard, -1))
+    book = _record(book.but(heard=book.heard + 1), ("provider", book.heard, -1))
     if message and book.open and counts:
-        return Draft(book._replace(phase="trying", prompted=True))
+        return Draft(book.but(phase="trying", prompted=True))
     if message or not book.open or not book.prompted:
         return Draft(book)
     return _end(book, "completed", epoch)
@@ -27,7 +27,7 @@ def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
 
 def interrupt(book: Book, epoch: int) -> Draft:
     """An interrupt was asked for: the provider stops what runs, a turn that waits ends by our own word."""
-    return _stop(book._replace(heeded=book.heeded + 1), epoch)
+    return _stop(book.but(heeded=book.heeded + 1), epoch)
 
 
 def _stop(book: Book, epoch: int) -> Draft:
@@ -46,16 +46,16 @@ def signal(draft: Draft, kind: str, turn: int, epoch: int) -> Draft:
         begun = _end(book, "interrupted", epoch)
         return Draft(begun.book, sends=(*draft.sends, *begun.sends))
     if kind == "nothing ran" and turn == book.open:
-        return draft._replace(sends=(*draft.sends, Send(turn, 0)))
+        return draft.but(sends=(*draft.sends, Send(turn, 0)))
     if kind == "failed" and turn == book.open and book.phase == "trying" and not book.prompted:
-        waiting = _record(book._replace(phase="waiting"), ("retrying", turn, epoch))
-        return draft._replace(book=waiting)
+        waiting = _record(book.but(phase="waiting"), ("retrying", turn, epoch))
+        return draft.but(book=waiting)
     return draft
 
 
 def _end(book: Book, how: str, epoch: int) -> Draft:
     ended = book.open
-    book = book._replace(
+    book = book.but(
         ended=book.ended + 1, line=book.line[1:], phase="idle", prompted=False, attempt=0
     )
     book = _record(book, (how, ended, epoch))
@@ -64,10 +64,10 @@ def _end(book: Book, how: str, epoch: int) -> Draft:
 
 def _begin(book: Book, epoch: int) -> Draft:
     attempt = book.attempt + 1
-    book = book._replace(phase="trying", prompted=False, attempt=attempt)
+    book = book.but(phase="trying", prompted=False, attempt=attempt)
     book = _record(book, ("started", book.open, epoch))
     return Draft(book, sends=(Send(book.open, attempt),))
 
 
 def _record(book: Book, body: Body) -> Book:
-    return book._replace(history=(*book.history, body))
+    return book.but(history=(*book.history, body))

@@ -42,7 +42,7 @@ def next_steps(state: State, rules: Rules, world: World) -> Iterator[Step]:
         yield step
     for me in (0, 1):
         for step in worker_steps(state, me, rules, world):
-            yield step._replace(name=f"worker {me}: {step.name}")
+            yield step.but(name=f"worker {me}: {step.name}")
 
 
 def alike(state: State) -> State:
@@ -50,14 +50,14 @@ def alike(state: State) -> State:
     that the log has already: those agreed with the row when they were said, and rows keep what was said."""
     if state.air:
         news = (tuple(r for r in records if r[0] > state.log) for records in state.air)
-        state = state._replace(air=tuple(records for records in news if records))
+        state = state.but(air=tuple(records for records in news if records))
     first, second = state.shells
     lease = state.row.lease
     if (first, lease == 0) >= (second, lease == 1):
         return state
     if lease in (0, 1):
-        state = state._replace(row=state.row._replace(lease=1 - lease))
-    return state._replace(shells=(second, first))
+        state = state.but(row=state.row.but(lease=1 - lease))
+    return state.but(shells=(second, first))
 
 
 class Search:

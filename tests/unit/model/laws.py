@@ -17,7 +17,7 @@ def log_agrees(state: State, record: Numbered) -> State:
         raise Broken(f"said and not written: seq {seq}")
     if written[seq - 1] != body:
         raise Broken(f"two bodies for seq {seq}: said {body}, written {written[seq - 1]}")
-    return state._replace(log=max(state.log, seq))
+    return state.but(log=max(state.log, seq))
 
 
 def written_agrees(before: State, after: State) -> State:
@@ -38,7 +38,7 @@ def lands(state: State, turn: int, excuse: str) -> State:
         raise Broken(f"the message of turn {turn} was put to the provider twice")
     if turn < max(state.messages, default=0) and not any(known == turn for known, _ in excuses):
         raise Broken(f"turn {turn} reached the provider behind turn {max(state.messages)}")
-    return state._replace(excuses=excuses)
+    return state.but(excuses=excuses)
 
 
 def stops(state: State, turn: int, excuse: str) -> State:
@@ -48,10 +48,10 @@ def stops(state: State, turn: int, excuse: str) -> State:
     if not running:
         return state
     if excuse:
-        state = state._replace(excuses=tuple(sorted({*state.excuses, (running, excuse)})))
+        state = state.but(excuses=tuple(sorted({*state.excuses, (running, excuse)})))
     elif running != turn and not any(known == running for known, _ in state.excuses):
         raise Broken(f"an interrupt of turn {turn} stopped turn {running}")
-    return state._replace(messages=(*state.messages, 0))
+    return state.but(messages=(*state.messages, 0))
 
 
 def well_ended(state: State, world: World) -> None:

@@ -15,44 +15,42 @@ def outside_steps(state: State, rules: Rules, world: World) -> Iterator[Step]:
     """All that may happen next without a worker."""
     yield from _intake(state, rules, world)
     if state.interrupts:
-        asked = state._replace(interrupts=state.interrupts - 1, asked=state.asked + 1)
+        asked = state.but(interrupts=state.interrupts - 1, asked=state.asked + 1)
         yield Step("ask for an interrupt", asked, fault=True)
     for request in dict.fromkeys(state.requests):
         yield Step("land", _landed(state, request))
     if state.messages and state.messages[-1]:
-        yield Step("go idle", state._replace(messages=(*state.messages, 0)))
+        yield Step("go idle", state.but(messages=(*state.messages, 0)))
     if state.row.lease == GONE and state.row.live:
-        yield Step(
-            "run out: a dead process's lease", state._replace(row=state.row._replace(live=False))
-        )
+        yield Step("run out: a dead process's lease", state.but(row=state.row.but(live=False)))
     for records in dict.fromkeys(state.air):
         rest = list(state.air)
         rest.remove(records)
         landed = log_agrees(state, records[0])
         air = (*rest, records[1:]) if records[1:] else rest
-        yield Step("say late", landed._replace(air=tuple(sorted(air))))
-        yield Step("never say", state._replace(air=tuple(rest)))
+        yield Step("say late", landed.but(air=tuple(sorted(air))))
+        yield Step("never say", state.but(air=tuple(rest)))
 
 
 def _intake(state: State, rules: Rules, world: World) -> Iterator[Step]:
     """One input at a time: into the inbox by its id, then the offset (or the other way round)."""
     if state.in_hand:
-        done = state._replace(in_hand=0)
+        done = state.but(in_hand=0)
         if rules.files_first:
-            yield Step("intake: commit", done._replace(offset=state.offset + 1))
+            yield Step("intake: commit", done.but(offset=state.offset + 1))
         else:
-            yield Step("intake: file", done._replace(inbox=state.inbox + 1))
+            yield Step("intake: file", done.but(inbox=state.inbox + 1))
         if state.crashes:
-            crashed = done._replace(crashes=state.crashes - 1)
+            crashed = done.but(crashes=state.crashes - 1)
             yield Step("intake: crash", crashed, fault=True)
     elif state.offset < world.turns:
-        taken = state._replace(in_hand=1)
+        taken = state.but(in_hand=1)
         if rules.files_first:
             # What was filed before a crash is filed again: its id is there, nothing changes.
-            filed = taken._replace(inbox=max(state.inbox, state.offset + 1))
+            filed = taken.but(inbox=max(state.inbox, state.offset + 1))
             yield Step("intake: file", filed)
         else:
-            yield Step("intake: commit", taken._replace(offset=state.offset + 1))
+            yield Step("intake: commit", taken.but(offset=state.offset + 1))
 
 
 def _landed(state: State, request: Request) -> State:
@@ -67,16 +65,16 @@ def _landed(state: State, request: Request) -> State:
         state = stops(state, request.send.turn, excuse)
     else:
         state = lands(state, request.send.turn, excuse)
-        state = state._replace(messages=(*state.messages, request.send.turn))
-    state = state._replace(requests=tuple(requests))
+        state = state.but(messages=(*state.messages, request.send.turn))
+    state = state.but(requests=tuple(requests))
     for me, shells in enumerate(state.shells):
         for shell in shells:
             if shell.epoch == request.epoch:
                 answered = tuple(
-                    sender._replace(at="landed")
+                    sender.but(at="landed")
                     if sender.at == "posted" and sender.send == request.send
                     else sender
                     for sender in shell.senders
                 )
-                state = state.put(me, shell._replace(senders=answered))
+                state = state.put(me, shell.but(senders=answered))
     return state

@@ -46,7 +46,7 @@ class _One:
             if self._state.losses:
                 yield Step("lose the answer", self._lost(self._state), fault=True)
         elif self._sender.at == "unknown" and self._sender.send.stops:
-            yield Step("try the interrupt again", self._at(self._sender._replace(at="ready")))
+            yield Step("try the interrupt again", self._at(self._sender.but(at="ready")))
         elif self._sender.at == "unknown":
             yield self._looked_after()
 
@@ -63,10 +63,10 @@ class _One:
             yield Step("see that the turn is over", self._done())
         elif book.phase == "waiting":
             shell = self._gone()
-            shell = shell._replace(news=(*shell.news, ("nothing ran", turn)))
+            shell = shell.but(news=(*shell.news, ("nothing ran", turn)))
             yield Step("find nothing to stop", self._state.put(self._me, shell))
         elif sent and book.prompted and self._state.held(self._me):
-            yield Step("interrupt", self._asked(self._sender._replace(checked=True)))
+            yield Step("interrupt", self._asked(self._sender.but(checked=True)))
         elif sent and book.prompted:
             yield Step("stop: the lease has run out", self._state.without(self._me))
 
@@ -77,7 +77,7 @@ class _One:
         held = self._state.held(self._me)
         if self._rules.checks_lease and not held:
             return Step("stop: the lease has run out", self._state.without(self._me))
-        sender = self._sender._replace(heard=book.heard, checked=held, at="looking")
+        sender = self._sender.but(heard=book.heard, checked=held, at="looking")
         if sender.look:
             return Step("begin to look", self._at(sender))
         return Step("ask", self._asked(sender))
@@ -94,11 +94,11 @@ class _One:
         state, request = self._state, self._request()
         others = tuple(other for other in state.requests if other != request)
         if state.losses:
-            yield Step("lose the request", self._lost(state._replace(requests=others)), fault=True)
+            yield Step("lose the request", self._lost(state.but(requests=others)), fault=True)
         if state.late:
-            given_up = tuple(sorted((*others, request._replace(excuse=LATE))))
-            state = state._replace(requests=given_up, late=state.late - 1)
-            unknown = self._sender._replace(at="unknown")
+            given_up = tuple(sorted((*others, request.but(excuse=LATE))))
+            state = state.but(requests=given_up, late=state.late - 1)
+            unknown = self._sender.but(at="unknown")
             yield Step("give the request up", self._at(unknown, state), fault=True)
 
     def _looked_after(self) -> Step:
@@ -106,16 +106,16 @@ class _One:
             return Step("find the message there after all", self._done())
         shell = self._gone()
         news = (*shell.news, ("failed", self._sender.send.turn))
-        failed = self._state.put(self._me, shell._replace(news=news))
+        failed = self._state.put(self._me, shell.but(news=news))
         return Step("find nothing: the send failed", failed)
 
     def _asked(self, sender: Sender) -> State:
         request = self._request()
         if not self._state.held(self._me):
-            request = request._replace(excuse=LOOK if sender.checked else NO_LEASE)
+            request = request.but(excuse=LOOK if sender.checked else NO_LEASE)
         requests = tuple(sorted((*self._state.requests, request)))
-        posted = sender._replace(at="posted")
-        return self._at(posted, self._state._replace(requests=requests))
+        posted = sender.but(at="posted")
+        return self._at(posted, self._state.but(requests=requests))
 
     def _request(self) -> Request:
         send, epoch = self._sender.send, self._shell.epoch
@@ -128,20 +128,18 @@ class _One:
         return any(found) if self._world.same_words else self._sender.send.turn in found
 
     def _lost(self, state: State) -> State:
-        return self._at(
-            self._sender._replace(at="unknown"), state._replace(losses=state.losses - 1)
-        )
+        return self._at(self._sender.but(at="unknown"), state.but(losses=state.losses - 1))
 
     def _at(self, sender: Sender, state: State | None = None) -> State:
         senders = list(self._shell.senders)
         senders[self._place] = sender
         state = self._state if state is None else state
-        return state.put(self._me, self._shell._replace(senders=tuple(senders)))
+        return state.put(self._me, self._shell.but(senders=tuple(senders)))
 
     def _gone(self) -> Shell:
         senders = self._shell.senders
         left = (*senders[: self._place], *senders[self._place + 1 :])
-        return self._shell._replace(senders=left)
+        return self._shell.but(senders=left)
 
     def _done(self) -> State:
         return self._state.put(self._me, self._gone())

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from tests.unit.model.rules import Stage
 
@@ -19,7 +22,16 @@ class Broken(Exception):
     """The protocol broke a law; the text says which."""
 
 
-class Book(NamedTuple):
+class Value(msgspec.Struct, frozen=True, order=True, cache_hash=True, gc=False):
+    """Made, compared and hashed millions of times: what did not change is shared, and hashed once. Holds nothing
+    that could lead back to it, so the garbage collector need not look."""
+
+    def but(self, **changes: Any) -> Self:
+        """The same with other fields."""
+        return replace(self, **changes)
+
+
+class Book(Value, frozen=True, order=True):
     """What the row's state tells, and all events written so far (`history`; a seq is a place in it, from 1).
 
     `taken` inputs taken in, `ended` turns ended, `line` the turns between the two, of which the first is the open
@@ -43,7 +55,7 @@ class Book(NamedTuple):
         return self.line[0] if self.phase != "idle" else 0
 
 
-class Send(NamedTuple):
+class Send(Value, frozen=True, order=True):
     """A command: put the turn's message to the provider."""
 
     turn: int
@@ -55,7 +67,7 @@ class Send(NamedTuple):
         return not self.attempt
 
 
-class Row(NamedTuple):
+class Row(Value, frozen=True, order=True):
     """The session's row. `live`: its lease has not run out."""
 
     epoch: int = 0
@@ -67,7 +79,7 @@ class Row(NamedTuple):
     todo: tuple[Send, ...] = ()
 
 
-class Sender(NamedTuple):
+class Sender(Value, frozen=True, order=True):
     """A Send that is being done. `at`: ready, looking, posted, landed (its answer is on the way), unknown (there
     will be no answer). `heard`: what was recorded when it was called; `checked`: whether the lease was good."""
 
@@ -78,7 +90,7 @@ class Sender(NamedTuple):
     checked: bool = False
 
 
-class Draft(NamedTuple):
+class Draft(Value, frozen=True, order=True):
     """A decision on its way through the stages that are `left`."""
 
     book: Book
@@ -87,7 +99,7 @@ class Draft(NamedTuple):
     left: tuple[Stage, ...] = ()
 
 
-class Shell(NamedTuple):
+class Shell(Value, frozen=True, order=True):
     """A claimed session in a worker. `saying`: records on the way to the log. `poked`: the inbox is to be read.
     `news`: signals not decided on: `due`, or `failed <turn>`. `draft`: empty between passes."""
 
@@ -101,7 +113,7 @@ class Shell(NamedTuple):
     senders: tuple[Sender, ...] = ()
 
 
-class Request(NamedTuple):
+class Request(Value, frozen=True, order=True):
     """A message on its way to the provider. `excuse`: why it may be one too many, as far as is known when it is
     sent or given up."""
 
@@ -110,7 +122,7 @@ class Request(NamedTuple):
     excuse: str = ""
 
 
-class State(NamedTuple):
+class State(Value, frozen=True, order=True):
     """Everything. `offset`, `inbox`: how many inputs are committed and filed; `in_hand`: 1 between the two. `log`:
     how many events the log holds; its bodies are checked as they come. `shells`: of the two workers, each none or
     one. `air`: records whose sender is gone. `messages`, the provider's log: a turn for its message, 0 for an
@@ -137,20 +149,20 @@ class State(NamedTuple):
     def put(self, me: int, shell: Shell) -> State:
         """With `shell` for worker `me`."""
         shells = ((shell,), self.shells[1]) if me == 0 else (self.shells[0], (shell,))
-        return self._replace(shells=shells)
+        return self.but(shells=shells)
 
     def without(self, me: int) -> State:
         """Without worker `me`'s shell; what it put on its way goes its way."""
         ((shell, *_), other) = self.shells[me], self.shells[1 - me]
         air = tuple(sorted((*self.air, shell.saying))) if shell.saying else self.air
-        return self._replace(shells=((), other) if me == 0 else (other, ()), air=air)
+        return self.but(shells=((), other) if me == 0 else (other, ()), air=air)
 
     def held(self, me: int) -> bool:
         """Whether worker `me` has a lease that lasts."""
         return self.row.lease == me and self.row.live
 
 
-class Step(NamedTuple):
+class Step(Value, frozen=True, order=True):
     """One thing that may happen next. `fault`: it is none of the protocol's own steps."""
 
     name: str

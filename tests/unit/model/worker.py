@@ -42,20 +42,20 @@ def worker_steps(state: State, me: int, rules: Rules, world: World) -> Iterator[
 def _crashed(state: State, me: int) -> State:
     row = state.row
     if row.lease == me:
-        row = row._replace(lease=GONE)
-    return state.without(me)._replace(row=row, crashes=state.crashes - 1)
+        row = row.but(lease=GONE)
+    return state.without(me).but(row=row, crashes=state.crashes - 1)
 
 
 def _leases(state: State, me: int, rules: Rules) -> Iterator[Step]:
     row = state.row
     if row.lease == me and row.live and state.freezes and state.shells[me]:
-        late = row._replace(live=False)
-        frozen = state._replace(row=late, freezes=state.freezes - 1)
+        late = row.but(live=False)
+        frozen = state.but(row=late, freezes=state.freezes - 1)
         yield Step("freeze for longer than the lease", frozen, fault=True)
     if row.lease == me and not row.live:
-        yield Step("extend", state._replace(row=row._replace(live=True)))
+        yield Step("extend", state.but(row=row.but(live=True)))
     if row.lease == me and not state.shells[me]:
-        yield Step("let go", state._replace(row=row._replace(lease=GONE, live=False)))
+        yield Step("let go", state.but(row=row.but(lease=GONE, live=False)))
     unread = state.inbox > row.book.taken or state.asked > row.book.heeded
     news = unread or row.book.phase == "waiting"
     if (row.lease == NOBODY and news) or (row.lease != NOBODY and not row.live):
@@ -65,7 +65,7 @@ def _leases(state: State, me: int, rules: Rules) -> Iterator[Step]:
 def _claim(state: State, me: int, rules: Rules) -> State:
     if state.shells[me]:
         state = state.without(me)
-    row = state.row._replace(epoch=state.row.epoch + 1, lease=me, live=True)
+    row = state.row.but(epoch=state.row.epoch + 1, lease=me, live=True)
     resumed = tuple(Sender(send, look=rules.looks_when_resumed) for send in row.todo)
     shell = Shell(
         row.epoch,
@@ -77,8 +77,8 @@ def _claim(state: State, me: int, rules: Rules) -> State:
         senders=resumed if rules.does_todo else (),
     )
     if not shell.saying:
-        shell = shell._replace(draft=())
-    return state._replace(row=row).put(me, shell)
+        shell = shell.but(draft=())
+    return state.but(row=row).put(me, shell)
 
 
 def _say(state: State, me: int, shell: Shell, rules: Rules) -> Iterator[Step]:
@@ -86,7 +86,7 @@ def _say(state: State, me: int, shell: Shell, rules: Rules) -> Iterator[Step]:
     if not shell.saying:
         return
     state = log_agrees(state, shell.saying[0])
-    shell = shell._replace(saying=shell.saying[1:])
+    shell = shell.but(saying=shell.saying[1:])
     (draft,) = shell.draft
     if not shell.saying and "write" not in draft.left:
         yield Step("say", _go_on(state.put(me, shell), me, shell, rules))
@@ -101,7 +101,7 @@ def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> It
         more = state.inbox > shell.book.taken + 1
         how = {"cuts_in": world.cut_in, "in_order": rules.in_order}
         draft = deciding.accept(shell.book, shell.epoch, **how)
-        read = shell._replace(poked=shell.poked and more)
+        read = shell.but(poked=shell.poked and more)
         yield Step("take a turn in", _begin_pass(state, me, read, draft, rules))
     if len(state.messages) > shell.book.heard:
         message = state.messages[shell.book.heard]
@@ -126,25 +126,25 @@ def _begin_pass(state: State, me: int, shell: Shell, draft: Draft | None, rules:
         draft = Draft(shell.book) if draft is None else draft
         for kind, turn in shell.news:
             draft = deciding.signal(draft, kind, turn, shell.epoch)
-        shell = shell._replace(news=())
+        shell = shell.but(news=())
     events = tuple(enumerate(draft.book.history[first:], start=first + 1))
     if not events and not draft.sends and draft.book.heeded == shell.book.heeded:
         return state.put(me, shell)
-    draft = draft._replace(events=events, left=rules.order)
-    return _go_on(state, me, shell._replace(draft=(draft,)), rules)
+    draft = draft.but(events=events, left=rules.order)
+    return _go_on(state, me, shell.but(draft=(draft,)), rules)
 
 
 def _go_on(state: State, me: int, shell: Shell, rules: Rules) -> State:
     """The next stage, and those behind it that nobody outside sees the beginning of."""
     (draft,) = shell.draft
     while draft.left:
-        stage, draft = draft.left[0], draft._replace(left=draft.left[1:])
+        stage, draft = draft.left[0], draft.but(left=draft.left[1:])
         if stage == "write":
             if not _may_write(state, shell, rules):
                 return state.put(me, shell).without(me)
             state, shell = _write(state, shell, draft)
         elif stage == "say":
-            return state.put(me, shell._replace(saying=draft.events, draft=(draft,)))
+            return state.put(me, shell.but(saying=draft.events, draft=(draft,)))
         else:
             doing = {sender.send for sender in shell.senders}
             made = tuple(
@@ -152,11 +152,11 @@ def _go_on(state: State, me: int, shell: Shell, rules: Rules) -> State:
                 for send in draft.sends
                 if send not in doing
             )
-            shell = shell._replace(senders=(*shell.senders, *made), book=draft.book)
+            shell = shell.but(senders=(*shell.senders, *made), book=draft.book)
         if draft.left[:1] == ("write",):
-            return state.put(me, shell._replace(draft=(draft,)))
+            return state.put(me, shell.but(draft=(draft,)))
     book = draft.book
-    return state.put(me, shell._replace(draft=(), book=book))
+    return state.put(me, shell.but(draft=(), book=book))
 
 
 def _may_write(state: State, shell: Shell, rules: Rules) -> bool:
@@ -169,17 +169,17 @@ def _may_write(state: State, shell: Shell, rules: Rules) -> bool:
 def _write(state: State, shell: Shell, draft: Draft) -> tuple[State, Shell]:
     doing = tuple(sender.send for sender in shell.senders)
     fresh = tuple(send for send in draft.sends if send not in doing)
-    row = state.row._replace(
+    row = state.row.but(
         version=shell.version + 1, book=draft.book, unsaid=draft.events, todo=(*doing, *fresh)
     )
-    after = written_agrees(state, state._replace(row=row))
-    return after, shell._replace(version=row.version, book=draft.book)
+    after = written_agrees(state, state.but(row=row))
+    return after, shell.but(version=row.version, book=draft.book)
 
 
 def _release(state: State, me: int, shell: Shell, rules: Rules) -> State:
     if not _may_write(state, shell, rules):
         return state.without(me)
-    row = state.row._replace(
+    row = state.row.but(
         version=shell.version + 1, book=shell.book, unsaid=(), todo=(), lease=NOBODY, live=False
     )
-    return state._replace(row=row).without(me)
+    return state.but(row=row).without(me)

@@ -1,4 +1,4 @@
-"""What nobody answers for a whole day is denied. Crashes meanwhile: `test_crash_everywhere.py`, with two hours."""
+"""What nobody answers for a whole day is denied. Crashes meanwhile: the crash plays, with two hours."""
 
 from __future__ import annotations
 

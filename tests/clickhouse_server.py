@@ -1,7 +1,8 @@
 """The embedded ClickHouse server for tests: a process of its own on a free port.
 
 `clickhouse_url` is one server for the whole test session, however many modules import it; take a
-database of your own in it (`fresh_database`). `embedded_clickhouse` starts one just for you.
+database of your own in it (`fresh_database`), or the one of `clickhouse_archive.py`, which has its tables.
+`embedded_clickhouse` starts a server just for you.
 """
 
 from __future__ import annotations

@@ -13,20 +13,18 @@ import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from infra.clickhouse.migrate import migrate
 from services.recorder.archive import ClickHouseWriter
+from tests.clickhouse_archive import emptied_archive
 from tests.clickhouse_rows import USAGE, event, turn
-from tests.clickhouse_server import fresh_database, shared_clickhouse
 
 pytestmark = pytest.mark.integration
 GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "sessions" / "v0.1").glob("*.jsonl"))
 
 
 class Archive:
-    """A migrated database of the test's own. `put` inserts events, each in a batch of its own."""
+    """A migrated database that was empty. `put` inserts events, each in a batch of its own."""
 
     def __init__(self, url: str) -> None:
-        migrate(url, say=lambda step: None)
         self.client: Client = clickhouse_connect.get_client(dsn=url, autogenerate_session_id=False)
         self._writer = ClickHouseWriter(url, timeout=60)
 
@@ -38,14 +36,13 @@ class Archive:
         return list(self.client.query(sql).named_results())
 
     def close(self) -> None:
-        self.client.command(f"DROP DATABASE {self.client.database}")
         self.client.close()
         self._writer.close()
 
 
 @pytest.fixture
 def archive() -> Iterator[Archive]:
-    archive = Archive(fresh_database(shared_clickhouse().url))
+    archive = Archive(emptied_archive())
     yield archive
     archive.close()
 

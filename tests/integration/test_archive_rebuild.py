@@ -17,12 +17,12 @@ from typer.testing import CliRunner, Result
 from infra.clickhouse import backfill
 from infra.clickhouse import rebuild as rebuilding
 from infra.clickhouse.backfill import derived_tables, pieces
-from infra.clickhouse.migrate import migrate
 from infra.clickhouse.rebuild import Rebuild, RebuildError, chosen
 from services.operator.main import build
 from services.recorder.archive import ClickHouseWriter
+from tests.clickhouse_archive import emptied_archive
 from tests.clickhouse_rows import event, turn
-from tests.clickhouse_server import ROOT, fresh_database, shared_clickhouse
+from tests.clickhouse_server import ROOT
 from tests.integration.test_archive_sums import rows, wrong
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -30,17 +30,14 @@ TABLES = ["agent_outputs", "model_requests", "session_days", "session_usage", "t
 
 
 @pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A migrated database of this test's own with some events in it."""
-    name = fresh_database(shared_clickhouse().url)
-    migrate(name, say=lambda step: None)
+def url(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A migrated database with some events in it."""
+    name = emptied_archive()
     writer = ClickHouseWriter(name, timeout=60)
     writer.insert(b"\n".join(rows(1_500)))
     writer.close()
     monkeypatch.setenv("TURNSTILE_CLICKHOUSE_URL", name)
-    yield name
-    with connected(name) as client:
-        client.command(f"DROP DATABASE {client.database}")
+    return name
 
 
 def connected(url: str) -> Client:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
-from infra.clickhouse.migrate import migrate
 from services.recorder.archive import ClickHouseWriter
+from tests.clickhouse_archive import emptied_archive
 from tests.clickhouse_rows import event, turn
-from tests.clickhouse_server import fresh_database, shared_clickhouse
 from tests.integration.test_archive_rebuild import TABLES, connected, left_over, of
 from tests.integration.test_archive_sums import wrong
 
@@ -89,16 +87,8 @@ class Inserter(threading.Thread):
         self._writer.close()
 
 
-@pytest.fixture
-def empty() -> Iterator[str]:
-    name = fresh_database(shared_clickhouse().url)
-    migrate(name, say=lambda step: None)
-    yield name
-    with connected(name) as client:
-        client.command(f"DROP DATABASE {client.database}")
-
-
-def test_readers_and_inserts_notice_nothing(empty: str) -> None:
+def test_readers_and_inserts_notice_nothing() -> None:
+    empty = emptied_archive()
     inserter = Inserter(empty)
     for _ in range(60):
         inserter.insert()

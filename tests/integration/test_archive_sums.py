@@ -19,10 +19,9 @@ from infra.clickhouse.migrate import migrate
 from services.recorder.archive import Away, ClickHouseWriter
 from tests.chaos.archive import Archive
 from tests.chaos.sums import wrong_sums
+from tests.clickhouse_archive import emptied_archive
 from tests.clickhouse_server import (
     clickhouse_url,
-    fresh_database,
-    shared_clickhouse,
     start_clickhouse,
     stop_clickhouse,
 )
@@ -52,14 +51,9 @@ def wrong(url: str) -> list[str]:
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    """A freshly migrated database, dropped afterwards."""
-    name = fresh_database(shared_clickhouse().url)
-    migrate(name, say=lambda step: None)
-    yield name
-    client = clickhouse_connect.get_client(dsn=name, autogenerate_session_id=False)
-    client.command(f"DROP DATABASE {client.database}")
-    client.close()
+def url() -> str:
+    """A migrated database without rows."""
+    return emptied_archive()
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import clickhouse_connect
 import pytest
 from clickhouse_connect.driver.client import Client
 
-from infra.clickhouse.migrate import migrate
+from tests.clickhouse_archive import emptied_archive
 from tests.clickhouse_rows import SETTINGS, a_turn, event, turn
-from tests.clickhouse_server import fresh_database, shared_clickhouse
 
 pytestmark = pytest.mark.integration
 
@@ -23,12 +22,9 @@ STREAMS = Path(__file__).parents[3] / "shared" / "data" / "provider_streams.json
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """A client on a freshly migrated database of its own."""
-    url = fresh_database(shared_clickhouse().url)
-    migrate(url, say=lambda step: None)
-    client = clickhouse_connect.get_client(dsn=url, autogenerate_session_id=False)
+    """A client on a migrated database without rows."""
+    client = clickhouse_connect.get_client(dsn=emptied_archive(), autogenerate_session_id=False)
     yield client
-    client.command(f"DROP DATABASE {client.database}")
     client.close()
 
 

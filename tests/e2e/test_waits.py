@@ -1,5 +1,5 @@
 """Waiting that comes to something: turns for company, people who never answer, agents that fall silent, sessions
-that die and whose conversation goes on elsewhere. On a stack whose waits are short."""
+that die and whose conversation goes on elsewhere. On a stack whose waits are short; all wait at the same time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ from tests.stack import running_stack
 
 pytestmark = pytest.mark.e2e
 TENANT = "local"
+# The first turn of each session.
+FIRST = {
+    "nobody": "May you? [[script: confirm]]",
+    "silent": "Take your time. [[script: long hold=1 events=20]]",
+    "builds": "Build it. [[script: tools rounds=1 calls=1 runs=8]]",
+    "hangs": "Build it. [[script: tools rounds=1 calls=1 runs=60]]",
+    "moves": "My name is Ada.",
+}
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,14 @@ async def place() -> AsyncIterator[Place]:
     }
     async with running_stack(**waits) as stack:
         api = Api(stack.gateway, stack.key)
+        await asyncio.gather(*(begin(api, session, text) for session, text in FIRST.items()))
         yield Place(api, Provider(stack.simulator))
         await api.http.aclose()
+
+
+async def begin(api: Api, session: str, text: str) -> None:
+    await api.open(session)
+    await api.say(session, "t1", text)
 
 
 async def types(api: Api, session: str) -> list[str]:
@@ -69,9 +83,6 @@ async def test_turns_within_a_moment_are_one_message_and_each_of_them_completes(
 
 async def test_what_nobody_answers_is_denied_and_the_agent_goes_on(place: Place) -> None:
     api = place.api
-    await api.open("nobody")
-    await api.say("nobody", "t1", "May you? [[script: confirm]]")
-
     ended = await api.ended("nobody", "t1")
 
     assert ended["status"] == "completed"
@@ -84,9 +95,6 @@ async def test_what_nobody_answers_is_denied_and_the_agent_goes_on(place: Place)
 
 async def test_a_silent_agent_is_interrupted_told_and_goes_on(place: Place) -> None:
     api = place.api
-    await api.open("silent")
-    await api.say("silent", "t1", "Take your time. [[script: long hold=1 events=20]]")
-
     ended = await api.ended("silent", "t1")
 
     assert (ended["status"], ended["reply"]) == ("completed", reply_to(NUDGE))
@@ -100,13 +108,10 @@ async def test_a_silent_agent_is_interrupted_told_and_goes_on(place: Place) -> N
 async def test_an_agent_whose_tool_runs_for_longer_than_it_may_be_silent_is_left_alone(
     place: Place,
 ) -> None:
-    api, text = place.api, "Build it. [[script: tools rounds=1 calls=1 runs=8]]"
-    await api.open("builds")
-    await api.say("builds", "t1", text)
-
+    api = place.api
     ended = await api.ended("builds", "t1")
 
-    assert (ended["status"], ended["reply"]) == ("completed", reply_to(text))
+    assert (ended["status"], ended["reply"]) == ("completed", reply_to(FIRST["builds"]))
     assert "turn.stalled" not in await types(api, "builds")
     log = await place.provider.only(TENANT, "builds")
     assert [given["type"] for given in log.inputs] == ["user.message"]
@@ -114,9 +119,6 @@ async def test_an_agent_whose_tool_runs_for_longer_than_it_may_be_silent_is_left
 
 async def test_a_tool_that_takes_longer_than_a_call_may_is_interrupted(place: Place) -> None:
     api = place.api
-    await api.open("hangs")
-    await api.say("hangs", "t1", "Build it. [[script: tools rounds=1 calls=1 runs=60]]")
-
     ended = await api.ended("hangs", "t1")
 
     assert (ended["status"], ended["reply"]) == ("completed", reply_to(NUDGE))
@@ -130,8 +132,6 @@ async def test_a_tool_that_takes_longer_than_a_call_may_is_interrupted(place: Pl
 
 async def test_a_conversation_goes_on_in_another_session_with_its_past(place: Place) -> None:
     api = place.api
-    await api.open("moves")
-    await api.say("moves", "t1", "My name is Ada.")
     first = await api.ended("moves", "t1")
     await api.say("moves", "t2", "Who am I? [[script: terminal times=1]]")
 
@@ -143,6 +143,6 @@ async def test_a_conversation_goes_on_in_another_session_with_its_past(place: Pl
     past, own = message["content"]
     assert own["text"] == "Who am I? [[script: terminal times=1]]"
     assert past["text"].startswith(HEADING)
-    assert "My name is Ada." in past["text"]
+    assert FIRST["moves"] in past["text"]
     assert first["reply"] in past["text"]
     assert (await types(api, "moves")).count("session.rotated") == 1

@@ -113,7 +113,19 @@ async def serve_health(
     if not port:
         yield
         return
-    listener = _listen(host, port)
+    async with health_on(_listen(host, port), checks, optional=optional, timeout=timeout):
+        yield
+
+
+@contextlib.asynccontextmanager
+async def health_on(
+    listener: socket.socket,
+    checks: Mapping[str, Check],
+    *,
+    optional: Collection[str] = (),
+    timeout: float = CHECK_TIMEOUT_S,
+) -> AsyncIterator[None]:
+    """The same on a socket that is bound already; it is closed after the block."""
     config = uvicorn.Config(
         health_app(checks, optional=optional, timeout=timeout),
         log_config=None,

@@ -13,14 +13,16 @@ import gc
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import uvloop
 
 from shared import logs, telemetry
 from shared.bus.brake import Braked
+from shared.forks import Forks, Lifeline
 from shared.settings import ProcessSettings
 
 STOPPED, BROKEN, MISCONFIGURED, BRAKED = 0, 1, 2, 3
@@ -29,6 +31,8 @@ EXIT_CODES = "Exit codes: 0 stopped, 1 broken (start it again), 2 a setting is w
 S = TypeVar("S", bound=ProcessSettings)
 T = TypeVar("T")
 Work = Callable[[S, asyncio.Event], Awaitable[None]]
+# What stands around the work: the processes beside this one, or the one it was forked from.
+Beside = Callable[[asyncio.Event], AbstractAsyncContextManager[None]]
 
 
 def run(service: str, does: str, kind: type[S], work: Work[S]) -> int:
@@ -38,6 +42,15 @@ def run(service: str, does: str, kind: type[S], work: Work[S]) -> int:
     `work` gets the settings and the event that a signal sets; it returns when it has stopped, and raises when it
     can't go on. Spans that wait are exported before the return.
     """
+    return run_several(service, does, kind, lambda _: {service: work})
+
+
+def run_several(
+    service: str, does: str, kind: type[S], works: Callable[[S], Mapping[str, Work[S]]]
+) -> int:
+    """As `run`, with several processes: `works` returns what each does, by name. The first is this process's; the
+    others are forked from it and end with it. What `works` opens is open in all of them; it raises OSError for what
+    can't be opened."""
     # `main.py` turned the collector off before its imports: what they made stays.
     gc.freeze()
     gc.enable()
@@ -53,10 +66,24 @@ def run(service: str, does: str, kind: type[S], work: Work[S]) -> int:
     except ValueError as error:
         sys.stderr.write(f"{service}: wrong setting: {error}\n")
         return MISCONFIGURED
-    archive = settings.archive.clickhouse_url.get_secret_value()
-    spans = telemetry.start(service, settings.instance, settings.telemetry, archive)
     try:
-        return _run(service, settings, work)
+        (_, first), *others = works(settings).items()
+    except OSError:
+        logs.get(service).exception("broke")
+        return BROKEN
+    forks = Forks({name: partial(_forked, service, name, settings, one) for name, one in others})
+    return _traced(service, settings.instance, settings, first, forks.beside)
+
+
+def _forked(service: str, name: str, settings: S, work: Work[S], parent: Lifeline) -> int:
+    return _traced(service, f"{settings.instance}-{name}", settings, work, parent.beside)
+
+
+def _traced(service: str, instance: str, settings: S, work: Work[S], beside: Beside) -> int:
+    archive = settings.archive.clickhouse_url.get_secret_value()
+    spans = telemetry.start(service, instance, settings.telemetry, archive)
+    try:
+        return _run(service, settings, work, beside)
     finally:
         spans.shutdown()
 
@@ -76,10 +103,10 @@ def _listed(kind: type[ProcessSettings]) -> str:
     )
 
 
-def _run(service: str, settings: S, work: Work[S]) -> int:
+def _run(service: str, settings: S, work: Work[S], beside: Beside) -> int:
     log = logs.get(service)
     try:
-        uvloop.run(_until_signal(log, settings, work))
+        uvloop.run(_until_signal(log, settings, work, beside))
     except Braked as error:
         log.error("stopped_by_brake", error=str(error))
         return BRAKED
@@ -90,7 +117,7 @@ def _run(service: str, settings: S, work: Work[S]) -> int:
     return STOPPED
 
 
-async def _until_signal(log: Any, settings: S, work: Work[S]) -> None:
+async def _until_signal(log: Any, settings: S, work: Work[S], beside: Beside) -> None:
     stopping = asyncio.Event()
 
     def stop() -> None:
@@ -99,7 +126,8 @@ async def _until_signal(log: Any, settings: S, work: Work[S]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
-    await work(settings, stopping)
+    async with beside(stopping):
+        await work(settings, stopping)
 
 
 @asynccontextmanager

@@ -283,6 +283,18 @@ class TelemetrySettings(Block):
     otel_exporter_otlp_endpoint: str | None = Field(
         default=None, description="spans go there; unset: to `otel_traces` in ClickHouse"
     )
+    turnstile_traces_per_second: int = Field(
+        default=100,
+        ge=0,
+        description=(
+            "of the traces that begin in a process, so many a second are kept, whole; what a caller's "
+            "`traceparent` says is always followed"
+        ),
+    )
+    otel_traces_sampler: str | None = Field(
+        default=None,
+        description="in place of the line above: one of OpenTelemetry's, such as `parentbased_always_on`",
+    )
     turnstile_log_level: str = Field(
         default="INFO", description="`DEBUG`, `INFO`, `WARNING` or `ERROR`"
     )

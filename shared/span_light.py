@@ -31,7 +31,8 @@ from opentelemetry.trace import (
 MAX_TEXT = 1024
 _UNSET = Status(StatusCode.UNSET)
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED | TraceFlags.RANDOM_TRACE_ID)
-_bits = random.Random().getrandbits
+# The module's own generator: seeded anew in a process that is forked.
+_bits = random.getrandbits
 
 
 class LightSpan(Span):

@@ -17,6 +17,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
@@ -24,6 +25,7 @@ from shared.settings import TelemetrySettings
 from shared.span_export import ClickHouseSpans, SpanQueue
 from shared.span_light import LightTracer
 from shared.span_names import SpanName
+from shared.span_sampling import PerSecond
 from shared.traceparent import NOTHING, read, write
 
 __all__ = [
@@ -96,7 +98,13 @@ def start(
     resource = Resource.create(
         {"service.namespace": "turnstile", "service.name": service, "service.instance.id": instance}
     )
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    # What OpenTelemetry's own variable asks for comes first; the provider reads it.
+    sampler = (
+        None
+        if settings.otel_traces_sampler
+        else ParentBased(PerSecond(settings.turnstile_traces_per_second))
+    )
+    provider = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
     target = exporter or _exporter(settings, clickhouse_url)
     queue = SpanQueue(target, resource, InstrumentationScope(SCOPE)) if target else None
     if queue:

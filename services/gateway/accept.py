@@ -19,7 +19,7 @@ from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.ports import InputPublisher, ReadModel, TurnKey
-from services.gateway.register import Known, Register, WrittenBehind, known
+from services.gateway.register import Known, Register, known
 from services.gateway.views import (
     Closing,
     SessionPage,
@@ -116,7 +116,6 @@ class Accept:
     inputs: InputPublisher
     read_model: ReadModel
     register: Register
-    behind: WrittenBehind
     claims: Claims
     gate: Gate
     clock: Clock
@@ -174,13 +173,12 @@ class Accept:
             return await self._opened(key, opened(request))
 
     async def _opened(self, key: SessionKey, page: SessionPage) -> tuple[SessionPage, bool]:
-        """The session, written before the client hears of it, so that another gateway takes its turns too."""
+        """The session, written before the client hears of it, so that another gateway takes its turns too. Without
+        the database that is left to the projector."""
         try:
             written = await self.read_model.open(page)
-            self.behind.note(key)
         except Transient:
             written = page
-            self.behind.session(key, page)
         self.register.meet(key, known(written))
         return written, _is_ours(written.view, page.view)
 
@@ -213,7 +211,9 @@ class Accept:
         async with self.gate:
             trace = await self._publish(request, "turn.requested", turn_input(*turn_key))
         # A traceparent of our own making: version, trace, span, flags.
-        return self._remember(turn_key, accepted_turn(request, trace[3:35]))
+        turn = accepted_turn(request, trace[3:35])
+        self.register.accept(turn_key, turn)
+        return turn
 
     async def _turn_id(
         self, key: SessionKey, session: Known, named: str | None, idempotency_key: str | None
@@ -269,11 +269,6 @@ class Accept:
         if page is not None:
             _require_asked(page, tool_use_id)
         return False
-
-    def _remember(self, key: TurnKey, view: TurnView) -> TurnView:
-        self.register.accept(key, view)
-        self.behind.turn(key, view)
-        return view
 
     async def _accepted_before(self, key: TurnKey, session: Known) -> TurnView:
         turn = await self.read_model.turn(key)

@@ -1,7 +1,8 @@
-"""The gateway's process: settings, then adapters, then rooms, then HTTP until SIGTERM or SIGINT.
+"""The gateway's processes: settings, then adapters, then rooms, then HTTP until SIGTERM or SIGINT.
 
-Stopping takes ten seconds at most: streams are ended, requests under way answered, the producer and the
-rows written behind are flushed. The only place of this service that builds anything.
+One process or more serve HTTP on one port and never wait for each other; one more, the projector's, keeps the
+tables, so that requests do not. They start and end together. Stopping takes ten seconds at most: streams are ended,
+requests under way answered, the producer is flushed. The only place of this service that builds anything.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -38,14 +40,16 @@ from services.gateway.http.connection import Connection
 from services.gateway.http.sse import Shares
 from services.gateway.read_model.projector import Projector
 from services.gateway.read_model.refold import Refold
-from services.gateway.register import Register, WrittenBehind
+from services.gateway.register import Register
 from services.gateway.settings import HttpSettings, Settings
+from services.gateway.siblings import Siblings, listeners
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Listener, Live
 from shared import process
 from shared.clock import utcnow
-from shared.health import QuietServer
+from shared.health import QuietServer, health_on
 
+PROJECTOR = "projector"
 REQUESTS_SECONDS = 3
 FLUSH_SECONDS = 2.0
 # Idle connections are the clients' to close: httpx does after 5 s, load balancers mostly after 60. A server that
@@ -57,54 +61,39 @@ PEER_GONE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 6, "TCP_USE
 
 @dataclass
 class Gateway:
-    """Everything that runs. Made inside the event loop; nothing connects before `running`."""
+    """Everything that runs in a process that serves HTTP. Made inside the event loop; nothing connects before
+    `running`."""
 
     settings: Settings
+    siblings: Siblings
     stopping: asyncio.Event
 
     def __post_init__(self) -> None:
-        settings = self.settings
-        database = settings.database
-        engine = open_engine(database.database_url.get_secret_value(), database.database_pool)
-        self.read_model = SqlReadModel(engine)
+        settings, http = self.settings, self.settings.http
+        self.read_model = _read_model(settings)
         self.inputs = KafkaInputPublisher(settings.kafka)
         self.archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
-        self.consumer = KafkaRecordConsumer(settings.kafka)
         self.live = Live()
         self.shares = Shares(
-            total=settings.http.gateway_max_streams,
-            tenant=settings.http.gateway_tenant_streams,
-            key=settings.http.gateway_key_streams,
-            max_age=settings.http.gateway_stream_seconds,
-            stall=settings.http.gateway_stall_seconds,
+            total=http.share(http.gateway_max_streams),
+            tenant=http.share(http.gateway_tenant_streams),
+            key=http.share(http.gateway_key_streams),
+            max_age=http.gateway_stream_seconds,
+            stall=http.gateway_stall_seconds,
             chance=random.random,
         )
         self.register = Register()
-        self.behind = WrittenBehind(self.read_model)
         tail = KafkaTail(settings.kafka).records
         self.listener = Listener(tail, self.live, self.register)
         self.log = KafkaEventLog(settings.kafka)
         self.history = History(self.archive, self.log, self.live, self.read_model)
-        self.refold = Refold(self.read_model, self.history)
-        self.projector = Projector(
-            self.consumer,
-            self.read_model,
-            settings.tenants.knows,
-            written=self.behind.wrote,
-            behind=self.refold.behind,
-        )
 
     def application(self) -> ASGIApp:
         """The HTTP side."""
-        gate = Gate(self.settings.http.gateway_at_once, self.settings.http.gateway_max_waiting)
+        http = self.settings.http
+        gate = Gate(http.share(http.gateway_at_once), http.share(http.gateway_max_waiting))
         accept = Accept(
-            self.inputs,
-            self.read_model,
-            self.register,
-            self.behind,
-            Claims(self.read_model),
-            gate,
-            utcnow,
+            self.inputs, self.read_model, self.register, Claims(self.read_model), gate, utcnow
         )
         rooms = Rooms(
             accept=accept,
@@ -118,46 +107,38 @@ class Gateway:
                 "database": self.read_model.check,
                 "clickhouse": self.archive.check,
             },
+            metrics=self.siblings.metrics,
             closing=self.stopping,
         )
-        keys = Keys(self.settings.tenants.keys)
-        return build(rooms, keys, origins=self.settings.http.origins)
+        return build(rooms, Keys(self.settings.tenants.keys), origins=http.origins)
 
     async def _check_kafka(self) -> None:
         """Both ways: inputs can be published, and what is published is heard and projected."""
         await self.inputs.check()
         await self.listener.check()
-        await self.consumer.check()
+        await self.siblings.check()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """The background work goes on inside the block; afterwards all is flushed and closed."""
         self.inputs.start()
-        loops = {
-            "projector": self.projector.run,
-            "listener": self.listener.run,
-            "written-behind": self.behind.run,
-            "refold": self.refold.run,
-        }
         try:
-            async with process.beside(self.stopping, **loops):
+            async with process.beside(self.stopping, listener=self.listener.run):
                 try:
                     yield
                 finally:
                     await self.inputs.stop(FLUSH_SECONDS)
         finally:
-            await self.behind.flush(FLUSH_SECONDS)
-            await asyncio.gather(self.consumer.stop(), self.archive.stop(), self.read_model.stop())
+            await asyncio.gather(self.archive.stop(), self.read_model.stop())
 
 
-async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+async def serve(house: House, name: str, settings: Settings, stopping: asyncio.Event) -> None:
     """Serve until told to stop. Streams end by themselves then, and the server waits for the other requests."""
     _allow_files()
-    gateway = Gateway(settings, stopping)
+    asked, siblings = house.of(name)
+    gateway = Gateway(settings, siblings, stopping)
     config = uvicorn.Config(
         gateway.application(),
-        host=settings.http.gateway_host,
-        port=settings.http.gateway_port,
         loop="uvloop",
         http=Connection,
         lifespan="off",
@@ -169,30 +150,92 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     server = QuietServer(config)
-    async with gateway.running(), process.on_stop(stopping, server.stop):
-        await server.serve([listening(settings.http)])
+    checks = {"kafka": gateway.listener.check}
+    async with (
+        health_on(asked, checks),
+        gateway.running(),
+        process.on_stop(stopping, server.stop),
+    ):
+        await server.serve([house.public[name]])
 
 
-def listening(http: HttpSettings) -> socket.socket:
-    """The socket that connections are taken from; they have its options. A peer that is gone, or acknowledges
-    nothing while something is sent, is cut off by the kernel within two minutes (tcp(7))."""
-    family = socket.AF_INET6 if ":" in http.gateway_host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in PEER_GONE.items():
-        if hasattr(socket, option):
-            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+async def project(house: House, settings: Settings, stopping: asyncio.Event) -> None:
+    """Keep the gateway's tables until told to stop: the projector, and what folds sessions anew."""
+    asked, _ = house.of(PROJECTOR)
+    read_model = _read_model(settings)
+    archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
+    feed = KafkaRecordConsumer(settings.kafka)
+    refold = Refold(read_model, History(archive, KafkaEventLog(settings.kafka), Live(), read_model))
+    projector = Projector(feed, read_model, settings.tenants.knows, behind=refold.behind)
     try:
-        listening.bind((http.gateway_host, http.gateway_port))
+        async with health_on(asked, {"kafka": feed.check}):
+            await process.until(stopping, projector=projector.run, refold=refold.run)
+    finally:
+        await asyncio.gather(feed.stop(), archive.stop(), read_model.stop())
+
+
+def _read_model(settings: Settings) -> SqlReadModel:
+    database = settings.database
+    return SqlReadModel(
+        open_engine(database.database_url.get_secret_value(), database.database_pool)
+    )
+
+
+class House:
+    """The sockets of all processes, made before them; each closes what is another's. `public` are those of the
+    processes that serve HTTP."""
+
+    def __init__(self, http: HttpSettings) -> None:
+        names = [f"http-{number + 1}" for number in range(http.gateway_processes)]
+        self.public = dict(zip(names, listening(http), strict=True))
+        self._asked = listeners([*names, PROJECTOR])
+
+    def of(self, name: str) -> tuple[socket.socket, Siblings]:
+        """In the process of that name: where the others ask it, and whom it can ask itself."""
+        ports = {one: asked.getsockname()[1] for one, asked in self._asked.items() if one != name}
+        for sockets in (self.public, self._asked):
+            for other in sockets.keys() - {name}:
+                sockets[other].close()
+        return self._asked[name], Siblings(ports)
+
+
+def listening(http: HttpSettings) -> list[socket.socket]:
+    """A socket for each process that connections are taken from, all on one port: the system shares them out.
+    Raises OSError that names the setting when the port is taken."""
+    several = http.gateway_processes > 1
+    try:
+        # Alone first: sockets that share a port share it with any other that would.
+        alone = _bound(http.gateway_host, http.gateway_port)
+        if not several:
+            return [alone]
+        port = alone.getsockname()[1]
+        alone.close()
+        return [_bound(http.gateway_host, port, shared=True) for _ in range(http.gateway_processes)]
     except OSError as error:
-        listening.close()
         raise OSError(
             error.errno,
             f"{http.gateway_host}:{http.gateway_port} can't be listened on ({error.strerror}): "
             "free it or set TURNSTILE_GATEWAY_PORT to another one",
         ) from error
-    return listening
+
+
+def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket whose connections have its options. A peer that is gone, or acknowledges nothing while something is
+    sent, is cut off by the kernel within two minutes (tcp(7))."""
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if shared:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    for option, value in PEER_GONE.items():
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    try:
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _allow_files() -> None:
@@ -201,9 +244,19 @@ def _allow_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def processes(settings: Settings) -> dict[str, process.Work[Settings]]:
+    """What each process does: those that serve HTTP, this one first, and the projector's."""
+    house = House(settings.http)
+    return {
+        **{name: partial(serve, house, name) for name in house.public},
+        PROJECTOR: partial(project, house),
+    }
+
+
 def main() -> int:
     """The command `python -m services.gateway.main`; everything is set by the environment."""
-    return process.run("gateway", "Turnstile's HTTP gateway, until SIGTERM.", Settings, serve)
+    does = "Turnstile's HTTP gateway, until SIGTERM."
+    return process.run_several("gateway", does, Settings, processes)
 
 
 if __name__ == "__main__":

@@ -116,9 +116,7 @@ class ReadModel(Protocol):
     async def sessions(self, wanted: SessionFilter) -> Sequence[SessionPage]:
         """Newest first, at most `limit`."""
 
-    async def load(
-        self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
-    ) -> tuple[Mapping[SessionKey, StoredSession], Mapping[TurnKey, StoredTurn]]:
+    async def load(self, sessions: Iterable[SessionKey]) -> Mapping[SessionKey, StoredSession]:
         """Those that exist."""
 
     async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
@@ -127,14 +125,9 @@ class ReadModel(Protocol):
     async def open(self, page: SessionPage) -> SessionPage:
         """Insert the session unless it exists; its row as it stands then."""
 
-    async def add(
-        self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
-    ) -> None:
-        """Insert those that do not exist; leave the others as they are. All or nothing."""
-
     async def save(self, changes: Changes) -> None:
         """Write the changes in one transaction; a row that is further on (`last_seq`, `seq`) stays, and so does a
-        state that knows more."""
+        state that knows more, and any row of a turn that no event was seen of."""
 
     async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
         """What each key stands for from now on: what was wanted first, by whichever process, as long as the session

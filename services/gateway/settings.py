@@ -19,6 +19,15 @@ class HttpSettings(Block):
     gateway_port: int = Field(
         default=8080, ge=0, le=65535, description="the port; 0 takes a free one"
     )
+    gateway_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description=(
+            "how many processes serve that port, one for each core that is there for it; another one keeps the "
+            "tables. What follows is shared out among them"
+        ),
+    )
     gateway_max_streams: int = Field(
         default=10_000,
         ge=1,
@@ -86,6 +95,10 @@ class HttpSettings(Block):
                     "without a path and in lower case, as in https://app.example"
                 )
         return value
+
+    def share(self, limit: int) -> int:
+        """What each process may take on of what the gateway may."""
+        return -(-limit // self.gateway_processes)
 
     @property
     def origins(self) -> tuple[str, ...]:

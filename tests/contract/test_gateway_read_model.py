@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from services.gateway.ports import (
     SessionFilter,
     StoredSession,
     StoredTurn,
+    TurnKey,
 )
 from services.gateway.read_model.project import forgotten
 from services.gateway.read_model.projector import Projector
@@ -96,10 +97,20 @@ def turn(status: str = "accepted", **change: object) -> TurnView:
     return replace(view, status=status, **change)
 
 
+def asked(
+    sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView] | None = None
+) -> Changes:
+    """Sessions and turns of which there are no events."""
+    return Changes(
+        {key: StoredSession(one) for key, one in sessions.items()},
+        {key: StoredTurn(one) for key, one in (turns or {}).items()},
+    )
+
+
 async def test_what_was_never_written_is_not_there(model: ReadModel) -> None:
     assert await model.session(KEY) is None
     assert await model.turn(TURN) is None
-    assert await model.load([KEY], [TURN]) == ({}, {})
+    assert await model.load([KEY]) == {}
     assert list(await model.sessions(SessionFilter("acme"))) == []
     await model.check()
 
@@ -113,18 +124,24 @@ async def test_what_was_written_comes_back_whole(model: ReadModel) -> None:
     await model.save(Changes({KEY: stored}, {TURN: StoredTurn(done, 4)}))
     assert await model.session(KEY) == full
     assert await model.turn(TURN) == done
-    assert await model.load([KEY], [TURN]) == ({KEY: stored}, {TURN: StoredTurn(done, 4)})
+    assert await model.load([KEY]) == {KEY: stored}
 
 
-async def test_adding_leaves_what_is_there(model: ReadModel) -> None:
+async def test_what_is_only_asked_for_leaves_what_is_there(model: ReadModel) -> None:
     await model.save(Changes({KEY: row(seq=3)}, {TURN: StoredTurn(turn("running"), 3)}))
-    await model.add({KEY: page(), ("acme", "ses_2"): page("ses_2")}, {TURN: turn()})
-    await model.add({KEY: page(title="other")}, {})
+    await model.save(asked({KEY: page(), ("acme", "ses_2"): page("ses_2")}, {TURN: turn()}))
+    await model.save(asked({KEY: page(title="other")}))
     found = await model.session(KEY)
     assert found is not None
     assert (found.view.last_seq, found.view.title) == (3, None)
     assert (await model.turn(TURN)) == turn("running")
     assert await model.session(("acme", "ses_2")) is not None
+
+
+async def test_a_turn_asked_for_twice_is_the_first_one(model: ReadModel) -> None:
+    for trace_id in ("first", "second"):
+        await model.save(asked({}, {TURN: turn(trace_id=trace_id)}))
+    assert await model.turn(TURN) == turn(trace_id="first")
 
 
 async def test_opening_tells_what_stands(model: ReadModel) -> None:
@@ -164,17 +181,17 @@ async def test_a_state_that_knows_more_stays(model: ReadModel) -> None:
     await model.save(Changes({KEY: row(seq=5)}))
     for less in (None, row(seq=3).state):
         await model.save(Changes({KEY: StoredSession(page(seq=7), less)}))
-        found = (await model.load([KEY], []))[0][KEY]
+        found = (await model.load([KEY]))[KEY]
         assert (found.page.view.last_seq, found.state) == (7, row(seq=5).state)
     await model.save(Changes({KEY: row(seq=7)}))
-    assert (await model.load([KEY], []))[0][KEY] == row(seq=7)
+    assert (await model.load([KEY]))[KEY] == row(seq=7)
 
 
 async def test_rows_that_are_behind_are_found_page_by_page(model: ReadModel) -> None:
     ids = [f"ses_{n}" for n in range(6)]
     await model.save(Changes({("acme", id): StoredSession(page(id, 3)) for id in ids[:3]}))
     await model.save(Changes({("acme", id): row(id, 3) for id in ids[3:5]}))
-    await model.add({("acme", "ses_5"): page("ses_5")}, {})
+    await model.save(asked({("acme", "ses_5"): page("ses_5")}))
     other = StoredSession(page("ses_0", 4, tenant_id="other"), row("ses_0", 2).state)
     await model.save(Changes({("other", "ses_0"): other}))
     first = await model.behind(("", ""), 2)
@@ -190,7 +207,7 @@ async def test_every_golden_log_is_kept_as_the_core_folds_it(model: ReadModel, n
         about = msgspec.json.encode(event)
         feed = MemoryRecordConsumer([[Record(EVENTS.name, 0, 0, name.encode(), about, [])]])
         await Projector(feed, model, lambda _: True).step()
-    stored = (await model.load([(TENANT, name)], []))[0][TENANT, name]
+    stored = (await model.load([(TENANT, name)]))[TENANT, name]
     state = fold(events)
     state = forgotten(state) if state.status == "erased" else kept(state)
     assert (stored.page.view, stored.state) == (session_view(state, ""), state)
@@ -210,18 +227,18 @@ async def test_a_row_of_the_build_before_is_read_and_is_behind(
             async with engine.begin() as connection:
                 await connection.execute(text(WRITTEN_BEFORE), values)
             model = SqlReadModel(engine)
-            assert (await model.load([KEY], []))[0] == {KEY: StoredSession(page(seq=3))}
+            assert await model.load([KEY]) == {KEY: StoredSession(page(seq=3))}
             assert list(await model.behind(("", ""), 9)) == [KEY]
             async with engine.begin() as connection:
                 unreadable = "UPDATE gateway_sessions SET state = :state, folded = 3"
                 await connection.execute(text(unreadable), {"state": b'{"status": "other"}'})
-            assert (await model.load([KEY], []))[0] == {KEY: StoredSession(page(seq=3))}
+            assert await model.load([KEY]) == {KEY: StoredSession(page(seq=3))}
             await model.stop()
 
 
 async def test_forgotten_sessions_lose_their_turns_only(model: ReadModel) -> None:
     other = ("acme", "ses_2", "t1")
-    await model.add({KEY: page()}, {TURN: turn(), other: turn()})
+    await model.save(asked({KEY: page()}, {TURN: turn(), other: turn()}))
     await model.save(Changes({KEY: row(seq=1)}, forgotten={KEY}))
     assert await model.turn(TURN) is None
     assert await model.turn(other) is not None
@@ -266,8 +283,8 @@ async def _claimed(model: SqlReadModel, by: str) -> dict[tuple[str, str, str], s
 async def test_lists_are_newest_first_and_filtered(model: ReadModel) -> None:
     pages = {("acme", f"ses_{n}"): page(f"ses_{n}") for n in range(1, 6)}
     pages["acme", "ses_3"] = page("ses_3", user_id="u2", status="running")
-    await model.add(pages, {})
-    await model.add({("other", "ses_9"): page("ses_9", tenant_id="other")}, {})
+    await model.save(asked(pages))
+    await model.save(asked({("other", "ses_9"): page("ses_9", tenant_id="other")}))
 
     async def ids(wanted: SessionFilter) -> list[str]:
         return [found.view.session_id for found in await model.sessions(wanted)]
@@ -283,7 +300,7 @@ async def test_lists_are_newest_first_and_filtered(model: ReadModel) -> None:
 
 async def test_sessions_of_the_same_time_are_paged_by_id(model: ReadModel) -> None:
     same = {("acme", f"ses_{n}"): page(f"ses_{n}", created_at="2026") for n in range(4)}
-    await model.add(same, {})
+    await model.save(asked(same))
     first = await model.sessions(SessionFilter("acme", limit=2))
     last = first[-1].view
     rest = await model.sessions(SessionFilter("acme", before=(last.created_at, last.session_id)))
@@ -300,7 +317,7 @@ async def test_two_writers_at_once_leave_the_newest_rows(model: ReadModel) -> No
             await model.save(Changes({key: row(key[1], seq=seq) for key in keys[::order]}))
 
     await asyncio.gather(write(1), write(-1))
-    found, _ = await model.load(keys, [])
+    found = await model.load(keys)
     assert {(one.page.view.last_seq, one.folded) for one in found.values()} == {(5, 5)}
 
 

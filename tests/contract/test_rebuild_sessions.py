@@ -38,7 +38,7 @@ async def _rebuild(*arguments: str) -> str:
 
 async def _wrong(model: SqlReadModel) -> None:
     """Rows as the events make them, then two of them spoilt, as by a fault of the core."""
-    projection = Projection({}, {})
+    projection = Projection({})
     erased = [replace(e, session_id="erased") for e in history(opening(), erasing(1))]
     for event in (*LOG, *erased, *(replace(e, tenant_id="other") for e in LOG)):
         projection.event(event)

@@ -62,12 +62,9 @@ class MemoryReadModel:
         newest = sorted((row.page for row in self.rows.values()), key=_place, reverse=True)
         return [page for page in newest if _wanted(page, wanted)][: wanted.limit]
 
-    async def load(
-        self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
-    ) -> tuple[Mapping[SessionKey, StoredSession], Mapping[TurnKey, StoredTurn]]:
+    async def load(self, sessions: Iterable[SessionKey]) -> Mapping[SessionKey, StoredSession]:
         await self.check()
-        rows = {key: self.rows[key] for key in sessions if key in self.rows}
-        return rows, {key: self.turns[key] for key in turns if key in self.turns}
+        return {key: self.rows[key] for key in sessions if key in self.rows}
 
     async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
         await self.check()
@@ -77,15 +74,6 @@ class MemoryReadModel:
         await self.check()
         key = (page.view.tenant_id, page.view.session_id)
         return self.rows.setdefault(key, StoredSession(page)).page
-
-    async def add(
-        self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
-    ) -> None:
-        await self.check()
-        for key, page in sessions.items():
-            self.rows.setdefault(key, StoredSession(page))
-        for turn_key, view in turns.items():
-            self.turns.setdefault(turn_key, StoredTurn(view))
 
     async def save(self, changes: Changes) -> None:
         """See ReadModel.save."""
@@ -102,7 +90,7 @@ class MemoryReadModel:
             del self.keys[claim]
         for turn_key, turn in changes.turns.items():
             stored = self.turns.get(turn_key)
-            if stored is None or stored.seq <= turn.seq:
+            if stored is None or 0 < turn.seq >= stored.seq:
                 self.turns[turn_key] = turn
 
     async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:

@@ -94,6 +94,7 @@ class SqlReadModel:
         self._insert: Any = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
         self._save_sessions = self._upsert(SESSIONS, "last_seq", newest="folded", of=("state",))
         self._save_turns = self._upsert(TURNS, "seq")
+        self._add_turns = self._insert(TURNS).on_conflict_do_nothing()
         self._session = Grouped(self._sessions_of)
         self._turn = Grouped(self._turns_of)
         self._open = Grouped(self._opened)
@@ -126,24 +127,15 @@ class SqlReadModel:
             bodies = await connection.scalars(query.limit(wanted.limit))
             return [read_session(body) for body in bodies]
 
-    async def load(
-        self, sessions: Iterable[SessionKey], turns: Iterable[TurnKey]
-    ) -> tuple[Mapping[SessionKey, StoredSession], Mapping[TurnKey, StoredTurn]]:
+    async def load(self, sessions: Iterable[SessionKey]) -> Mapping[SessionKey, StoredSession]:
         """See ReadModel.load."""
         async with self._reading() as connection:
-            pages = {
+            return {
                 (row.tenant_id, row.session_id): StoredSession(
                     read_session(row.body), _state(row.state)
                 )
                 for row in await _rows(connection, SESSIONS, list(sessions))
             }
-            stored = {
-                (row.tenant_id, row.session_id, row.turn_id): StoredTurn(
-                    read_turn(row.body), row.seq
-                )
-                for row in await _rows(connection, TURNS, list(turns))
-            }
-        return pages, stored
 
     async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
         """See ReadModel.behind: reads the table once from `after` on, there is no index for it."""
@@ -157,31 +149,22 @@ class SqlReadModel:
         async with self._reading() as connection:
             return [(row.tenant_id, row.session_id) for row in await connection.execute(query)]
 
-    async def add(
-        self, sessions: Mapping[SessionKey, SessionPage], turns: Mapping[TurnKey, TurnView]
-    ) -> None:
-        """See ReadModel.add."""
-        # Sorted: two writers that lock rows in one order can't wait for each other in a circle.
-        session_rows = [_session_row(StoredSession(page)) for _, page in sorted(sessions.items())]
-        turn_rows = [_turn_row(key, StoredTurn(turn)) for key, turn in sorted(turns.items())]
-        async with self._begin() as connection:
-            for table, rows in ((SESSIONS, session_rows), (TURNS, turn_rows)):
-                if rows:
-                    insert = self._insert(table).on_conflict_do_nothing()
-                    await connection.execute(insert, rows)
-
     async def save(self, changes: Changes) -> None:
         """See ReadModel.save; turns of forgotten sessions are deleted before the turns that changed are written."""
+        # Sorted: two writers that lock rows in one order can't wait for each other in a circle.
         sessions = [_session_row(changes.sessions[key]) for key in sorted(changes.sessions)]
         turns = [_turn_row(key, turn) for key, turn in sorted(changes.turns.items())]
+        asked = [row for row in turns if not row["seq"]]
+        seen = [row for row in turns if row["seq"]]
         async with self._begin() as connection:
             if sessions:
                 await connection.execute(self._save_sessions, sessions)
             for key in sorted(changes.forgotten):
                 for table in (TURNS, KEYS):
                     await connection.execute(delete(table).where(_is(table, key)))
-            if turns:
-                await connection.execute(self._save_turns, turns)
+            for statement, rows in ((self._add_turns, asked), (self._save_turns, seen)):
+                if rows:
+                    await connection.execute(statement, rows)
 
     async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
         """See ReadModel.claim. An insert waits for one of the same key that is under way elsewhere, and the look

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ class Rooms:
     live: Live
     shares: Shares
     checks: Mapping[str, Check]
+    metrics: Callable[[], Awaitable[bytes]]
     closing: asyncio.Event
 
 
@@ -119,7 +120,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     _add(app, "GET", f"{SESSION}/replay", replay_endpoint(reads, history, rooms.shares, closing))
     _add(app, "GET", "/healthz", health.healthz)
     _add(app, "GET", "/readyz", health.readyz(rooms.checks))
-    _add(app, "GET", "/metrics", health.metrics_text)
+    _add(app, "GET", "/metrics", health.metrics_text(rooms.metrics))
     _add(
         app, "GET", "/openapi.json", _document(lambda: msgspec.json.encode(complete(app.openapi())))
     )

@@ -19,8 +19,15 @@ async def healthz(_: Request) -> Response:
     return as_json({"status": "ok"})
 
 
-async def metrics_text(_: Request) -> Response:
-    return Response(metrics.render(), media_type=metrics.CONTENT_TYPE)
+def metrics_text(
+    render: Callable[[], Awaitable[bytes]],
+) -> Callable[[Request], Awaitable[Response]]:
+    """GET /metrics: what all processes of the gateway count."""
+
+    async def get_metrics(_: Request) -> Response:
+        return Response(await render(), media_type=metrics.CONTENT_TYPE)
+
+    return get_metrics
 
 
 def readyz(checks: Mapping[str, Check]) -> Callable[[Request], Awaitable[Response]]:

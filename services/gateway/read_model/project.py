@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from services.gateway.ports import Changes, StoredSession, StoredTurn, TurnKey
+from services.gateway.ports import Changes, StoredSession, StoredTurn
 from services.gateway.views import (
     SETTLED,
     SessionPage,
@@ -108,7 +108,8 @@ class _Row:
 
 
 class Projection:
-    """One batch at work: starts from stored rows and ends in `finish`.
+    """One batch at work: starts from stored rows and ends in `finish`. What is only asked for is written where
+    there is no row of it yet.
 
     `behind` are sessions of which events are missing: their states have to be folded from the history. `torn` says
     that what is missing is gone for good: then the rest is folded without it.
@@ -117,13 +118,11 @@ class Projection:
     def __init__(
         self,
         sessions: Mapping[SessionKey, StoredSession],
-        turns: Mapping[TurnKey, StoredTurn],
         *,
         torn: bool = False,
     ) -> None:
         self._stored = sessions
         self._rows: dict[SessionKey, _Row] = {}
-        self._turns = dict(turns)
         self._torn = torn
         self._changes = Changes()
         self.behind: set[SessionKey] = set()
@@ -142,9 +141,8 @@ class Projection:
             if row is None:
                 self._rows[key] = _Row(opened(request), None, 0)
             if isinstance(request, TurnRequested):
-                turn_key = (*key, request.turn_id)
-                if turn_key not in self._turns:
-                    self._put_turn(turn_key, StoredTurn(accepted_turn(request, trace_id)))
+                turn = StoredTurn(accepted_turn(request, trace_id))
+                self._changes.turns.setdefault((*key, request.turn_id), turn)
         elif row is not None:
             row.page = _asked(row.page, request, input_id)
 
@@ -217,16 +215,13 @@ class Projection:
             assert after.progress is not None
             trace_id = telemetry.trace_id_of(after.progress.traceparent)
             view = turn_view(key[1], after.turn, trace_id)
-            self._put_turn((*key, view.turn_id), StoredTurn(view, event.seq))
+            self._changes.turns[(*key, view.turn_id)] = StoredTurn(view, event.seq)
 
     def _turn_event(self, key: SessionKey, page: SessionPage, event: Event) -> None:
         turn = msgspec.json.decode(event.data, type=Turn)
         if page.erased_at is None or is_told(page, turn):
             view = turn_view(key[1], turn, event.trace_id)
-            self._put_turn((*key, turn.turn_id), StoredTurn(view, event.seq))
-
-    def _put_turn(self, key: TurnKey, turn: StoredTurn) -> None:
-        self._turns[key] = self._changes.turns[key] = turn
+            self._changes.turns[(*key, turn.turn_id)] = StoredTurn(view, event.seq)
 
     def _forget(self, key: SessionKey) -> None:
         self._changes.forgotten.add(key)

@@ -10,10 +10,9 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-from msgspec import Struct
 from msgspec.structs import replace
 
-from services.gateway.ports import ReadModel, Record, RecordConsumer, TurnKey
+from services.gateway.ports import ReadModel, Record, RecordConsumer
 from services.gateway.read_model.project import UNUSABLE, Projection
 from shared import logs, metrics, telemetry
 from shared.bus import envelope
@@ -21,7 +20,7 @@ from shared.bus.topics import INPUTS
 from shared.errors import Corrupt, Transient
 from shared.session.admission import admit, received
 from shared.session.events import Event, read_event
-from shared.session.inputs import Request, TurnRequested
+from shared.session.inputs import Request
 from shared.session.key import SessionKey
 
 POLL_SECONDS = 1.0
@@ -29,25 +28,14 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
 Input = tuple[Request, str, str]  # what was asked, its trace, its id if a gateway gave it
 
 
-class _Heading(Struct, frozen=True):
-    """Which session or turn an input asks for; the rest is not even looked at."""
-
-    tenant_id: str
-    session_id: str
-    turn_id: str | None = None
-
-
-_heading = msgspec.json.Decoder(_Heading)
-_WRITTEN = (b"turn.requested", b"session.requested")
 _log = logs.get("gateway.projector")
 
 
 class Projector:
     """One consumer, one writer.
 
-    `knows` returns whether a tenant is served here; `written` whether this process wrote the row of a session or
-    turn already: most inputs were accepted here, and reading them again would cost as much as accepting. `behind`
-    is called with sessions whose states have to be folded anew.
+    `knows` returns whether a tenant is served here. `behind` is called with sessions whose states have to be folded
+    anew.
     """
 
     def __init__(
@@ -55,13 +43,11 @@ class Projector:
         consumer: RecordConsumer,
         read_model: ReadModel,
         knows: Callable[[str], bool],
-        written: Callable[[SessionKey | TurnKey], bool] = lambda _: False,
         behind: Callable[[Iterable[SessionKey]], None] = lambda _: None,
     ) -> None:
         self._consumer = consumer
         self._read_model = read_model
         self._knows = knows
-        self._written = written
         self._behind = behind
 
     async def run(self) -> None:
@@ -87,38 +73,23 @@ class Projector:
         await self._consumer.commit()
 
     async def _apply(self, records: Sequence[Record]) -> None:
-        found = [(record, self._read(record)) for record in records if not self._is_written(record)]
+        found = [(record, self._read(record)) for record in records]
         requests = [item for _, item in found if isinstance(item, tuple)]
         events = [item for _, item in found if isinstance(item, Event)]
         keys = {(e.tenant_id, e.session_id) for e in events}
         keys |= {(request.tenant_id, request.session_id) for request, *_ in requests}
         if not keys:
             return
-        asked = {
-            (r.tenant_id, r.session_id, r.turn_id)
-            for r, *_ in requests
-            if isinstance(r, TurnRequested)
-        }
-        projection = Projection(*await self._read_model.load(keys, asked))
+        projection = Projection(await self._read_model.load(keys))
         for record, item in found:
             _apply_one(projection, record, item)
-        await self._read_model.save(projection.finish())
+        changes = projection.finish()
+        metrics.set_gauge("turnstile_pending_writes", len(changes.sessions) + len(changes.turns))
+        await self._read_model.save(changes)
+        metrics.set_gauge("turnstile_pending_writes", 0)
         self._behind(projection.behind)
         metrics.inc("turnstile_inputs_projected_total", len(requests))
         metrics.inc("turnstile_events_projected_total", len(events))
-
-    def _is_written(self, record: Record) -> bool:
-        kind = next((value for name, value in record.headers if name == "ce_type"), b"")
-        if record.topic != INPUTS.name or kind not in _WRITTEN:
-            return False
-        try:
-            what = _heading.decode(record.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
-        session = (what.tenant_id, what.session_id)
-        if kind == b"session.requested":
-            return self._written(session)
-        return what.turn_id is not None and self._written((*session, what.turn_id))
 
     def _read(self, record: Record) -> Input | Event | None:
         try:

@@ -115,7 +115,7 @@ class Refold:
         """Give the row a state that knows all its events. Raises Transient: then nothing of it is kept."""
         known: StoredSession | None = None
         while True:
-            stored = (await self._read_model.load([key], ()))[0].get(key)
+            stored = (await self._read_model.load([key])).get(key)
             if stored is None or not stored.behind:
                 return
             if known is not None:  # the row moved on meanwhile
@@ -151,7 +151,7 @@ class Refold:
         until, count = stored.page.view.last_seq, 0
         view = replace(stored.page.view, last_seq=stored.folded)
         stored = StoredSession(replace(stored.page, view=view), stored.state)
-        projection = Projection({key: stored}, {}, torn=torn)
+        projection = Projection({key: stored}, torn=torn)
         async for entry in entries:
             _apply(projection, entry)
             count += 1
@@ -159,7 +159,7 @@ class Refold:
                 await asyncio.sleep(0)
             if count % CHUNK == 0:
                 stored = await self._written(projection, key, stored)
-                projection = Projection({key: stored}, {}, torn=torn)
+                projection = Projection({key: stored}, torn=torn)
         projection.reach(key, until)
         return await self._written(projection, key, stored)
 

@@ -22,10 +22,13 @@ from services.gateway.http.auth import Keys
 from services.gateway.http.connection import TRANSPORT
 from services.gateway.http.described import complete
 from services.gateway.http.sse import Shares
-from services.gateway.ports import Entry
-from services.gateway.register import Register, WrittenBehind
+from services.gateway.ports import Entry, Record
+from services.gateway.read_model.projector import Projector
+from services.gateway.register import Register
+from services.gateway.siblings import Siblings
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live, read_heading
+from shared.bus.topics import INPUTS
 from shared.clock import Clock
 from shared.moment import rfc3339
 from shared.session.events import Event
@@ -36,6 +39,7 @@ from tests.fakes.gateway import (
     MemoryEventLog,
     MemoryInputPublisher,
     MemoryReadModel,
+    MemoryRecordConsumer,
 )
 
 KEYS = {
@@ -101,13 +105,11 @@ class Desk:
 
     def __post_init__(self) -> None:
         counter = itertools.count(1)
-        self.behind = WrittenBehind(self.read_model)
         self.history = History(self.archive, self.log, self.live, self.read_model)
         self.accept = Accept(
             self.inputs,
             self.read_model,
             self.register,
-            self.behind,
             Claims(self.read_model),
             self.gate,
             self.clock,
@@ -125,6 +127,7 @@ class Desk:
                 "database": self.read_model.check,
                 "clickhouse": self.archive.check,
             },
+            metrics=Siblings({}).metrics,
             closing=self.closing,
         )
         self.app = build(rooms, Keys(KEYS))
@@ -153,6 +156,14 @@ class Desk:
             wish = {"user_id": "u1", "session_id": session_id, **body}
             answer = await client.post("/v1/sessions", json=wish)
         assert answer.status_code == 201, answer.text
+
+    async def project(self) -> None:
+        """What was published reaches the tables, as the projector's process brings it there."""
+        records = [
+            Record(INPUTS.name, 0, offset, envelope.subject.encode(), value, envelope.headers())
+            for offset, (envelope, value) in enumerate(self.inputs.published)
+        ]
+        await Projector(MemoryRecordConsumer([records]), self.read_model, lambda _: True).step()
 
     def publish(self, seq: int, **how: Any) -> None:
         """An event is published and heard live; the log keeps it."""

@@ -27,7 +27,7 @@ async def test_an_erased_session_has_nothing_to_read_and_says_so(
     path: str, headers: dict[str, str]
 ) -> None:
     desk = await a_desk(archived=3, logged=3)
-    projection = Projection(desk.read_model.rows, {})
+    projection = Projection(desk.read_model.rows)
     closed = an_event(4, "session.erased", {"reason": "requested"}, turn_id=None)
     projection.event(read_event(closed))
     await desk.read_model.save(projection.finish())

@@ -211,16 +211,6 @@ async def test_nothing_is_committed_before_it_is_written() -> None:
     assert (feed.commits, view(model).status) == (1, "accepted")
 
 
-async def test_what_this_process_wrote_already_is_not_read_again() -> None:
-    model = MemoryReadModel(down=True)
-    opened = an_input("session.requested", user_id="u1")
-    asked = an_input("turn.requested", user_id="u1", turn_id="turn_1", content="hi")
-    feed = MemoryRecordConsumer([[opened, asked]])
-    written = {KEY, (*KEY, "turn_1")}.__contains__
-    await Projector(feed, model, lambda _: True, written).step()
-    assert feed.commits == 1
-
-
 async def test_a_session_asked_to_close_is_closing_and_then_closed() -> None:
     model = await project(
         an_input("session.requested", user_id="u1", title="T"),

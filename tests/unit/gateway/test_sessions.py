@@ -160,7 +160,7 @@ async def test_a_session_is_remembered_when_the_database_goes_after_the_log() ->
         answer = await client.post("/v1/sessions/ses_1/turns", json={"content": "a"})
     assert answer.status_code == 202
     desk.read_model.down = False
-    await desk.behind.flush(1)
+    await desk.project()
     assert KEY in desk.read_model.rows
 
 

@@ -139,7 +139,7 @@ async def test_a_key_of_a_closed_session_is_known_still() -> None:
     desk = Desk()
     await desk.open()
     assert await keyed_turn_at(desk, "k", "t1") == "t1"
-    await desk.behind.flush(1)
+    await desk.project()
     async with desk.client() as client:
         assert (await client.post("/v1/sessions/ses_1/archive")).status_code == 202
     assert await keyed_turn_at(desk, "k", "t2") == "t1"

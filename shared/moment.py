@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 FIRST_YEAR, LAST_YEAR = 1971, 2261
 
 
 def rfc3339(moment: datetime) -> str:
     """`2026-11-21T10:00:00.123456Z`: always UTC and six digits, so that text order is time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
 
 
+# One text is read at several places on its way, and those of one batch are often the same.
+@lru_cache(maxsize=4096)
 def parse(text: str) -> datetime:
     """The moment an RFC 3339 text names. Raises ValueError when it is none, has no offset, or is no time
     that the archive can keep (its nanoseconds reach from 1970 into 2262)."""

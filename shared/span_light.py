@@ -161,6 +161,8 @@ class LightTracer:
         trace_id = parent.trace_id if known else _bits(128) or 1
         if known and self._follows:
             flags, sampled = parent.trace_flags, parent.trace_flags.sampled
+            if not sampled:  # nobody will see its parts, so that they need no ids
+                return NonRecordingSpan(parent)
         else:
             answer = self._sampler.should_sample(None, trace_id, name, kind, None, None)
             sampled = answer.decision is Decision.RECORD_AND_SAMPLE

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError, ProducerClosed
+from aiokafka.partitioner import DefaultPartitioner, murmur2
 from faststream import AckPolicy, BaseMiddleware
 from faststream.kafka import KafkaBroker, Topic
 from faststream.kafka.message import KafkaMessage
@@ -312,6 +314,19 @@ def _count(error: BaseException, group: str) -> None:
         log.warning("kafka_refuses_the_reader", group=group, error=type(error).__name__)
 
 
+# Sessions whose place is known by heart: to compute it costs as much as to encode what is published.
+@lru_cache(maxsize=65_536)
+def _hashed(key: bytes) -> int:
+    return cast("int", murmur2(key)) & 0x7FFFFFFF
+
+
+def partition_of(key: bytes | None, partitions: Sequence[int], available: Sequence[int]) -> int:
+    """The partition of a key, as the Java client's default partitioner has it."""
+    if key is None:
+        return cast("int", DefaultPartitioner()(key, partitions, available))
+    return partitions[_hashed(key) % len(partitions)]
+
+
 class Publishing:
     """An idempotent producer with acks=all, from `start` to `stop`, once. `options` are those of a FastStream
     broker, which hands them to aiokafka's producer."""
@@ -319,7 +334,13 @@ class Publishing:
     def __init__(self, kafka: KafkaSettings, client_id: str, **options: Any) -> None:
         self._producer = _Producer(parser=None, decoder=None)
         self._broker = _broker(
-            kafka, client_id, logger=None, acks="all", enable_idempotence=True, **options
+            kafka,
+            client_id,
+            logger=None,
+            acks="all",
+            enable_idempotence=True,
+            partitioner=partition_of,
+            **options,
         )
         # Not documented; tests/contract/test_stream.py notices when it moves.
         self._broker.config.broker_config.producer = self._producer

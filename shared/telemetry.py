@@ -7,7 +7,7 @@ is handed on as it is. All other code passes texts around and never sees the SDK
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
 from types import TracebackType
 
@@ -166,7 +166,12 @@ def span(
     malformed parent begins a new trace, a malformed link is left out. An exception passes through and marks the
     span as failed with its type; a cancellation does not.
     """
-    return _Scope(_start(name, parent, kind, attributes, links))
+    started = _start(name, parent, kind, attributes, links)
+    if not parent and not started.is_recording():
+        current = trace.get_current_span()
+        if current.get_span_context() is started.get_span_context():
+            return nullcontext(current)  # a part of what is not kept
+    return _Scope(started)
 
 
 def record(

@@ -278,17 +278,10 @@ class Accept:
 
     async def _publish(self, request: Request, kind: str, input_id: str) -> str:
         """Publish under a span; its traceparent, which is the record's, is returned."""
-        attributes = {
-            "messaging.system": "kafka",
-            "messaging.operation.name": "send",
-            "messaging.destination.name": INPUTS.name,
-            "messaging.message.id": input_id,
-            "messaging.kafka.message.key": request.session_id,
-        }
         began = time.perf_counter()
-        with telemetry.span(
-            "send turnstile.inputs.v1", kind=SpanKind.PRODUCER, attributes=attributes
-        ):
+        with telemetry.span("send turnstile.inputs.v1", kind=SpanKind.PRODUCER) as span:
+            if span.is_recording():
+                span.set_attributes(_sent(request, input_id))
             trace = telemetry.traceparent()
             await self.inputs.publish(
                 Envelope(
@@ -304,6 +297,16 @@ class Accept:
         metrics.inc("turnstile_inputs_published_total", type=kind)
         metrics.observe("turnstile_publish_seconds", time.perf_counter() - began, topic=INPUTS.name)
         return trace
+
+
+def _sent(request: Request, input_id: str) -> telemetry.Attributes:
+    return {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "send",
+        "messaging.destination.name": INPUTS.name,
+        "messaging.message.id": input_id,
+        "messaging.kafka.message.key": request.session_id,
+    }
 
 
 def _is_ours(written: SessionView, asked: SessionView) -> bool:

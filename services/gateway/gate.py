@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import deque
 
 from shared.errors import Transient
 
@@ -18,27 +20,42 @@ class Gate:
     """
 
     def __init__(self, at_once: int, waiting: int) -> None:
-        self._places = asyncio.Semaphore(at_once)
+        self._free = at_once
         self._most = waiting
-        self._waiting = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def __aenter__(self) -> None:
-        if not self._places.locked():
-            await self._places.acquire()  # does not wait
-            return
-        if self._waiting >= self._most:
-            raise _overloaded()
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._places.acquire()
-        except TimeoutError as error:
-            raise _overloaded() from error
-        finally:
-            self._waiting -= 1
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait()
 
     async def __aexit__(self, *_: object) -> None:
-        self._places.release()
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._free += 1
+
+    async def _wait(self) -> None:
+        """A place is handed on by who leaves."""
+        if len(self._waiting) >= self._most:
+            raise _overloaded()
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():  # handed on just before
+                await self.__aexit__()
+            else:
+                with contextlib.suppress(ValueError):  # whoever left meanwhile passed over it
+                    self._waiting.remove(place)
+            if isinstance(error, TimeoutError):
+                raise _overloaded() from error
+            raise
 
 
 def _overloaded() -> Transient:

@@ -5,6 +5,7 @@ Everything here is in the read model too, or on its way there by the log; losing
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -24,17 +25,18 @@ class Bounded(Generic[_K, _V]):
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._items: dict[_K, _V] = {}
+        # A plain dict finds its oldest entry by passing all that went before it.
+        self._items: OrderedDict[_K, _V] = OrderedDict()
 
     def get(self, key: _K) -> _V | None:
         return self._items.get(key)
 
     def put(self, key: _K, value: _V) -> None:
         items = self._items
-        items.pop(key, None)
         items[key] = value
+        items.move_to_end(key)
         if len(items) > self._size:
-            del items[next(iter(items))]
+            items.popitem(last=False)
 
     def pop(self, key: _K) -> None:
         self._items.pop(key, None)

@@ -90,7 +90,7 @@ class AcceptedTurn(Struct, frozen=True, kw_only=True):
     status: Literal["accepted"] = "accepted"
 
 
-class TurnView(Struct, frozen=True, kw_only=True):
+class TurnView(Struct, frozen=True, kw_only=True, gc=False):
     """A turn as it stands; `trace_id` is 32 hex digits, or empty when it was not traced."""
 
     turn_id: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from shared.errors import Corrupt
 from shared.trace_context import joined, parted
@@ -19,6 +20,8 @@ _TRACE = ("traceparent", "tracestate")
 MAX_ID = 256
 JSON = "application/json"
 Headers = list[tuple[str, bytes]]
+_VERSION: tuple[str, bytes] = ("ce_specversion", SPEC_VERSION.encode())
+_TYPE: tuple[str, bytes] = ("content-type", JSON.encode())
 # `ce_source` of what Turnstile's own services publish; the agent-worker adds the tenant behind a slash.
 GATEWAY, AGENT_WORKER, OPERATOR = (
     "turnstile/gateway",
@@ -31,8 +34,7 @@ GATEWAY_ID = re.compile(r"in_[0-9a-f]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(Struct, frozen=True, gc=False):
     """One record's attributes. `time` is RFC 3339 in UTC; `subject` is the session id and the record's key;
     `traceparent` is the text of a trace context (`shared.trace_context`), "" for none."""
 
@@ -42,23 +44,24 @@ class Envelope:
     time: str
     subject: str
     traceparent: str = ""
-    extra: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = {}
 
     def headers(self) -> Headers:
         """The Kafka headers of a record that carries this envelope."""
         headers = [
-            ("ce_specversion", SPEC_VERSION.encode()),
+            _VERSION,
             ("ce_id", self.id.encode()),
             ("ce_source", self.source.encode()),
             ("ce_type", self.type.encode()),
             ("ce_time", self.time.encode()),
             ("ce_subject", self.subject.encode()),
-            ("content-type", JSON.encode()),
+            _TYPE,
         ]
-        for name, text in zip(_TRACE, parted(self.traceparent), strict=True):
-            if text:
-                headers.append((name, text.encode()))
-        headers += [(name, value.encode()) for name, value in self.extra.items()]
+        if self.traceparent:
+            parts = zip(_TRACE, parted(self.traceparent), strict=True)
+            headers += [(name, text.encode()) for name, text in parts if text]
+        if self.extra:
+            headers += [(name, value.encode()) for name, value in self.extra.items()]
         return headers
 
 

@@ -13,6 +13,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.gateway.http.problems import PROBLEM_JSON, problem_json
+from services.gateway.http.request import WHOLE
 from shared import metrics
 from shared.errors import Rejected
 
@@ -42,7 +43,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._begin_head()
+        self._in_head = True
+        self._time_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
@@ -55,25 +57,31 @@ class Connection(HttpToolsProtocol):
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
+        if not self._in_head:
+            return
         # What one read brings is bounded already; a head that goes on over many is refused here.
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431)
+        elif self._patience is None:
+            self._time_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         scope: Any = self.scope
         scope[TRANSPORT] = self.transport
         if not self._in_head:
-            self._begin_head()
+            self._in_head, self._head_bytes = True, 0
         self._parsed_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        self._count(len(url))
+        self._parsed_bytes += len(url)
+        if self._parsed_bytes > MAX_HEAD_BYTES:
+            self._too_large()
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        if len(self.headers) >= MAX_HEADERS:
+        self._parsed_bytes += len(name) + len(value) + 4
+        if self._parsed_bytes > MAX_HEAD_BYTES or len(self.headers) >= MAX_HEADERS:
             self._too_large()
         super().on_header(name, value)
 
@@ -81,22 +89,18 @@ class Connection(HttpToolsProtocol):
         self._end_head()
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        scope: Any = self.scope
+        scope[WHOLE] = True
+        super().on_message_complete()
+
     def send_400_response(self, msg: str) -> None:
         """The answer to what the parser gave up: 431 when it was told to."""
         self._refuse(self._refusal or 400, msg)
 
-    def _count(self, size: int) -> None:
-        self._parsed_bytes += size
-        if self._parsed_bytes > MAX_HEAD_BYTES:
-            self._too_large()
-
     def _too_large(self) -> None:
         self._refusal = 431
         raise httptools.HttpParserError(TOO_LARGE)
-
-    def _begin_head(self) -> None:
-        self._in_head, self._head_bytes = True, 0
-        self._time_head()
 
     def _time_head(self) -> None:
         self._patience = asyncio.get_running_loop().call_later(HEAD_SECONDS, self._late)

@@ -48,7 +48,8 @@ class Front:
             http_span(method, route), parent=_context(scope), kind=SpanKind.SERVER
         ) as span:
             await self._answer(route, scope, receive, watch)
-            span.set_attributes(_attributes(scope, method, route, watch.status))
+            if span.is_recording():
+                span.set_attributes(_attributes(scope, method, route, watch.status))
         metrics.inc(
             "turnstile_http_requests_total", method=method, route=route, status=str(watch.status)
         )

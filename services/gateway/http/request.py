@@ -59,6 +59,8 @@ def route_of(path: str) -> str:
     return UNKNOWN
 
 
+# In the scope of a request whose body has come whole, so that nobody has to wait for it.
+WHOLE = "turnstile.whole"
 MAX_BODY = 1024 * 1024
 BODY_SECONDS = 60.0
 _T = TypeVar("_T")
@@ -71,6 +73,8 @@ class ClientGone(Exception):
 async def read_body(scope: Scope, receive: Receive, largest: str = "body") -> bytes:
     """The whole body. Raises Rejected: `too_large` as soon as it is known to be too long; what to make smaller is
     the field `largest`; `body_timeout` when it is not whole after BODY_SECONDS."""
+    if WHOLE in scope:
+        return await _received(scope, receive, largest)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await _received(scope, receive, largest)

@@ -128,12 +128,11 @@ class Projection:
         self.behind: set[SessionKey] = set()
 
     def request(self, request: Request, trace_id: str, input_id: str) -> None:
-        """Apply an input; `input_id` is "" for one that no gateway gave.
+        """Apply an input whose time is in `shared.moment`'s form; `input_id` is "" for one that no gateway gave.
 
         The worker decides what becomes of it; here it only becomes visible.
         """
         key = (request.tenant_id, request.session_id)
-        request = replace(request, at=normal(request.at))
         row = self._row(key)
         if is_late(row.page if row else None, request):
             return

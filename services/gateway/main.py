@@ -51,6 +51,8 @@ from shared.health import QuietServer, health_on
 
 PROJECTOR = "projector"
 REQUESTS_SECONDS = 3
+# So soon a turn that was accepted is in the tables (see docs/guarantees.md).
+TABLES_SECONDS = 2.0
 FLUSH_SECONDS = 2.0
 # Idle connections are the clients' to close: httpx does after 5 s, load balancers mostly after 60. A server that
 # closes first (uvicorn: after 5 s) resets a request that is just being sent.
@@ -109,6 +111,7 @@ class Gateway:
             },
             metrics=self.siblings.metrics,
             closing=self.stopping,
+            patience=TABLES_SECONDS if http.gateway_processes > 1 else 0.0,
         )
         return build(rooms, Keys(self.settings.tenants.keys), origins=http.origins)
 

@@ -1,4 +1,5 @@
-"""Leg `accept`: turns a second that the gateway accepts, against the barest program, and sessions that it opens."""
+"""Leg `accept`: turns a second that the gateway accepts, against the barest program and against an endpoint as one
+writes it by hand; and sessions that it opens."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from infra.kafka.topics import create_topics
 from infra.local.ports import free_ports
 from shared.bus.topics import Topic
 from tests.bench import child
-from tests.bench.cpu import cpu_seconds
+from tests.bench.cpu import family_seconds
 from tests.bench.figures import rounds_of
 from tests.bench.options import Options
 from tests.bench.parts import Parts, running
@@ -20,9 +21,12 @@ from tests.bench.wire import Wire
 CONNECTIONS = 32
 ROUNDS = 3
 TARGET = 0.8
+# Times the hand-written endpoint; of the rate of turns; times bare.
+PLAIN_TARGET, OPENED_TARGET, P99_TARGET = 2.0, 0.5, 2.0
 TOPIC = Topic("bench.accept", "what the bare program accepts", "bench", "nobody", 3_600_000)
 TEXT = "Please compare these two offers for me and say which one is better, and why. " * 5
 WARM_UP_S = 1.0
+OTHERS = {"bare": "tests.bench.bare_accept", "plain": "tests.bench.plain_endpoint"}
 TURNS = (
     [f"/v1/sessions/bench-{n}/turns" for n in range(CONNECTIONS)],
     f'{{"content":"{TEXT}"}}',
@@ -39,11 +43,11 @@ async def measure(options: Options) -> Result:
         await create_topics(parts.addresses.kafka, [TOPIC])
         gateway = await stack.enter_async_context(parts.service("gateway"))
         await _open_sessions(parts)
-        port = free_ports(1)[0]
-        told = {"port": port, "bootstrap": parts.addresses.kafka, "topic": TOPIC.name}
-        bare = await stack.enter_async_context(child.serving("tests.bench.bare_accept", told))
-        urls = {"ours": parts.addresses.gateway, "bare": f"http://127.0.0.1:{port}"}
-        pids = {"ours": gateway, "bare": bare}
+        urls, pids = {"ours": parts.addresses.gateway}, {"ours": gateway}
+        for side, port in zip(OTHERS, free_ports(len(OTHERS)), strict=True):
+            told = {"port": port, "bootstrap": parts.addresses.kafka, "topic": TOPIC.name}
+            pids[side] = await stack.enter_async_context(child.serving(OTHERS[side], told))
+            urls[side] = f"http://127.0.0.1:{port}"
         for side in urls:
             await _press(parts, urls[side], WARM_UP_S)
         urls["opened"], pids["opened"] = urls["ours"], pids["ours"]
@@ -56,7 +60,7 @@ async def measure(options: Options) -> Result:
 
 async def _round(parts: Parts, side: str, url: str, pid: int, options: Options) -> dict[str, Any]:
     await parts.rest()
-    before = cpu_seconds(pid)
+    before = family_seconds(pid)
     if side == "ours":
         async with parts.profiler.watching("accept", pid):
             facts = await _press(parts, url, options.seconds)
@@ -64,7 +68,7 @@ async def _round(parts: Parts, side: str, url: str, pid: int, options: Options) 
         load = OPENINGS if side == "opened" else TURNS
         facts = await _press(parts, url, options.seconds, load)
     facts["rate"] = facts["count"] / facts["seconds"]
-    facts["cpu_ms"] = 1000 * (cpu_seconds(pid) - before) / max(1, facts["count"])
+    facts["cpu_ms"] = 1000 * (family_seconds(pid) - before) / max(1, facts["count"])
     parts.say(f"  {side}: {facts['rate']:,.0f} requests/s, p50 {facts['p50_ms']:.1f} ms")
     return facts
 
@@ -107,19 +111,29 @@ def _result(found: dict[str, list[dict[str, Any]]]) -> Result:
         return median(float(facts[name]) for facts in found[side])
 
     rates = {side: [facts["rate"] for facts in found[side]] for side in found}
-    opened = (
-        f"sessions opened with ids made here: {of('opened', 'rate'):,.0f} a second,"
-        f" {of('opened', 'rate') / of('ours', 'rate'):.2f} of the turns;"
-        f" CPU each {of('opened', 'cpu_ms'):.3f} ms"
-    )
-    cpu = f"CPU a request: ours {of('ours', 'cpu_ms'):.3f} ms, bare {of('bare', 'cpu_ms'):.3f} ms"
+    rate = {side: of(side, "rate") for side in found}
+    ours_ms, bare_ms = ((of(s, "p50_ms"), of(s, "p99_ms")) for s in ("ours", "bare"))
     return Result(
         leg="accept",
         unit="requests/s",
-        ours=of("ours", "rate"),
-        bare=of("bare", "rate"),
+        ours=rate["ours"],
+        bare=rate["bare"],
         target=TARGET,
-        ours_ms=(of("ours", "p50_ms"), of("ours", "p99_ms")),
-        bare_ms=(of("bare", "p50_ms"), of("bare", "p99_ms")),
-        notes=[rounds_of(rates["ours"], rates["bare"], "requests/s"), cpu, opened],
+        ours_ms=ours_ms,
+        bare_ms=bare_ms,
+        notes=[
+            rounds_of(rates["ours"], rates["bare"], "requests/s"),
+            "CPU a request, all processes of the side: "
+            + ", ".join(f"{side} {of(side, 'cpu_ms'):.3f} ms" for side in found),
+            f"an endpoint written by hand: {rate['plain']:,.0f} requests/s; ours is "
+            + _against(rate["ours"] / rate["plain"], PLAIN_TARGET),
+            f"p99: {_against(ours_ms[1] / bare_ms[1], P99_TARGET, at_most=True)} of bare",
+            f"sessions opened with ids made here: {rate['opened']:,.0f} a second, of the turns "
+            + _against(rate["opened"] / rate["ours"], OPENED_TARGET),
+        ],
     )
+
+
+def _against(ratio: float, target: float, *, at_most: bool = False) -> str:
+    met = ratio <= target if at_most else ratio >= target
+    return f"{ratio:.2f} ({'≤' if at_most else '≥'} {target:g} {'met' if met else 'missed'})"

@@ -22,6 +22,13 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
+def family_seconds(pid: int) -> float:
+    """The same of a process and all that it started and that still run."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(child) for path in children for child in path.read_text().split()]
+    return cpu_seconds(pid) + sum(map(family_seconds, found))
+
+
 async def settled(pids: Iterable[int], share: float = 0.15, timeout: float = 30.0) -> bool:
     """Wait until these processes together use less than `share` of one core; False: they never did.
 

@@ -45,7 +45,8 @@ SESSION = "/v1/sessions/{session_id}"
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """What the routes work with. `closing` is set when streams have to end."""
+    """What the routes work with. `metrics` renders those of the whole gateway; `closing` is set when streams have to
+    end; `patience` is that of `turn_reader`."""
 
     accept: Accept
     read_model: ReadModel
@@ -56,6 +57,7 @@ class Rooms:
     checks: Mapping[str, Check]
     metrics: Callable[[], Awaitable[bytes]]
     closing: asyncio.Event
+    patience: float = 0.0
 
 
 # A page sends its key in a header of its own: cookies are of no use here, and credentials stay off.
@@ -110,7 +112,12 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     for name in ACTIONS.keys() - {"erase"}:
         _add(app, "POST", f"{SESSION}/{name}", action(accept, name), 202)
     _add(app, "POST", TURNS, _straight, 202)
-    _add(app, "GET", f"{SESSION}/turns/{{turn_id}}", turn_reader(reads, rooms.register))
+    _add(
+        app,
+        "GET",
+        f"{SESSION}/turns/{{turn_id}}",
+        turn_reader(reads, rooms.register, rooms.patience),
+    )
     _add(
         app,
         "GET",

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from services.gateway.http.problems import PROBLEM_JSON, problem_json
 from services.gateway.http.request import WHOLE
@@ -27,6 +27,36 @@ TRANSPORT = "turnstile.transport"
 TOO_LARGE = f"the request line and headers may have {MAX_HEAD_BYTES} bytes and {MAX_HEADERS} headers: send less"
 TOO_SLOW = f"the request line and headers must be whole within {HEAD_SECONDS:.0f} s"
 _WORDS = {400: "invalid_request", 408: "head_timeout", 431: "head_too_large"}
+
+
+class _Whole:
+    """A transport that sends the head of an answer together with its body: one call of the system less for each,
+    here and at the client. A head whose body has no length, or never comes, goes at once."""
+
+    __slots__ = ("_cycle", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        """The head is kept until what follows it."""
+        cycle = self._cycle
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif self._head is None and cycle.response_started:
+            self._head = b""
+            if cycle.expected_content_length and cycle.scope["method"] != "HEAD":
+                self._head = data
+                return
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -87,7 +117,11 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._end_head()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            whole: Any = _Whole(self.transport, self.cycle)
+            self.cycle.transport = whole
 
     def on_message_complete(self) -> None:
         scope: Any = self.scope

@@ -45,8 +45,8 @@ SESSION = "/v1/sessions/{session_id}"
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """What the routes work with. `metrics` renders those of the whole gateway; `closing` is set when streams have to
-    end; `patience` is that of `turn_reader`."""
+    """What the routes work with. `metrics` renders those of the whole gateway; `closing` is set when streams have
+    to end; `patience` is that of `turn_reader`."""
 
     accept: Accept
     read_model: ReadModel

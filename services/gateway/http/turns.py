@@ -63,8 +63,8 @@ LOOK_SECONDS = 0.05
 def turn_reader(
     read_model: ReadModel, register: Register, patience: float
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The endpoint GET /v1/sessions/{session_id}/turns/{turn_id}. `patience`: for how many seconds a turn that is not
-    known is looked for; 0 where no other process of this gateway accepts turns."""
+    """The endpoint GET /v1/sessions/{session_id}/turns/{turn_id}. `patience`: for how many seconds a turn that is
+    not known is looked for; 0 where no other process of this gateway accepts turns."""
 
     async def get_turn(request: Request) -> Response:
         """The turn as SQL has it, else as it was just accepted here. Raises Rejected (`invalid_request`,

@@ -100,6 +100,7 @@ class Desk:
     )
     register: Register = field(default_factory=Register)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
+    patience: float = 0.0
     clock: Clock = lambda: NOON
     gate: Gate = field(default_factory=lambda: Gate(100, 0))
 
@@ -129,6 +130,7 @@ class Desk:
             },
             metrics=Siblings({}).metrics,
             closing=self.closing,
+            patience=self.patience,
         )
         self.app = build(rooms, Keys(KEYS))
 

@@ -11,7 +11,9 @@ from msgspec.structs import replace
 
 from services.gateway.accept import fresh
 from services.gateway.gate import Gate
+from services.gateway.ports import StoredTurn, TurnKey
 from services.gateway.register import Known
+from services.gateway.views import TurnView
 from shared.bus.brake import is_gateways
 from shared.session.inputs import TurnRequested, read_request
 from tests.unit.gateway.desk import KEY, Desk
@@ -346,3 +348,24 @@ async def test_a_turn_of_an_erased_session_is_forgotten_here_too() -> None:
         assert (await client.get(f"{TURNS}/t1")).status_code == 200
         desk.register.hear(KEY, "session.erased")
         assert (await client.get(f"{TURNS}/t1")).status_code == 404
+
+
+async def test_a_turn_that_another_process_of_this_gateway_took_is_waited_for() -> None:
+    desk = Desk(patience=5.0)
+    await desk.open()
+    taken = TurnView(
+        turn_id="t1", session_id="ses_1", user_id="u1", status="accepted", submitted_at="x"
+    )
+    look, looks = desk.read_model.turn, 0
+
+    async def comes_late(key: TurnKey) -> TurnView | None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            desk.read_model.turns[key] = StoredTurn(taken)
+        return await look(key)
+
+    desk.read_model.turn = comes_late  # type: ignore[method-assign]
+    async with desk.client() as client:
+        assert (await client.get(f"{TURNS}/t1")).status_code == 200
+    assert looks == 2

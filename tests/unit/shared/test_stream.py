@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.partitioner import DefaultPartitioner
 from faststream.kafka.security import parse_security
 
 from shared import stream
 from shared.settings import KafkaSettings
-from shared.stream import Found, Record
+from shared.stream import Found, Record, partition_of
 
 pytestmark = pytest.mark.unit
 HERE, THERE = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -59,3 +60,12 @@ def test_a_record_that_is_read_anew_is_there_once() -> None:
 
 def offsets(found: Found) -> dict[TopicPartition, list[int]]:
     return {place: [record.offset for record in records] for place, records in found.items()}
+
+
+def test_a_keys_partition_is_that_of_the_java_client() -> None:
+    partitions, theirs = list(range(12)), DefaultPartitioner()
+    for number in range(200):
+        key = f"ses_{number * 7919}".encode()
+        assert partition_of(key, partitions, []) == theirs(key, partitions, [])
+        assert partition_of(key, partitions[:5], []) == theirs(key, partitions[:5], [])
+    assert partition_of(None, partitions, [3]) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from shared import metrics
 from shared.metric_names import (
@@ -70,3 +71,27 @@ def test_a_wrong_label_or_name_is_an_error() -> None:
         metrics.inc("turnstile_rows_inserted_total", tabel="t")
     with pytest.raises(KeyError):
         metrics.inc("turnstile_unheard_of_total")  # type: ignore[arg-type]
+
+
+def test_what_several_processes_count_is_added_up_family_by_family() -> None:
+    one = b'# HELP a_total A\n# TYPE a_total counter\na_total{x="1"} 2.0\n# HELP b B\n# TYPE b gauge\nb 1.0\n'
+    two = b'# HELP a_total A\n# TYPE a_total counter\na_total{x="1"} 3.0\na_total{x="2"} 1.0\n'
+    started = b"# HELP process_start_time_seconds S\nprocess_start_time_seconds 17.5\n"
+    assert metrics.merged([one + started, two + started]).decode().splitlines() == [
+        "# HELP a_total A",
+        "# TYPE a_total counter",
+        'a_total{x="1"} 5.0',
+        'a_total{x="2"} 1.0',
+        "# HELP b B",
+        "# TYPE b gauge",
+        "b 1.0",
+        "# HELP process_start_time_seconds S",
+        "process_start_time_seconds 17.5",
+    ]
+
+
+def test_what_one_process_counts_is_unchanged() -> None:
+    text = metrics.render()
+    families = {one.name: one for one in text_string_to_metric_families(text.decode())}
+    merged = text_string_to_metric_families(metrics.merged([text]).decode())
+    assert {one.name: one for one in merged} == families

@@ -10,10 +10,12 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision
 
 from shared import telemetry
 from shared.settings import TelemetrySettings
 from shared.span_names import SPAN_NAMES, http_span
+from shared.span_sampling import PerSecond
 from shared.telemetry import SpanKind
 from shared.traceparent import read, write
 
@@ -98,6 +100,38 @@ def test_an_unsampled_parent_is_respected_and_handed_on(kept: Kept) -> None:
     assert inside.endswith("-00")
     assert telemetry.trace_id_of(inside) == telemetry.trace_id_of(PARENT)
     assert kept.spans() == []
+
+
+def test_a_busy_process_keeps_so_many_traces_a_second_and_those_whole() -> None:
+    exporter = InMemorySpanExporter()
+    settings = TelemetrySettings(turnstile_traces_per_second=2)
+    running = telemetry.start("svc", "i1", settings, None, exporter=exporter)
+    parents = []
+    for _ in range(50):
+        with telemetry.span("provider.send"):
+            parents.append(telemetry.traceparent())
+            with telemetry.span("provider.watch") as inside:
+                assert inside.is_recording() is parents[-1].endswith("-03")
+                assert telemetry.trace_id_of(telemetry.traceparent()) == parents[-1][3:35]
+    assert running.flush()
+    running.shutdown()
+    kept = [text for text in parents if text.endswith("-03")]
+    assert 2 <= len(kept) <= 4  # the second may have changed meanwhile
+    assert len(exporter.get_finished_spans()) == 2 * len(kept)
+    assert len({text[3:35] for text in parents}) == 50
+
+
+def test_what_is_kept_is_counted_anew_each_second() -> None:
+    now = 7.9
+    sampler = PerSecond(1, lambda: now)
+
+    def kept(sampler: PerSecond = sampler) -> bool:
+        return sampler.should_sample(None, 1, "x").decision is Decision.RECORD_AND_SAMPLE
+
+    assert [kept(), kept()] == [True, False]
+    now = 8.0
+    assert [kept(), kept()] == [True, False]
+    assert not kept(PerSecond(0))
 
 
 def test_links_are_kept_and_malformed_ones_left_out(kept: Kept) -> None:

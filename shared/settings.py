@@ -287,8 +287,8 @@ class TelemetrySettings(Block):
         default=100,
         ge=0,
         description=(
-            "of the traces that begin in a process, so many a second are kept, whole; what a caller's "
-            "`traceparent` says is always followed"
+            "of the traces that begin in a process, so many a second are kept, whole, and of the others "
+            "what failed; what a caller's `traceparent` says is always followed"
         ),
     )
     otel_traces_sampler: str | None = Field(

@@ -155,11 +155,16 @@ class LightTracer:
         attributes: Mapping[str, Any] | None,
         links: Sequence[Link],
         start: int | None = None,
+        *,
+        keep: bool = False,
     ) -> Span:
-        """A span below `parent`; an invalid one means a new trace. `start` in nanoseconds since 1970."""
+        """A span below `parent`; an invalid one means a new trace. `start` in nanoseconds since 1970. `keep`: also
+        where its trace is not kept."""
         known = parent.is_valid
         trace_id = parent.trace_id if known else _bits(128) or 1
-        if known and self._follows:
+        if keep:
+            flags, sampled = _SAMPLED, True
+        elif known and self._follows:
             flags, sampled = parent.trace_flags, parent.trace_flags.sampled
             if not sampled:  # nobody will see its parts, so that they need no ids
                 return NonRecordingSpan(parent)

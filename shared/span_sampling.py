@@ -1,7 +1,7 @@
 """Which traces are kept: all of a quiet process's, and so many a second of a busy one.
 
-Decided where a trace begins and carried in its `traceparent`, so that a trace is kept whole or not at all. Costs of
-tracing are bounded by it, and those of the request are what is left.
+Decided where a trace begins and carried in its `traceparent`, so that a trace is kept whole or, but for attempts
+that failed (`shared.telemetry`), not at all.
 """
 
 from __future__ import annotations

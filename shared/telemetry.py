@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 
 from opentelemetry import trace
@@ -187,9 +188,10 @@ def record(
 ) -> str:
     """A span that happened already, with its own times (aware datetimes); returns its traceparent.
 
-    `error` is a stable word for `error.type`; None means it went well.
+    `error` is a stable word for `error.type`; None means it went well. What failed is kept, whether its trace is or
+    not.
     """
-    made = _start(name, parent, kind, attributes, links, start)
+    made = _start(name, parent, kind, attributes, links, start, keep=error is not None)
     if error is not None:
         _fail(made, error)
     made.end(end_time=max(_nanoseconds(start), _nanoseconds(end)))
@@ -197,18 +199,22 @@ def record(
 
 
 class Running:
-    """A span that began and is ended later, perhaps by another task; never current by itself."""
+    """A span that began and is ended later, perhaps by another task; never current by itself. `again` begins it
+    once more, to be kept although its trace is not."""
 
-    __slots__ = ("_span", "traceparent")
+    __slots__ = ("_again", "_span", "traceparent")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, again: Callable[[], Span]) -> None:
         self._span = span
+        self._again = None if span.is_recording() else again
         self.traceparent = write(span.get_span_context())
 
     def end(
         self, at: datetime, *, attributes: Attributes | None = None, error: str | None = None
     ) -> None:
-        """End it at `at` (aware); `error` is a stable word for `error.type`."""
+        """End it at `at` (aware); `error` is a stable word for `error.type`, and then it is kept in any case."""
+        if error is not None and self._again is not None:
+            self._span, self._again = self._again(), None
         self._span.set_attributes(dict(attributes or {}))
         if error is not None:
             _fail(self._span, error)
@@ -225,7 +231,8 @@ def begin(
     links: Sequence[str] = (),
 ) -> Running:
     """A span from `start` (aware) until it is ended; others may hang below its `traceparent` meanwhile."""
-    return Running(_start(name, parent, kind, attributes, links, start))
+    begun = partial(_start, name, parent, kind, attributes, links, start)
+    return Running(begun(), partial(begun, keep=True))
 
 
 class _Follower(trace.NonRecordingSpan):
@@ -280,12 +287,15 @@ def _start(
     attributes: Attributes | None,
     links: Sequence[str],
     at: datetime | None = None,
+    *,
+    keep: bool = False,
 ) -> Span:
     above = read(parent) if parent else trace.get_current_span().get_span_context()
     if _tracer is None:
         return trace.NonRecordingSpan(above)
     found = [trace.Link(context) for text in links if (context := read(text)).is_valid]
-    return _tracer.start(name, above, kind, attributes, found, _nanoseconds(at) if at else None)
+    began = _nanoseconds(at) if at else None
+    return _tracer.start(name, above, kind, attributes, found, began, keep=keep)
 
 
 def _nanoseconds(moment: datetime) -> int:

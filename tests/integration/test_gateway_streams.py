@@ -361,7 +361,7 @@ async def test_a_stream_waits_with_comments_for_a_database_that_is_away(
 
 
 def test_connections_notice_a_peer_that_is_gone() -> None:
-    with listening(HttpSettings(gateway_port=0)) as server:
+    with listening(HttpSettings(gateway_port=0))[0] as server:
         server.listen()
         with socket.create_connection(server.getsockname()), server.accept()[0] as accepted:
             tcp = socket.IPPROTO_TCP

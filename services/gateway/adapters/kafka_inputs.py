@@ -11,6 +11,7 @@ from shared import logs
 from shared.bus.envelope import Envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Rejected, Transient
+from shared.patience import Patience
 from shared.retry import patiently
 from shared.settings import KafkaSettings
 from shared.stream import Publishing
@@ -33,6 +34,7 @@ class KafkaInputPublisher:
     ) -> None:
         self._settings = settings
         self._publish_seconds = publish_seconds
+        self._patience = Patience(publish_seconds)
         self._producer: Publishing | None = None
         self._ready = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
@@ -54,7 +56,7 @@ class KafkaInputPublisher:
     async def publish(self, envelope: Envelope, value: bytes) -> None:
         """See InputPublisher.publish. Raises Rejected (`too_large`) too; nothing landed then."""
         try:
-            async with asyncio.timeout(self._publish_seconds):
+            with self._patience():
                 producer = self._producer or await self._connected()
                 await producer.send_and_wait(
                     INPUTS.name,

@@ -134,6 +134,18 @@ def test_what_is_kept_is_counted_anew_each_second() -> None:
     assert not kept(PerSecond(0))
 
 
+def test_what_failed_is_kept_in_any_case(kept: Kept) -> None:
+    telemetry.begin("invoke_agent", parent=UNSAMPLED, start=AT).end(AT)
+    telemetry.record("chat", parent=UNSAMPLED, start=AT, end=AT)
+    failed = telemetry.begin("invoke_agent", parent=UNSAMPLED, start=AT, attributes={"n": 1})
+    failed.end(AT, attributes={"m": 2}, error="overloaded")
+    telemetry.record("chat", parent=UNSAMPLED, start=AT, end=AT, error="overloaded")
+    assert [span.name for span in kept.spans()] == ["invoke_agent", "chat"]
+    attempt = kept.spans()[0]
+    assert dict(attempt.attributes or {}) == {"n": 1, "m": 2, "error.type": "overloaded"}
+    assert telemetry.trace_id_of(text_of(attempt)) == telemetry.trace_id_of(PARENT)
+
+
 def test_links_are_kept_and_malformed_ones_left_out(kept: Kept) -> None:
     with telemetry.span("provider.send", links=[PARENT, "", "nonsense"]):
         pass

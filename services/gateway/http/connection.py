@@ -37,19 +37,20 @@ class _Whole:
 
     def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
         self._transport = transport
-        self._cycle = cycle
-        self._head: bytes | None = None
+        self._head = b""
+        # Until its answer begins: who knows each other for longer is left to the collector.
+        self._cycle: RequestResponseCycle | None = cycle
 
     def write(self, data: bytes) -> None:
         """The head is kept until what follows it."""
         cycle = self._cycle
-        if self._head:
-            data, self._head = self._head + data, b""
-        elif self._head is None and cycle.response_started:
-            self._head = b""
+        if cycle is not None and cycle.response_started:
+            self._cycle = None
             if cycle.expected_content_length and cycle.scope["method"] != "HEAD":
                 self._head = data
                 return
+        if self._head:
+            data, self._head = self._head + data, b""
         self._transport.write(data)
 
     def is_closing(self) -> bool:

@@ -135,10 +135,10 @@ class Gateway:
             await asyncio.gather(self.archive.stop(), self.read_model.stop())
 
 
-async def serve(house: House, name: str, settings: Settings, stopping: asyncio.Event) -> None:
+async def serve(sockets: Sockets, name: str, settings: Settings, stopping: asyncio.Event) -> None:
     """Serve until told to stop. Streams end by themselves then, and the server waits for the other requests."""
     _allow_files()
-    asked, siblings = house.of(name)
+    asked, siblings = sockets.of(name)
     gateway = Gateway(settings, siblings, stopping)
     config = uvicorn.Config(
         gateway.application(),
@@ -159,12 +159,12 @@ async def serve(house: House, name: str, settings: Settings, stopping: asyncio.E
         gateway.running(),
         process.on_stop(stopping, server.stop),
     ):
-        await server.serve([house.public[name]])
+        await server.serve([sockets.public[name]])
 
 
-async def project(house: House, settings: Settings, stopping: asyncio.Event) -> None:
+async def project(sockets: Sockets, settings: Settings, stopping: asyncio.Event) -> None:
     """Keep the gateway's tables until told to stop: the projector, and what folds sessions anew."""
-    asked, _ = house.of(PROJECTOR)
+    asked, _ = sockets.of(PROJECTOR)
     read_model = _read_model(settings)
     archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
     feed = KafkaRecordConsumer(settings.kafka)
@@ -184,7 +184,7 @@ def _read_model(settings: Settings) -> SqlReadModel:
     )
 
 
-class House:
+class Sockets:
     """The sockets of all processes, made before them; each closes what is another's. `public` are those of the
     processes that serve HTTP."""
 
@@ -196,9 +196,9 @@ class House:
     def of(self, name: str) -> tuple[socket.socket, Siblings]:
         """In the process of that name: where the others ask it, and whom it can ask itself."""
         ports = {one: asked.getsockname()[1] for one, asked in self._asked.items() if one != name}
-        for sockets in (self.public, self._asked):
-            for other in sockets.keys() - {name}:
-                sockets[other].close()
+        for made in (self.public, self._asked):
+            for other in made.keys() - {name}:
+                made[other].close()
         return self._asked[name], Siblings(ports)
 
 
@@ -249,10 +249,10 @@ def _allow_files() -> None:
 
 def processes(settings: Settings) -> dict[str, process.Work[Settings]]:
     """What each process does: those that serve HTTP, this one first, and the projector's."""
-    house = House(settings.http)
+    sockets = Sockets(settings.http)
     return {
-        **{name: partial(serve, house, name) for name in house.public},
-        PROJECTOR: partial(project, house),
+        **{name: partial(serve, sockets, name) for name in sockets.public},
+        PROJECTOR: partial(project, sockets),
     }
 
 

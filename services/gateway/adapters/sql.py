@@ -5,10 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Table, and_, case, delete, event, or_, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    case,
+    delete,
+    event,
+    or_,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -224,7 +236,8 @@ class SqlReadModel:
             wanted.setdefault(key, page)
         columns = SESSIONS.primary_key.columns
         insert = self._insert(SESSIONS).on_conflict_do_nothing().returning(*columns)
-        async with self._begin() as connection:
+        # Each row stands for itself, so this needs no transaction either.
+        async with self._reading() as connection:
             rows = [_session_row(StoredSession(page)) for _, page in sorted(wanted.items())]
             made = {tuple(row) for row in await connection.execute(insert, rows)}
             found = await _bodies(connection, SESSIONS, [key for key in wanted if key not in made])
@@ -261,11 +274,21 @@ def _is(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
     return and_(*(column == part for column, part in zip(table.primary_key, key, strict=False)))
 
 
+@cache
+def _named(table: Table, column: str = "") -> Select[Any]:
+    """Rows by the keys of the parameter `keys`: whole, or the key and one column."""
+    key = table.primary_key.columns
+    shown = [*key, table.c[column]] if column else table.columns
+    named = tuple_(*key).in_(bindparam("keys", expanding=True))
+    query: Select[Any] = select(*shown).where(named)
+    return query
+
+
 async def _rows(connection: AsyncConnection, table: Table, keys: Sequence[Any]) -> Sequence[Any]:
     if not keys:
         return []
-    query = select(*table.columns).where(tuple_(*table.primary_key.columns).in_(keys))
-    return (await connection.execute(query)).all()
+    found = await connection.execute(_named(table), {"keys": keys})
+    return list(found)
 
 
 def _state(data: bytes | None) -> SessionState | None:
@@ -280,9 +303,8 @@ async def _bodies(connection: AsyncConnection, table: Table, keys: Sequence[Any]
     """The bodies of those that exist, by key."""
     if not keys:
         return {}
-    columns = list(table.primary_key.columns)
-    query = select(*[*columns, table.c.body]).where(tuple_(*columns).in_(keys))
-    return {tuple(row[:-1]): row[-1] for row in await connection.execute(query)}
+    found = await connection.execute(_named(table, "body"), {"keys": keys})
+    return {tuple(row[:-1]): row[-1] for row in found}
 
 
 def _session_row(stored: StoredSession) -> dict[str, Any]:

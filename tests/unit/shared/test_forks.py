@@ -14,7 +14,8 @@ import pytest
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[3]
-# Each process says its pid and a number by chance before it does what it is to do.
+# Each process says its pid and a number by chance before it does what it is to do; what ends by itself waits for a
+# line on the input.
 PROGRAM = """
 import asyncio, os, random, sys
 from shared.process import run_several
@@ -30,11 +31,15 @@ def work(name, then):
 async def waits(stopping):
     await stopping.wait()
 
+async def told():
+    await asyncio.to_thread(sys.stdin.readline)
+
 async def breaks(stopping):
+    await told()
     raise RuntimeError("out of paper")
 
 async def ends(stopping):
-    pass
+    await told()
 
 def works(settings):
     return {{"first": work("first", {first}), "second": work("second", {second})}}
@@ -52,6 +57,7 @@ class Family:
             [sys.executable, "-c", PROGRAM.format(first=first, second=second)],
             cwd=ROOT,
             env=environment,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -63,7 +69,7 @@ class Family:
 
     def ended(self) -> tuple[int, list[str]]:
         """The exit code and the events of the log; the output ends only when both processes are gone."""
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate("go on\n", timeout=30)
         return self.process.returncode, [json.loads(line)["event"] for line in said.splitlines()]
 
 

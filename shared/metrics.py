@@ -83,31 +83,3 @@ def read(name: CounterName | GaugeName, labels: Mapping[str, str] | None = None)
 def render(*, names: Sequence[str] = ()) -> bytes:
     """All metrics, or those of `names`, as Prometheus text, to be served as `CONTENT_TYPE`."""
     return generate_latest(REGISTRY.restricted_registry(names) if names else REGISTRY)
-
-
-# Of several processes the first one's: what is no sum.
-_NO_SUM = ("_created", "process_start_time_seconds", "process_max_fds", "python_info")
-
-
-def merged(texts: Sequence[bytes]) -> bytes:
-    """What several processes render, as one: samples of one name and labels are added up."""
-    families: dict[str, dict[str, float | None]] = {}
-    for text in texts:
-        family: dict[str, float | None] = {}
-        for line in text.decode().splitlines():
-            if line.startswith("# HELP "):
-                family = families.setdefault(line, {})
-            if line.startswith("#"):
-                family[line] = None
-                continue
-            sample, _, value = line.rpartition(" ")
-            before = family.get(sample)
-            if before is None:
-                family[sample] = float(value)
-            elif not sample.partition("{")[0].endswith(_NO_SUM):
-                family[sample] = before + float(value)
-    return "".join(
-        f"{line}\n" if value is None else f"{line} {value!r}\n"
-        for family in families.values()
-        for line, value in family.items()
-    ).encode()

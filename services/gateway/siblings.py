@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from shared import metrics
 from shared.errors import Transient
+from shared.metric_sums import added_up
 
 SECONDS = 1.5
 HOST = "127.0.0.1"
@@ -45,9 +46,7 @@ class Siblings:
     async def metrics(self) -> bytes:
         """This process's and theirs, added up; one that does not answer is left out."""
         answers = await asyncio.gather(*(_get(port, "/metrics") for port in self.ports.values()))
-        return metrics.merged(
-            [metrics.render(), *(body for status, body in answers if status == 200)]
-        )
+        return added_up([metrics.render(), *(body for status, body in answers if status == 200)])
 
 
 async def _get(port: int, path: str) -> tuple[int, bytes]:

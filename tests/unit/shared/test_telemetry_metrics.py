@@ -16,6 +16,7 @@ from shared.metric_names import (
     GaugeName,
     HistogramName,
 )
+from shared.metric_sums import added_up
 
 pytestmark = pytest.mark.unit
 
@@ -77,7 +78,7 @@ def test_what_several_processes_count_is_added_up_family_by_family() -> None:
     one = b'# HELP a_total A\n# TYPE a_total counter\na_total{x="1"} 2.0\n# HELP b B\n# TYPE b gauge\nb 1.0\n'
     two = b'# HELP a_total A\n# TYPE a_total counter\na_total{x="1"} 3.0\na_total{x="2"} 1.0\n'
     started = b"# HELP process_start_time_seconds S\nprocess_start_time_seconds 17.5\n"
-    assert metrics.merged([one + started, two + started]).decode().splitlines() == [
+    assert added_up([one + started, two + started]).decode().splitlines() == [
         "# HELP a_total A",
         "# TYPE a_total counter",
         'a_total{x="1"} 5.0',
@@ -93,5 +94,5 @@ def test_what_several_processes_count_is_added_up_family_by_family() -> None:
 def test_what_one_process_counts_is_unchanged() -> None:
     text = metrics.render()
     families = {one.name: one for one in text_string_to_metric_families(text.decode())}
-    merged = text_string_to_metric_families(metrics.merged([text]).decode())
+    merged = text_string_to_metric_families(added_up([text]).decode())
     assert {one.name: one for one in merged} == families

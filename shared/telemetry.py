@@ -27,7 +27,7 @@ from shared.span_export import ClickHouseSpans, SpanQueue
 from shared.span_light import LightTracer
 from shared.span_names import SpanName
 from shared.span_sampling import PerSecond
-from shared.traceparent import NOTHING, read, write
+from shared.traceparent import NOTHING, read, trace_id_of, write
 
 __all__ = [
     "Attributes",
@@ -267,12 +267,6 @@ def note(attributes: Attributes) -> None:
 def traceparent() -> str:
     """The current span as header text; "" when there is none."""
     return write(trace.get_current_span().get_span_context())
-
-
-def trace_id_of(traceparent: str) -> str:
-    """The 32 hex digits of the trace; "" when the text is none or invalid."""
-    context = read(traceparent)
-    return f"{context.trace_id:032x}" if context.is_valid else ""
 
 
 def _fail(span: Span, error: str) -> None:

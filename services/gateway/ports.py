@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from services.gateway.event_stream import message
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope, Headers
 from shared.session.key import SessionKey
@@ -41,6 +42,36 @@ class Entry:
     type: str
     at: str
     value: bytes
+
+    @property
+    def count(self) -> int:
+        """How many events this is."""
+        return 1
+
+    @property
+    def record(self) -> bytes:
+        """As a stream has it."""
+        return message(self.type, self.value, self.seq)
+
+    def tells(self, types: Iterable[str]) -> bool:
+        """Whether it is of one of these types."""
+        return self.type in types
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """`count` events of a session that follow one another, on their way to a stream: `record` is their records.
+    `seq`, `type` and `at` are those of the last one."""
+
+    count: int
+    seq: int
+    type: str
+    at: str
+    record: bytes
+
+    def tells(self, types: Iterable[str]) -> bool:
+        """Whether one of them is of one of these types."""
+        return any(b"\nevent: %b\n" % type.encode() in self.record for type in types)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +174,10 @@ class EventArchive(Protocol):
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
         """Events `after` + 1 to `after` + `limit` in order of seq, fewer when they are large; holes are possible
         while rows arrive."""
+
+    def stretches(self, key: SessionKey, after: int, until: int) -> AsyncGenerator[Stretch, None]:
+        """Events `after` + 1 to `until` in order, up to the first that is missing. What is asked of ClickHouse ends
+        when the generator is closed, and while nobody takes what was read."""
 
     async def check(self) -> None:
         """Raise Transient when ClickHouse does not answer."""

@@ -152,6 +152,76 @@ async def test_rows_that_come_late_and_twice_are_in_order_and_once(
     assert list(await shelf.archive.page(key, 0, 1_000)) == entries_of(events)
 
 
+async def streamed(archive: EventArchive, key: SessionKey, after: int, until: int) -> bytes:
+    """What the archive tells a stream. Each stretch says truly what it has."""
+    told, last = b"", after
+    async for stretch in archive.stretches(key, after, until):
+        assert stretch.record.startswith(b"id: %d\n" % (last + 1))
+        assert stretch.record.count(b"\n\n") == stretch.count
+        told, last = told + stretch.record, last + stretch.count
+        newest = told.removesuffix(b"\n\n").rpartition(b"\n\n")[2].split(b"\n", 2)
+        assert (b"id: %d" % last, b"event: " + stretch.type.encode()) == (newest[0], newest[1])
+        assert stretch.seq == last
+    return told
+
+
+async def test_a_stream_gets_the_records_of_archived_events(shelf: Shelf, key: SessionKey) -> None:
+    events = events_of(key)
+    await shelf.put(events)
+    records = [entry.record for entry in entries_of(events)]
+    newest = events[-1].seq
+    assert await streamed(shelf.archive, key, 0, newest) == b"".join(records)
+    assert await streamed(shelf.archive, key, 0, newest + 9) == b"".join(records)
+    assert await streamed(shelf.archive, key, 3, 7) == b"".join(records[3:7])
+    assert await streamed(shelf.archive, key, newest, newest) == b""
+    assert await streamed(shelf.archive, key, newest, newest + 1) == b""
+
+
+async def test_a_stream_is_told_names_and_data_as_they_were_on_the_log(
+    shelf: Shelf, key: SessionKey
+) -> None:
+    odd = "".join(map(chr, range(1, 0x100))) + "\u2028\u2029\U0001f388" + "a/b\\u001F"
+    pretty = b'{\r\n "a": "x\\n\\u0041/\\/",\n\t"b": 1.0e2 }'
+    plain = events_of(key)[0]
+    events = [
+        replace(plain, event_id=odd, thread_id=odd, trace_id=odd, turn_id=odd, user_id=odd),
+        replace(plain, seq=2, type=odd, model=odd),
+        replace(plain, seq=3, data=msgspec.Raw(pretty)),
+        replace(plain, seq=4, turn_id=None, thread_id=None, model=None, trace_id=""),
+    ]
+    await shelf.put(events)
+    records = b"".join(entry.record for entry in entries_of(events))
+    assert await streamed(shelf.archive, key, 0, 4) == records
+
+
+async def test_a_stream_is_told_nothing_beyond_a_gap(shelf: Shelf, key: SessionKey) -> None:
+    events = events_of(key)
+    records = [entry.record for entry in entries_of(events)]
+    await shelf.put([*events[:3], *events[4:8], *events[9:]])
+    assert await streamed(shelf.archive, key, 0, 10) == b"".join(records[:3])
+    assert await streamed(shelf.archive, key, 3, 10) == b""
+    assert await streamed(shelf.archive, key, 4, 10) == b"".join(records[4:8])
+    await shelf.put([events[8], *events[2:5]])
+    assert await streamed(shelf.archive, key, 0, 10) == b"".join(records[:10])
+
+
+async def test_a_long_session_is_streamed_from_rows_of_many_inserts(
+    shelf: Shelf, key: SessionKey
+) -> None:
+    plain = events_of(key)[0]
+    events = [replace(plain, seq=seq, at=_month(seq)) for seq in range(1, 9_001)]
+    for share in range(4):  # each insert has rows of both months, and none is in order
+        await shelf.put(events[share::4][::-1])
+    await shelf.put(events[4_000:5_000])
+    records = b"".join(entry.record for entry in entries_of(events))
+    assert await streamed(shelf.archive, key, 0, 9_000) == records
+
+
+def _month(seq: int) -> str:
+    """The first half of a long session lies in one partition, the other in the next."""
+    return f"2026-1{0 if seq <= 4_500 else 1}-03T08:00:00.{seq:06d}Z"
+
+
 async def test_a_session_of_another_tenant_is_another_session(
     shelf: Shelf, key: SessionKey
 ) -> None:
@@ -169,6 +239,9 @@ async def test_an_archive_that_is_away_is_transient(real: bool, key: SessionKey)
         away = ClickHouseEventArchive("http://default:@127.0.0.1:9/turnstile")
     with pytest.raises(Transient) as caught:
         await away.page(key, 0, 10)
+    assert caught.value.reason == "archive_unavailable"
+    with pytest.raises(Transient) as caught:
+        await anext(away.stretches(key, 0, 10))
     assert caught.value.reason == "archive_unavailable"
     with pytest.raises(Transient):
         await away.check()

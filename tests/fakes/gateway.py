@@ -14,12 +14,16 @@ from services.gateway.ports import (
     SessionFilter,
     StoredSession,
     StoredTurn,
+    Stretch,
     TurnKey,
 )
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope
 from shared.errors import Transient
 from shared.session.key import SessionKey
+
+# So many events are a stretch of the archive's.
+STRETCH = 3
 
 
 @dataclass
@@ -113,6 +117,19 @@ class MemoryEventArchive:
         await self.check()
         kept = self.entries.get(key, [])
         return [entry for entry in kept if after < entry.seq <= after + limit]
+
+    async def stretches(
+        self, key: SessionKey, after: int, until: int
+    ) -> AsyncGenerator[Stretch, None]:
+        while after < until:
+            page = await self.page(key, after, min(STRETCH, until - after))
+            if not page or page[0].seq != after + 1:
+                return
+            straight = [e for place, e in enumerate(page) if e.seq == after + 1 + place]
+            newest = straight[-1]
+            record = b"".join(entry.record for entry in straight)
+            yield Stretch(len(straight), newest.seq, newest.type, newest.at, record)
+            after = newest.seq
 
     async def check(self) -> None:
         if self.down:

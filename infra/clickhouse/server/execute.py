@@ -41,6 +41,8 @@ STREAMED = frozenset(
     {"native", "tabseparated", "tsv", "tabseparatedraw", "tsvraw", "csv", "rowbinary"}
     | {"jsoneachrow", "jsonlines", "ndjson", "jsoncompacteachrow", "jsonstringseachrow", "rawblob"}
 )
+# A result whose first block has so many bytes is sent as it comes.
+LONG = 1024 * 1024
 _READS = ("SELECT", "WITH", "FROM")
 
 
@@ -231,12 +233,11 @@ def _revision(asked: Asked, said: str) -> int:
 
 
 def _stream(handle: Handle, asked: Asked, text: bytes, said: str, started: int) -> Outcome:
-    """The first two blocks show whether there is more: a short result needs no streaming."""
+    """The first blocks show whether there is more: a short result needs no streaming."""
     with engine_errors():
         stream = handle.send_query(text, said, asked.params)
     try:
-        blocks, rows = _first_blocks(stream)
-        whole = len(blocks) < 2
+        blocks, rows, whole = _first_blocks(stream)
         outcome = Outcome(said, blocks, None if whole else stream, revision=_revision(asked, said))
     except Exception as error:
         stream.close()
@@ -250,16 +251,17 @@ def _stream(handle: Handle, asked: Asked, text: bytes, said: str, started: int) 
     return outcome
 
 
-def _first_blocks(stream: Stream) -> tuple[list[bytes], int]:
-    """At most two blocks, and how many rows they have."""
+def _first_blocks(stream: Stream) -> tuple[list[bytes], int, bool]:
+    """At most two blocks, how many rows they have, and whether they are all. Nobody waits for a second one with a
+    first of LONG bytes in hand."""
     blocks: list[bytes] = []
     rows = 0
     for result in stream:
         rows += result.rows_read()
         blocks.append(result.bytes())
-        if len(blocks) == 2:
-            break
-    return blocks, rows
+        if len(blocks) == 2 or len(blocks[0]) >= LONG:
+            return blocks, rows, False
+    return blocks, rows, True
 
 
 def _summary(result: Result, started: int) -> dict[str, str]:

@@ -15,11 +15,12 @@ from fastapi import Header, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.event_stream import COMMENT, END, RETRY, message
 from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import JSON, problem_json
 from services.gateway.http.sessions import require_kept, require_session, session_key
-from services.gateway.http.sse import COMMENT, END, RETRY, Shares, Stream, message
-from services.gateway.ports import Entry, ReadModel
+from services.gateway.http.sse import Shares, Stream
+from services.gateway.ports import Entry, ReadModel, Stretch
 from services.gateway.streams.follow import End, Follower, Item
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live, Preview
@@ -204,9 +205,9 @@ async def _chunks(opening: Opening, begun: Begun | None) -> AsyncIterator[bytes]
 
 
 def _chunk(item: Item) -> bytes:
-    if isinstance(item, Entry):
-        metrics.inc("turnstile_sse_events_total", kind="event")
-        return message(item.type, item.value, item.seq)
+    if isinstance(item, Entry | Stretch):
+        metrics.inc("turnstile_sse_events_total", item.count, kind="event")
+        return item.record
     if isinstance(item, Preview):
         metrics.inc("turnstile_sse_events_total", kind="preview")
         return message(item.type, item.value)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.gateway.event_stream import COMMENT, END
 from services.gateway.http.auth import caller_of
 from services.gateway.http.events import MAX_SEQ, LastEventId, last_seen
 from services.gateway.http.sessions import require_kept, require_session, session_key
-from services.gateway.http.sse import COMMENT, END, Shares, Stream, message
-from services.gateway.ports import Entry, ReadModel
+from services.gateway.http.sse import Shares, Stream
+from services.gateway.ports import Entry, ReadModel, Stretch
 from services.gateway.streams.follow import HEARTBEAT_SECONDS
 from services.gateway.streams.history import History
 from shared.errors import Rejected, Transient
@@ -22,6 +23,7 @@ from shared.moment import parse
 from shared.session.key import SessionKey
 
 CHUNK = 64 * 1024
+_T = TypeVar("_T")
 Sleep = Callable[[float], Awaitable[None]]
 From = Annotated[int, Query(ge=1, le=MAX_SEQ, description="First event")]
 To = Annotated[int | None, Query(ge=1, le=MAX_SEQ, description="Last event; the newest by default")]
@@ -73,13 +75,32 @@ async def _started(
 ) -> AsyncIterator[bytes]:
     """The stream, its first event already read: a history that can't be read is a 503."""
     if first > last:
-        return replay(_nothing(), speed, asyncio.sleep)
+        return at_once(_nothing())
+    if not speed:
+        stretches = history.stretches(key, first - 1, last)
+        return at_once(_chain(await anext(stretches), stretches))
     entries = history.read(key, first - 1, last)
-    head = await anext(entries)
-    return replay(_chain(head, entries), speed, asyncio.sleep)
+    return paced(_chain(await anext(entries), entries), speed, asyncio.sleep)
 
 
-async def replay(entries: AsyncIterator[Entry], speed: float, sleep: Sleep) -> AsyncIterator[bytes]:
+async def at_once(stretches: AsyncIterator[Entry | Stretch]) -> AsyncIterator[bytes]:
+    """All events, then `end`. What comes one by one is sent together, CHUNK bytes at a time."""
+    ready, size = list[bytes](), 0
+    try:
+        async for some in stretches:
+            ready.append(some.record)
+            size += len(ready[-1])
+            if size >= CHUNK:
+                yield b"".join(ready)
+                ready, size = [], 0
+                await asyncio.sleep(0)  # others' requests come between two chunks
+    except Transient:
+        yield b"".join(ready)  # a history that breaks off is told as far as it was read
+        raise
+    yield b"".join([*ready, END])
+
+
+async def paced(entries: AsyncIterator[Entry], speed: float, sleep: Sleep) -> AsyncIterator[bytes]:
     """Each event after the recorded pause divided by `speed`, then `end`. What comes without a pause in between is
     sent together, CHUNK bytes at a time.
 
@@ -88,7 +109,7 @@ async def replay(entries: AsyncIterator[Entry], speed: float, sleep: Sleep) -> A
     before, ready = 0.0, bytearray()
     try:
         async for entry in entries:
-            at = parse(entry.at).timestamp() if speed else 0.0
+            at = parse(entry.at).timestamp()
             pause = (at - before) / speed if before and at > before else 0.0
             if ready and (pause or len(ready) >= CHUNK):
                 yield bytes(ready)
@@ -101,7 +122,7 @@ async def replay(entries: AsyncIterator[Entry], speed: float, sleep: Sleep) -> A
             if pause:
                 await sleep(pause)
             before = max(at, before)
-            ready += message(entry.type, entry.value, entry.seq)
+            ready += entry.record
     except Transient:
         yield bytes(ready)  # a history that breaks off is told as far as it was read
         raise
@@ -114,7 +135,7 @@ async def _nothing() -> AsyncIterator[Entry]:
         yield entry
 
 
-async def _chain(head: Entry, rest: AsyncIterator[Entry]) -> AsyncIterator[Entry]:
+async def _chain(head: _T, rest: AsyncIterator[_T]) -> AsyncIterator[_T]:
     yield head
     async for entry in rest:
         yield entry

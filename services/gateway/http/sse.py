@@ -1,7 +1,4 @@
-"""Server-sent events: how a record is written, and a response that ends when anybody leaves.
-
-Format: WHATWG HTML, "Server-sent events", section 9.2.6.
-"""
+"""Streams: how many there may be, and a response that ends when anybody leaves."""
 
 from __future__ import annotations
 
@@ -18,29 +15,7 @@ from services.gateway.http.connection import TRANSPORT
 from shared import logs, metrics
 from shared.errors import Transient
 
-COMMENT = b": still here\n\n"
-# The wait of a browser before it connects again, in milliseconds.
-RETRY = b"retry: 2000\n\n"
 _log = logs.get("gateway.sse")
-
-
-def one_line(json: bytes) -> bytes:
-    """The same JSON without line breaks: between JSON's tokens they are white space, inside strings
-    they can't occur."""
-    if b"\n" in json or b"\r" in json:
-        return json.replace(b"\r", b" ").replace(b"\n", b" ")
-    return json
-
-
-def message(event: str, data: bytes, seq: int | None = None) -> bytes:
-    """One record; with a `seq` the client's Last-Event-ID moves to it."""
-    name = one_line(event.encode())
-    if seq is None:
-        return b"event: %b\ndata: %b\n\n" % (name, one_line(data))
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (seq, name, one_line(data))
-
-
-END = message("end", b"{}")
 
 
 class Place:

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from services.gateway.ports import Entry
+from services.gateway.ports import Entry, Stretch
 from services.gateway.streams.history import History, Hole
 from services.gateway.streams.live import Live, Preview, Subscription
 from shared.clock import utcnow
@@ -42,7 +42,7 @@ class End:
 
 HEARTBEAT = Heartbeat()
 END = End()
-Item = Entry | Preview | Heartbeat | End
+Item = Entry | Stretch | Preview | Heartbeat | End
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class Follower:
     looks: int = 0
     misses: int = 0
     closed: bool = False
-    newest: Entry | None = None
+    newest: Entry | Stretch | None = None
     heard_at: float = 0.0
 
     @classmethod
@@ -78,8 +78,8 @@ class Follower:
         quiet_since = self.heard_at = time.monotonic()
         target = await self.history.newest(self.key)
         while True:
-            async for entry in self._catch_up(target):
-                yield entry
+            async for some in self._catch_up(target):
+                yield some
                 quiet_since = time.monotonic()
             if self.closed and self.last >= target and await self._over():
                 yield END
@@ -100,25 +100,25 @@ class Follower:
                     yield HEARTBEAT
                     quiet_since = time.monotonic()
 
-    async def _catch_up(self, target: int) -> AsyncIterator[Entry]:
+    async def _catch_up(self, target: int) -> AsyncIterator[Entry | Stretch]:
         while self.last < target:
             if self.subscription.lagged:
                 self.subscription.resume()
                 target = max(target, await self.history.newest(self.key))
             try:
-                async for entry in self.history.read(self.key, self.last, target):
-                    self._took(entry)
-                    yield entry
+                async for some in self.history.stretches(self.key, self.last, target):
+                    self._took(some)
+                    yield some
             except Hole:
                 self.misses += 1
                 if self.misses >= HOLE_TRIES:
                     raise
                 return
 
-    def _took(self, entry: Entry) -> None:
-        self.last, self.misses = entry.seq, 0
-        self.newest, self.heard_at = entry, time.monotonic()
-        self.closed = self.closed or entry.type in CLOSED
+    def _took(self, some: Entry | Stretch) -> None:
+        self.last, self.misses = some.seq, 0
+        self.newest, self.heard_at = some, time.monotonic()
+        self.closed = self.closed or some.tells(CLOSED)
 
     async def _over(self) -> bool:
         """Whether nothing more comes of a closed session: it is quiet, and no turn is open."""
@@ -157,6 +157,6 @@ class Follower:
         return min(left, LOOK_SECONDS, FIRST_LOOK_SECONDS * 2.0**self.looks)
 
 
-def _age(entry: Entry) -> float:
+def _age(entry: Entry | Stretch) -> float:
     """How many seconds ago an event happened, by its own time."""
     return (utcnow() - parse(entry.at)).total_seconds()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
-from services.gateway.ports import Entry, EventArchive, EventLog, ReadModel
+from services.gateway.ports import Entry, EventArchive, EventLog, ReadModel, Stretch
 from services.gateway.streams.live import Live
 from shared import logs, telemetry
 from shared.clock import utcnow
@@ -32,7 +33,9 @@ SCAN_BYTES = 4 * 1024 * 1024
 CLOCK_SLACK = timedelta(minutes=2)
 # Carries the time of whoever asked for the turn.
 AS_SAID = "turn.accepted"
+LAST = 8
 EPOCH = datetime.fromtimestamp(0, UTC)
+_T = TypeVar("_T")
 _log = logs.get("gateway.history")
 
 
@@ -105,25 +108,30 @@ class History:
         `ahead`: the archive's next page is asked for while one is given on; not for those who may stop early.
         """
         walk = _Walk(after)
-        # Never current: whoever iterates has a context of its own.
-        reading = telemetry.begin("history.read", parent="", start=utcnow())
-        try:
-            async for entry in self._joined(key, walk, until, ahead):
+        with _spanned(walk):
+            pages = self._archived(key, walk, until, ahead)
+            async for entry in self._joined(key, walk, until, pages):
                 yield entry
-        finally:
-            read = {"turnstile.after": after, "turnstile.events": walk.last - after}
-            reading.end(utcnow(), attributes=read, error=walk.hole)
+
+    async def stretches(
+        self, key: SessionKey, after: int, until: int
+    ) -> AsyncGenerator[Entry | Stretch, None]:
+        """The same for a stream: what the archive has comes many events at a time. Raises Hole."""
+        walk = _Walk(after)
+        with _spanned(walk):
+            async for some in self._joined(key, walk, until, self._ready(key, walk, until)):
+                yield some
 
     async def _joined(
-        self, key: SessionKey, walk: _Walk, until: int, ahead: bool
-    ) -> AsyncIterator[Entry]:
+        self, key: SessionKey, walk: _Walk, until: int, archived: AsyncIterator[_T]
+    ) -> AsyncIterator[Entry | _T]:
         away: Transient | None = None
         async for entry in _inside(walk, until, self._ring(key, walk.last)):
             yield entry
         if walk.last < until:
             try:
-                async for entry in self._archived(key, walk, until, ahead):
-                    yield entry
+                async for some in archived:
+                    yield some
             except Transient as error:
                 away = error
                 _log.warning("history_without_archive", detail=str(error))
@@ -174,6 +182,16 @@ class History:
                 coming.cancel()
                 await asyncio.gather(coming, return_exceptions=True)
 
+    async def _ready(
+        self, key: SessionKey, walk: _Walk, until: int
+    ) -> AsyncIterator[Entry | Stretch]:
+        """As the archive writes them, then page by page: where numbers are not one after another pages go on."""
+        async for stretch in self.archive.stretches(key, walk.last, until):
+            walk.went(stretch)
+            yield stretch
+        async for entry in self._archived(key, walk, until, ahead=False):
+            yield entry
+
     async def _logged(self, key: SessionKey, walk: _Walk, until: int) -> list[Entry]:
         """The next events that the log has, SCAN_BYTES of them at most: a scan has ended before its events are
         given on, or a client that reads slowly would keep others from the log."""
@@ -202,23 +220,33 @@ class History:
     async def _since(self, key: SessionKey, walk: _Walk) -> datetime:
         """Since when the log must be searched: the time of the last event that has one by a clock near ours, or the
         session's beginning."""
-        if walk.at is None:
-            last = await self._archived_event(key, walk.last)
-            walk.at = last.at if last and last.type != AS_SAID else None
-        if walk.at is not None:
-            return parse(walk.at) - CLOCK_SLACK
+        at = walk.at or await self._archived_at(key, walk.last)
+        if at is not None:
+            return parse(at) - CLOCK_SLACK
         session = await self.read_model.session(key)
         return parse(session.view.created_at) - CLOCK_SLACK if session else EPOCH
 
-    async def _archived_event(self, key: SessionKey, seq: int) -> Entry | None:
-        """Event `seq`, if the archive answers and has it."""
-        if seq < 1:
-            return None
+    async def _archived_at(self, key: SessionKey, seq: int) -> str | None:
+        """The time of the newest of the LAST events up to `seq` that has one by a clock near ours, if the archive
+        answers and has them."""
+        first = max(seq - LAST, 0)
         try:
-            page = await self.archive.page(key, seq - 1, 1)
+            page = await self.archive.page(key, first, seq - first) if seq else ()
         except Transient:
             return None
-        return page[0] if page and page[0].seq == seq else None
+        return next((entry.at for entry in reversed(page) if entry.type != AS_SAID), None)
+
+
+@contextlib.contextmanager
+def _spanned(walk: _Walk) -> Iterator[None]:
+    """A span around a walk. It is never current: whoever iterates has a context of its own."""
+    after = walk.last
+    reading = telemetry.begin("history.read", parent="", start=utcnow())
+    try:
+        yield
+    finally:
+        read = {"turnstile.after": after, "turnstile.events": walk.last - after}
+        reading.end(utcnow(), attributes=read, error=walk.hole)
 
 
 class _Walk:
@@ -242,6 +270,11 @@ class _Walk:
         if entry.type != AS_SAID:
             self.at = entry.at
         return entry
+
+    def went(self, stretch: Stretch) -> None:
+        """Past a stretch that begins with the next one."""
+        self.last = stretch.seq
+        self.at = stretch.at if stretch.type != AS_SAID else None
 
 
 async def _inside(walk: _Walk, until: int, entries: Iterable[Entry]) -> AsyncIterator[Entry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -222,6 +223,7 @@ class OpenStream:
         self.status = 0
         self.ended = False
         self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._records: deque[str] = deque()
 
     async def receive(self) -> dict[str, Any]:
         await self.hang_up.wait()
@@ -255,15 +257,17 @@ class OpenStream:
     async def record(self) -> dict[str, str]:
         """The next record's fields, comments left out; {} when the stream ended."""
         while True:
+            while self._records:
+                lines = self._records.popleft().split("\n")
+                found = dict(
+                    line.split(": ", 1) for line in lines if not line.startswith((":", "retry:"))
+                )
+                if found:
+                    return found
             chunk = await self.chunk()
             if chunk is None:
                 return {}
-            lines = chunk.decode().rstrip("\n").split("\n")
-            found = dict(
-                line.split(": ", 1) for line in lines if not line.startswith((":", "retry:"))
-            )
-            if found:
-                return found
+            self._records.extend(chunk.decode().removesuffix("\n\n").split("\n\n"))
 
     async def seqs(self, count: int) -> list[int]:
         """The ids of the next `count` records."""

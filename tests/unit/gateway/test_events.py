@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from services.gateway.event_stream import COMMENT, RETRY, message
 from services.gateway.http import events as events_module
-from services.gateway.http.replay import CHUNK, replay
-from services.gateway.http.sse import COMMENT, RETRY, message
-from services.gateway.ports import Entry, StoredSession
+from services.gateway.http.replay import CHUNK, at_once, paced
+from services.gateway.ports import Entry, StoredSession, Stretch
 from services.gateway.streams import follow as follow_module
 from services.gateway.streams import live as live_module
 from services.gateway.streams.history import Hole
@@ -69,16 +69,16 @@ async def test_archive_log_and_live_are_joined_without_gap_or_repeat() -> None:
 
 async def test_what_is_heard_during_the_history_is_not_lost() -> None:
     desk = await a_desk(archived=3, logged=3)
-    page = desk.archive.page
+    stretches = desk.archive.stretches
 
-    async def meanwhile(*what: object) -> object:
-        found = await page(*what)  # type: ignore[arg-type]
-        if not desk.live.ring.newest(KEY):
-            desk.publish(4)
-            desk.publish(5)
-        return found
+    async def meanwhile(*what: Any) -> AsyncIterator[Stretch]:
+        async for stretch in stretches(*what):
+            if not desk.live.ring.newest(KEY):
+                desk.publish(4)
+                desk.publish(5)
+            yield stretch
 
-    desk.archive.page = meanwhile  # type: ignore[method-assign, assignment]
+    desk.archive.stretches = meanwhile  # type: ignore[method-assign, assignment]
     async with desk.stream(EVENTS) as stream:
         assert await stream.seqs(5) == [1, 2, 3, 4, 5]
 
@@ -411,7 +411,7 @@ async def test_replay_keeps_the_recorded_pauses() -> None:
         for seq, second in enumerate((0, 4, 2, 6, 46), 1):  # the third one came late
             yield an_entry(seq, at=NOON + timedelta(seconds=second))
 
-    chunks = [chunk async for chunk in replay(entries(), 2.0, sleep)]
+    chunks = [chunk async for chunk in paced(entries(), 2.0, sleep)]
     assert pauses == [2.0, 1.0, 15.0, 5.0]
     assert [chunk.count(b"id:") for chunk in chunks] == [1, 2, 1, 0, 1]
     assert chunks[3] == COMMENT
@@ -422,7 +422,7 @@ async def test_a_replay_without_pauses_goes_out_in_large_pieces_and_whole() -> N
         for seq in range(1, 2_001):
             yield an_entry(seq, at=NOON + timedelta(seconds=seq))
 
-    chunks = [chunk async for chunk in replay(entries(), 0.0, asyncio.sleep)]
+    chunks = [chunk async for chunk in at_once(entries())]
     size = len(b"".join(chunks)) // CHUNK
     assert size <= len(chunks) <= size + 2
     ids = [line for line in b"".join(chunks).splitlines() if line.startswith(b"id: ")]
@@ -435,7 +435,7 @@ async def test_a_replay_that_breaks_off_tells_what_was_read() -> None:
             yield an_entry(seq, at=NOON)
         raise Hole(KEY, 2, Transient("archive_unavailable", "it is away"))
 
-    chunks = replay(entries(), 0.0, asyncio.sleep)
+    chunks = at_once(entries())
     assert (await anext(chunks)).count(b"id: ") == 2
     with pytest.raises(Hole):
         await anext(chunks)

@@ -121,15 +121,14 @@ class MemoryEventArchive:
     async def stretches(
         self, key: SessionKey, after: int, until: int
     ) -> AsyncGenerator[Stretch, None]:
-        while after < until:
-            page = await self.page(key, after, min(STRETCH, until - after))
-            if not page or page[0].seq != after + 1:
-                return
-            straight = [e for place, e in enumerate(page) if e.seq == after + 1 + place]
-            newest = straight[-1]
-            record = b"".join(entry.record for entry in straight)
-            yield Stretch(len(straight), newest.seq, newest.type, newest.at, record)
-            after = newest.seq
+        await self.check()
+        kept = [e for e in self.entries.get(key, []) if after < e.seq <= until]
+        straight = [e for place, e in enumerate(kept, after + 1) if e.seq == place]
+        for place in range(0, len(straight), STRETCH):
+            await self.check()
+            some = straight[place : place + STRETCH]
+            record = b"".join(entry.record for entry in some)
+            yield Stretch(len(some), some[-1].seq, some[-1].type, some[-1].at, record)
 
     async def check(self) -> None:
         if self.down:

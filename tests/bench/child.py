@@ -15,6 +15,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parents[2]
 READY_S = 30.0
 STOP_S = 10.0
+TALK_S = 180.0
 
 
 class ChildError(Exception):
@@ -54,6 +55,47 @@ async def serving(module: str, order: Mapping[str, Any]) -> AsyncIterator[int]:
         if not line:
             raise ChildError(f"{module}: did not start; its words are above")
         yield process.pid
+
+
+class Talk:
+    """A program that is asked and answers, a line of JSON each."""
+
+    def __init__(self, module: str, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._module = module
+        self._asking, self._answers = process.stdin, process.stdout
+
+    async def ask(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Its next answer. Raises ChildError."""
+        self._asking.write(json.dumps(question).encode() + b"\n")
+        return await self.heard()
+
+    async def heard(self) -> dict[str, Any]:
+        """What it says next. Raises ChildError."""
+        try:
+            line = await asyncio.wait_for(self._answers.readline(), TALK_S)
+        except TimeoutError:
+            line = b""
+        if not line:
+            raise ChildError(f"{self._module}: no answer; its words are above")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@contextlib.asynccontextmanager
+async def talking(module: str, order: Mapping[str, Any]) -> AsyncIterator[Talk]:
+    """Run a program that reads lines with `asked`, the order first, until it is ended."""
+    async with _process(module) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(order).encode() + b"\n")
+        yield Talk(module, process)
+
+
+async def asked() -> dict[str, Any] | None:
+    """In a program that is talked to: the next line; None at the end."""
+    line = await asyncio.to_thread(sys.stdin.readline)
+    return json.loads(line) if line else None
 
 
 def order() -> dict[str, Any]:

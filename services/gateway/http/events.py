@@ -7,7 +7,7 @@ known then (no such session, a cursor ahead) is sent as `event: error` once the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -128,12 +128,12 @@ async def _page(
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """How a stream begins: `over` when its session is closed and the client has all of it, else the first event,
-    if there is one, and the rest."""
+    """How a stream begins: `over` when its session is closed and the client has all of it, else the first events,
+    if there are any, and the rest."""
 
     over: bool
-    first: Item | None = None
-    items: AsyncIterator[Item] | None = None
+    first: Sequence[Item] = ()
+    items: AsyncIterator[Sequence[Item]] | None = None
 
 
 class Opening:
@@ -177,7 +177,7 @@ class Opening:
         follower.closed = closed
         items = follower.items()
         # The first event is read before the status is sent: a history that can't be read is no beginning.
-        return Begun(False, await anext(items) if newest > follower.last else None, items)
+        return Begun(False, await anext(items) if newest > follower.last else (), items)
 
 
 async def _chunks(opening: Opening, begun: Begun | None) -> AsyncIterator[bytes]:
@@ -191,9 +191,9 @@ async def _chunks(opening: Opening, begun: Begun | None) -> AsyncIterator[bytes]
         if begun.items is None:
             yield END
             return
-        yield b": open\n\n" if begun.first is None else _chunk(begun.first)
-        async for item in begun.items:
-            yield _chunk(item)
+        yield _together(begun.first) or b": open\n\n"
+        async for items in begun.items:
+            yield _together(items)
     except Rejected as error:
         yield message("error", problem_json(error))
     except Transient as error:
@@ -204,7 +204,11 @@ async def _chunks(opening: Opening, begun: Begun | None) -> AsyncIterator[bytes]
         opening.close()
 
 
-def _chunk(item: Item) -> bytes:
+def _together(items: Sequence[Item]) -> bytes:
+    return b"".join(map(_record, items))
+
+
+def _record(item: Item) -> bytes:
     if isinstance(item, Entry | Stretch):
         metrics.inc("turnstile_sse_events_total", item.count, kind="event")
         return item.record

@@ -7,7 +7,7 @@ whatever is missing sends the stream back to the history. So no event is missing
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from services.gateway.ports import Entry, Stretch
@@ -25,6 +25,8 @@ HEARTBEAT_SECONDS = 15.0
 FIRST_LOOK_SECONDS, LOOK_SECONDS = 0.1, 1.0
 UNSETTLED_LOOKS = 12
 HOLE_TRIES = 6
+# What is heard at once is told in pieces of so many bytes.
+TOGETHER = 64 * 1024
 # A closed session's last events are those of its turn's end and of the provider's goodbye. Its stream ends when so
 # many seconds brought nothing more; fewer once the provider has said that its session is over.
 CLOSED = ("session.archived", "session.erased")
@@ -70,8 +72,8 @@ class Follower:
     def close(self) -> None:
         self.live.leave(self.subscription)
 
-    async def items(self) -> AsyncIterator[Item]:
-        """Endless, unless the session is closed: then its last item is END.
+    async def items(self) -> AsyncIterator[Sequence[Item]]:
+        """Endless, unless the session is closed: then its last item is END. What is there at once comes together.
 
         Raises Transient when an event cannot be had: the client is to come again.
         """
@@ -79,26 +81,39 @@ class Follower:
         target = await self.history.newest(self.key)
         while True:
             async for some in self._catch_up(target):
-                yield some
+                yield [some]
                 quiet_since = time.monotonic()
             if self.closed and self.last >= target and await self._over():
-                yield END
+                yield [END]
                 return
             heard = await self.subscription.next(self._patience(quiet_since))
-            if isinstance(heard, Preview):
-                yield heard
-                quiet_since = time.monotonic()
-            elif isinstance(heard, Entry):
-                if heard.seq == self.last + 1:
-                    self._took(heard)
-                    yield heard
+            if heard is not None:
+                ready, target = self._ready(heard, target)
+                if ready:
+                    yield ready
                     quiet_since = time.monotonic()
-                target = max(target, heard.seq)
             else:
                 target = await self._look(target)
                 if time.monotonic() - quiet_since >= HEARTBEAT_SECONDS:
-                    yield HEARTBEAT
+                    yield [HEARTBEAT]
                     quiet_since = time.monotonic()
+
+    def _ready(self, heard: Entry | Preview | None, target: int) -> tuple[list[Item], int]:
+        """What was heard and can be told at once, TOGETHER bytes of it, and the highest seq known by now. It ends
+        where an event is missing."""
+        ready, size, item = list[Item](), 0, heard
+        while item is not None:
+            if isinstance(item, Entry) and item.seq != self.last + 1:
+                target = max(target, item.seq)
+                if item.seq > self.last:
+                    break
+            else:
+                if isinstance(item, Entry):
+                    self._took(item)
+                ready.append(item)
+                size += len(item.value)
+            item = self.subscription.take() if size < TOGETHER else None
+        return ready, target
 
     async def _catch_up(self, target: int) -> AsyncIterator[Entry | Stretch]:
         while self.last < target:

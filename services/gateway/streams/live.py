@@ -147,6 +147,10 @@ class Subscription:
                     await self._some.wait()
             except TimeoutError:
                 return None
+        return self.take()
+
+    def take(self) -> Entry | Preview | None:
+        """The next item, if one is queued."""
         if not self._items:
             return None
         item = self._items.popleft()

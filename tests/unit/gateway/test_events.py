@@ -338,6 +338,28 @@ async def test_the_ring_spares_the_log() -> None:
     assert desk.log.scans == 0
 
 
+async def test_what_is_heard_at_once_goes_out_together_up_to_a_gap() -> None:
+    desk = await a_desk()
+    async with desk.stream(EVENTS) as stream:
+        await stream.opened()
+        for seq in (1, 2, 2, 4, 5):
+            desk.publish(seq)
+        assert await stream.chunk() == an_entry(1).record + an_entry(2).record
+        desk.log.entries[KEY] += [an_entry(3)]
+        assert await stream.seqs(3) == [3, 4, 5]
+
+
+async def test_what_goes_out_together_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow_module, "TOGETHER", 2 * len(an_event(1)))
+    desk = await a_desk()
+    async with desk.stream(EVENTS) as stream:
+        await stream.opened()
+        for seq in range(1, 6):
+            desk.publish(seq)
+        chunks = [await stream.chunk() or b"" for _ in range(3)]
+    assert [chunk.count(b"id: ") for chunk in chunks] == [2, 2, 1]
+
+
 async def test_previews_come_only_when_asked_for() -> None:
     desk = await a_desk()
     value = (

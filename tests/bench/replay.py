@@ -1,7 +1,7 @@
 """Leg `replay`: a session of 100,000 events replayed by the gateway, against reading its rows from ClickHouse.
 
-Both answers are read by the same program. While the gateway replays, its resident memory is looked at: it must not
-grow with the session.
+Both answers are read by the same program. Events are counted in a first answer of each side; the others must be as
+long as that one. While the gateway replays, its resident memory is looked at: it must not grow with the session.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.bench.wire import Wire
 
 COUNT = 100_000
 ROUNDS = 3
-TARGET = 0.5  # ours: the issue that asks for this figure names none
+TARGET = 0.7
 BATCH = 10_000
 IN_TIME_S = 300.0
 LOOK_S = 0.05
@@ -50,10 +50,11 @@ ORDER BY seq FORMAT JSONCompactEachRow
 
 @dataclass(slots=True)
 class Side:
-    """One round of one side: events a second, seconds to the first byte, processor seconds of gateway and archive,
-    and the least and most memory of the gateway in MB."""
+    """One round of one side: events a second, bytes, seconds to the first one, processor seconds of gateway and
+    archive, and the least and most memory of the gateway in MB."""
 
     rate: float
+    size: int
     first: float
     cpu: tuple[float, float]
     memory: tuple[float, float] = (0.0, 0.0)
@@ -70,31 +71,33 @@ async def measure(options: Options) -> Result:
         async with parts.service("gateway") as gateway:
             await _announce(parts, session, rows[-1])
             ours, bare = list[Side](), list[Side]()
-            first = await _ours(parts, gateway, session)  # warms both
+            first = await _ours(parts, gateway, session), await _bare(parts, tenant, session)
             for _ in range(options.rounds or ROUNDS):
                 await parts.rest()
                 async with parts.profiler.watching("replay", gateway):
-                    ours.append(await _ours(parts, gateway, session))
+                    ours.append(await _ours(parts, gateway, session, first[0].size))
                 await parts.rest()
-                bare.append(await _bare(parts, tenant, session))
-    return _result(first, ours, bare)
+                bare.append(await _bare(parts, tenant, session, first[1].size))
+    return _result(first[0], ours, bare)
 
 
-async def _ours(parts: Parts, gateway: int, session: str) -> Side:
+async def _ours(parts: Parts, gateway: int, session: str, size: int = 0) -> Side:
+    """A round that must bring `size` bytes; without one the events in it are counted."""
     path = f"/v1/sessions/{session}/replay?speed=0"
     pids = gateway, parts.pid("clickhouse")
     used = [cpu_seconds(pid) for pid in pids]
     async with _watched(gateway) as memory:
-        facts = await _read(parts.addresses.gateway + path, "GET", _headers(parts), "", "\nid: ")
-    if facts["marks"] != COUNT - 1:  # the first one has no line before it
-        raise child.ChildError(f"{facts['marks'] + 1} events came, not {COUNT}")
+        mark = "" if size else '\ndata: {"tenant_id"'
+        facts = await _read(parts.addresses.gateway + path, "GET", _headers(parts), "", mark)
+    _check(facts, size)
     cpu = [cpu_seconds(pid) - before for pid, before in zip(pids, used, strict=True)]
     side = _side(parts, "ours", facts, (cpu[0], cpu[1]))
     side.memory = min(memory), max(memory)
     return side
 
 
-async def _bare(parts: Parts, tenant: str, session: str) -> Side:
+async def _bare(parts: Parts, tenant: str, session: str, size: int = 0) -> Side:
+    """See `_ours`."""
     engine, where = parts.pid("clickhouse"), urlsplit(parts.addresses.clickhouse_url)
     query = urlencode(
         {
@@ -108,17 +111,24 @@ async def _bare(parts: Parts, tenant: str, session: str) -> Side:
     user = {"X-ClickHouse-User": where.username or "default"}
     user |= {"X-ClickHouse-Key": where.password} if where.password else {}
     used = cpu_seconds(engine)
-    facts = await _read(url, "POST", user, BARE, "\n")
-    if facts["marks"] != COUNT:
-        raise child.ChildError(f"{facts['marks']} rows came, not {COUNT}")
+    facts = await _read(url, "POST", user, BARE, "" if size else "\n")
+    _check(facts, size)
     return _side(parts, "bare", facts, (0.0, cpu_seconds(engine) - used))
+
+
+def _check(facts: dict[str, Any], size: int) -> None:
+    """Raise ChildError unless all events came."""
+    if size and facts["bytes"] != size:
+        raise child.ChildError(f"{facts['bytes']} bytes came, not {size}")
+    if not size and facts["marks"] != COUNT:
+        raise child.ChildError(f"{facts['marks']} events came, not {COUNT}")
 
 
 def _side(parts: Parts, name: str, facts: dict[str, Any], cpu: tuple[float, float]) -> Side:
     rate = COUNT / facts["seconds"]
     megabytes = facts["bytes"] / 1e6
     parts.say(f"  {name}: {rate:,.0f} events/s, {megabytes:.0f} MB in {facts['seconds']:.2f} s")
-    return Side(rate, facts["first_seconds"], cpu)
+    return Side(rate, facts["bytes"], facts["first_seconds"], cpu)
 
 
 async def _read(

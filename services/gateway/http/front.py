@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.http.auth import CALLER, Keys
 from services.gateway.http.problems import answer
 from services.gateway.http.request import OPEN, TURNS, ClientGone, headers_of, route_of
+from services.gateway.http.sse import STREAM
 from shared import metrics, telemetry
 from shared.span_names import http_span
 from shared.telemetry import SpanKind
@@ -62,6 +63,8 @@ class Front:
             post = self._posts.get(route) if scope["method"] == "POST" else None
             if post is None:
                 await self._app(scope, receive, watch)
+                if STREAM in scope:
+                    await scope.pop(STREAM).run(scope, receive, watch)
             else:
                 if route == TURNS:
                     scope["path_params"] = {"session_id": scope["path"].split("/")[3]}

@@ -15,6 +15,8 @@ from services.gateway.http.connection import TRANSPORT
 from shared import logs, metrics
 from shared.errors import Transient
 
+# Where a stream lies in its request's scope until it is run.
+STREAM = "turnstile.stream"
 _log = logs.get("gateway.sse")
 
 
@@ -92,7 +94,9 @@ class Stream(Response):
     """Sends chunks until they end, the client hangs up or takes nothing any more, `closing` is set, or the stream
     is as old as its place allows.
 
-    The chunks' iterator is closed and the place given back in every case, before the response returns.
+    The chunks' iterator is closed and the place given back in every case, before `run` returns. The framework calls
+    a response while its own layers are there, which a stream would hold all its life and send each piece through.
+    So a call only leaves the stream in the scope, and `Front` runs it once they are gone.
     """
 
     media_type = "text/event-stream"
@@ -106,6 +110,10 @@ class Stream(Response):
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[STREAM] = self
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the stream, until it is over. Raises what the chunks raise."""
         sending = asyncio.create_task(self._send(send))
         hung_up = asyncio.create_task(_hung_up(receive))
         others = [hung_up, asyncio.create_task(self._closing.wait())]

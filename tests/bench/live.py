@@ -130,7 +130,7 @@ async def _round(parts: Parts, side: Side, producer: Any, options: Options) -> N
     await parts.rest()
     before = cpu_seconds(side.pid)
     records = [record for _ in range(AT_ONCE) for record in side.records(SESSIONS)]
-    async with parts.profiler.watching("live", side.pid):
+    async with parts.profiler.watching(f"live-{side.name}", side.pid):
         facts = await _publish(side, producer, records, len(records))
     side.rates.append(len(records) * LISTENERS / facts["seconds"])
     side.cpu_us.append((cpu_seconds(side.pid) - before) / len(records) / LISTENERS * 1e6)

@@ -214,5 +214,5 @@ def _record(item: Item) -> bytes:
         return item.record
     if isinstance(item, Preview):
         metrics.inc("turnstile_sse_events_total", kind="preview")
-        return message(item.type, item.value)
+        return item.record
     return END if isinstance(item, End) else COMMENT

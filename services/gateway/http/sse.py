@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -108,6 +109,9 @@ class Stream(Response):
         self._chunks = chunks
         self._closing = closing
         self._place = place
+        self._clock = asyncio.get_running_loop().time
+        # Since when a piece waits to be taken.
+        self._since: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[STREAM] = self
@@ -118,9 +122,7 @@ class Stream(Response):
         hung_up = asyncio.create_task(_hung_up(receive))
         others = [hung_up, asyncio.create_task(self._closing.wait())]
         try:
-            await asyncio.wait(
-                [sending, *others], return_when=asyncio.FIRST_COMPLETED, timeout=self._place.age
-            )
+            stalled = await self._over([sending, *others], self._place.age)
             ended, gone = sending.done(), hung_up.done()
         finally:
             for task in (sending, *others):
@@ -128,45 +130,57 @@ class Stream(Response):
             await asyncio.gather(sending, *others, return_exceptions=True)
             await self._close()
             self._place.give_back()
-        try:
-            if ended:
-                sending.result()
-            elif not gone:
-                await self._within(
-                    send({"type": "http.response.body", "body": b"", "more_body": False})
-                )
-        except Stalled:
+        if ended:
+            sending.result()
+        elif not gone and not stalled:
+            stalled = await self._end(send)
+        if stalled:
             metrics.inc("turnstile_sse_stalled_total")
             _log.info("stream_stalled", seconds=self._place.stall)
             if TRANSPORT in scope:
                 scope[TRANSPORT].abort()
                 await _hung_up(receive)
 
+    async def _over(self, tasks: Sequence[asyncio.Task[Any]], age: float) -> bool:
+        """Wait until one of them is done or `age` seconds have passed; true: a client takes nothing any more.
+
+        One clock for all pieces: a timeout for each of them would cost as much as all else of sending it.
+        """
+        now, stall = self._clock, self._place.stall
+        until = now() + age
+        while not any(task.done() for task in tasks) and now() < until:
+            look = stall if self._since is None else self._since + stall - now()
+            if look <= 0:
+                return True
+            wait = min(look, until - now())
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=wait)
+        return False
+
     async def _send(self, send: Send) -> None:
         start = {"status": self.status_code, "headers": self.raw_headers}
         await send({"type": "http.response.start", **start})
         async for chunk in self._chunks:
-            await self._within(
-                send({"type": "http.response.body", "body": chunk, "more_body": True})
-            )
-        await self._within(send({"type": "http.response.body", "body": b"", "more_body": False}))
+            await self._piece(send, chunk, more=True)
+        await self._piece(send, b"", more=False)
 
-    async def _within(self, sent: Awaitable[None]) -> None:
-        """Wait for what is sent to be taken. Raises Stalled when nothing is."""
+    async def _piece(self, send: Send, body: bytes, *, more: bool) -> None:
+        self._since = self._clock()
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+        self._since = None
+
+    async def _end(self, send: Send) -> bool:
+        """End the answer; true: the client does not take that either."""
         try:
             async with asyncio.timeout(self._place.stall):
-                await sent
-        except TimeoutError as error:
-            raise Stalled from error
+                await self._piece(send, b"", more=False)
+        except TimeoutError:
+            return True
+        return False
 
     async def _close(self) -> None:
         close = getattr(self._chunks, "aclose", None)
         if close is not None:
             await close()
-
-
-class Stalled(Exception):
-    """The client takes nothing any more."""
 
 
 async def _hung_up(receive: Receive) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from services.gateway.ports import Entry, Stretch
 from services.gateway.streams.history import History, Hole
-from services.gateway.streams.live import Live, Preview, Subscription
+from services.gateway.streams.live import Heard, Live, Preview, Subscription
 from shared.clock import utcnow
 from shared.errors import Transient
 from shared.moment import parse
@@ -98,20 +98,20 @@ class Follower:
                     yield [HEARTBEAT]
                     quiet_since = time.monotonic()
 
-    def _ready(self, heard: Entry | Preview | None, target: int) -> tuple[list[Item], int]:
+    def _ready(self, heard: Heard | None, target: int) -> tuple[list[Item], int]:
         """What was heard and can be told at once, TOGETHER bytes of it, and the highest seq known by now. It ends
         where an event is missing."""
         ready, size, item = list[Item](), 0, heard
         while item is not None:
-            if isinstance(item, Entry) and item.seq != self.last + 1:
+            if isinstance(item, Stretch) and item.seq != self.last + 1:
                 target = max(target, item.seq)
                 if item.seq > self.last:
                     break
             else:
-                if isinstance(item, Entry):
+                if isinstance(item, Stretch):
                     self._took(item)
                 ready.append(item)
-                size += len(item.value)
+                size += len(item.record)
             item = self.subscription.take() if size < TOGETHER else None
         return ready, target
 

@@ -15,7 +15,8 @@ import msgspec
 from msgspec import Struct
 from msgspec import json as msgjson
 
-from services.gateway.ports import Entry, Record
+from services.gateway.event_stream import message
+from services.gateway.ports import Entry, Record, Stretch
 from services.gateway.register import Register
 from shared import logs, metrics
 from shared.bus.topics import PREVIEWS
@@ -73,10 +74,12 @@ def read_heading(value: bytes) -> Heading:
 
 
 class Preview(Struct, frozen=True):
-    """A preview on its way to a client: its type and JSON."""
+    """A preview on its way to a client, as a stream has it."""
 
-    type: str
-    value: bytes
+    record: bytes
+
+
+Heard = Stretch | Preview
 
 
 class Subscription:
@@ -90,9 +93,11 @@ class Subscription:
         self.key = key
         self.previews = previews
         self.lagged = False
-        self._items: deque[Entry | Preview] = deque()
+        self._items: deque[Heard] = deque()
         self._bytes = 0
         self._some = asyncio.Event()
+        self._alarm: asyncio.Handle | None = None
+        self._alarm_at = 0.0
         # The number of the next preview of each message in the making.
         self._shown: dict[str, int] = {}
 
@@ -114,12 +119,12 @@ class Subscription:
         if len(self._shown) > MAX_SHOWN:
             del self._shown[next(iter(self._shown))]
 
-    def offer(self, item: Entry | Preview) -> None:
+    def offer(self, item: Heard) -> None:
         """Queue an item. Over the bound everything queued is dropped and `lagged` is set."""
         if self.lagged:
             return
         self._items.append(item)
-        self._bytes += len(item.value)
+        self._bytes += len(item.record)
         self._some.set()
         if len(self._items) > QUEUE_EVENTS or self._bytes > QUEUE_BYTES:
             self.lag()
@@ -138,24 +143,42 @@ class Subscription:
         self.lagged = False
         self._some.clear()
 
-    async def next(self, timeout: float) -> Entry | Preview | None:
+    async def next(self, timeout: float) -> Heard | None:
         """The next item; None after `timeout` seconds without one, or when `lagged`."""
-        if not self._items and not self.lagged:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        while not self._items and not self.lagged and loop.time() < until:
             self._some.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._some.wait()
-            except TimeoutError:
-                return None
+            self._wake_at(until)
+            await self._some.wait()
         return self.take()
 
-    def take(self) -> Entry | Preview | None:
+    def take(self) -> Heard | None:
         """The next item, if one is queued."""
         if not self._items:
             return None
         item = self._items.popleft()
-        self._bytes -= len(item.value)
+        self._bytes -= len(item.record)
         return item
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _wake_at(self, moment: float) -> None:
+        """Wake the reader then at the latest. An earlier alarm stays: most waits end with an event, and an alarm for
+        each of them would cost more than telling it."""
+        if self._alarm is not None and self._alarm_at <= moment:
+            return
+        self.close()
+        loop = asyncio.get_running_loop()
+        self._alarm, self._alarm_at = loop.call_at(moment, self._wake), moment
+
+    def _wake(self) -> None:
+        self._alarm = None
+        self._some.set()
 
 
 class Ring:
@@ -216,6 +239,7 @@ class Live:
         if readers is None or subscription not in readers:
             return
         readers.discard(subscription)
+        subscription.close()
         if not readers:
             del self._readers[subscription.key]
 
@@ -226,8 +250,14 @@ class Live:
         self.ring.add(key, entry)
         if heading.type == "session.erased":
             self.ring.forget(key)
-        for reader in self._readers.get(key, ()):
-            reader.offer(entry)
+        readers = self._readers.get(key)
+        if readers is None:
+            return
+        heard = Stretch(
+            1, entry.seq, entry.type, entry.at, entry.record
+        )  # written once for all of them
+        for reader in readers:
+            reader.offer(heard)
             if reader.previews and heading.type in PREVIEWED:
                 reader.complete(heading.event_id)
 
@@ -240,7 +270,7 @@ class Live:
             place = _place.decode(value)
         except msgspec.DecodeError:
             return
-        preview = Preview(heading.type, value)
+        preview = Preview(message(heading.type, value))
         for reader in readers:
             if reader.previews:
                 reader.show(place, preview)

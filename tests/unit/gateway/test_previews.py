@@ -34,7 +34,7 @@ async def shown(reader: Subscription) -> list[tuple[str, int]]:
     found = []
     while (item := await reader.next(0.0)) is not None:
         if isinstance(item, Preview):
-            value = json.loads(item.value)
+            value = json.loads(item.record.partition(b"\ndata: ")[2])
             data = value["data"]
             found.append((data.get("event_id") or data["event"]["id"], value["number"]))
     return found

@@ -178,8 +178,10 @@ class EventArchive(Protocol):
         while rows arrive."""
 
     def stretches(self, key: SessionKey, after: int, until: int) -> AsyncGenerator[Stretch, None]:
-        """Events `after` + 1 to `until` in order, up to the first that is missing. What is asked of ClickHouse ends
-        when the generator is closed, and while nobody takes what was read."""
+        """Events `after` + 1 to `until` in order, up to the first that is missing or can only be had in a page.
+
+        What is asked of ClickHouse ends when the generator is closed, and while nobody takes what was read.
+        """
 
     async def check(self) -> None:
         """Raise Transient when ClickHouse does not answer."""

@@ -18,6 +18,8 @@ from infra.clickhouse.migrate import migrate
 from services.gateway.adapters.clickhouse import ClickHouseEventArchive
 from services.gateway.adapters.kafka_log import KafkaEventLog
 from services.gateway.ports import Entry, EventArchive, EventLog
+from services.gateway.streams.history import History
+from services.gateway.streams.live import Live
 from shared.archive_insert import SETTINGS
 from shared.bus.topics import EVENTS
 from shared.clock import utcnow
@@ -27,7 +29,7 @@ from shared.session.key import SessionKey
 from shared.settings import KafkaSettings
 from tests.builders import TENANT, Wire, bound, seen, turn
 from tests.clickhouse_server import fresh_database
-from tests.fakes.gateway import MemoryEventArchive, MemoryEventLog
+from tests.fakes.gateway import MemoryEventArchive, MemoryEventLog, MemoryReadModel
 from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.contract
@@ -183,7 +185,7 @@ async def test_a_stream_gets_the_records_of_archived_events(shelf: Shelf, key: S
 async def test_a_stream_is_told_names_and_data_as_they_were_on_the_log(
     shelf: Shelf, key: SessionKey
 ) -> None:
-    odd = "".join(map(chr, range(1, 0x100))) + "\u2028\u2029\U0001f388" + "a/b\\u001F"
+    odd = "a/b 'ü' \x7f\U0001f388%:{}"
     pretty = b'{\r\n "a": "x\\n\\u0041/\\/",\n\t"b": 1.0e2 }'
     plain = events_of(key)[0]
     events = [
@@ -195,6 +197,21 @@ async def test_a_stream_is_told_names_and_data_as_they_were_on_the_log(
     await shelf.put(events)
     records = b"".join(entry.record for entry in entries_of(events))
     assert await streamed(shelf.archive, key, 0, 4) == records
+
+
+async def test_names_that_json_escapes_are_told_too(shelf: Shelf, key: SessionKey) -> None:
+    odd = "".join(map(chr, range(1, 0x100))) + "\u2028\u2029a\\u001F"
+    plain = events_of(key)[0]
+    events = [
+        replace(plain, event_id=odd, thread_id=odd, trace_id=odd, turn_id=odd, user_id=odd),
+        *(replace(plain, seq=seq) for seq in (2, 3)),
+        replace(plain, seq=4, type=odd, model=odd),
+        replace(plain, seq=5),
+    ]
+    await shelf.put(events)
+    read = History(shelf.archive, MemoryEventLog(), Live(), MemoryReadModel())
+    told = [some.record async for some in read.stretches(key, 0, 5)]
+    assert b"".join(told) == b"".join(entry.record for entry in entries_of(events))
 
 
 async def test_a_stream_is_told_nothing_beyond_a_gap(shelf: Shelf, key: SessionKey) -> None:

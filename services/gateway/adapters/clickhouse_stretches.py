@@ -16,8 +16,12 @@ from shared.session.key import SessionKey
 QUERY = (
     Path(__file__).parents[3] / "infra" / "clickhouse" / "queries" / "gateway_event_records.sql"
 ).read_text()
-# Blocks of a few thousand rows: the first is there sooner, and few are in ClickHouse's memory at once.
-SETTINGS = {"output_format_json_escape_forward_slashes": 0, "max_block_size": 4096}
+# What is there first is sent first: blocks of a few thousand rows, merged as they are read.
+SETTINGS = {
+    "output_format_json_escape_forward_slashes": 0,
+    "max_block_size": 4096,
+    "split_intersecting_parts_ranges_into_layers_final": 0,
+}
 # Large enough that what is done for each piece does not count, small enough that a stream holds little.
 PIECE_BYTES = 512 * 1024
 END = b"\n\n"

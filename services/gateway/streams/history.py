@@ -185,7 +185,7 @@ class History:
     async def _ready(
         self, key: SessionKey, walk: _Walk, until: int
     ) -> AsyncIterator[Entry | Stretch]:
-        """As the archive writes them, then page by page: where numbers are not one after another pages go on."""
+        """As the archive writes them; pages go on from what it does not write."""
         async for stretch in self.archive.stretches(key, walk.last, until):
             walk.went(stretch)
             yield stretch

@@ -168,8 +168,8 @@ class Subscription:
             self._alarm = None
 
     def _wake_at(self, moment: float) -> None:
-        """Wake the reader then at the latest. An earlier alarm stays: most waits end with an event, and an alarm for
-        each of them would cost more than telling it."""
+        """Wake the reader then at the latest. An earlier alarm stays: most waits end with an event, and an alarm
+        for each of them would cost more than telling it."""
         if self._alarm is not None and self._alarm_at <= moment:
             return
         self.close()

@@ -1,6 +1,6 @@
 """The barest program that archives events: ready rows, one insert after the other, over HTTP.
 
-A program: order `{url, file, batch}` with a file of one JSON row a line; answer
+A program: order `{url, table, file, batch}` with a file of one JSON row a line; answer
 `{rows, seconds, cpu_seconds}`. Batches are made before the clock starts.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import clickhouse_connect
 
-from shared.archive_insert import SETTINGS, TABLE
+from shared.archive_insert import SETTINGS
 from tests.bench.child import answer, order
 
 
@@ -26,7 +26,9 @@ def main() -> None:
     client = make(dsn=told["url"], autogenerate_session_id=False, compress=False)
     cpu, began = time.process_time(), time.perf_counter()
     for body in bodies:
-        client.raw_insert(TABLE, insert_block=body, fmt="JSONEachRow", settings=dict(SETTINGS))
+        client.raw_insert(
+            told["table"], insert_block=body, fmt="JSONEachRow", settings=dict(SETTINGS)
+        )
     seconds = time.perf_counter() - began
     cpu = time.process_time() - cpu
     answer({"rows": len(lines), "seconds": seconds, "cpu_seconds": cpu})

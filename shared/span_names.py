@@ -79,7 +79,8 @@ SpanName = Literal[
     # messaging.batch.message_count, messaging.consumer.group.name.
     "process turnstile.events.v1",
     # CLIENT, recorder: rows go into the archive. Once per batch, and once more in the trace of each turn that
-    # ended in it, with the same times. db.system.name=clickhouse, db.collection.name, db.operation.batch.size.
+    # ended in it (256 of a batch at most: more are those of a recorder that catches up), with the same times.
+    # db.system.name=clickhouse, db.collection.name, db.operation.batch.size.
     "INSERT session_events",
     # CLIENT, gateway: the archive is read.
     # db.system.name=clickhouse, db.collection.name, db.response.returned_rows.

@@ -49,7 +49,7 @@ def insert_span(batch: Batch) -> AbstractContextManager[Span]:
 
 
 def archived(batch: Batch, start: datetime, end: datetime) -> None:
-    """The insert once more in the trace of each turn that ended in the batch, linked to the batch's own."""
+    """The insert once more in the trace of each turn in `batch.ends`, linked to the batch's own."""
     here, attributes = telemetry.traceparent(), _attributes(batch)
     for parent in batch.ends:
         telemetry.record(

@@ -93,6 +93,9 @@ def body(records: Iterable[Record]) -> bytes:
 
 # Traces a batch's span is linked to; more would make it the largest row of the batch.
 MAX_LINKS = 64
+# Turns whose traces tell of the insert. More of them end in a batch when the recorder catches up, and their spans
+# would be a quarter of its work and of the archive's.
+MAX_ENDS = 256
 # A record's own cost beside its value and headers, roughly.
 OVERHEAD = 512
 
@@ -102,7 +105,7 @@ class Batch:
     """Records in the order they came. `reach` has the next offset per (topic, partition), bad records included.
 
     `count` is of all of them, `size` in bytes, `oldest` the smallest timestamp in milliseconds. `ends` are the
-    traceparents of turns that ended here, `links` some traceparents of the rest.
+    traceparents of turns that ended here, MAX_ENDS at most; `links` some traceparents of the rest.
     """
 
     rows: list[Record] = field(default_factory=list)
@@ -141,15 +144,15 @@ class Batch:
             return False
         self.rows.append(record)
         if row.type in TURN_ENDS:
-            self._trace(self.ends, record)
-        elif len(self.links) < MAX_LINKS:
-            self._trace(self.links, record)
+            _trace(self.ends, MAX_ENDS, record)
+        else:
+            _trace(self.links, MAX_LINKS, record)
         return True
 
-    def _trace(self, traces: dict[str, None], record: Record) -> None:
-        parent = traceparent_of(record.headers)
-        if parent:
-            traces[parent] = None
+
+def _trace(traces: dict[str, None], most: int, record: Record) -> None:
+    if len(traces) < most and (parent := traceparent_of(record.headers)):
+        traces[parent] = None
 
 
 def is_ours(record: Record) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.recorder.rows import body, read_row
+from services.recorder.rows import MAX_ENDS, Batch, body, read_row
 from shared.errors import Corrupt
 from tests.unit.recorder.records import FakeRecord, value
 
@@ -65,3 +65,15 @@ def test_half_a_surrogate_pair_is_no_fault(text: bytes) -> None:
 def test_the_body_is_the_values_as_they_are() -> None:
     first, second = b'{"a" :  1}', value(2)
     assert body([FakeRecord(first), FakeRecord(second)]) == first + b"\n" + second
+
+
+def test_a_batch_keeps_the_traces_of_turns_that_ended_but_no_more_than_it_can_tell_of() -> None:
+    batch = Batch()
+    for seq in range(1, MAX_ENDS + 10):
+        parent = f"00-{seq:032x}-b7ad6b7169203331-01"
+        ended = value(seq, type="turn.completed")
+        assert batch.add(FakeRecord(ended, seq, headers=[("traceparent", parent.encode())]))
+    assert len(batch.rows) == MAX_ENDS + 9
+    assert list(batch.ends) == [
+        f"00-{seq:032x}-b7ad6b7169203331-01" for seq in range(1, MAX_ENDS + 1)
+    ]

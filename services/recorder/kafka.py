@@ -14,9 +14,10 @@ from shared.stream import Publishing
 TOPIC = EVENTS.name
 GROUP = "turnstile.recorder"
 CLIENT_ID = "recorder"
-# Prefetched data: per partition and in all. The next batch is read while one is inserted.
-PARTITION_FETCH_BYTES = 2 * 1024 * 1024
-FETCH_BYTES = 16 * 1024 * 1024
+# Prefetched data: per partition and in all. The next batch is read while one is inserted. An answer is copied three
+# times on its way to records: buffers that small are used again, larger ones are new pages each time.
+PARTITION_FETCH_BYTES = 1024 * 1024
+FETCH_BYTES = 4 * 1024 * 1024
 # The broker gathers for so long before it answers: the archive takes batches, one a second.
 GATHER_MS, GATHER_BYTES = 250, 1024 * 1024
 

@@ -11,7 +11,7 @@ class RecorderSettings(Block):
     """How large a batch of the recorder is, and how much bad data is too much."""
 
     recorder_batch_rows: int = Field(
-        default=10_000, ge=1, le=100_000, description="rows with which a batch goes out"
+        default=25_000, ge=1, le=100_000, description="rows with which a batch goes out"
     )
     recorder_batch_bytes: int = Field(
         default=32 * 1024 * 1024,

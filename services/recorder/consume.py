@@ -75,6 +75,8 @@ def _letter(bad: BadRecord, at: str) -> letters.Letter:
 PAUSE_AFTER_S = 2.0
 # A rebalance waits this long for the batch that is being inserted; the group waits 30 s for us.
 REVOKE_TIMEOUT_S = 10.0
+# Records the client makes at once. They are let go of before it makes the next ones, in the same memory.
+TAKEN_AT_ONCE = 100
 # Of the whole stop: the batch being inserted and the one in hand.
 STOP_TIMEOUT_S = 10.0
 # Bad records of one reason that are told one by one, in ten seconds.
@@ -141,11 +143,10 @@ class Recorder(ConsumerRebalanceListener):
 
     async def _read(self) -> None:
         while True:
-            found = await self._poll()
-            self._refill(found)
+            came = await self._fill()
             if self._is_due():
                 await self._launch()
-            elif not found and self._is_at_rest():
+            elif not came and self._is_at_rest():
                 await self._pass_by()
 
     def _is_at_rest(self) -> bool:
@@ -172,15 +173,26 @@ class Recorder(ConsumerRebalanceListener):
         else:
             self._measure_lag(new)
 
-    async def _poll(self) -> list[Record]:
-        """Records, in order per partition; none when the batch in hand is due first."""
-        if self._rest:
-            return []
-        room = self._settings.recorder_batch_rows - self._hand.count
+    async def _fill(self) -> bool:
+        """Wait for records until the batch in hand is due, then take all that the client has and the hand has room
+        for; whether there were any."""
         wait = self._settings.recorder_batch_seconds
         if self._hand:
             wait = max(0.0, self._launched + wait - self._now())
-        found = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=max(1, room))
+        came = found = await self._poll(wait)
+        self._refill(found)
+        while found and not self._is_full():
+            found = await self._poll(0)
+            self._refill(found)
+        return bool(came)
+
+    async def _poll(self, wait: float) -> list[Record]:
+        """Records, in order per partition; none when none came within `wait` seconds, or some are left over."""
+        if self._rest:
+            return []
+        room = self._settings.recorder_batch_rows - self._hand.count
+        most = max(1, min(room, TAKEN_AT_ONCE))
+        found = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
         return [record for records in found.values() for record in records]
 
     def _refill(self, records: list[Record]) -> None:

@@ -174,7 +174,11 @@ def _part_of(record: Record) -> tuple[_Name | None, int]:
 
 
 def _header(record: Record, wanted: str) -> bytes:
-    return next((value or b"" for name, value in record.headers if name == wanted), b"")
+    # A plain loop: every record of the log is asked, and a generator would cost more than all else of it.
+    for name, value in record.headers:
+        if name == wanted:
+            return value or b""
+    return b""
 
 
 def _seq(value: bytes | None) -> int:

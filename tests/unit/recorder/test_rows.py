@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from services.recorder.rows import MAX_ENDS, Batch, body, read_row
+from services.recorder.rows import MAX_ENDS, Batch, body, kept, read_row
 from shared.errors import Corrupt
 from tests.unit.recorder.records import FakeRecord, value
 
@@ -77,3 +79,16 @@ def test_a_batch_keeps_the_traces_of_turns_that_ended_but_no_more_than_it_can_te
     assert list(batch.ends) == [
         f"00-{seq:032x}-b7ad6b7169203331-01" for seq in range(1, MAX_ENDS + 1)
     ]
+
+
+def test_a_record_that_is_kept_says_what_the_consumers_said() -> None:
+    nothing: Any = None
+    headers = [
+        ("ce_source", b"/other"),
+        ("traceparent", b"\xff"),
+        ("empty", b""),
+        ("none", nothing),
+    ]
+    record = FakeRecord(value(3), 7, partition=2, key=None, headers=headers)
+    for name, said in vars(record).items():
+        assert getattr(kept(record), name) == said

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["acept"], "no leg 'acept'; there are accept, overhead, record, replay, sessions"),
+        (["acept"], "no leg 'acept'; there are accept, live, overhead, record, replay, sessions"),
         (["--seconds", "0"], "more than 0"),
         (["--seconds", "soon"], "--seconds"),
         (["--rounds", "0"], "--rounds"),

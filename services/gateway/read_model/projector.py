@@ -25,10 +25,6 @@ from shared.session.key import SessionKey
 
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
-# A step that comes sooner after the last one waits for company, unless that had MANY records: what a step costs
-# besides its records is as much as what some fifty of them do. The first after a pause goes at once.
-STEP_SECONDS = 0.1
-MANY = 250
 Input = tuple[Request, str, str]  # what was asked, its trace, its id if a gateway gave it
 
 
@@ -57,27 +53,22 @@ class Projector:
     async def run(self) -> None:
         """Project for ever; what is away is waited for, with growing waits."""
         # A loop of its own (see shared.retry): a batch that goes well makes the next wait short again.
-        wait, clock = FIRST_WAIT, asyncio.get_running_loop().time
+        wait = FIRST_WAIT
         while True:
-            next_at = clock() + STEP_SECONDS
             try:
-                count = await self.step()
+                await self.step()
                 wait = FIRST_WAIT
-                if count < MANY:
-                    await asyncio.sleep(next_at - clock())
             except Transient as error:
                 _log.warning("projection_waits", reason=error.reason, detail=str(error))
                 await self._consumer.rewind()
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, LONGEST_WAIT)
 
-    async def step(self) -> int:
-        """One batch; how many records it had. Raises Transient with nothing committed: it will come again."""
-        records = await self._consumer.batch(POLL_SECONDS)
-        if records:
+    async def step(self) -> None:
+        """One batch. Raises Transient with nothing committed: it will come again."""
+        if records := await self._consumer.batch(POLL_SECONDS):
             await self._apply(records)
             await self._consumer.commit()
-        return len(records)
 
     async def _apply(self, records: Sequence[Record]) -> None:
         found = [(record, self._read(record)) for record in records]

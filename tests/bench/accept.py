@@ -16,7 +16,7 @@ from tests.bench.figures import rounds_of
 from tests.bench.options import Options
 from tests.bench.parts import Parts, running
 from tests.bench.results import Result
-from tests.bench.wire import Wire
+from tests.bench.wire import open_sessions
 
 CONNECTIONS = 32
 ROUNDS = 3
@@ -42,7 +42,8 @@ async def measure(options: Options) -> Result:
         parts = await stack.enter_async_context(running(ground, options.say, options.profiler))
         await create_topics(parts.addresses.kafka, [TOPIC])
         gateway = await stack.enter_async_context(parts.service("gateway"))
-        await _open_sessions(parts)
+        ids = (f"bench-{number}" for number in range(CONNECTIONS))
+        await open_sessions(parts.addresses.gateway, parts.headers, ids)
         urls, pids = {"ours": parts.addresses.gateway}, {"ours": gateway}
         for side, port in zip(OTHERS, free_ports(len(OTHERS)), strict=True):
             told = {"port": port, "bootstrap": parts.addresses.kafka, "topic": TOPIC.name}
@@ -80,7 +81,7 @@ async def _press(
     told = {
         "url": url,
         "paths": paths,
-        "headers": _headers(parts),
+        "headers": parts.headers,
         "body": body,
         "seconds": seconds,
         "expect": status,
@@ -89,21 +90,6 @@ async def _press(
     if facts["errors"]:
         raise child.ChildError(f"{url}: {facts['errors'][0]}")
     return facts
-
-
-async def _open_sessions(parts: Parts) -> None:
-    wire = Wire(parts.addresses.gateway, _headers(parts))
-    for number in range(CONNECTIONS):
-        body = {"user_id": "bench", "session_id": f"bench-{number}"}
-        await wire.call("POST", "/v1/sessions", body)
-    await wire.close()
-
-
-def _headers(parts: Parts) -> dict[str, str]:
-    return {
-        "authorization": f"Bearer {parts.keys.first}",
-        "content-type": "application/json",
-    }
 
 
 def _result(found: dict[str, list[dict[str, Any]]]) -> Result:

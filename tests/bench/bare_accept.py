@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import uvicorn
 from aiokafka import AIOKafkaProducer
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tests.bench.bare_server import serve
 from tests.bench.child import answer, order
 
 
@@ -59,14 +59,7 @@ def application(bootstrap: str, topic: str) -> Starlette:
 def main() -> None:
     """Serve until SIGTERM."""
     told = order()
-    uvicorn.run(
-        application(told["bootstrap"], told["topic"]),
-        port=told["port"],
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )
+    serve(application(told["bootstrap"], told["topic"]), told["port"])
 
 
 if __name__ == "__main__":

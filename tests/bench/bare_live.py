@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.bench.bare_server import serve
 from tests.bench.child import answer, order
 from tests.bench.kafka_log import reading
 
@@ -68,15 +68,7 @@ def application(bootstrap: str, topic: str) -> Starlette:
 def main() -> None:
     """Serve until SIGTERM."""
     told = order()
-    uvicorn.run(
-        application(told["bootstrap"], told["topic"]),
-        port=told["port"],
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-        timeout_graceful_shutdown=1,
-    )
+    serve(application(told["bootstrap"], told["topic"]), told["port"])
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from tests.bench.options import Options
 from tests.bench.parts import Parts, running
 from tests.bench.process import resident
 from tests.bench.results import Result
-from tests.bench.wire import Wire
+from tests.bench.wire import open_sessions
 
 SESSIONS, LISTENERS = 500, 10
 CLIENTS = SESSIONS * LISTENERS
@@ -96,7 +96,8 @@ async def measure(options: Options) -> Result:
         await create_topics(parts.addresses.kafka, [TOPIC])
         producer = await stack.enter_async_context(producing(parts.addresses.kafka))
         gateway = await stack.enter_async_context(parts.service("gateway"))
-        await _open_sessions(parts)
+        ids = (f"live-{number}" for number in range(SESSIONS))
+        await open_sessions(parts.addresses.gateway, parts.headers, ids)
         port = free_ports(1)[0]
         told = {"port": port, "bootstrap": parts.addresses.kafka, "topic": TOPIC.name}
         bare = await stack.enter_async_context(child.serving("tests.bench.bare_live", told))
@@ -116,7 +117,7 @@ async def _side(
     await parts.rest()
     before, began = resident(pid), time.monotonic()
     paths = [f"/v1/sessions/live-{number}/events" for number in range(SESSIONS)] * LISTENERS
-    told = {"url": url, "paths": paths, "headers": _headers(parts)}
+    told = {"url": url, "paths": paths, "headers": {**parts.headers, "accept": "text/event-stream"}}
     listeners = await stack.enter_async_context(child.talking("tests.bench.listeners", told))
     await listeners.heard()
     opened = time.monotonic() - began
@@ -155,22 +156,6 @@ async def _publish(
             await asyncio.sleep(pause)
     await asyncio.gather(*waiting)
     return await side.listeners.heard()
-
-
-async def _open_sessions(parts: Parts) -> None:
-    wire = Wire(parts.addresses.gateway, _headers(parts))
-    for number in range(SESSIONS):
-        body = {"user_id": "bench", "session_id": f"live-{number}"}
-        await wire.call("POST", "/v1/sessions", body)
-    await wire.close()
-
-
-def _headers(parts: Parts) -> dict[str, str]:
-    return {
-        "authorization": f"Bearer {parts.keys.first}",
-        "content-type": "application/json",
-        "accept": "text/event-stream",
-    }
 
 
 def _result(ours: Side, bare: Side) -> Result:

@@ -39,6 +39,14 @@ class Parts:
         self._settings = settings
         self._services = {part.name: part for part in services(settings, keys)}
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those of a request to the gateway."""
+        return {
+            "authorization": f"Bearer {self.keys.first}",
+            "content-type": "application/json",
+        }
+
     def pid(self, part: str) -> int:
         """The pid of a part that runs. Raises StackError when it does not."""
         pid = read_pid(self._settings.folders.pid_file(part))

@@ -9,11 +9,11 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator
 
-import uvicorn
 from fastapi import FastAPI
 from faststream.kafka import KafkaBroker
 from pydantic import BaseModel
 
+from tests.bench.bare_server import serve
 from tests.bench.child import answer, order
 
 
@@ -64,14 +64,7 @@ def application(bootstrap: str, topic: str) -> FastAPI:
 def main() -> None:
     """Serve until SIGTERM."""
     told = order()
-    uvicorn.run(
-        application(told["bootstrap"], told["topic"]),
-        port=told["port"],
-        loop="uvloop",
-        http="httptools",
-        access_log=False,
-        log_level="warning",
-    )
+    serve(application(told["bootstrap"], told["topic"]), told["port"])
 
 
 if __name__ == "__main__":

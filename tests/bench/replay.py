@@ -88,7 +88,7 @@ async def _ours(parts: Parts, gateway: int, session: str, size: int = 0) -> Side
     used = [cpu_seconds(pid) for pid in pids]
     async with _watched(gateway) as memory:
         mark = "" if size else '\ndata: {"tenant_id"'
-        facts = await _read(parts.addresses.gateway + path, "GET", _headers(parts), "", mark)
+        facts = await _read(parts.addresses.gateway + path, "GET", parts.headers, "", mark)
     _check(facts, size)
     cpu = [cpu_seconds(pid) - before for pid, before in zip(pids, used, strict=True)]
     side = _side(parts, "ours", facts, (cpu[0], cpu[1]))
@@ -140,7 +140,7 @@ async def _read(
 
 async def _announce(parts: Parts, session: str, last: Record) -> None:
     """Let the gateway hear of the session and of its last event, as if it had just happened."""
-    wire = Wire(parts.addresses.gateway, _headers(parts))
+    wire = Wire(parts.addresses.gateway, parts.headers)
     await wire.call("POST", "/v1/sessions", {"user_id": "bench", "session_id": session})
     async with producing(parts.addresses.kafka) as producer:
         await publish(producer, EVENTS.name, [last])
@@ -188,10 +188,6 @@ def _fill(url: str, values: list[bytes]) -> None:
 
 def _began() -> datetime:
     return datetime(2026, 11, 2, 8, tzinfo=UTC)
-
-
-def _headers(parts: Parts) -> dict[str, str]:
-    return {"authorization": f"Bearer {parts.keys.first}", "content-type": "application/json"}
 
 
 def _result(warming: Side, ours: list[Side], bare: list[Side]) -> Result:

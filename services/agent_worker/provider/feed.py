@@ -254,7 +254,7 @@ class SessionFeed:
 
     async def _merge(self, thread: str | None, listed: list[bytes], until: str = "") -> int:
         """Give on the listed events up to `until`, then what was kept; what is not listed yet is placed by its
-        time. Answers how many were news."""
+        time. Returns how many were news."""
         kept, found = self._kept.setdefault(thread, {}), 0
         heads = [provider.head(raw) for raw in listed]
         unlisted = sorted(kept.keys() - {head.id for head in heads}, key=lambda id: kept[id].at)
@@ -269,8 +269,8 @@ class SessionFeed:
                 await self._line.put(kept.pop(head.id), listed=True)
                 continue
             found += await self._emit(raw, source="list", thread=thread)
-        for id in tuple(kept):
-            await self._line.put(kept.pop(id))
+        while kept:
+            await self._line.put(kept.pop(next(iter(kept))))
         return found
 
     async def _missed(self) -> list[bytes]:
@@ -361,9 +361,14 @@ class SessionFeed:
         except ProviderFailure:
             self._children[thread] = None  # gone as a stream; its list is read before the idle
             self._behind.add(thread)
-            await self._merge(thread, [])
+            await self._give_back(thread)
         except Exception as failed:
             await self._fail(failed)
+
+    async def _give_back(self, thread: str) -> None:
+        """Give on what was taken back of a child that has no list to tell its place."""
+        async with self._lock(thread):
+            await self._merge(thread, [])
 
     def _lock(self, thread: str) -> asyncio.Lock:
         return self._reading.setdefault(thread, asyncio.Lock())
@@ -383,7 +388,7 @@ class SessionFeed:
             except anthropic.NotFoundError:
                 # The thread is gone, not the session, whose own list tells of itself. Asked again at the next idle.
                 self._behind.add(thread)
-                await self._merge(thread, [])
+                await self._give_back(thread)
                 log.warning("thread_not_found", provider_session_id=self._session, thread=thread)
             except BaseException:
                 self._behind.add(thread)

@@ -101,7 +101,7 @@ class Tape:
                 continue
 
     def put(self, *events: dict[str, Any]) -> bool:
-        """Send events; answers False when they are refused."""
+        """Send events; returns False when they are refused."""
         body = SEND.decode(msgspec.json.encode({"events": events}))
         try:
             inbox.admit(self.session, body.events, self.world.casting)

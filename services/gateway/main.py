@@ -38,6 +38,7 @@ from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
 from services.gateway.http.connection import Connection
 from services.gateway.http.sse import Shares
+from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.projector import Projector
 from services.gateway.read_model.refold import Refold
 from services.gateway.register import Register
@@ -101,6 +102,7 @@ class Gateway:
             accept=accept,
             read_model=self.read_model,
             register=self.register,
+            caught_up=CaughtUp(self.read_model, self.live.ring, TABLES_SECONDS),
             history=self.history,
             live=self.live,
             shares=self.shares,

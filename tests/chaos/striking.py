@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
-from contextlib import suppress
-from pathlib import Path
 
 from infra.local.folders import Folders
 from infra.local.processes import read_pid
 from tests.chaos.failed import ChaosFailed
 from tests.chaos.schedule import Strike
+from tests.family import children_of, paused, send
 
 _POLL_S = 0.05
 # PostgreSQL takes SIGTERM as the wish to end when the last client has left by itself, which ours never do.
@@ -36,25 +34,7 @@ async def hit(pid: int, what: Strike) -> None:
     """
     if what.kind != "pause":
         gentle = _END.get(what.part, signal.SIGTERM)
-        _send([pid], signal.SIGKILL if what.kind == "kill" else gentle)
+        send([pid], signal.SIGKILL if what.kind == "kill" else gentle)
         return
-    family = [pid, *_children(pid)]
-    _send(family, signal.SIGSTOP)
-    try:
+    with paused(pid, *children_of(pid)):
         await asyncio.sleep(what.seconds)
-    finally:
-        _send(family, signal.SIGCONT)
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        words = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
-    return [int(word) for word in words]
-
-
-def _send(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)

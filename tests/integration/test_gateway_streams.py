@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
-import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -24,6 +22,7 @@ from shared.bus.topics import EVENTS, PREVIEWS
 from shared.clock import utcnow
 from tests.bench.process import MIB, resident
 from tests.clickhouse_server import fresh_database
+from tests.family import children_of, paused
 from tests.integration.gateway_process import GatewayProcess, gateway_process
 from tests.stack import fresh_database as fresh_sql
 from tests.stack import running_parts
@@ -344,20 +343,16 @@ async def test_a_stream_waits_with_comments_for_a_database_that_is_away(
             path = f"/v1/sessions/{session}/events"
             await bench.publish(session, bench.events(session, 1, 2))
             await gateway.seqs(path, 2)
-            backends = _children(database)
-            _signal([database, *backends], signal.SIGSTOP)
-            try:
+            with paused(database, *children_of(database)) as going_on:
                 async with client.stream("GET", path) as answer:
                     assert answer.status_code == 200
                     lines = answer.aiter_lines()
                     assert await anext(lines) == "retry: 2000"
                     assert await anext(lines) == ""
                     assert (await anext(lines)).startswith(":")
-                    _signal([database, *backends], signal.SIGCONT)
+                    going_on()
                     ids = [line async for line in _first(lines, "id: ", 2)]
                     assert ids == ["id: 1", "id: 2"]
-            finally:
-                _signal([database, *backends], signal.SIGCONT)
 
 
 def test_connections_notice_a_peer_that_is_gone() -> None:
@@ -380,13 +375,3 @@ async def _first(lines: AsyncIterator[str], start: str, count: int) -> AsyncIter
             count -= 1
             if not count:
                 return
-
-
-def _children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(child) for child in file.read().split()]
-
-
-def _signal(pids: list[int], number: int) -> None:
-    for pid in pids:
-        os.kill(pid, number)

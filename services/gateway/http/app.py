@@ -33,6 +33,7 @@ from services.gateway.http.sessions import OpenSession, session_lister, session_
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
 from services.gateway.ports import ReadModel
+from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.register import Register
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live
@@ -51,6 +52,7 @@ class Rooms:
     accept: Accept
     read_model: ReadModel
     register: Register
+    caught_up: CaughtUp
     history: History
     live: Live
     shares: Shares
@@ -107,7 +109,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     closing = rooms.closing
     _add(app, "POST", SESSIONS, _straight, 201)
     _add(app, "GET", SESSIONS, session_lister(reads))
-    _add(app, "GET", SESSION, session_reader(reads, history))
+    _add(app, "GET", SESSION, session_reader(reads, rooms.caught_up, history))
     _add(app, "DELETE", SESSION, action(accept, "erase"), 202)
     for name in ACTIONS.keys() - {"erase"}:
         _add(app, "POST", f"{SESSION}/{name}", action(accept, name), 202)
@@ -116,7 +118,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
         app,
         "GET",
         f"{SESSION}/turns/{{turn_id}}",
-        turn_reader(reads, rooms.register, rooms.patience),
+        turn_reader(reads, rooms.caught_up, rooms.register, rooms.patience),
     )
     _add(
         app,

@@ -20,6 +20,7 @@ from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, read_body
 from services.gateway.http.turns import idempotency_key
 from services.gateway.ports import ReadModel, SessionFilter
+from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.refold import state_at
 from services.gateway.streams.history import History
 from services.gateway.views import SessionList, SessionPage, SessionStatus, SessionView
@@ -83,11 +84,14 @@ def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
     return list_sessions
 
 
-def session_reader(read_model: ReadModel, history: History) -> Callable[..., Awaitable[Response]]:
+def session_reader(
+    read_model: ReadModel, caught_up: CaughtUp, history: History
+) -> Callable[..., Awaitable[Response]]:
     """The endpoint GET /v1/sessions/{session_id}."""
 
     async def get_session(request: Request, at_seq: AtSeq = None) -> Response:
         key = session_key(request)
+        await caught_up.wait(key)
         page = await require_session(read_model, key)
         if at_seq is None:
             return as_json(page.view)

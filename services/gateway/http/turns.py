@@ -16,6 +16,7 @@ from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, headers_of, read_body
 from services.gateway.ports import ReadModel, TurnKey
+from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.register import Register
 from services.gateway.views import TurnView
 from shared.errors import Rejected, Transient
@@ -61,7 +62,7 @@ LOOK_SECONDS = 0.05
 
 
 def turn_reader(
-    read_model: ReadModel, register: Register, patience: float
+    read_model: ReadModel, caught_up: CaughtUp, register: Register, patience: float
 ) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint GET /v1/sessions/{session_id}/turns/{turn_id}. `patience`: for how many seconds a turn that is
     not known is looked for; 0 where no other process of this gateway accepts turns."""
@@ -73,6 +74,7 @@ def turn_reader(
         session_id = require_id(request.path_params["session_id"], "session_id")
         turn_id = require_id(request.path_params["turn_id"], "turn_id")
         key = (caller.tenant_id, session_id, turn_id)
+        await caught_up.wait(key[:2])
         turn = await _turn(read_model, register, key)
         looks = round(patience / LOOK_SECONDS) if turn is None else 0
         while turn is None and looks:

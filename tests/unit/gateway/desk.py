@@ -24,6 +24,7 @@ from services.gateway.http.connection import TRANSPORT
 from services.gateway.http.described import complete
 from services.gateway.http.sse import Shares
 from services.gateway.ports import Entry, Record
+from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.projector import Projector
 from services.gateway.register import Register
 from services.gateway.siblings import Siblings
@@ -120,6 +121,7 @@ class Desk:
         rooms = Rooms(
             accept=self.accept,
             read_model=self.read_model,
+            caught_up=CaughtUp(self.read_model, self.live.ring, self.patience),
             history=self.history,
             register=self.register,
             live=self.live,

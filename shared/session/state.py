@@ -179,7 +179,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def cost_usd(self) -> float:
-        """US dollars so far, at the provider's list prices, in whole cents."""
+        """US dollars so far, running time included, as the provider says it: in nearest cents."""
         return self.cost_cents / 100
 
     @property

@@ -1,7 +1,7 @@
 """Writes the log of one session event after event: number, id, time and totals are kept here.
 
 Ids and sums are those of a real log: `seq` has no gap, the provider's ids are unlike, `session.usage` adds up what
-the model requests reported and what they cost at list price, in whole cents, as the provider does.
+the model requests reported and what they and the running time cost at list price, in nearest cents.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from infra.simulator.play.usage import Tokens, Usage
+from infra.simulator.play.usage import Tokens, Usage, nearest_cent
 from shared.moment import rfc3339
 from shared.session.events import Event
 from shared.session.events import Usage as TurnUsage
@@ -46,7 +46,7 @@ class Tape:
     @property
     def cents(self) -> int:
         """What the provider session has cost so far, to the nearest cent."""
-        return self._usage.cents
+        return nearest_cent(self._usage.spent())
 
     def new_provider_session(self) -> None:
         """From now on the events are another provider session's: its totals begin at nothing."""
@@ -96,7 +96,9 @@ class Tape:
         if self._running_since is not None:
             self._usage.active += int((self.at - self._running_since).total_seconds() * 1e6)
             self._running_since = None
-        self.seen("session.usage", usage=self._usage.as_json())
+        if self.turn is not None:
+            self.turn.cost_usd = (self.cents - self.turn.cents_before) / 100
+        self.seen("session.usage", usage=self._usage.of_session())
         self.seen("session.status_idle", stop_reason=reason)
 
     def spent(self, tokens: Tokens) -> None:
@@ -106,7 +108,6 @@ class Tape:
         turn = self.turn
         if turn is not None:
             turn.usage = turn.usage + _as_usage(tokens)
-            turn.cost_usd = (self.cents - turn.cents_before) / 100
 
     def _write(
         self, ident: str, kind: str, turn: Standing | None, data: Any,

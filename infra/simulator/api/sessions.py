@@ -21,7 +21,7 @@ from infra.simulator.api.shape import metadata_patched, tools_json
 from infra.simulator.errors import bad
 from infra.simulator.play import status
 from infra.simulator.play.session import Session
-from infra.simulator.play.usage import MICROCENTS
+from infra.simulator.play.usage import CENT
 from infra.simulator.world import JSON, World
 
 STATUSES = ("rescheduling", "running", "idle", "terminated")
@@ -174,7 +174,7 @@ def _budget(session: Session, asked: UpdateSession) -> int | None:
     if session.budget is None:
         raise bad("budget: can only be set when the session is created", "budget_create_only")
     cents = int(asked.budget.max_list_cost.amount)
-    if cents * MICROCENTS <= session.usage.microcents:
+    if cents * CENT <= session.spent:
         raise bad("budget: must be above the cost so far", "budget_not_raised")
     return cents
 

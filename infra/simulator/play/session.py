@@ -19,7 +19,7 @@ from infra.simulator.chance import Ids, dice
 from infra.simulator.play.calls import Call, Input
 from infra.simulator.play.log import Entry
 from infra.simulator.play.thread import Thread
-from infra.simulator.play.usage import MICROCENTS, Usage
+from infra.simulator.play.usage import CENT, Usage
 
 JSON = dict[str, Any]
 encode = msgspec.json.encode
@@ -164,7 +164,12 @@ class Session:
 
     @property
     def over_budget(self) -> bool:
-        return self.budget is not None and self.usage.microcents >= self.budget * MICROCENTS
+        return self.budget is not None and self.spent >= self.budget * CENT
+
+    @property
+    def spent(self) -> int:
+        """What it has cost by now, in parts of a cent: exact, unlike what it shows."""
+        return self.usage.spent(self._running())
 
     def open_calls(self) -> list[Call]:
         return [call for call in self.calls.values() if call.state == "open"]
@@ -204,8 +209,11 @@ class Session:
         return {"type": "limit", "max_list_cost": {"amount": str(self.budget), "currency": "USD"}}
 
     def _usage(self, ahead: int = 0) -> JSON:
-        running = self.birth.now() - self._running_since if self.status == "running" else 0
-        return self.usage.as_json(running + ahead)
+        return self.usage.of_session(self._running() + ahead)
+
+    def _running(self) -> int:
+        """Microseconds of running time that `usage` does not hold yet."""
+        return self.birth.now() - self._running_since if self.status == "running" else 0
 
 
 def without_roster(agent: JSON) -> JSON:

@@ -39,7 +39,7 @@ class Thread:
     def as_json(self) -> dict[str, Any]:
         """The thread as the API shows it."""
         seconds = (self.updated_at - self.created_at) / 1e6
-        usage = self.usage.as_json()
+        usage = self.usage.of_thread()
         return {
             "id": self.id,
             "type": "session_thread",

@@ -1,4 +1,7 @@
-"""A session's usage, and its cost at list price."""
+"""The usage of a session or a thread, and what it costs at list price.
+
+A session's `list_cost` holds its running time, a thread's does not; both are exact inside, shown in nearest cents.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 MICROCENTS = 1_000_000  # to a cent: tokens times dollars per million tokens times 100
+CENTS_AN_HOUR = 8  # of running time
+# Parts of a cent, as many as an hour has microseconds: tokens and running time both cost a whole number of them.
+CENT = MICROCENTS * 3600
 
 # Dollars per million tokens, input and output, by the family in the model's id.
 PRICES = {"fable": (10, 50), "opus": (5, 25), "sonnet": (2, 10), "haiku": (1, 5)}
@@ -43,7 +49,7 @@ NO_TOKENS = Tokens()
 
 
 class Usage:
-    """Running totals. Cost is kept exactly and shown in whole cents, as the provider does."""
+    """Running totals."""
 
     def __init__(self, model: str) -> None:
         self._price = price_of(model) or (0, 0)
@@ -63,13 +69,20 @@ class Usage:
         self.microcents += billed * into + tokens.output * out * 100
         self.microcents += tokens.extra_cents * MICROCENTS
 
-    @property
-    def cents(self) -> int:
-        """The cost to the nearest cent."""
-        return (self.microcents + MICROCENTS // 2) // MICROCENTS
+    def spent(self, running: int = 0) -> int:
+        """What tokens and running time cost, in parts of a cent (`CENT` of them). `running`: microseconds that are
+        not in `active` yet."""
+        return self.microcents * 3600 + (self.active + running) * CENTS_AN_HOUR
 
-    def as_json(self, ahead: int = 0) -> dict[str, Any]:
-        """The snapshot; `ahead` microseconds are added to the running time (it may go back later)."""
+    def of_session(self, running: int = 0) -> dict[str, Any]:
+        """A session's snapshot. `running` microseconds are added to its running time (it may go back later)."""
+        return self._shown(self.active + running, self.spent(running))
+
+    def of_thread(self) -> dict[str, Any]:
+        """A thread's snapshot: its cost leaves the running time out."""
+        return self._shown(self.active, self.microcents * 3600)
+
+    def _shown(self, active: int, spent: int) -> dict[str, Any]:
         return {
             "input_tokens": self.fresh,
             "output_tokens": self.output,
@@ -78,7 +91,12 @@ class Usage:
                 "ephemeral_5m_input_tokens": self.cache_write,
                 "ephemeral_1h_input_tokens": 0,
             },
-            "list_cost": {"amount": str(self.cents), "currency": "USD"},
-            "active_seconds": round((self.active + ahead) / 1e6, 3),
+            "list_cost": {"amount": str(nearest_cent(spent)), "currency": "USD"},
+            "active_seconds": round(active / 1e6, 3),
             "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0},
         }
+
+
+def nearest_cent(spent: int) -> int:
+    """Whole cents of so many parts of a cent; half a cent is rounded up."""
+    return (2 * spent + CENT) // (2 * CENT)

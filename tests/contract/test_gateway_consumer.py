@@ -151,3 +151,38 @@ async def test_a_rewind_before_anything_is_harmless(bus: Bus, key: bytes) -> Non
     await bus.feed.rewind()
     await bus.put(INPUTS.name, key, b"i1")
     assert values(await read(bus.feed, key, 1)) == [b"i1"]
+
+
+async def test_events_are_fed_while_inputs_gather(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch, key: bytes
+) -> None:
+    monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
+    monkeypatch.setattr(kafka_consumers, "INPUTS_SECONDS", 3.0)
+    bus = KafkaBus(kafka_bootstrap)
+    await bus.put(INPUTS.name, key, b"i1")
+    assert values(await read(bus.feed, key, 1)) == [b"i1"]
+    await bus.put(INPUTS.name, key, b"i2")
+    await bus.put(EVENTS.name, key, b"e1")
+    assert values(await read(bus.feed, key, 1)) == [b"e1"]
+    await bus.feed.commit()
+    assert values(await read(bus.feed, key, 1)) == [b"i2"]
+    await bus.feed.stop()
+
+
+async def test_inputs_that_gather_are_fed_by_the_next_process(
+    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch, key: bytes
+) -> None:
+    monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
+    monkeypatch.setattr(kafka_consumers, "INPUTS_SECONDS", 60.0)
+    bus = KafkaBus(kafka_bootstrap)
+    await bus.put(INPUTS.name, key, b"i1")
+    await read(bus.feed, key, 1)
+    await bus.feed.commit()
+    await bus.put(INPUTS.name, key, b"i2")
+    await bus.put(EVENTS.name, key, b"e1")
+    assert values(await read(bus.feed, key, 1)) == [b"e1"]
+    await bus.feed.commit()
+    await bus.feed.stop()
+    second = KafkaRecordConsumer(KafkaSettings(kafka_bootstrap=kafka_bootstrap))
+    assert values(await read(second, key, 1)) == [b"i2"]
+    await second.stop()

@@ -24,6 +24,9 @@ from shared.stream import Member
 
 GROUP = "turnstile.gateway.projector"
 BATCH_RECORDS = 500
+# For so long inputs are left to gather, once all were read: a step costs as much as dozens of them, and who accepted
+# one shows it without the tables. Events are read as they come.
+INPUTS_SECONDS = 0.1
 _log = logs.get("gateway.kafka")
 
 
@@ -59,6 +62,7 @@ class KafkaRecordConsumer:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._member: Member | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self._joiner = Joiner()
         # Why nothing was read or committed at the last try.
         self._trouble = ""
@@ -68,6 +72,8 @@ class KafkaRecordConsumer:
         with self._transient("read"):
             member = await self._joined()
             found = await member.batch(timeout)
+        if len(found) < BATCH_RECORDS and any(one.topic == INPUTS.name for one in found):
+            self._gather_inputs(member)
         self._joiner.keep({(place.topic, place.partition) for place in member.assignment()})
         if not found and not member.owes:
             await self.commit()
@@ -104,6 +110,9 @@ class KafkaRecordConsumer:
         """Leave the group without committing anything."""
         member, self._member = self._member, None
         self._joiner.keep(())
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gathering = None
         if member is not None:
             await stopped(member)
 
@@ -127,6 +136,17 @@ class KafkaRecordConsumer:
             await _start(member)
             self._member = member
         return self._member
+
+    def _gather_inputs(self, member: Member) -> None:
+        """Read no inputs for INPUTS_SECONDS; partitions that are assigned meanwhile are read."""
+        member.consumer.pause(*(at for at in member.assignment() if at.topic == INPUTS.name))
+        if self._gathering is None:
+            loop = asyncio.get_running_loop()
+            self._gathering = loop.call_later(INPUTS_SECONDS, self._read_inputs, member)
+
+    def _read_inputs(self, member: Member) -> None:
+        self._gathering = None
+        member.consumer.resume(*member.consumer.paused())
 
     @contextlib.contextmanager
     def _transient(self, doing: str) -> Iterator[None]:

@@ -24,8 +24,8 @@ from shared.stream import Member
 
 GROUP = "turnstile.gateway.projector"
 BATCH_RECORDS = 500
-# For so long inputs are left to gather, once all were read: a step costs as much as dozens of them, and who accepted
-# one shows it without the tables. Events are read as they come.
+# For so long inputs are left to gather, once all were read: a step costs as much as dozens of them, and who
+# accepted one shows it without the tables. Events are read as they come.
 INPUTS_SECONDS = 0.1
 _log = logs.get("gateway.kafka")
 

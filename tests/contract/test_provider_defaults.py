@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.agent_worker.ports import ProviderFailure, ProviderSession
+from services.agent_worker.provider import parts as provider_parts
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
 from shared import metrics
@@ -79,7 +80,11 @@ async def test_an_agent_and_an_environment_that_are_both_gone_are_made_again(
 
 
 @pytest.mark.parametrize(("kind", "how"), LOSSES)
-async def test_many_sessions_share_one_look(world: WireWorld, kind: str, how: str) -> None:
+async def test_many_sessions_share_one_look(
+    world: WireWorld, kind: str, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So many at once take longer on a busy machine than one session may: it would be refused, to be opened again.
+    monkeypatch.setattr(provider_parts, "LOOK_SECONDS", 30.0)
     await lose(world, kind, how)
     before = await asked(world)
     await asyncio.gather(*(Talk(world).open() for _ in range(MANY)))

@@ -1,7 +1,8 @@
 """Brings records from the log into the archive: read, insert, commit, always in this order.
 
 One batch is inserted while the next is read, and no more than that is held: while ClickHouse is away the
-partitions are paused, polling goes on (so the group keeps this member), and the log is the buffer.
+partitions are paused, polling goes on (so the group keeps this member), and the log is the buffer. What is left to
+do for a batch whose rows are in (dead letters, offsets) is done beside the insert of the next one.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -77,7 +79,7 @@ PAUSE_AFTER_S = 2.0
 REVOKE_TIMEOUT_S = 10.0
 # Records the client makes at once. They are let go of before it makes the next ones, in the same memory.
 TAKEN_AT_ONCE = 100
-# Of the whole stop: the batch being inserted and the one in hand.
+# Of the whole stop: the batches in flight and the one in hand.
 STOP_TIMEOUT_S = 10.0
 # Bad records of one reason that are told one by one, in ten seconds.
 TOLD_EACH = 20
@@ -85,11 +87,21 @@ TOLD_EACH = 20
 log = logs.get("recorder")
 
 
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A batch on its way. `inserted` is done when its rows are in, or it failed; `task` when its bad records are
+    dead letters and its offsets committed too, or with what it failed of."""
+
+    inserted: asyncio.Future[None]
+    task: asyncio.Task[None]
+
+
 class Recorder(ConsumerRebalanceListener):
     """Reads the events topic into the archive until `stop`.
 
-    At every moment there is at most one batch in hand (being read), one in flight (being inserted), and a remainder
-    of the last read. Offsets are committed when a batch is in and its bad records are dead letters.
+    At every moment there is at most one batch in hand (being read), one being inserted, one that is in and not yet
+    committed, and a remainder of the last read. Offsets are committed batch after batch, when a batch is in and its
+    bad records are dead letters.
     """
 
     def __init__(
@@ -114,7 +126,8 @@ class Recorder(ConsumerRebalanceListener):
         self._rest: deque[Record] = deque()
         self._joiner = Joiner()
         self._flood = Flood(TOLD_EACH)
-        self._flight: asyncio.Task[None] | None = None
+        # The oldest first.
+        self._flights: list[Flight] = []
         # Raised by every rebalance: what was read before it is read again by whoever has the partition now.
         self._generation = 0
         self._committed: dict[TopicPartition, int] = {}
@@ -133,7 +146,8 @@ class Recorder(ConsumerRebalanceListener):
         try:
             await asyncio.wait({reading, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if reading.done():
-                await self._settle()
+                # What is in hand is dropped.
+                await self._settle(STOP_TIMEOUT_S)
                 await reading
         finally:
             for task in (reading, stopping):
@@ -152,8 +166,8 @@ class Recorder(ConsumerRebalanceListener):
     def _is_at_rest(self) -> bool:
         """Whether everything that was read is in: nothing in hand, nothing on its way, nothing that failed
         there."""
-        flight = self._flight
-        landed = flight is None or (flight.done() and flight.exception() is None)
+        tasks = [flight.task for flight in self._flights]
+        landed = all(task.done() and task.exception() is None for task in tasks)
         return landed and not self._hand and not self._rest
 
     async def _pass_by(self) -> None:
@@ -192,6 +206,8 @@ class Recorder(ConsumerRebalanceListener):
             return []
         room = self._settings.recorder_batch_rows - self._hand.count
         most = max(1, min(room, TAKEN_AT_ONCE))
+        # As long as it has records the client lets nobody else run: batches in flight have their turn here.
+        await asyncio.sleep(0)
         found = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
         return [record for records in found.values() for record in records]
 
@@ -236,28 +252,36 @@ class Recorder(ConsumerRebalanceListener):
         )
 
     async def _launch(self) -> None:
-        """Send the hand on its way as soon as the batch before it has landed."""
-        await self._landed()
+        """Send the hand on its way as soon as the rows of the batch before it are in."""
+        await self._landed(whole=False)
         batch, self._hand, self._launched = self._hand, Batch(), self._now()
         self._measure_hand()
         # Now, not when it is in: by then the rest of an event may be in the batch behind it.
         batch.hold(self._joiner)
         if batch:
-            flight = self._fly(batch, self._generation)
-            self._flight = asyncio.create_task(flight, name="recorder-insert")
-            self._flight.add_done_callback(self._crashed)
+            inserted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            before = self._flights[-1].task if self._flights else None
+            flight = self._fly(batch, self._generation, before, inserted)
+            task = asyncio.create_task(flight, name="recorder-insert")
+            task.add_done_callback(self._crashed)
+            self._flights.append(Flight(inserted, task))
 
     def _crashed(self, flight: asyncio.Task[None]) -> None:
         """End the run when a flight failed, even if nothing more is read."""
         if not flight.cancelled() and flight.exception() is not None:
             self._stopping.set()
 
-    async def _landed(self) -> None:
-        """Wait for the batch in flight, paused but polling; its exception is raised here."""
+    async def _landed(self, *, whole: bool) -> None:
+        """Wait, paused but polling, until all batches in flight are committed, or the newest at least inserted
+        unless it shall be `whole`; the exception of one that failed is raised here."""
+        waiting: set[asyncio.Future[None]] = {flight.task for flight in self._flights}
+        if self._flights and not whole:
+            newest = self._flights[-1]
+            waiting = {*waiting - {newest.task}, newest.inserted}
         paused: Collection[TopicPartition] = ()
-        while self._flight is not None and not self._flight.done():
-            await asyncio.wait({self._flight}, timeout=PAUSE_AFTER_S)
-            if not self._flight.done():
+        while waiting := {one for one in waiting if not one.done()}:
+            _, waiting = await asyncio.wait(waiting, timeout=PAUSE_AFTER_S)
+            if waiting:
                 paused = self._consumer.assignment()
                 self._consumer.pause(*paused)
                 metrics.set_gauge("turnstile_recorder_paused", 1)
@@ -266,18 +290,31 @@ class Recorder(ConsumerRebalanceListener):
         if paused:
             self._consumer.resume(*self._consumer.assignment())
             metrics.set_gauge("turnstile_recorder_paused", 0)
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            await flight
+        done = [flight for flight in self._flights if flight.task.done()]
+        self._flights = [flight for flight in self._flights if not flight.task.done()]
+        for flight in done:
+            await flight.task
 
-    async def _fly(self, batch: Batch, generation: int) -> None:
-        """Insert, bury, commit."""
+    async def _fly(
+        self,
+        batch: Batch,
+        generation: int,
+        before: asyncio.Task[None] | None,
+        inserted: asyncio.Future[None],
+    ) -> None:
+        """Insert; then, behind the batch `before`, bury and commit. Raises what that one failed of: its records
+        come again, and nothing behind them may be committed."""
         with archive.batch_span(batch):
             start = self._clock()
-            with archive.insert_span(batch):
-                refused = await self._archive.bring_in(batch.rows)
+            try:
+                with archive.insert_span(batch):
+                    refused = await self._archive.bring_in(batch.rows)
+            finally:
+                inserted.set_result(None)
             end = self._clock()
             archive.archived(batch, start, end)
+            if before is not None:
+                await asyncio.shield(before)
             if bad := [*batch.bad, *refused]:
                 await self._dead.send(bad)
             await self._commit(batch, generation)
@@ -309,9 +346,8 @@ class Recorder(ConsumerRebalanceListener):
         measure(self._consumer, GROUP, self._committed)
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
-        """Let the batch in flight land and drop what was only read: the next owner reads it again."""
-        if self._flight is not None:
-            await asyncio.wait({self._flight}, timeout=REVOKE_TIMEOUT_S)
+        """Let what is in flight land and drop what was only read: the next owner reads it again."""
+        await self._settle(REVOKE_TIMEOUT_S)
         self._generation += 1
         self._committed.clear()
         self._hand = Batch()
@@ -322,22 +358,22 @@ class Recorder(ConsumerRebalanceListener):
     async def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
         log.info("partitions_assigned", partitions=sorted(item.partition for item in assigned))
 
-    async def _settle(self) -> None:
-        """Reading has failed: let the batch in flight land, drop the one in hand."""
-        if self._flight is not None:
-            await asyncio.wait({self._flight}, timeout=STOP_TIMEOUT_S)
+    async def _settle(self, seconds: float) -> None:
+        """Let what is in flight land, for so long at most; what it fails of is not raised."""
+        if self._flights:
+            await asyncio.wait([flight.task for flight in self._flights], timeout=seconds)
 
     async def _finish(self) -> None:
         """Stopped: bring in what is in flight and in hand, within STOP_TIMEOUT_S; the rest stays in the log."""
         try:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._launch()
-                await self._landed()
+                await self._landed(whole=True)
         except TimeoutError:
             # It is read again.
             log.warning("batch_not_committed")
-            if self._flight is not None:
-                self._flight.cancel()
+            for flight in self._flights:
+                flight.task.cancel()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -17,7 +17,7 @@ from typing import TypeVar
 from aiokafka.errors import KafkaError
 
 from services.recorder.archive import ArchiveSink, Away, in_thread
-from services.recorder.ports import BadRecord, KafkaProducer, Record
+from services.recorder.ports import BadRecord, GoodRecord, KafkaProducer, Record
 from services.recorder.rows import Row, read_row
 from services.recorder.tombstones import Tombstone, Tombstones
 from shared import logs, metrics
@@ -29,10 +29,8 @@ from shared.moment import rfc3339
 from shared.retry import patiently
 from shared.session.key import SessionKey
 
-ERASED = "session.erased"
-_WORD = ERASED.encode()
 RETRY_S = 1.0
-# What another recorder noted is read again so often at most, and with so much of an overlap: its clock differs.
+# What another recorder noted is never known later than so, and read with so much of an overlap: its clock differs.
 REFRESH_S = 1.0
 OVERLAP_S = 300.0
 T = TypeVar("T")
@@ -63,33 +61,39 @@ class Erasing:
         self._seen_to = 0.0
         self._refreshed = float("-inf")
 
-    async def bring_in(self, rows: Sequence[Record]) -> list[BadRecord]:
+    async def bring_in(self, rows: Sequence[GoodRecord]) -> list[BadRecord]:
         """See RowSink.bring_in. Waits for as long as ClickHouse or Kafka is away."""
-        await self._refresh()
+        await self._refresh(REFRESH_S)
         if asked := self._asked(rows):
             await self._note(asked)
         kept = [record for record in rows if not self._is_erased(record)] if self._ids else rows
         if len(kept) < len(rows):
             log.info("erased_rows_left_out", rows=len(rows) - len(kept))
-        return await self._archive.bring_in(kept)
+        # Beside the insert, so that the next one need not wait for it.
+        refreshing = asyncio.create_task(self._refresh(REFRESH_S / 2))
+        try:
+            refused = await self._archive.bring_in(kept)
+            await refreshing
+        finally:
+            refreshing.cancel()
+        return refused
 
-    async def _refresh(self) -> None:
-        """Learn what others noted: this process may have taken over their partition."""
-        if self._now() < self._refreshed + REFRESH_S:
+    async def _refresh(self, age: float) -> None:
+        """Learn what others noted, unless that was done less than `age` seconds ago: this process may have taken
+        over their partition."""
+        if self._now() < self._refreshed + age:
             return
         since = self._seen_to - OVERLAP_S if self._seen_to else 0.0
         found, latest = await _written(lambda: self._tombstones.since(since))
         self._know(found)
         self._seen_to, self._refreshed = latest, self._now()
 
-    def _asked(self, rows: Sequence[Record]) -> dict[SessionKey, datetime]:
+    def _asked(self, rows: Sequence[GoodRecord]) -> dict[SessionKey, datetime]:
         """Sessions that the batch says are erased and nobody noted yet."""
         asked: dict[SessionKey, datetime] = {}
-        for record in rows:
-            if record.value and _WORD in record.value:
-                row = _read(record)
-                if row is not None and row.type == ERASED and _key(row) not in self._known:
-                    asked.setdefault(_key(row), row.at)
+        for row in filter(None, [_read(record) for record in rows if record.erases]):
+            if _key(row) not in self._known:
+                asked.setdefault(_key(row), row.at)
         return asked
 
     async def _note(self, asked: dict[SessionKey, datetime]) -> None:

@@ -18,6 +18,13 @@ class Record(parts.Record, Protocol):
     def timestamp(self) -> int: ...
 
 
+class GoodRecord(Record, Protocol):
+    """A record whose value is a row. `erases`: it says that its session is erased."""
+
+    @property
+    def erases(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class BadRecord:
     """A record that can't be archived: `reason` is a stable word, `detail` says what is wrong."""
@@ -88,7 +95,7 @@ class DeadLetterSender(Protocol):
 
 
 class RowSink(Protocol):
-    """Where the rows of a batch go."""
+    """Where the rows of a batch go. Not for two batches at once."""
 
-    async def bring_in(self, rows: Sequence[Record]) -> list[BadRecord]:
+    async def bring_in(self, rows: Sequence[GoodRecord]) -> list[BadRecord]:
         """Return once all rows are in, but those that are refused one by one; returns these."""

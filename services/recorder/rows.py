@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from services.recorder.ports import BadRecord, Record
+from services.recorder.ports import BadRecord, GoodRecord, Record
 from shared.bus.envelope import AGENT_WORKER, source_of, traceparent_of
 from shared.bus.parts import Joiner
 from shared.errors import Corrupt
@@ -91,6 +91,9 @@ def body(records: Iterable[Record]) -> bytes:
     return b"\n".join(record.value for record in records if record.value)
 
 
+ERASED = "session.erased"
+
+
 class KeptRecord(Struct, frozen=True, gc=False):
     """A record until it is in the archive, in a quarter of the memory.
 
@@ -105,6 +108,7 @@ class KeptRecord(Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     packed_headers: bytes
+    erases: bool
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
@@ -117,8 +121,8 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]]).decode
 
 
-def kept(record: Record) -> KeptRecord:
-    """The same record, in few objects."""
+def kept(record: Record, row: Row) -> KeptRecord:
+    """The same record, in few objects; `row` is what its value says."""
     return KeptRecord(
         record.topic,
         record.partition,
@@ -127,6 +131,7 @@ def kept(record: Record) -> KeptRecord:
         record.key,
         record.value,
         _pack(record.headers),
+        row.type == ERASED,
     )
 
 
@@ -147,7 +152,7 @@ class Batch:
     traceparents of turns that ended here, MAX_ENDS at most; `links` some traceparents of the rest.
     """
 
-    rows: list[Record] = field(default_factory=list)
+    rows: list[GoodRecord] = field(default_factory=list)
     bad: list[BadRecord] = field(default_factory=list)
     count: int = 0
     size: int = 0
@@ -181,7 +186,7 @@ class Batch:
         except Corrupt as error:
             self.bad.append(BadRecord(record, error.reason, str(error)))
             return False
-        self.rows.append(kept(record))
+        self.rows.append(kept(record, row))
         if row.type in TURN_ENDS:
             _trace(self.ends, MAX_ENDS, record)
         else:

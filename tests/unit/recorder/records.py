@@ -29,6 +29,7 @@ class FakeRecord:
     timestamp: int = 1_700_000_000_000
     key: bytes | None = b"ses_1"
     headers: Sequence[tuple[str, bytes]] = ()
+    erases: bool = False
 
 
 def value(seq: object = 1, **fields: Any) -> bytes:

@@ -166,12 +166,65 @@ async def test_a_batch_that_outlives_its_partitions_commits_nothing(
 ) -> None:
     monkeypatch.setattr(consume, "REVOKE_TIMEOUT_S", 0.01)
     log, writer = FakeLog(good(10)), Gate()
-    async with running(make(log, writer)):
+    recorder = make(log, writer)
+    # Nothing is committed at rest, which would be where reading begins again: one full batch, then a long silence.
+    recorder._settings = RecorderSettings(recorder_batch_rows=10, recorder_batch_seconds=60)
+    async with running(recorder):
         await until(lambda: log.at == 10)
         await log.rebalance()
         log.records = log.records[:0]
         writer.open.set()
         await until(lambda: len(writer.rows) == 10)
+    assert log.commits == []
+
+
+class SlowLetters(Letters):
+    """Letters are sent when somebody says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def send(self, found: Sequence[BadRecord]) -> None:
+        await self.go.wait()
+        await super().send(found)
+
+
+async def test_the_next_batch_is_inserted_while_letters_wait_and_committed_behind_them() -> None:
+    bad = FakeRecord(b"no json", 9)
+    log, writer, letters = (
+        FakeLog([*good(9), bad, *good(30, first=10)]),
+        FakeWriter(),
+        SlowLetters(),
+    )
+    async with running(make(log, writer, letters)):
+        await until(lambda: len(writer.rows) == 19)
+        await until(lambda: log.at == 30)
+        assert log.commits == []
+        assert len(writer.rows) == 19, "no third batch before the first is whole"
+        letters.go.set()
+        await until(lambda: log.committed == 40)
+    assert log.commits == sorted(log.commits)
+
+
+class NoLetters(Letters):
+    """The log takes no letters any more."""
+
+    def __init__(self, writer: FakeWriter, rows: int) -> None:
+        super().__init__()
+        self._writer, self._rows = writer, rows
+
+    async def send(self, found: Sequence[BadRecord]) -> None:
+        await until(lambda: len(self._writer.rows) >= self._rows)
+        raise RuntimeError("no letters")
+
+
+async def test_nothing_is_committed_behind_a_batch_that_failed() -> None:
+    bad = FakeRecord(b"no json", 9)
+    log, writer = FakeLog([*good(9), bad, *good(10, first=10)]), FakeWriter()
+    async with running(make(log, writer, NoLetters(writer, 19))) as task:
+        with pytest.raises(RuntimeError, match="no letters"):
+            await task
     assert log.commits == []
 
 

@@ -19,7 +19,7 @@ from tests.unit.recorder.records import FakeRecord, FakeWriter, value
 
 pytestmark = pytest.mark.unit
 KEY: SessionKey = ("acme", "ses_1")
-ERASED = FakeRecord(value(9, type="session.erased", data={"reason": "requested"}), 9)
+ERASED = FakeRecord(value(9, type="session.erased", data={"reason": "requested"}), 9, erases=True)
 NOW = datetime(2026, 11, 21, 10, 5, tzinfo=UTC)
 
 

@@ -19,7 +19,7 @@ from shared.trace_context import parted
 
 
 class Decision(Struct, frozen=True):
-    """What follows from an input: `events` to record in this order, `commands` to perform after they are said."""
+    """What follows from an input: `events` to record in this order, `commands` to perform once both are stored."""
 
     state: SessionState
     events: tuple[Event, ...] = ()

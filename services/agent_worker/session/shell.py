@@ -1,15 +1,16 @@
-"""The shell around the core, for one claimed session: **write** it, **say** it, **do** it, always in this order.
+"""The shell around the core, for one claimed session: **write** it, then **say** it and **do** it at once.
 
 Every pass takes all inputs that have come (requests from the inbox, what the provider said, how commands ended),
 lets the core decide on each, writes the row once with the new state, the events not yet said and the commands not
-yet done, publishes the events, and only then starts the commands. So whatever instant the process dies at, the row
-tells the next one what may not have been said and what may not have been done.
+yet done, and only then starts the commands and publishes the events; the next pass begins when they are published.
+So whatever instant the process dies at, the row tells the next one what may not have been said and what may not have
+been done.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ from services.agent_worker.session.tools import WorkerTools
 from services.agent_worker.session.trace import Claim, TurnTrace
 from services.agent_worker.session.watch import Watch
 from shared.errors import Fenced
-from shared.session import decide
+from shared.session import Decision, decide
 from shared.session.commands import AnyCommand
 from shared.session.events import Event
 from shared.session.inputs import DeadlineElapsed, Filed, Input
@@ -81,7 +82,7 @@ class Shell:
         session = self._session
         try:
             self._trace.resume(session.state, self._needs.clock())
-            await self._say(session.head.unsaid, session.state)
+            await self._saying(session.head.unsaid, session.state)
             self._keep_watch(fresh=False)
             for command in session.head.todo:
                 self._do(command, resumed=True)
@@ -156,40 +157,61 @@ class Shell:
         self._poked = len(unread) >= 1000  # the store's bound on one answer: there may be more
         return [replace(new.filed, taken_at=self._inputs.now()) for new in unread]
 
-    # ---- write, say, do ---------------------------------------------------------------------------------------
+    # ---- write, then say and do -------------------------------------------------------------------------------
 
     async def _advance(self, inputs: list[Input]) -> None:
         session = self._session
-        before = state = session.state
-        events, commands = list[Event](), list[AnyCommand]()
-        for input in inputs:
-            decision = decide(state, input, self._needs.policy)
-            state = decision.state
-            events += decision.events
-            # What is being done already is not begun anew: a moment that has come may be heard of twice.
-            known = (*session.commands, *commands)
-            commands += (command for command in decision.commands if command not in known)
+        before = session.state
+        decision = self._decided(inputs)
+        state, events, commands = decision.state, decision.events, decision.commands
+        saying: Coroutine[Any, Any, None] | None = None
         if events or commands or any(isinstance(input, Filed) for input in inputs):
             todo = (*session.commands, *commands)
-            head = replace(session.head, state=state, unsaid=tuple(events), todo=todo)
+            head = replace(session.head, state=state, unsaid=events, todo=todo)
             with self._trace.writing(before, state, len(events)):
                 session.head = await self._needs.store.write(head)
             trace.recorded(events, before, state, self._needs.clock())
             self._keep_watch(fresh=before.provider_session_id is None)
             self._trace.know(state)
-            await self._say(events, before)
+            saying = self._saying(events, before)
+            # What is done hangs below the attempt that the events begin; saying them is a step on the way to it.
             self._trace.follow(events, state, self._needs.clock())
         for command in commands:
             self._do(command, resumed=False)
         self._serve_tools()
+        session.changed()
+        if saying is not None:
+            await saying
         if self._watch is not None:
             self._watch.taken()
-        session.changed()
 
-    async def _say(self, events: Sequence[Event], before: SessionState) -> None:
-        if events:
-            with self._trace.saying(before, self._session.state, len(events)):
-                await self._needs.publisher.say(events, self._trace.parent_of)
+    def _decided(self, inputs: Sequence[Input]) -> Decision:
+        """What follows from all of them together."""
+        state, events, commands = self._session.state, list[Event](), list[AnyCommand]()
+        for input in inputs:
+            decision = decide(state, input, self._needs.policy)
+            state = decision.state
+            events += decision.events
+            # What is being done already is not begun anew: a moment that has come may be heard of twice.
+            known = (*self._session.commands, *commands)
+            commands += (command for command in decision.commands if command not in known)
+        return Decision(state, tuple(events), tuple(commands))
+
+    def _saying(self, events: Sequence[Event], before: SessionState) -> Coroutine[Any, Any, None]:
+        """What says the events once it is awaited, in the trace as it stands now."""
+        parents = {event.seq: self._trace.parent_of(event) for event in events}
+        step = self._trace.saying(before, self._session.state, len(events)) if events else None
+        return self._say(events, lambda event: parents[event.seq], step)
+
+    async def _say(
+        self,
+        events: Sequence[Event],
+        parent_of: Callable[[Event], str],
+        step: AbstractContextManager[object] | None,
+    ) -> None:
+        if step is not None:
+            with step:
+                await self._needs.publisher.say(events, parent_of)
 
     def _do(self, command: AnyCommand, *, resumed: bool) -> None:
         self._session.commands.append(command)

@@ -1,4 +1,4 @@
-"""What one of the two workers may do next: claim, take in, write, say, let go.
+"""What one of the two workers may do next: claim, take in, write, do and say, let go.
 
 What is sent is in `sending.py`."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from services.agent_worker.governor.governor import working_for
 from services.agent_worker.leases import Leases
-from services.agent_worker.ports import DueSessions, Head
+from services.agent_worker.ports import DueSessions, Head, NewInput
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.shell import Shell
 from services.agent_worker.settings import WorkerSettings
@@ -57,6 +57,23 @@ class Drive:
                 shell.poke()
             else:
                 self._due.set()
+
+    async def hand(self, inputs: Sequence[NewInput]) -> list[NewInput]:
+        """Give new inputs to the drivers that wait for some, which file them in the write that takes them in.
+        Returns those that are not filed by then, in their order."""
+        asked: dict[SessionKey, list[NewInput]] = {}
+        for new in inputs:
+            asked.setdefault(new.key, []).append(new)
+        answers = {key: self._hand(key, its) for key, its in asked.items()}
+        filed = {key for key, answer in answers.items() if answer is not None and await answer}
+        return [new for new in inputs if new.key not in filed]
+
+    def _hand(self, key: SessionKey, inputs: Sequence[NewInput]) -> Awaitable[bool] | None:
+        shell = self._shells.get(key)
+        # What an earlier version may have filed under another id is looked for by whoever files it.
+        if shell is None or any(new.formerly for new in inputs):
+            return None
+        return shell.hand(inputs)
 
     async def run(self) -> None:
         """Claim sessions and drive them until cancelled; the leases are kept by whoever runs `Leases`."""

@@ -147,6 +147,7 @@ def _intake(
         brake=brake,
         pause=worker.dead_pause_seconds,
         parks=parks,
+        hand=drive.hand,
     )
 
 

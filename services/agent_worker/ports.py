@@ -67,6 +67,16 @@ class NewInput(Struct, frozen=True):
         return replace(mine, at="") == replace(other, at="")
 
 
+def filed_of(row: Any) -> Filed:
+    """The input that an inbox row holds, or anything else with its columns as attributes: a NewInput."""
+    return Filed(
+        input_id=row.input_id,
+        request=read_request(row.kind, row.body),
+        traceparent=row.traceparent,
+        received_at=row.received_at,
+    )
+
+
 class Head(Struct, frozen=True, kw_only=True):
     """A claimed session's row. `epoch` fences: a write under a lower one than the row's fails.
 
@@ -131,6 +141,15 @@ class Store(LeaseStore, Protocol):
     async def write(self, head: Head) -> Head:
         """Compare-and-set the row to `head`; returns it with its next version. Raises Fenced when the epoch or the
         version is not the row's any more: nothing was written then."""
+        ...
+
+    async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
+        """File inputs of the session of `head`, and write `head`, whose `taken` counts them already, in the same
+        transaction; returns it with its next version and its new position.
+
+        None, and the row has the inputs and nothing else, when the row is not what it was or these are not all that
+        is new: one was filed before, or another was that is not taken in.
+        """
         ...
 
     async def release(self, head: Head, due_at: str | None) -> None:

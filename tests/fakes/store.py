@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from services.agent_worker.ports import Head, NewInput, Unread
+from services.agent_worker.ports import Head, NewInput, Unread, filed_of
 from shared.clock import Clock
 from shared.errors import Fenced
 from shared.moment import parse
 from shared.session import commands, state
 from shared.session.events import read_event
-from shared.session.inputs import Filed, read_request
+from shared.session.inputs import Filed
 from shared.session.key import SessionKey
 
 MAX_UNREAD = 1_000
@@ -93,13 +93,13 @@ class MemoryStore:
     async def unread(self, key: SessionKey, after: int) -> list[Unread]:
         """See Store.unread; at most 1,000 at a time."""
         later = [place for place in self.inbox.get(key, {}) if place > after]
-        return [Unread(n, _filed(self.inbox[key][n])) for n in later[:MAX_UNREAD]]
+        return [Unread(n, filed_of(self.inbox[key][n])) for n in later[:MAX_UNREAD]]
 
     async def read(self, key: SessionKey, input_id: str) -> Filed:
         """See Store.read."""
         for new in self.inbox.get(key, {}).values():
             if new.input_id == input_id:
-                return _filed(new)
+                return filed_of(new)
         raise KeyError(input_id)
 
     async def write(self, head: Head) -> Head:
@@ -107,6 +107,18 @@ class MemoryStore:
         row = self._guarded(head)
         row.head = replace(_through_bytes(head), version=head.version + 1)
         return replace(head, version=head.version + 1)
+
+    async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
+        """See Store.take_in."""
+        row = self.rows[head.key]
+        before = row.filed
+        await self.file(inputs)
+        as_read = (row.head.epoch, row.head.version) == (head.epoch, head.version)
+        if not as_read or row.filed - before != len(inputs) or row.filed != head.taken:
+            return None
+        written = replace(head, version=head.version + 1, position=row.filed)
+        row.head = _through_bytes(written)
+        return written
 
     async def release(self, head: Head, due_at: str | None) -> None:
         """See Store.release."""
@@ -134,16 +146,6 @@ class MemoryStore:
 
 def _new(key: SessionKey) -> Head:
     return Head(key=key, epoch=0, version=0, state=state.initial(*key))
-
-
-def _filed(new: NewInput) -> Filed:
-    request = read_request(new.kind, new.body)
-    return Filed(
-        input_id=new.input_id,
-        request=request,
-        traceparent=new.traceparent,
-        received_at=new.received_at,
-    )
 
 
 def _through_bytes(head: Head) -> Head:

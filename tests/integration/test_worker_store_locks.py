@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.engine import make_engine, store_on
-from services.agent_worker.ports import NewInput
+from services.agent_worker.ports import Head, NewInput
 from tests.contract.store_rows import asked
 from tests.e2e.waiting import eventually
 
@@ -84,3 +85,45 @@ async def test_a_text_too_long_for_its_column_is_refused_and_never_cut(engine: A
     with pytest.raises(DBAPIError, match="too long"):
         await store.file([NewInput(key, "i" * 301, "interrupt.requested", b"{}")])
     assert await store.unread(key, 0) == []
+
+
+async def test_taking_in_and_filing_for_the_same_sessions_loses_and_repeats_nothing(
+    engine: AsyncEngine,
+) -> None:
+    """Whichever comes first, what a head has not taken in is behind its position, and all of that is."""
+    store = store_on(engine)
+    await store.file(_inputs(0))
+    heads = []
+    for head in await store.claim(OWNER, SESSIONS, 60.0):
+        (first,) = await store.unread(head.key, 0)
+        heads.append(await store.write(replace(head, position=first.position, taken=1)))
+
+    async def take_in(head: Head) -> None:
+        for number in range(ROUNDS):
+            new = NewInput(head.key, f"handed-{number}", "interrupt.requested", b"{}")
+            written = await store.take_in(replace(head, taken=head.taken + 1), [new])
+            if written is None:
+                unread = await store.unread(head.key, head.position)
+                taken = head.taken + len(unread)
+                written = await store.write(
+                    replace(head, position=unread[-1].position, taken=taken)
+                )
+            head = written
+
+    async def file() -> None:
+        for number in range(ROUNDS):
+            await store.file(_inputs(1 + number))
+
+    async def extend() -> None:
+        for _ in range(ROUNDS * 5):
+            assert len(await store.extend(OWNER, 60.0)) == SESSIONS
+
+    await asyncio.gather(file(), extend(), *map(take_in, heads))
+    for head in heads:
+        assert len(await store.unread(head.key, 0)) == 1 + 2 * ROUNDS
+    async with engine.connect() as connection:
+        rows = text(
+            "SELECT count(*) FROM worker_heads h WHERE filed - taken != (SELECT count(*) FROM worker_inbox i"
+            " WHERE i.tenant_id = h.tenant_id AND i.session_id = h.session_id AND i.position > h.position)"
+        )
+        assert await connection.scalar(rows) == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 from sqlalchemy import (
+    CTE,
     BigInteger,
     Column,
     ColumnElement,
@@ -43,7 +44,6 @@ from services.agent_worker.adapters.sql import (
     columns_of,
     count_filed,
     fenced,
-    filed_of,
     given,
     in_order,
     inbox_row,
@@ -54,7 +54,7 @@ from services.agent_worker.adapters.sql import (
     values,
     writing,
 )
-from services.agent_worker.ports import Head, NewInput, Unread
+from services.agent_worker.ports import Head, NewInput, Unread, filed_of
 from shared.grouped import Grouped
 from shared.session.key import SessionKey
 from shared.tables.worker import HEADS, INBOX
@@ -65,16 +65,17 @@ INPUT = tuple(each.name for each in INBOX.columns if each is not INBOX.c.positio
 FOUND = tuple(each.name for each in INBOX.columns if each.name not in KEY)
 
 
-def _table(*columns: ColumnElement[Any]) -> TableValuedAlias:
-    """A table of parameters, one array a column, in the order given, which `place` counts from 1.
+def _table(*columns: ColumnElement[Any], of: str = "") -> TableValuedAlias:
+    """A table of parameters, one array a column, in the order given, which `place` counts from 1. Where a statement
+    is given two, the names of one's parameters begin with `of`.
 
     A text goes as one of any length: cast to a column's length it would be cut, and the column refuses it.
     """
     kinds = [Text() if isinstance(each.type, AutoString) else each.type for each in columns]
     named = [column(each.name, kind) for each, kind in zip(columns, kinds, strict=True)]
-    arrays = [cast(given(each.name), ARRAY(each.type)) for each in named]
+    arrays = [cast(given(of + each.name), ARRAY(each.type)) for each in named]
     rows = func.unnest(*arrays).table_valued(*named, with_ordinality="place")
-    return rows.render_derived(name="given")
+    return rows.render_derived(name=f"{of}given")
 
 
 def _columns(names: Sequence[str], of: Any) -> list[Column[Any]]:
@@ -93,8 +94,9 @@ def _make_heads() -> Executable:
     return made.on_conflict_do_nothing(index_elements=key_of(HEADS))
 
 
-def _file() -> Executable:
-    """Inputs that are not in the inbox yet: filed, counted and their sessions woken. Returns their places.
+def _filing() -> tuple[CTE, CTE, FromClause]:
+    """The inputs given, those of them that are not in the inbox yet, which are filed, and of each session that has
+    such how many they are and the last of their positions.
 
     All heads are locked (which counting them waits for) before the first input has its position: one with a lower
     position that becomes visible later would lie behind its reader.
@@ -113,17 +115,57 @@ def _file() -> Executable:
         insert(INBOX)
         .from_select(INPUT, rows.order_by(*in_order(asked), asked.c.place))
         .on_conflict_do_nothing(index_elements=_columns(ID, INBOX))
-        .returning(*_columns(ID, INBOX))
+        .returning(*_columns(ID, INBOX), INBOX.c.position)
         .cte("filed")
     )
-    news = select(*key_of(filed), func.count().label("inputs")).group_by(*key_of(filed))
+    counted = func.count().label("inputs"), func.max(filed.c.position).label("last")
+    news = select(*key_of(filed), *counted).group_by(*key_of(filed)).subquery("news")
+    return asked, filed, news
+
+
+def _file() -> Executable:
+    """Inputs that are not in the inbox yet: filed, counted and their sessions woken. Returns their places."""
+    asked, filed, news = _filing()
+    same = _same_session(asked, filed) & (asked.c.input_id == filed.c.input_id)
     return (
         select(func.min(asked.c.place).label("place"))
-        .join_from(
-            asked, filed, _same_session(asked, filed) & (asked.c.input_id == filed.c.input_id)
-        )
+        .join_from(asked, filed, same)
         .group_by(*_columns(ID, asked))
-        .add_cte(_woken(news.subquery("news")).cte("woken"))
+        .add_cte(_woken(news).cte("woken"))
+    )
+
+
+def _take_in() -> Executable:
+    """The same for sessions whose heads are given besides: one is written too if its row is still the one that was
+    claimed, all inputs given for it are new, and none is filed that it has not taken in. Returns the places of what
+    was filed, each with its head's place and, where that was written, its position."""
+    asked, filed, news = _filing()
+    heads = _table(*_columns(HEAD, HEADS), column("inputs", BigInteger()), of="head_")
+    as_read = and_(
+        HEADS.c.epoch == heads.c.epoch,
+        HEADS.c.version == heads.c.version,
+        heads.c.inputs == news.c.inputs,
+        heads.c.taken == HEADS.c.filed + news.c.inputs,
+    )
+    kept: dict[str, ColumnElement[Any]] = {name: heads.c[name] for name in KEPT}
+    kept |= {"position": news.c.last, "version": HEADS.c.version + 1}
+    taken = (
+        _woken(news)
+        .values({name: case((as_read, new), else_=HEADS.c[name]) for name, new in kept.items()})
+        .where(_same_session(HEADS, heads))
+        .returning(
+            *key_of(HEADS),
+            heads.c.place.label("head"),
+            case((HEADS.c.position == news.c.last, news.c.last)).label("last"),
+        )
+        .cte("taken")
+    )
+    same = _same_session(asked, filed) & (asked.c.input_id == filed.c.input_id)
+    return (
+        select(func.min(asked.c.place).label("place"), taken.c.head, taken.c.last)
+        .join_from(asked, filed, same)
+        .join(taken, _same_session(taken, filed))
+        .group_by(*_columns(ID, asked), taken.c.head, taken.c.last)
     )
 
 
@@ -192,6 +234,7 @@ def _unread() -> Executable:
 
 
 MAKE_HEADS, FILE, KNOWN, UNREAD = _make_heads(), _file(), _known(), _unread()
+TAKE_IN = _take_in()
 WRITE, RELEASE = _write()[0], _release()
 
 
@@ -202,6 +245,7 @@ class PostgresStore(SqlLeases):
         super().__init__(engine)
         self._writes = Grouped(self._write_group)
         self._releases = Grouped(self._release_group)
+        self._takes = Grouped(self._take_group)
         self._reads = Grouped(self._read_group)
 
     async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
@@ -234,6 +278,13 @@ class PostgresStore(SqlLeases):
             raise fenced(head)
         return replace(head, version=head.version + 1)
 
+    async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
+        """See Store.take_in."""
+        position = await self._takes((head, inputs))
+        if position is None:
+            return None
+        return replace(head, version=head.version + 1, position=position)
+
     async def release(self, head: Head, due_at: str | None) -> None:
         """See Store.release."""
         if not await self._releases((head, due_at)):
@@ -253,6 +304,21 @@ class PostgresStore(SqlLeases):
         with writing():
             places = {row.place for row in await self._rows(statement, _arrays(names, rows))}
         return [place in places for place in range(1, len(rows) + 1)]
+
+    async def _take_group(
+        self, given: Sequence[tuple[Head, Sequence[NewInput]]]
+    ) -> list[int | None]:
+        """The positions of the heads that were written."""
+        heads = [{**columns_of(head), "inputs": len(inputs)} for head, inputs in given]
+        inputs = [new for _, inputs in given for new in inputs]
+        about = {f"head_{name}": rows for name, rows in _arrays((*HEAD, "inputs"), heads).items()}
+        with writing():
+            found = await self._rows(
+                TAKE_IN, about | _arrays(INPUT, [inbox_row(new) for new in inputs])
+            )
+        count_filed(inputs, [inputs[row.place - 1] for row in found])
+        positions = {row.head: row.last for row in found}
+        return [positions.get(place) for place in range(1, len(heads) + 1)]
 
     async def _read_group(self, given: Sequence[tuple[SessionKey, int]]) -> list[list[Unread]]:
         asked = [{**key_columns(key), "after": after} for key, after in given]

@@ -40,13 +40,13 @@ from sqlalchemy.sql.expression import FunctionElement
 from sqlalchemy.types import TypeEngine
 from sqlmodel import col, select
 
-from services.agent_worker.ports import Head, NewInput
+from services.agent_worker.ports import Head, NewInput, filed_of
 from shared import metrics
 from shared.errors import Fenced, Transient
 from shared.moment import parse
 from shared.session import commands, state
 from shared.session.events import Event, read_event
-from shared.session.inputs import Filed, read_request
+from shared.session.inputs import Filed
 from shared.session.key import SessionKey
 from shared.tables.worker import HEADS, INBOX, HeadRow, InboxRow
 
@@ -313,17 +313,6 @@ def inbox_row(new: NewInput) -> dict[str, Any]:
         "traceparent": new.traceparent,
         "received_at": new.received_at,
     }
-
-
-def filed_of(row: Any) -> Filed:
-    """An inbox row as the input it holds."""
-    request = read_request(row.kind, row.body)
-    return Filed(
-        input_id=row.input_id,
-        request=request,
-        traceparent=row.traceparent,
-        received_at=row.received_at,
-    )
 
 
 def pack(events: tuple[Event, ...]) -> bytes:

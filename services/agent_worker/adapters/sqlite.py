@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, Executable, case
+from sqlalchemy import BigInteger, Executable, case, func
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 
 from services.agent_worker.adapters.sql import (
+    KEEP,
     NEW_HEAD,
     RELEASE,
     WRITE,
@@ -21,7 +22,6 @@ from services.agent_worker.adapters.sql import (
     columns_of,
     count_filed,
     fenced,
-    filed_of,
     given,
     inbox_row,
     is_given,
@@ -32,7 +32,7 @@ from services.agent_worker.adapters.sql import (
     values,
     writing,
 )
-from services.agent_worker.ports import Head, NewInput, Unread
+from services.agent_worker.ports import Head, NewInput, Unread, filed_of
 from shared.session.key import SessionKey
 from shared.tables.worker import HEADS, INBOX, InboxRow
 
@@ -61,6 +61,11 @@ UNREAD = (
     .order_by(col(InboxRow.position))
     .limit(1000)
 )
+TAKE_IN = (
+    WRITE.where(HEADS.c.filed == KEEP["taken"])
+    .values(position=select(func.max(INBOX.c.position)).where(*is_given(INBOX)).scalar_subquery())
+    .returning(HEADS.c.position)
+)
 
 
 class SqliteStore(SqlLeases):
@@ -73,11 +78,7 @@ class SqliteStore(SqlLeases):
                 id(new) for new in inputs if new.formerly and await _repeats(connection, new)
             }
             inputs = left_over(inputs, repeats)
-            filed = [
-                new for new in inputs if (await connection.execute(FILE, inbox_row(new))).rowcount
-            ]
-            for key, news in Counter(new.key for new in filed).items():
-                await connection.execute(WAKE, values({**key_columns(key), "filed": news}))
+            filed = await _filed(connection, inputs)
         count_filed(inputs, filed)
         return {new.key for new in filed}
 
@@ -91,6 +92,20 @@ class SqliteStore(SqlLeases):
         await self._guarded(WRITE, head, columns_of(head))
         return replace(head, version=head.version + 1)
 
+    async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
+        """See Store.take_in."""
+        position = None
+        async with self._connection(self._engine) as connection, connection.begin():
+            filed = await _filed(connection, inputs)
+            if len(filed) == len(inputs):
+                with writing():
+                    found = await connection.execute(TAKE_IN, values(columns_of(head)))
+                position = found.scalar_one_or_none()
+        count_filed(inputs, filed)
+        if position is None:
+            return None
+        return replace(head, version=head.version + 1, position=position)
+
     async def release(self, head: Head, due_at: str | None) -> None:
         """See Store.release."""
         await self._guarded(RELEASE, head, released_columns(head, due_at))
@@ -101,6 +116,14 @@ class SqliteStore(SqlLeases):
                 written = await connection.execute(statement, values(row))
         if written.rowcount != 1:
             raise fenced(head)
+
+
+async def _filed(connection: AsyncConnection, inputs: Sequence[NewInput]) -> list[NewInput]:
+    """File what is not in the inbox yet, and return it."""
+    filed = [new for new in inputs if (await connection.execute(FILE, inbox_row(new))).rowcount]
+    for key, news in Counter(new.key for new in filed).items():
+        await connection.execute(WAKE, values({**key_columns(key), "filed": news}))
+    return filed
 
 
 async def _repeats(connection: AsyncConnection, new: NewInput) -> bool:

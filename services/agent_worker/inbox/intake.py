@@ -29,6 +29,7 @@ log = logs.get(__name__)
 
 T = TypeVar("T")
 Parks = Callable[[InputRecord, Corrupt], NewInput | None]
+Hand = Callable[[list[NewInput]], Awaitable[list[NewInput]]]
 Bury = Callable[[Sequence[Bad]], Awaitable[None]]
 
 
@@ -37,6 +38,7 @@ class Intake:
     inputs.
 
     `parks` returns what makes a session wait for a turn that nobody can use; without it later turns do not wait.
+    `hand` gives inputs to who drives their sessions in this process, and returns those that were not filed by that.
     `pause` is how many seconds intake rests when the brake holds it; `braked` says why it does, "" while inputs are
     taken in.
     """
@@ -52,6 +54,7 @@ class Intake:
         brake: IntakeBrake,
         pause: float,
         parks: Parks | None = None,
+        hand: Hand | None = None,
     ) -> None:
         self._inputs = inputs
         self._store = store
@@ -61,6 +64,7 @@ class Intake:
         self._brake = brake
         self._pause = pause
         self._parks = parks
+        self._hand = hand
         self.braked = ""
 
     async def run(self) -> None:
@@ -117,6 +121,8 @@ class Intake:
                 bad.append((replace(record, headers=[*record.headers, (MARK, b"1")]), new))
         if bad:
             await self._bury(bad)
+        if self._hand is not None:
+            filed = await self._hand(filed)
         if filed:
             self._news(await self._file(filed))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import msgspec
 
@@ -44,9 +45,13 @@ class FiledInputs:
     async def unread(self, after: int) -> list[Unread]:
         """Inputs filed after inbox position `after`, in the order they were filed, as many as the store gives."""
         unread = await self._store.unread(self._key, after)
-        for new in unread[-MOST:]:
-            self._recent.add(new.filed)
+        self.taken([new.filed for new in unread])
         return unread
+
+    def taken(self, filed: Sequence[Filed]) -> None:
+        """These are in the inbox, and are what it has under their ids."""
+        for each in filed[-MOST:]:
+            self._recent.add(each)
 
     async def read(self, input_id: str) -> Filed:
         """An input taken in by this process or an earlier one. Raises KeyError when there is none."""

@@ -2,28 +2,29 @@
 
 Every pass takes all inputs that have come (requests from the inbox, what the provider said, how commands ended),
 lets the core decide on each, writes the row once with the new state, the events not yet said and the commands not
-yet done, and only then starts the commands and publishes the events; the next pass begins when they are published.
-So whatever instant the process dies at, the row tells the next one what may not have been said and what may not have
-been done.
+yet done, and only then starts the commands and publishes the events; the next pass begins when these are published.
+So whatever instant the process dies at, the row tells the next one what may not have been said and what may not be
+done.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from services.agent_worker.leases import Leases, under_lease
-from services.agent_worker.ports import Head, Provider, ProviderFeed
+from services.agent_worker.ports import Head, NewInput, Provider, ProviderFeed, filed_of
 from services.agent_worker.session import trace
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.driven import DrivenSession
 from services.agent_worker.session.filed import FiledInputs
 from services.agent_worker.session.forget import again_at, forgotten, is_over, left_elsewhere
+from services.agent_worker.session.handed import Handed
 from services.agent_worker.session.patience import patience, waited_out
 from services.agent_worker.session.perform import Performer
 from services.agent_worker.session.tools import WorkerTools
@@ -70,7 +71,8 @@ class Shell:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._signals: list[Input] = [DeadlineElapsed(at=self._inputs.now())]
         self._news = asyncio.Event()
-        self._poked, self._stopping = True, False
+        self._poked, self._stopping, self._waits = True, False, False
+        self._handed: Handed | None = None
         self._heard_at = self._inputs.now()
         self._broken: BaseException | None = None
 
@@ -93,12 +95,22 @@ class Shell:
             await self._release()
         finally:
             self._trace.leave(session.state, self._needs.clock())
+            self._give_back(filed=False)
             await self._cease()
 
     def poke(self) -> None:
         """There may be new inputs in the inbox."""
         self._poked = True
         self._news.set()
+
+    def hand(self, inputs: Sequence[NewInput]) -> asyncio.Future[bool] | None:
+        """Take in inputs that nobody has filed, in one write that files them. The result is whether they are filed;
+        without it they are for the inbox. None: there is something to do first, or something handed already."""
+        if not self._waits or self._poked or self._stopping or self._handed is not None:
+            return None
+        self._handed = Handed(inputs)
+        self._news.set()
+        return self._handed.are_filed
 
     def stop(self) -> None:
         """Finish what is being asked of the provider, then give the session back."""
@@ -117,19 +129,22 @@ class Shell:
             self._news.clear()
             if self._broken is not None:
                 raise self._broken
-            inputs = await self._unread() if self._poked else []
+            inputs = await self._unread() if self._poked else self._handed_over()
             # Last, with no wait from here to the write: the write strikes a command that has ended off the row, so
             # what came of it must be in the same one, or after a crash nobody would go on with the turn.
             inputs, self._signals = [*inputs, *self._signals], []
             if inputs:
                 self._heard_at = self._inputs.now()
                 return inputs
+            self._waits = True
             try:
                 async with asyncio.timeout(self._patience()):
                     await self._news.wait()
             except TimeoutError:
                 if not self._news.is_set():
                     return self._waited_out()
+            finally:
+                self._waits = False
 
     def _patience(self) -> float | None:
         """Seconds to wait for news; None: for ever, because something is being asked."""
@@ -146,7 +161,21 @@ class Shell:
         found = waited_out(self._session.state, self._heard_at, since, self._needs.chance())
         return [] if self._stopping else found
 
+    def _handed_over(self) -> list[Input]:
+        if self._handed is None:
+            return []
+        now = self._inputs.now()
+        return [replace(filed_of(new), taken_at=now) for new in self._handed.inputs]
+
+    def _give_back(self, *, filed: bool) -> None:
+        """Tell who handed inputs over, if anybody did, whether they are filed."""
+        handed, self._handed = self._handed, None
+        if handed is not None and not handed.are_filed.done():
+            handed.are_filed.set_result(filed)
+
     async def _unread(self) -> list[Input]:
+        # What was handed over came later than what is in the inbox.
+        self._give_back(filed=False)
         self._poked = False
         head = self._session.head
         unread = await self._filed.unread(head.position)
@@ -166,10 +195,9 @@ class Shell:
         state, events, commands = decision.state, decision.events, decision.commands
         saying: Coroutine[Any, Any, None] | None = None
         if events or commands or any(isinstance(input, Filed) for input in inputs):
-            todo = (*session.commands, *commands)
-            head = replace(session.head, state=state, unsaid=events, todo=todo)
             with self._trace.writing(before, state, len(events)):
-                session.head = await self._needs.store.write(head)
+                if not await self._written(decision, inputs):
+                    return
             trace.recorded(events, before, state, self._needs.clock())
             self._keep_watch(fresh=before.provider_session_id is None)
             self._trace.know(state)
@@ -184,6 +212,27 @@ class Shell:
             await saying
         if self._watch is not None:
             self._watch.taken()
+
+    async def _written(self, decision: Decision, inputs: Sequence[Input]) -> bool:
+        """Write what was decided, and file what was handed over. False: the inbox has that, and perhaps something
+        else; nothing was written, and all is to be decided on again. Raises Fenced."""
+        session, handed = self._session, self._handed
+        todo = (*session.commands, *decision.commands)
+        head = replace(session.head, state=decision.state, unsaid=decision.events, todo=todo)
+        if handed is None:
+            session.head = await self._needs.store.write(head)
+            return True
+        taken = head.taken + len(handed.inputs)
+        written = await self._needs.store.take_in(replace(head, taken=taken), handed.inputs)
+        self._give_back(filed=True)
+        filed = [input for input in inputs if isinstance(input, Filed)]
+        if written is None:
+            self._signals[:0] = [input for input in inputs if not isinstance(input, Filed)]
+            self._poked = True
+            return False
+        session.head = written
+        self._filed.taken(filed)
+        return True
 
     def _decided(self, inputs: Sequence[Input]) -> Decision:
         """What follows from all of them together."""

@@ -77,6 +77,12 @@ class CountedStore:
     async def write(self, head: Head) -> Head:
         return await self._effects.do("write", self._far, lambda: self._inner.write(head))
 
+    async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
+        def act() -> Any:
+            return self._inner.take_in(head, inputs)
+
+        return await self._effects.do("take_in", self._far, act)
+
     async def release(self, head: Head, due_at: str | None) -> None:
         await self._effects.do("release", self._far, lambda: self._inner.release(head, due_at))
 

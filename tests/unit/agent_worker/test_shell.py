@@ -37,7 +37,7 @@ async def settled(outside: Outside) -> None:
 
 
 @virtual
-async def test_a_shell_writes_then_says_then_does() -> None:
+async def test_a_shell_writes_before_it_says_and_does() -> None:
     outside, worker = given()
     outside.ask(turn())
     await settled(outside)
@@ -45,6 +45,34 @@ async def test_a_shell_writes_then_says_then_does() -> None:
     began = ["claim", "write", "say", "say", "open", "write", "say", "send", "write"]
     assert steps[: len(began)] == began
     assert steps[-1] == "release"
+
+
+@virtual
+async def test_what_is_done_does_not_wait_until_all_is_said() -> None:
+    outside, worker = given()
+    outside.ask(turn("t1"))
+    await settled(outside)
+    worker.effects.slow["say"] = 60.0
+    outside.ask(turn("t2", "again"))
+    await outside.until(lambda: outside.received == ["hello", "again"], "the message")
+    assert "t2" not in [event.turn_id for event in the_log(outside)]
+    worker.effects.slow.clear()
+    await settled(outside)
+    assert types(outside).count("turn.completed") == 2
+
+
+@virtual
+async def test_a_pass_begins_when_the_one_before_has_said_all() -> None:
+    outside, worker = given()
+    worker.effects.slow["say"] = 1.0
+    outside.ask(turn())
+    await settled(outside)
+    steps = [name for name in worker.effects.done if name in ("write", "say")]
+    began = [place for place, name in enumerate(steps) if name == "write"]
+    said = [outside.store.rows[KEY].head.state.last_seq, steps.count("say")]
+    assert said[0] == said[1]
+    assert began[0] == 0
+    assert [event.seq for event in the_log(outside)] == list(range(1, said[0] + 1))
 
 
 @virtual

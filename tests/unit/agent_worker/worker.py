@@ -115,6 +115,7 @@ class Worker:
             news=self.drive.news,
             brake=IntakeBrake(ratio=0.5, window=1_000),
             pause=15.0,
+            hand=self.drive.hand,
         )
         self._loops: list[asyncio.Task[None]] = []
 

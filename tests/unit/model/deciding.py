@@ -5,11 +5,11 @@ from __future__ import annotations
 from tests.unit.model.things import Body, Book, Draft, Send
 
 
-def accept(book: Book, epoch: int, *, cuts_in: bool, in_order: bool) -> Draft:
-    """The next input is a turn; `cuts_in`: it interrupts the open one, `in_order`: and waits behind the others."""
-    turn, line = book.taken + 1, book.line
+def accept(book: Book, epoch: int, turn: int, *, cuts_in: bool, in_order: bool) -> Draft:
+    """The next input is `turn`; `cuts_in`: it interrupts the open one, `in_order`: and waits behind the others."""
+    line = book.line
     line = (*line, turn) if in_order or not line else (line[0], turn, *line[1:])
-    book = _record(book.but(taken=turn, line=line), ("accepted", turn, epoch))
+    book = _record(book.but(taken=book.taken + 1, line=line), ("accepted", turn, epoch))
     if book.phase == "idle":
         return _begin(book, epoch)
     return _stop(book, epoch) if cuts_in else Draft(book)

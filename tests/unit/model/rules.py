@@ -13,9 +13,11 @@ Fence = Literal["epoch and version", "epoch", "version", "nothing"]
 class Rules:
     """The protocol; each default is what the worker does.
 
-    `order`: the stages of a pass; what is done goes on beside what comes after it. `fence`: what a write of the row
-    compares. `files_first`: intake commits its offset after the inbox has the input. `says_unsaid`, `does_todo`: the
-    next driver says and does again what the row holds. `looks_when_resumed`, `looks_when_retrying`: such a send first looks for its message.
+    `order`: the stages of a pass; what is done goes on beside what comes behind it. `fence`: what a write of the
+    row compares. `files_first`: intake commits its offset after the inbox has the input. `hands_new`: what is filed
+    by the write that takes it in is not in the inbox yet, nor is anything else that is not taken in.
+    `says_unsaid`, `does_todo`: the next driver says and does again what the row holds. `looks_when_resumed`,
+    `looks_when_retrying`: such a send first looks for its message.
     `looks_when_unknown`: a send without an answer looks before it counts as failed. `checks_lease`: the lease is
     checked before a send; `checks_again`: once more when the request is about to leave, behind its look.
     `signals_go_along`: whatever is written, what came of commands that ended is decided on in the same write.
@@ -27,6 +29,7 @@ class Rules:
     order: tuple[Stage, ...] = ("write", "do", "say")
     fence: Fence = "epoch and version"
     files_first: bool = True
+    hands_new: bool = True
     says_unsaid: bool = True
     does_todo: bool = True
     looks_when_resumed: bool = True

@@ -74,6 +74,12 @@ def test_the_second_look_at_the_lease_closes_one_of_the_cases() -> None:
         ),
         pytest.param(Rules(files_first=False), CRASH, "input was lost", id="offset before row"),
         pytest.param(
+            Rules(hands_new=False),
+            CRASH,
+            "twice",
+            id="a turn that was filed before is taken in as it is handed over",
+        ),
+        pytest.param(
             Rules(interrupts_first=False),
             World(interrupts=1),
             "stopped turn 2",

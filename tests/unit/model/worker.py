@@ -97,10 +97,11 @@ def _say(state: State, me: int, shell: Shell, rules: Rules) -> Iterator[Step]:
 def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> Iterator[Step]:
     """One input a pass, whichever is there, and all signals with it; nothing to wait for: let go of the session."""
     unread = state.inbox > shell.book.taken
+    if not (shell.poked and unread):
+        yield from _hand_over(state, me, shell, rules, world)
     if unread:
         more = state.inbox > shell.book.taken + 1
-        how = {"cuts_in": world.cut_in, "in_order": rules.in_order}
-        draft = deciding.accept(shell.book, shell.epoch, **how)
+        draft = _accept(shell, shell.book.taken + 1, rules, world)
         read = shell.but(poked=shell.poked and more)
         yield Step("take a turn in", _begin_pass(state, me, read, draft, rules))
     if len(state.messages) > shell.book.heard:
@@ -117,6 +118,25 @@ def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> It
     busy = shell.senders or shell.news or heeds or (shell.poked and unread)
     if not busy and shell.book.phase != "trying":
         yield Step("release", _release(state, me, shell, rules))
+
+
+def _accept(shell: Shell, turn: int, rules: Rules, world: World) -> Draft:
+    how = {"cuts_in": world.cut_in, "in_order": rules.in_order}
+    return deciding.accept(shell.book, shell.epoch, turn, **how)
+
+
+def _hand_over(state: State, me: int, shell: Shell, rules: Rules, world: World) -> Iterator[Step]:
+    """Intake gives its next input to the shell: one write files it and takes it in, or files it alone."""
+    if state.in_hand or state.offset == world.turns or not rules.files_first:
+        return
+    turn = state.offset + 1
+    filed = state.but(inbox=max(state.inbox, turn), in_hand=1)
+    as_read = state.inbox == state.offset == shell.book.taken and _may_write(state, shell, rules)
+    if as_read or not rules.hands_new:
+        draft = _accept(shell, turn, rules, world)
+        yield Step("hand a turn over", _begin_pass(filed, me, shell, draft, rules))
+    else:
+        yield Step("hand a turn over: filed", filed.put(me, shell.but(poked=True)))
 
 
 def _begin_pass(state: State, me: int, shell: Shell, draft: Draft | None, rules: Rules) -> State:

@@ -3,7 +3,8 @@
 The files of `migrations/` run in the order of their numbers and are recorded with a checksum in
 `schema_migrations`. Every statement in them can be repeated (IF NOT EXISTS), so two processes that
 start at once, or one that was killed half way, do no harm: ClickHouse has no lock to hold. A migration that makes
-a table derived from the events fills it from those that are there.
+a table derived from the events fills it from those that are there. A setting of a table that the server is too old
+to know is left out: it says how rows are kept, not what they are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 
 _FILE = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _VIEW = re.compile(r"CREATE MATERIALIZED VIEW IF NOT EXISTS (\w+)")
+_SETTING = re.compile(r"ALTER TABLE \w+ MODIFY SETTING (\w+)")
 _RECORD_TABLE = """
 CREATE TABLE IF NOT EXISTS schema_migrations
 (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3))
@@ -136,6 +138,9 @@ def _apply(server: Client, migration: Migration, dry_run: bool, say: Callable[[s
     if dry_run:
         return step
     for statement in migration.statements:
+        if (setting := _SETTING.match(statement)) and not _knows(server, setting.group(1)):
+            say(f"{migration.name}: this ClickHouse has no {setting.group(1)}, left out")
+            continue
         server.command(statement)
         if made := _VIEW.match(statement):
             # Before the migration counts as applied: one that dies here is done again.
@@ -147,6 +152,11 @@ def _apply(server: Client, migration: Migration, dry_run: bool, say: Callable[[s
         column_names=["version", "name", "checksum"],
     )
     return step
+
+
+def _knows(server: Client, setting: str) -> bool:
+    sql = "SELECT count() FROM system.merge_tree_settings WHERE name = {setting:String}"
+    return bool(server.query(sql, parameters={"setting": setting}).result_rows[0][0])
 
 
 def _step(say: Callable[[str], None], migration: Migration, dry_run: bool) -> str:

@@ -87,6 +87,25 @@ def test_a_migration_that_was_cut_off_goes_on(url: str, tmp_path: Path) -> None:
         migrate(url, say=quiet)
 
 
+def test_a_setting_that_the_server_does_not_know_is_left_out(url: str, tmp_path: Path) -> None:
+    shutil.copytree(MIGRATIONS, tmp_path / "m")
+    unknown = "ALTER TABLE turns MODIFY SETTING not_invented_yet = 1;\n"
+    (tmp_path / "m" / f"{NEXT}.sql").write_text(unknown)
+    said: list[str] = []
+    assert f"apply {NEXT}" in migrate(url, directory=tmp_path / "m", say=said.append)
+    assert f"{NEXT}: this ClickHouse has no not_invented_yet, left out" in said
+
+
+def test_each_part_of_an_insert_is_one_file(url: str) -> None:
+    base, database = shared_clickhouse().base, url.rsplit("/", 1)[1]
+    migrate(url, say=quiet)
+    insert = f"INSERT INTO {database}.session_events FORMAT JSONEachRow\n".encode()
+    assert ask(base, insert + event(1, "turn.accepted", '{"turn_id": "t"}'), SETTINGS).status == 200
+    where = f"database = '{database}' AND table != 'schema_migrations'"
+    sql = f"SELECT DISTINCT part_storage_type FROM system.parts WHERE {where}"
+    assert ask(base, sql).body == b"Packed\n"
+
+
 def test_a_file_changed_after_it_was_applied_is_named(url: str, tmp_path: Path) -> None:
     shutil.copytree(MIGRATIONS, tmp_path / "m")
     migrate(url, directory=tmp_path / "m", say=quiet)

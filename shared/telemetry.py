@@ -36,6 +36,7 @@ __all__ = [
     "SpanKind",
     "Telemetry",
     "begin",
+    "kept",
     "note",
     "record",
     "span",
@@ -267,6 +268,11 @@ def note(attributes: Attributes) -> None:
 def traceparent() -> str:
     """The current span as header text; "" when there is none."""
     return write(trace.get_current_span().get_span_context())
+
+
+def kept() -> bool:
+    """Whether the current span is kept, and so are the spans that libraries make below it."""
+    return trace.get_current_span().is_recording()
 
 
 def _fail(span: Span, error: str) -> None:

@@ -1,7 +1,10 @@
-"""The barest program that talks to agents: the SDK, one raw stream a session, send, wait for idle.
+"""Programs that talk to agents and do nothing else: the SDK, one stream a session, send, wait for idle.
 
-A program: order `{base_url, sessions, turns, text}`; answer `{turns, seconds, p50_ms,
-p99_ms, cpu_seconds}`. It keeps nothing, survives nothing and counts nothing but idles.
+A program: order `{base_url, sessions, turns, text, reading}`; answer `{turns, seconds, p50_ms, p99_ms,
+cpu_seconds}`. It keeps nothing, survives nothing and counts nothing but idles. `reading` says which of two it is:
+
+- `sdk`: as the SDK's documentation shows it, `async for event in stream`, every event an object of its type.
+- `raw`: the same requests; the stream is read as lines, and of a line no more than its type.
 """
 
 from __future__ import annotations
@@ -9,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -20,45 +24,60 @@ from httpx2 import Limits
 from tests.bench.child import answer, order
 from tests.bench.figures import spread_ms
 
-TURN_S = 60.0
-
-
-class _StopReason(msgspec.Struct):
-    type: str = ""
-
 
 class _Head(msgspec.Struct):
     type: str = ""
-    stop_reason: _StopReason | None = None
 
 
 _decode = msgspec.json.Decoder(_Head).decode
+Types = AsyncIterator[str]
 
 
-async def talk(client: Any, agent: str, environment: str, told: dict[str, Any]) -> list[float]:
+@asynccontextmanager
+async def _sdk(client: AsyncAnthropic, session: str) -> AsyncIterator[Types]:
+    async with await client.beta.sessions.events.stream(session) as stream:
+        yield (event.type async for event in stream)
+
+
+@asynccontextmanager
+async def _raw(client: AsyncAnthropic, session: str) -> AsyncIterator[Types]:
+    streams = client.beta.sessions.events.with_streaming_response
+    async with streams.stream(session) as stream:
+        lines = stream.iter_lines()
+        yield (_decode(line[6:]).type async for line in lines if line.startswith("data: "))
+
+
+READING: dict[str, Callable[[AsyncAnthropic, str], AbstractAsyncContextManager[Types]]] = {
+    "sdk": _sdk,
+    "raw": _raw,
+}
+
+
+async def talk(
+    client: AsyncAnthropic, agent: str, environment: str, told: dict[str, Any]
+) -> list[float]:
     """One conversation; the seconds of each turn."""
     made = await client.beta.sessions.create(agent=agent, environment_id=environment)
-    events = client.beta.sessions.events
     seconds = []
-    async with events.with_streaming_response.stream(made.id) as stream:
-        lines = stream.iter_lines()
+    async with READING[told["reading"]](client, made.id) as types:
         for number in range(told["turns"]):
             began = time.perf_counter()
-            text = {"type": "text", "text": f"{told['text']} {number}"}
-            await events.send(made.id, events=[{"type": "user.message", "content": [text]}])
-            await asyncio.wait_for(_idle(lines), TURN_S)
+            await client.beta.sessions.events.send(
+                made.id,
+                events=[
+                    {
+                        "type": "user.message",
+                        "content": [{"type": "text", "text": f"{told['text']} {number}"}],
+                    }
+                ],
+            )
+            async for type in types:
+                if type == "session.status_idle":
+                    break
+            else:
+                raise RuntimeError("the stream ended in mid-turn")
             seconds.append(time.perf_counter() - began)
     return seconds
-
-
-async def _idle(lines: AsyncIterator[str]) -> None:
-    """Read on until the turn has ended."""
-    async for line in lines:
-        if line.startswith("data: "):
-            head = _decode(line[6:])
-            if head.type == "session.status_idle":
-                return
-    raise RuntimeError("the stream ended in mid-turn")
 
 
 async def play(told: dict[str, Any]) -> dict[str, Any]:

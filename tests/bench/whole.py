@@ -1,4 +1,4 @@
-"""Leg `whole`: turns a second of clients that post and listen through the gateway, against a bare SDK loop.
+"""Leg `whole`: turns a second of clients that post and listen through the gateway, against the SDK loop.
 
 Gateway, one worker and the recorder run as in `make up`. Each client has a session of its own, posts a turn once it
 has heard the end of the one before, and keeps its stream open. Answers 503 and streams that end are counted.
@@ -27,7 +27,7 @@ TARGET = 0.7
 IN_TIME_S = 240.0
 WARM_UP = 10, 3  # sessions and turns that are not told of: the first ones load what a process needs
 SERVICES = ("gateway", "agent-worker-1", "recorder")
-SIDES = ("ours", "bare")
+SIDES = ("ours", "sdk", "raw")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ async def measure(options: Options, sessions: int, turns: int) -> Result:
                 async with parts.profiler.watching(f"whole-{sessions}", pids["gateway"]):
                     done = await _ours(parts, pids, sessions, turns)
             else:
-                done = await _bare(parts, pids, sessions, turns)
+                done = await _bare(parts, pids, sessions, turns, side)
             found[side].append(done)
             options.say(f"  {side}: {done.rate:.0f} turns/s")
     return _result(f"whole-{sessions}", found)
@@ -81,8 +81,10 @@ async def _ours(parts: Parts, pids: dict[str, int], sessions: int, turns: int) -
     return await _round("tests.bench.talking", told, pids)
 
 
-async def _bare(parts: Parts, pids: dict[str, int], sessions: int, turns: int) -> Round:
-    told = bare_order(parts, sessions, turns)
+async def _bare(
+    parts: Parts, pids: dict[str, int], sessions: int, turns: int, reading: str
+) -> Round:
+    told = bare_order(parts, sessions, turns, reading)
     return await _round("tests.bench.bare_sessions", told, {"simulator": pids["simulator"]})
 
 
@@ -104,21 +106,23 @@ def _result(leg: str, found: dict[str, list[Round]]) -> Result:
     def cpu(side: str) -> str:
         rounds = [done.cpu_ms for done in found[side]]
         each = {name: median(one[name] for one in rounds) for name in rounds[0]}
-        return ", ".join(f"{name} {value:.1f}" for name, value in each.items())
+        return ", ".join(f"{name} {value:.2f}" for name, value in each.items())
 
     busy, cut = (sum(done.facts[name] for done in found["ours"]) for name in ("busy", "cut"))
     rates = {side: [done.rate for done in found[side]] for side in SIDES}
+    raw = ", ".join(f"{rate:,.0f}" for rate in rates["raw"])
     return Result(
         leg=leg,
         unit="turns/s",
         ours=median(rates["ours"]),
-        bare=median(rates["bare"]),
+        bare=median(rates["sdk"]),
         target=TARGET,
         ours_ms=spread("ours"),
-        bare_ms=spread("bare"),
+        bare_ms=spread("sdk"),
         notes=[
             f"{busy} answers 503, {cut} streams that ended or were refused (wanted: none)",
-            rounds_of(rates["ours"], rates["bare"], "turns/s"),
-            f"CPU a turn in ms: ours {cpu('ours')}; bare {cpu('bare')}",
+            rounds_of(rates["ours"], rates["sdk"], "turns/s"),
+            f"the loop that reads raw lines: {raw}; ratio {median(rates['ours']) / median(rates['raw']):.2f}",
+            f"CPU a turn in ms: ours {cpu('ours')}; SDK loop {cpu('sdk')}; raw {cpu('raw')}",
         ],
     )

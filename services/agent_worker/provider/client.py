@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -16,6 +14,7 @@ from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.pacer import Held
 from services.agent_worker.governor.supply import BACKGROUND, CREATE, LIST, RECONNECT, SEND
 from services.agent_worker.provider.failures import retry_after
+from services.agent_worker.provider.wire import Wire
 from shared import metrics
 from shared.errors import Fenced
 
@@ -69,12 +68,6 @@ OPERATIONS = {
 }
 
 
-# Idle connections that are kept: of those beyond, opening one anew costs less than looking through them.
-IDLE = 64
-# Steps of a connection (httpcore's trace extension) after which bytes of the request leave.
-ABOUT_TO_WRITE = ("send_request_headers.started", "send_request_body.started")
-
-
 class LeaseOver(Fenced, AnthropicError):
     """The request was not made. An error of the SDK's own kind, since it takes others for a broken connection."""
 
@@ -94,19 +87,11 @@ class CountingClient(DefaultAsyncHttpxClient):
     def __init__(
         self, *, sessions: int = 1, governor: Governor | None = None, **options: Any
     ) -> None:
-        """For up to `sessions` sessions at once."""
-        most = sessions + 50
-        limits = httpx2.Limits(max_connections=most, max_keepalive_connections=IDLE)
-        super().__init__(limits=limits, **options)
-        # Streams hold their connections for minutes. Among them a request that looks for a free one would look
-        # through them all, thousands of times a second. Two for a session: its own stream and a child's, mostly.
-        limits = httpx2.Limits(max_connections=2 * most, max_keepalive_connections=IDLE)
-        self._streams = DefaultAsyncHttpxClient(limits=limits, **options)
+        """For up to `sessions` sessions at once: each has a stream and mostly one more of a child, and asks for
+        something now and then."""
+        options.setdefault("transport", Wire(3 * (sessions + 50), _require_lease))
+        super().__init__(**options)
         self._governor = governor
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        await asyncio.gather(super().aclose(), self._streams.aclose())
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """See httpx2.AsyncClient.send."""
@@ -127,11 +112,9 @@ class CountingClient(DefaultAsyncHttpxClient):
     async def _send(self, request: httpx2.Request, options: dict[str, Any]) -> httpx2.Response:
         if request.method != "GET":
             _require_lease(request)
-            request.extensions = {**request.extensions, "trace": _fence(request)}
         began = time.perf_counter()
-        send = self._streams.send if is_stream(request) else super().send
         try:
-            response = await send(request, **options)
+            response = await super().send(request, **options)
         except httpx2.TimeoutException:
             _count(request, "timeout", began)
             raise
@@ -143,26 +126,11 @@ class CountingClient(DefaultAsyncHttpxClient):
         return response
 
 
-def is_stream(request: httpx2.Request) -> bool:
-    """Whether the answer is an event stream."""
-    return request.method == "GET" and request.url.path.endswith("/stream")
-
-
 def _require_lease(request: httpx2.Request) -> None:
+    """Raises LeaseOver. Asked once more when the request is about to leave: a process that stood still while it
+    connected would send what the next driver has sent already."""
     if not leases.may_go():
         raise LeaseOver(f"{request.method} {request.url.path}: the lease ran out")
-
-
-def _fence(request: httpx2.Request) -> Callable[[str, Any], Awaitable[None]]:
-    """What the connection calls at each of its steps: the lease is asked once more when the head is about to be
-    written, and when the body is. A process that stood still while it connected would send what the next driver has
-    sent already."""
-
-    async def step(name: str, info: Any) -> None:
-        if name.endswith(ABOUT_TO_WRITE):
-            _require_lease(request)
-
-    return step
 
 
 def _not_now(request: httpx2.Request, lane: str, held: Held) -> httpx2.Response:

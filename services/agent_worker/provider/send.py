@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.provider.failures import WIRE_ERRORS, explained, failure, may_have_landed
+from services.agent_worker.provider.posting import post
 from services.agent_worker.provider.stream import newest_first
 from services.agent_worker.session.prompt import blocks
 from shared import metrics, telemetry
@@ -74,7 +75,6 @@ def _block(newest_first: list[bytes]) -> dict[str, Any]:
 
 # A request that timed out on our side may still be on its way in: looked for after each of these seconds.
 GRACE = (0.0, 0.5, 1.5)
-SEND_TIMEOUT = 30.0
 
 
 class _Message(Struct, frozen=True):
@@ -119,13 +119,6 @@ def _naming(content: list[Any], refused: ProviderFailure) -> ProviderFailure:
 def _came(outcome: str) -> None:
     """Note on the span what became of the send."""
     telemetry.note({"turnstile.send.outcome": outcome})
-
-
-async def post(client: AsyncAnthropic, session: str, events: list[Any]) -> None:
-    """One POST of events, never repeated. Raises what the SDK raises."""
-    raw = client.with_options(max_retries=0).beta.sessions.events.with_raw_response
-    response = await raw.send(session_id=session, events=events, timeout=SEND_TIMEOUT)
-    await response.read()
 
 
 async def _landed(

@@ -1,0 +1,117 @@
+"""A message leaves as the SDK would send it, and fails as it would there, without the SDK making the request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anthropic
+import httpx2
+import pytest
+from anthropic import AsyncAnthropic
+
+from services.agent_worker.provider.client import CountingClient
+from services.agent_worker.provider.posting import SEND_TIMEOUT, post
+from shared import telemetry
+
+pytestmark = pytest.mark.unit
+EVENTS = [{"type": "user.message", "content": [{"type": "text", "text": "wie geht’s?"}]}]
+SESSION = "sesn_1/x y"
+
+
+def client_of(answer: Callable[[httpx2.Request], httpx2.Response]) -> AsyncAnthropic:
+    """A client of an API that gives this answer."""
+    http = CountingClient(transport=httpx2.MockTransport(answer))
+    return AsyncAnthropic(api_key="key", base_url="http://provider/below", http_client=http)
+
+
+async def through_sdk(client: AsyncAnthropic, session: str, events: list[Any]) -> None:
+    """The same, by the SDK's own method."""
+    asked = client.with_options(max_retries=0)
+    await asked.beta.sessions.events.with_raw_response.send(
+        session_id=session, events=events, timeout=SEND_TIMEOUT
+    )
+
+
+def told(request: httpx2.Request) -> dict[str, Any]:
+    """All that the provider and the connection see of a request."""
+    headers = {name: value for name, value in request.headers.items() if name != "content-length"}
+    return {
+        "line": (request.method, str(request.url)),
+        "headers": headers,
+        "timeout": request.extensions["timeout"],
+    }
+
+
+async def test_what_leaves_is_what_the_sdk_would_send() -> None:
+    came = list[httpx2.Request]()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        came.append(request)
+        return httpx2.Response(200, json={"data": []})
+
+    async with client_of(answer) as client:
+        await through_sdk(client, SESSION, EVENTS)
+        for _ in range(2):
+            await post(client, SESSION, EVENTS)
+    sdks, *ours = came
+    for request in ours:
+        assert told(request) == told(sdks)
+        assert httpx2.Response(200, content=request.content).json() == {"events": EVENTS}
+        assert int(request.headers["content-length"]) == len(request.content)
+
+
+async def test_a_trace_that_is_not_kept_goes_along() -> None:
+    came = list[httpx2.Request]()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        came.append(request)
+        return httpx2.Response(200, json={"data": []})
+
+    parent = f"00-{'a' * 32}-{'b' * 16}-00"
+    async with client_of(answer) as client:
+        with telemetry.under(lambda: f"{parent} congo=t61"):
+            await post(client, SESSION, EVENTS)
+        await post(client, SESSION, EVENTS)
+    within, without = came
+    assert within.headers["traceparent"] == parent
+    assert within.headers["tracestate"] == "congo=t61"
+    assert not {"traceparent", "tracestate"} & set(without.headers)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 409, 413, 429, 500, 529])
+async def test_a_refusal_is_the_sdks(status: int) -> None:
+    body = {"type": "error", "error": {"type": "some_error", "message": "because"}}
+    answers = client_of(lambda _: httpx2.Response(status, json=body, headers={"retry-after": "7"}))
+    async with answers as client:
+        with pytest.raises(anthropic.APIStatusError) as theirs:
+            await through_sdk(client, SESSION, EVENTS)
+        with pytest.raises(anthropic.APIStatusError) as ours:
+            await post(client, SESSION, EVENTS)
+    assert type(ours.value) is type(theirs.value)
+    assert str(ours.value) == str(theirs.value)
+    assert (ours.value.type, ours.value.body) == (theirs.value.type, theirs.value.body)
+    assert ours.value.response.headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (httpx2.ReadTimeout("slow"), anthropic.APITimeoutError),
+        (httpx2.ReadError("gone"), anthropic.APIConnectionError),
+    ],
+)
+async def test_what_breaks_on_the_way_is_the_sdks_too(
+    error: Exception, name: type[Exception]
+) -> None:
+    asked = 0
+
+    def fail(_: httpx2.Request) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        raise error
+
+    async with client_of(fail) as client:
+        with pytest.raises(name):
+            await post(client, SESSION, EVENTS)
+    assert asked == 1

@@ -12,6 +12,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -28,6 +29,7 @@ SLICE = "application/octet-stream"
 # is what a driver left behind who died; its successor has said the event again from the first part on.
 STALE_SECONDS = 3600.0
 Place = tuple[str, int]
+_NAME = itemgetter(0)
 
 
 class Record(Protocol):
@@ -159,9 +161,10 @@ class Joiner:
 
 def _part_of(record: Record) -> tuple[_Name | None, int]:
     """Which event the record is a part of, and which one; None when it is none, or its marks make no sense."""
-    part = _header(record, PART)
-    if not part:
+    # Every record of the log is asked, and a loop in Python over its headers costs twice as much.
+    if PART not in map(_NAME, record.headers):
         return None, 0
+    part = _header(record, PART)
     try:
         number, count = (int(word) for word in part.split(b"/"))
         seq = int(_header(record, PART_SEQ))
@@ -174,7 +177,6 @@ def _part_of(record: Record) -> tuple[_Name | None, int]:
 
 
 def _header(record: Record, wanted: str) -> bytes:
-    # A plain loop: every record of the log is asked, and a generator would cost more than all else of it.
     for name, value in record.headers:
         if name == wanted:
             return value or b""

@@ -17,11 +17,9 @@ from sqlalchemy import (
     Double,
     Executable,
     FromClause,
-    Text,
     Update,
     and_,
     case,
-    cast,
     column,
     func,
     literal_column,
@@ -30,10 +28,8 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
-from sqlalchemy.sql.selectable import TableValuedAlias
-from sqlmodel import AutoString
 
 from services.agent_worker.adapters.sql import (
     HEAD,
@@ -44,7 +40,6 @@ from services.agent_worker.adapters.sql import (
     columns_of,
     count_filed,
     fenced,
-    given,
     in_order,
     inbox_row,
     key_columns,
@@ -57,25 +52,13 @@ from services.agent_worker.adapters.sql import (
 from services.agent_worker.ports import Head, NewInput, Unread, filed_of
 from shared.grouped import Grouped
 from shared.session.key import SessionKey
+from shared.tables.arrays import given_rows
 from shared.tables.worker import HEADS, INBOX
 
 KEY = ("tenant_id", "session_id")
 ID = (*KEY, "input_id")
 INPUT = tuple(each.name for each in INBOX.columns if each is not INBOX.c.position)
 FOUND = tuple(each.name for each in INBOX.columns if each.name not in KEY)
-
-
-def _table(*columns: ColumnElement[Any], of: str = "") -> TableValuedAlias:
-    """A table of parameters, one array a column, in the order given, which `place` counts from 1. Where a statement
-    is given two, the names of one's parameters begin with `of`.
-
-    A text goes as one of any length: cast to a column's length it would be cut, and the column refuses it.
-    """
-    kinds = [Text() if isinstance(each.type, AutoString) else each.type for each in columns]
-    named = [column(each.name, kind) for each, kind in zip(columns, kinds, strict=True)]
-    arrays = [cast(given(of + each.name), ARRAY(each.type)) for each in named]
-    rows = func.unnest(*arrays).table_valued(*named, with_ordinality="place")
-    return rows.render_derived(name=f"{of}given")
 
 
 def _columns(names: Sequence[str], of: Any) -> list[Column[Any]]:
@@ -88,7 +71,7 @@ def _same_session(one: Any, other: Any) -> ColumnElement[bool]:
 
 def _make_heads() -> Executable:
     """A new head for each session given that has none."""
-    asked = _table(*_columns(KEY, HEADS))
+    asked = given_rows(*_columns(KEY, HEADS))
     new = select(*key_of(asked), *NEW_HEAD.values()).group_by(*key_of(asked))
     made = insert(HEADS).from_select((*KEY, *NEW_HEAD), new.order_by(*in_order(asked)))
     return made.on_conflict_do_nothing(index_elements=key_of(HEADS))
@@ -101,7 +84,7 @@ def _filing() -> tuple[CTE, CTE, FromClause]:
     All heads are locked (which counting them waits for) before the first input has its position: one with a lower
     position that becomes visible later would lie behind its reader.
     """
-    asked = select(_table(*_columns(INPUT, INBOX))).cte("asked")
+    asked = select(given_rows(*_columns(INPUT, INBOX))).cte("asked")
     locked = (
         select(literal_column("1"))
         .where(tuple_(*key_of(HEADS)).in_(select(*key_of(asked))))
@@ -140,7 +123,7 @@ def _take_in() -> Executable:
     claimed, all inputs given for it are new, and none is filed that it has not taken in. Returns the places of what
     was filed, each with its head's place and, where that was written, its position."""
     asked, filed, news = _filing()
-    heads = _table(*_columns(HEAD, HEADS), column("inputs", BigInteger()), of="head_")
+    heads = given_rows(*_columns(HEAD, HEADS), column("inputs", BigInteger()), of="head_")
     as_read = and_(
         HEADS.c.epoch == heads.c.epoch,
         HEADS.c.version == heads.c.version,
@@ -183,7 +166,7 @@ def _woken(news: FromClause) -> Update:
 
 def _known() -> Executable:
     """What the inbox holds under the ids given."""
-    asked = _table(*_columns(ID, INBOX))
+    asked = given_rows(*_columns(ID, INBOX))
     same = _same_session(asked, INBOX) & (asked.c.input_id == INBOX.c.input_id)
     return select(asked.c.place, INBOX.c.kind, INBOX.c.body).join_from(asked, INBOX, same)
 
@@ -191,7 +174,7 @@ def _known() -> Executable:
 def _write(*more: ColumnElement[Any]) -> tuple[Update, FromClause]:
     """Heads whose rows are still those that were claimed: written. Returns their places; also the table of what is
     given, with `more` columns than a head's."""
-    asked = _table(*_columns(HEAD, HEADS), *more)
+    asked = given_rows(*_columns(HEAD, HEADS), *more)
 
     def its(rows: FromClause) -> ColumnElement[bool]:
         same = _same_session(HEADS, rows)
@@ -218,7 +201,7 @@ def _release() -> Executable:
 
 def _unread() -> Executable:
     """The first 1,000 inputs of each session given that come `after` a position."""
-    asked = _table(*_columns(KEY, INBOX), column("after", BigInteger()))
+    asked = given_rows(*_columns(KEY, INBOX), column("after", BigInteger()))
     inbox = (
         select(*_columns(FOUND, INBOX))
         .where(_same_session(INBOX, asked), INBOX.c.position > asked.c.after)

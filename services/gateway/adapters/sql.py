@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import msgspec
 from sqlalchemy import (
     ColumnElement,
-    Select,
     Table,
     and_,
-    bindparam,
     case,
     delete,
     event,
     or_,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlmodel import col, select
 
+from services.gateway.adapters.many_rows import Arrays, ManyRows, OneByOne
 from services.gateway.gate import Gate
 from services.gateway.ports import (
     Changes,
@@ -103,10 +100,13 @@ class SqlReadModel:
         self._engine = engine
         # A single statement needs no transaction around it: one round trip, not three.
         self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._insert: Any = sqlite.insert if engine.dialect.name == "sqlite" else postgresql.insert
+        self._many: ManyRows = OneByOne() if engine.dialect.name == "sqlite" else Arrays()
         self._save_sessions = self._upsert(SESSIONS, "last_seq", newest="folded", of=("state",))
         self._save_turns = self._upsert(TURNS, "seq")
-        self._add_turns = self._insert(TURNS).on_conflict_do_nothing()
+        self._add_turns = self._many.insert(TURNS).on_conflict_do_nothing()
+        self._add_keys = self._many.insert(KEYS).on_conflict_do_nothing()
+        added = self._many.insert(SESSIONS).on_conflict_do_nothing()
+        self._add_sessions = added.returning(*SESSIONS.primary_key.columns)
         self._session = Grouped(self._sessions_of)
         self._turn = Grouped(self._turns_of)
         self._open = Grouped(self._opened)
@@ -146,7 +146,7 @@ class SqlReadModel:
                 (row.tenant_id, row.session_id): StoredSession(
                     read_session(row.body), _state(row.state)
                 )
-                for row in await _rows(connection, SESSIONS, list(sessions))
+                for row in await self._found(connection, SESSIONS, list(sessions))
             }
 
     async def behind(self, after: SessionKey, limit: int) -> Sequence[SessionKey]:
@@ -170,13 +170,13 @@ class SqlReadModel:
         seen = [row for row in turns if row["seq"]]
         async with self._begin() as connection:
             if sessions:
-                await connection.execute(self._save_sessions, sessions)
+                await self._many.write(connection, self._save_sessions, sessions)
             for key in sorted(changes.forgotten):
                 for table in (TURNS, KEYS):
                     await connection.execute(delete(table).where(_is(table, key)))
             for statement, rows in ((self._add_turns, asked), (self._save_turns, seen)):
                 if rows:
-                    await connection.execute(statement, rows)
+                    await self._many.write(connection, statement, rows)
 
     async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
         """See ReadModel.claim. An insert waits for one of the same key that is under way elsewhere, and the look
@@ -186,10 +186,10 @@ class SqlReadModel:
             for (tenant, session, key), id in sorted(wanted.items())
         ]
         async with self._begin() as connection:
-            await connection.execute(self._insert(KEYS).on_conflict_do_nothing(), rows)
+            await self._many.write(connection, self._add_keys, rows)
             found = {
                 (row.tenant_id, row.session_id, row.key): row.stands_for
-                for row in await _rows(connection, KEYS, list(wanted))
+                for row in await self._found(connection, KEYS, list(wanted))
             }
         return {**wanted, **found}  # one is missing only if its session was forgotten meanwhile
 
@@ -206,7 +206,7 @@ class SqlReadModel:
     def _upsert(self, table: Table, order: str, *, newest: str = "", of: Sequence[str] = ()) -> Any:
         """Write a row unless the one there is further on by `order`; of the columns `of` keep what is there when it
         is further on by the column `newest`, which goes with them."""
-        insert = self._insert(table)
+        insert = self._many.insert(table)
         fresh = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
         if newest:
             later = insert.excluded[newest] >= table.c[newest]
@@ -220,12 +220,12 @@ class SqlReadModel:
 
     async def _sessions_of(self, keys: Sequence[SessionKey]) -> list[SessionPage | None]:
         async with self._reading() as connection:
-            found = await _bodies(connection, SESSIONS, keys)
+            found = await self._bodies(connection, SESSIONS, keys)
         return [read_session(found[key]) if key in found else None for key in keys]
 
     async def _turns_of(self, keys: Sequence[TurnKey]) -> list[TurnView | None]:
         async with self._reading() as connection:
-            found = await _bodies(connection, TURNS, keys)
+            found = await self._bodies(connection, TURNS, keys)
         return [read_turn(found[key]) if key in found else None for key in keys]
 
     async def _opened(self, pages: Sequence[SessionPage]) -> list[SessionPage]:
@@ -234,15 +234,28 @@ class SqlReadModel:
         wanted: dict[SessionKey, SessionPage] = {}
         for key, page in zip(keys, pages, strict=True):
             wanted.setdefault(key, page)
-        columns = SESSIONS.primary_key.columns
-        insert = self._insert(SESSIONS).on_conflict_do_nothing().returning(*columns)
         # Each row stands for itself, so this needs no transaction either.
         async with self._reading() as connection:
             rows = [_session_row(StoredSession(page)) for _, page in sorted(wanted.items())]
-            made = {tuple(row) for row in await connection.execute(insert, rows)}
-            found = await _bodies(connection, SESSIONS, [key for key in wanted if key not in made])
+            written = await self._many.write(connection, self._add_sessions, rows)
+            made = {tuple(row) for row in written}
+            found = await self._bodies(
+                connection, SESSIONS, [key for key in wanted if key not in made]
+            )
         wanted |= {key: read_session(body) for key, body in found.items()}
         return [wanted[key] for key in keys]
+
+    async def _found(
+        self, connection: AsyncConnection, table: Table, keys: Sequence[Any], only: str = ""
+    ) -> Sequence[Any]:
+        return await self._many.find(connection, table, keys, only) if keys else []
+
+    async def _bodies(
+        self, connection: AsyncConnection, table: Table, keys: Sequence[Any]
+    ) -> dict[Any, str]:
+        """The bodies of those that exist, by key."""
+        found = await self._found(connection, table, keys, "body")
+        return {tuple(row[:-1]): row[-1] for row in found}
 
     @contextlib.asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:
@@ -274,37 +287,12 @@ def _is(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
     return and_(*(column == part for column, part in zip(table.primary_key, key, strict=False)))
 
 
-@cache
-def _named(table: Table, column: str = "") -> Select[Any]:
-    """Rows by the keys of the parameter `keys`: whole, or the key and one column."""
-    key = table.primary_key.columns
-    shown = [*key, table.c[column]] if column else table.columns
-    named = tuple_(*key).in_(bindparam("keys", expanding=True))
-    query: Select[Any] = select(*shown).where(named)
-    return query
-
-
-async def _rows(connection: AsyncConnection, table: Table, keys: Sequence[Any]) -> Sequence[Any]:
-    if not keys:
-        return []
-    found = await connection.execute(_named(table), {"keys": keys})
-    return list(found)
-
-
 def _state(data: bytes | None) -> SessionState | None:
     """The state in a row; none for one that this build can't read, which has it made anew."""
     try:
         return decode(data) if data else None
     except msgspec.ValidationError:
         return None
-
-
-async def _bodies(connection: AsyncConnection, table: Table, keys: Sequence[Any]) -> dict[Any, str]:
-    """The bodies of those that exist, by key."""
-    if not keys:
-        return {}
-    found = await connection.execute(_named(table, "body"), {"keys": keys})
-    return {tuple(row[:-1]): row[-1] for row in found}
 
 
 def _session_row(stored: StoredSession) -> dict[str, Any]:

@@ -147,6 +147,10 @@ class LightTracer:
         self._follows = sampler.get_description().startswith("ParentBased")
         self._done = done
 
+    def leaves_out(self, parent: SpanContext) -> bool:
+        """Whether no part of this trace is kept, whatever it is."""
+        return self._follows and parent.is_valid and not parent.trace_flags.sampled
+
     def start(
         self,
         name: str,
@@ -164,10 +168,10 @@ class LightTracer:
         trace_id = parent.trace_id if known else _bits(128) or 1
         if keep:
             flags, sampled = _SAMPLED, True
+        elif self.leaves_out(parent):  # nobody will see its parts, so that they need no ids
+            return NonRecordingSpan(parent)
         elif known and self._follows:
-            flags, sampled = parent.trace_flags, parent.trace_flags.sampled
-            if not sampled:  # nobody will see its parts, so that they need no ids
-                return NonRecordingSpan(parent)
+            flags, sampled = parent.trace_flags, True
         else:
             answer = self._sampler.should_sample(None, trace_id, name, kind, None, None)
             sampled = answer.decision is Decision.RECORD_AND_SAMPLE

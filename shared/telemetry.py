@@ -168,12 +168,11 @@ def span(
     malformed parent begins a new trace, a malformed link is left out. An exception passes through and marks the
     span as failed with its type; a cancellation does not.
     """
-    started = _start(name, parent, kind, attributes, links)
-    if not parent and not started.is_recording():
+    if not parent:
         current = trace.get_current_span()
-        if current.get_span_context() is started.get_span_context():
-            return nullcontext(current)  # a part of what is not kept
-    return _Scope(started)
+        if _tracer is None or _tracer.leaves_out(current.get_span_context()):
+            return nullcontext(current)
+    return _Scope(_start(name, parent, kind, attributes, links))
 
 
 def record(

@@ -116,13 +116,14 @@ def _text(headers: Mapping[str, bytes], name: str, *, needed: bool = True) -> st
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise Corrupt("bad_header", f"header {name} is not UTF-8: {error}") from error
-    if _CONTROL.search(text):
+    if not text.isprintable() and _CONTROL.search(text):  # what is printable holds none
         raise Corrupt("bad_header", f"header {name} holds a control character")
     return text
 
 
 def _printable(raw: bytes) -> str:
-    return raw.decode() if raw.isascii() and raw.decode().isprintable() else ""
+    text = raw.decode("ascii", "replace")
+    return text if text.isascii() and text.isprintable() else ""
 
 
 def dead_letter(

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 
 from tests.bench import child
-from tests.bench.cpu import cpu_seconds
+from tests.bench.cpu import family_seconds
 from tests.bench.figures import rounds_of
 from tests.bench.options import Options
 from tests.bench.parts import Parts, running
@@ -89,9 +89,9 @@ async def _bare(
 
 
 async def _round(module: str, told: dict[str, Any], pids: dict[str, int]) -> Round:
-    before = {name: cpu_seconds(pid) for name, pid in pids.items()}
+    before = {name: family_seconds(pid) for name, pid in pids.items()}
     facts = await child.run(module, told, IN_TIME_S)
-    used = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
+    used = {name: family_seconds(pid) - before[name] for name, pid in pids.items()}
     used["clients"] = facts["cpu_seconds"]
     return Round(facts, {name: 1000 * cpu / facts["turns"] for name, cpu in used.items()})
 

@@ -25,6 +25,10 @@ from tests.bench.child import answer, order
 from tests.bench.figures import spread_ms
 
 
+# Ample: a thousand connections are opened at once, on a machine that may be busy.
+TIMEOUT_S = 120.0
+
+
 class _Head(msgspec.Struct):
     type: str = ""
 
@@ -87,6 +91,7 @@ async def play(told: dict[str, Any]) -> dict[str, Any]:
         api_key="simulated-no-secret",
         base_url=told["base_url"],
         max_retries=0,
+        timeout=TIMEOUT_S,
         http_client=DefaultAsyncHttpxClient(limits=limits),
     )
     name = f"bench-{os.getpid()}"

@@ -48,6 +48,10 @@ class Deduplicator:
         """Whether user events were seen that have not been processed yet."""
         return bool(self._held)
 
+    def holds_beside(self, event_id: str) -> bool:
+        """Whether another user event than this was seen that has not been processed yet."""
+        return len(self._held) > (event_id in self._held)
+
     @property
     def holds_answers(self) -> bool:
         """Whether answers to tool calls are among them."""

@@ -8,8 +8,7 @@ threads, which the session's own stream only hints at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable
 
 import anthropic
 from anthropic import AsyncAnthropic
@@ -52,7 +51,6 @@ BEFORE_MESSAGES = frozenset(
 SETTLE_SECONDS = 0.02
 MAX_BATCH = 512
 log = logs.get(__name__)
-T = TypeVar("T")
 
 
 class SessionFeed:
@@ -95,23 +93,21 @@ class SessionFeed:
         # Children whose stream has ended, until its next opening has read what came meanwhile.
         self._torn: set[str] = set()
         self._opened = asyncio.Event()
-        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._failure: Exception | None = None
         self._task = asyncio.create_task(self._run())
 
     async def opened(self) -> None:
         """See ProviderFeed.opened."""
-        await self._unless_failed(self._opened.wait())
+        if self._failure is None:
+            await self._opened.wait()
+        if self._failure is not None:
+            raise self._failure
 
     async def next(self) -> tuple[ProviderEvent, ...]:
         """See ProviderFeed.next. Who asks has done with the batch before."""
         self._line.done()
         while True:
-            try:
-                came = await self._unless_failed(self._line.take(SETTLE_SECONDS, MAX_BATCH))
-            except Exception:
-                if not (came := self._line.take_now(MAX_BATCH)):
-                    raise
-            if given := self._dedupe.give(came):
+            if given := self._dedupe.give(await self._line.take(SETTLE_SECONDS, MAX_BATCH)):
                 return tuple(given)
 
     async def close(self) -> None:
@@ -121,17 +117,6 @@ class SessionFeed:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._line.close()
-
-    async def _unless_failed(self, waiting: Awaitable[T]) -> T:
-        """What `waiting` gives. Raises ProviderFailure once the stream is lost for good."""
-        task = asyncio.ensure_future(waiting)
-        try:
-            await asyncio.wait((task, self._failure), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                self._failure.result()
-            return task.result()
-        finally:
-            task.cancel()
 
     # ---- the session's own stream -----------------------------------------------------------------------------
 
@@ -152,9 +137,10 @@ class SessionFeed:
         """Nothing more can be told, beyond what came: the session is gone, or this code is wrong."""
         for thread in tuple(self._kept):
             await self._merge(thread, [])
-        if not self._failure.done():
-            self._failure.set_exception(failed)
-            self._failure.exception()  # read, so that a feed nobody waits for is no error
+        if self._failure is None:
+            self._failure = failed
+            self._line.end(failed)
+            self._opened.set()
 
     async def _on_opened(self) -> None:
         self._midway = True
@@ -188,14 +174,21 @@ class SessionFeed:
         if not self._dedupe.has(head.id):
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)
-            elif self._dedupe.holds and self._takes_up(head.type, raw):
+            elif self._holds_beside(head) and self._takes_up(head.type, raw):
                 # What was seen queued is taken up by now: its place is before this, and only the list may say so.
                 await self._catch_up(head.id)
         await self._emit(raw, source="stream")
+        self._unplaced &= self._dedupe.holds
         if head.processed_at is None and self._dedupe.holds:
             self._unplaced = True
             if any(self._tells(event.type) for event in self._line.waiting(None)):
                 await self._catch_up()  # its place may be before what came before it
+
+    def _holds_beside(self, head: provider.Head) -> bool:
+        """Whether an event is held whose place this one does not tell: shown with its time, it is in its own."""
+        if head.processed_at is None:
+            return self._dedupe.holds
+        return self._dedupe.holds_beside(head.id)
 
     def _tells(self, kind: str) -> bool:
         """Whether a user event that was seen without its time may have its place before an event of this type."""

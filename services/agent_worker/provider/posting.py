@@ -37,7 +37,8 @@ async def post(client: AsyncAnthropic, session: str, events: list[Any]) -> None:
 
 
 async def _through_sdk(client: AsyncAnthropic, session: str, events: list[Any]) -> None:
-    raw = client.with_options(max_retries=0).beta.sessions.events.with_raw_response
+    once = client if client.max_retries == 0 else client.with_options(max_retries=0)
+    raw = once.beta.sessions.events.with_raw_response
     response = await raw.send(session_id=session, events=events, timeout=SEND_TIMEOUT)
     await response.read()
 

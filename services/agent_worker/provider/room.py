@@ -80,6 +80,7 @@ class Line:
         self._room = room
         self._waiting: list[_Waiting] = []
         self._came, self._left = asyncio.Event(), asyncio.Event()
+        self._end: Exception | None = None
         # Bytes of all that is not done with, and of those given on.
         self._held = self._given = 0
 
@@ -115,8 +116,11 @@ class Line:
 
     async def take(self, settle: float, most: int) -> list[ProviderEvent]:
         """The next events, at least one, when the oldest has waited for `settle` seconds or an idle is among them;
-        each thread's newest stays for as long, since the one before it may be on its way."""
+        each thread's newest stays for as long, since the one before it may be on its way. After the end none waits,
+        and its reason is raised once there are none."""
         while True:
+            if self._end is not None:
+                return self._rest(most, self._end)
             if not self._waiting:
                 self._came.clear()
                 await self._came.wait()
@@ -127,8 +131,14 @@ class Line:
             else:
                 await asyncio.sleep(settle / 4)
 
-    def take_now(self, most: int) -> list[ProviderEvent]:
-        """The next events of those that are there, none when there are none."""
+    def end(self, reason: Exception) -> None:
+        """No more will come."""
+        self._end = reason
+        self._came.set()
+
+    def _rest(self, most: int, reason: Exception) -> list[ProviderEvent]:
+        if not self._waiting:
+            raise reason
         return self._out(in_order([waiting.event for waiting in self._waiting])[:most])
 
     def done(self) -> None:

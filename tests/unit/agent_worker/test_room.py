@@ -87,7 +87,8 @@ async def test_a_line_leaves_its_room_when_its_events_are_done_with_or_it_is_clo
         await line.put(event)
     await other.put(events[0])
     whole = room.taken
-    assert line.take_now(2) == events[:2]
+    line.end(ConnectionError())
+    assert await line.take(0.02, 2) == events[:2]
     assert room.taken == whole
     line.done()
     assert room.taken == whole - sum(len(event.raw) for event in events[:2])
@@ -119,6 +120,27 @@ async def test_what_comes_alone_waits_no_longer_than_it_takes_to_settle() -> Non
     await put(line, 1)
     numbers, waited = await taken(line)
     assert (numbers, round(waited, 6)) == ([1], 0.02)
+
+
+@virtual
+async def test_at_the_end_what_is_there_leaves_at_once_and_then_the_reason_is_told() -> None:
+    line, reason = Line(Room()), ConnectionError("gone")
+    await put(line, 2, 1)
+    line.end(reason)
+    assert await taken(line) == ([1, 2], 0.0)
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match="gone"):
+            await line.take(0.02, 100)
+
+
+@virtual
+async def test_who_waits_for_an_event_hears_of_the_end() -> None:
+    line = Line(Room())
+    waiting = asyncio.create_task(line.take(0.02, 100))
+    await asyncio.sleep(1)
+    line.end(ConnectionError("gone"))
+    with pytest.raises(ConnectionError, match="gone"):
+        await waiting
 
 
 @virtual

@@ -79,6 +79,7 @@ class Drive:
         """Claim sessions and drive them until cancelled; the leases are kept by whoever runs `Leases`."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(self._settings.poll_seconds, self._look))
+            tasks.create_task(self._live())
             tasks.create_task(self._every(self._settings.lease_seconds / 3, self._settle))
             await self._claims()
 
@@ -170,13 +171,19 @@ class Drive:
 
     # ---- leases -----------------------------------------------------------------------------------------------
 
+    async def _live(self) -> None:
+        """Show that this loop runs, whatever else it waits for: a database that is late must not look like a loop
+        that hangs, since the leases that run out then bring it more work."""
+        while True:
+            self._leases.alive()
+            await asyncio.sleep(self._settings.lease_seconds / 3)
+
     async def _settle(self) -> None:
         """Stop shells whose lease is gone, let go of sessions that have a lease and no shell.
 
         Those that only the database's absence stopped are due at once: it is back, or nothing could be let go of.
         Letting go of what somebody else has taken over does nothing.
         """
-        self._leases.alive()
         at, mine = self._leases.kept
         for key, shell in list(self._shells.items()):
             if key not in mine and shell.claimed_at < at and not shell.released:

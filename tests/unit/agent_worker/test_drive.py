@@ -9,6 +9,7 @@ import pytest
 
 from services.agent_worker.drive import DROPPED_SECONDS
 from services.agent_worker.governor.governor import tenant
+from services.agent_worker.leases import HANGS_SECONDS
 from services.agent_worker.ports import NewInput, ProviderSession
 from shared.errors import Transient
 from shared.session.key import SessionKey
@@ -152,6 +153,20 @@ async def test_a_shell_that_failed_is_let_go_of_and_taken_up_again() -> None:
     assert worker.effects.done.count("let_go") == 2
     assert outside.received == ["hello"]
     assert outside.store.rows[KEY].head.epoch == 3
+
+
+@virtual
+async def test_leases_are_kept_while_the_database_lets_go_of_others_late() -> None:
+    """A loop that waits runs: leases that ran out meanwhile would bring the database more work."""
+    outside = world()
+    worker = a_worker(outside, "one")
+    worker.effects.fails["write"] = [RuntimeError("a bug")]
+    worker.effects.slow = {"let_go": 3 * HANGS_SECONDS}
+    outside.ask(turn())
+    await asyncio.sleep(2 * HANGS_SECONDS)
+    extended = worker.effects.done.count("extend")
+    await asyncio.sleep(SETTINGS.lease_seconds)
+    assert worker.effects.done.count("extend") >= extended + 2
 
 
 @virtual

@@ -25,14 +25,12 @@ from tests.bench.child import answer, order
 from tests.bench.figures import spread_ms
 
 
-# Ample: a thousand connections are opened at once, on a machine that may be busy.
-TIMEOUT_S = 120.0
-
-
 class _Head(msgspec.Struct):
     type: str = ""
 
 
+# Ample: a thousand connections are opened at once, on a machine that may be busy.
+TIMEOUT_S = 120.0
 _decode = msgspec.json.Decoder(_Head).decode
 Types = AsyncIterator[str]
 

@@ -1,7 +1,7 @@
 """The Provider port on the Managed Agents API, through the official SDK.
 
-The SDK makes the requests (auth, headers, typed errors, spans); streams and lists are read raw, because the archive
-keeps the provider's JSON as it came. It retries nothing for us: its retries repeat POSTs that may have landed, and
+The SDK makes the requests (auth, headers, typed errors, spans), that of a message once for many (`posting.py`);
+streams and lists are read raw, because the archive keeps the provider's JSON as it came. It retries nothing for us: its retries repeat POSTs that may have landed, and
 it sleeps for as long as `Retry-After` says, hours included.
 """
 

@@ -131,6 +131,9 @@ class Recorder(ConsumerRebalanceListener):
         # Raised by every rebalance: what was read before it is read again by whoever has the partition now.
         self._generation = 0
         self._committed: dict[TopicPartition, int] = {}
+        # Not set while partitions are being given up: what is sent on its way then would come again.
+        self._keeping = asyncio.Event()
+        self._keeping.set()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -254,6 +257,7 @@ class Recorder(ConsumerRebalanceListener):
     async def _launch(self) -> None:
         """Send the hand on its way as soon as the rows of the batch before it are in."""
         await self._landed(whole=False)
+        await self._keeping.wait()
         batch, self._hand, self._launched = self._hand, Batch(), self._now()
         self._measure_hand()
         # Now, not when it is in: by then the rest of an event may be in the batch behind it.
@@ -347,7 +351,11 @@ class Recorder(ConsumerRebalanceListener):
 
     async def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         """Let what is in flight land and drop what was only read: the next owner reads it again."""
-        await self._settle(REVOKE_TIMEOUT_S)
+        self._keeping.clear()
+        try:
+            await self._settle(REVOKE_TIMEOUT_S)
+        finally:
+            self._keeping.set()
         self._generation += 1
         self._committed.clear()
         self._hand = Batch()

@@ -161,6 +161,20 @@ async def test_a_rebalance_waits_for_the_batch_in_flight() -> None:
         assert log.committed == 10
 
 
+async def test_nothing_in_hand_goes_out_while_a_rebalance_waits() -> None:
+    """It would be inserted, not committed, and come again."""
+    log, writer = FakeLog(good(30)), Gate()
+    async with running(make(log, writer)):
+        await until(lambda: log.at == 20)
+        moving = asyncio.create_task(log.rebalance())
+        await asyncio.sleep(0)
+        writer.open.set()
+        await moving
+        assert log.committed == 10
+        await until(lambda: log.committed == 30)
+    assert writer.rows == [record.value for record in log.records], "each once"
+
+
 async def test_a_batch_that_outlives_its_partitions_commits_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -52,7 +52,7 @@ class Tape:
         """From now on the events are another provider session's: its totals begin at nothing."""
         self.provider_session_id = self.ident("sesn")
         self.thread = self.ident("sthr")
-        self._usage = Usage(self.model)
+        self._usage = Usage()
 
     def wait(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
@@ -103,7 +103,7 @@ class Tape:
 
     def spent(self, tokens: Tokens) -> None:
         """A model request reported these: they count for the session (`used`) and for the open turn."""
-        self._usage.add(tokens)
+        self._usage.add(self.model, tokens)
         self.used = self.used + _as_usage(tokens)
         turn = self.turn
         if turn is not None:

@@ -15,7 +15,7 @@ from infra.simulator.content import UserDefineOutcome
 from infra.simulator.errors import bad, missing
 from infra.simulator.play import inbox
 from infra.simulator.play.session import Birth, Session
-from infra.simulator.play.usage import price_of
+from infra.simulator.play.usage import rates_of
 from infra.simulator.world import JSON, World
 
 HIDDEN = ("metadata", "created_at", "updated_at", "archived_at")
@@ -54,7 +54,7 @@ def born(world: World, asked: CreateSession) -> Session:
 def _session(world: World, asked: CreateSession, agent: JSON, place: JSON) -> Session:
     cents = None
     if asked.budget is not UNSET:
-        if price_of(agent["model"]["id"]) is None:
+        if rates_of(agent["model"]["id"]) is None:
             raise bad("budget: the agent's model has no list price", "model_not_budgetable")
         cents = int(asked.budget.max_list_cost.amount)
     birth = Birth(

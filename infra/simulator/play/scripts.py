@@ -297,11 +297,14 @@ def _brief(brief: Brief, index: int) -> str:
 
 
 def _tokens(brief: Brief, index: int) -> Tokens:
-    """Context grows from request to request: the first is written to the cache, later ones read it."""
+    """Context grows from request to request: the first is written to the cache, for an hour where the prompt's length
+    is even, and later ones read it."""
     size = len(brief.prompt) // 4
     output = brief.dice.randrange(20, 900)
     if index == 0:
-        return Tokens(fresh=brief.dice.randrange(3, 400) + size, output=output, cache_write=2_100)
+        fresh = brief.dice.randrange(3, 400) + size
+        hour = 2_100 if len(brief.prompt) % 2 == 0 else 0
+        return Tokens(fresh=fresh, output=output, cache_write=2_100, cache_hour=hour)
     return Tokens(
         fresh=brief.dice.randrange(3, 900), output=output, cache_read=2_100 + size + 700 * index
     )

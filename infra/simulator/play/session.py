@@ -62,7 +62,7 @@ class Session:
         self.title = birth.title
         self.budget = birth.budget_cents
         self.archived_at: int | None = None
-        self.usage = Usage(birth.agent["model"]["id"])
+        self.usage = Usage()
         self.outcomes: dict[str, JSON] = {}
         self.status = self._status_before = "idle"
         self._status_since = self._running_since = 0

@@ -30,7 +30,11 @@ class Thread:
         self.status = "idle"
         self.log = EventLog()
         self.channel = Channel()
-        self.usage = Usage(agent["model"]["id"])
+        self.usage = Usage()
+
+    @property
+    def model(self) -> str:
+        return str(self.agent["model"]["id"])
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from infra.simulator import reply_to, stamps, text_of
 from infra.simulator.chance import Ids
 from infra.simulator.directive import directive_in
-from infra.simulator.play.usage import Tokens, Usage, price_of
+from infra.simulator.play.usage import Tokens, Usage, rates_of
 from infra.simulator.reply import own_words
 
 pytestmark = pytest.mark.unit
@@ -91,27 +91,27 @@ def test_stamps_of_a_session_never_go_back_and_vary_in_width() -> None:
 
 
 def test_cost_is_exact_inside_and_whole_cents_outside() -> None:
-    usage = Usage("claude-haiku-4-5")
-    usage.add(Tokens(fresh=8_933, output=591))
-    assert usage.microcents == 8_933 * 100 + 591 * 500
+    usage = Usage()
+    usage.add("claude-haiku-4-5", Tokens(fresh=8_933, output=591))
+    assert usage.nanodollars == 8_933 * 1_000 + 591 * 5_000
     assert usage.of_session()["list_cost"] == {"amount": "1", "currency": "USD"}
-    usage.add(Tokens(cache_read=1_000, cache_write=1_000))
-    assert usage.microcents == 893_300 + 295_500 + 10_000 + 125_000
-    assert price_of("claude-experimental-1") is None
+    usage.add("claude-haiku-4-5", Tokens(cache_read=1_000, cache_write=1_000))
+    assert usage.nanodollars == 8_933_000 + 2_955_000 + 100_000 + 1_250_000
+    assert rates_of("claude-experimental-1") is None
 
 
 @pytest.mark.parametrize(("minutes", "cents"), [(3.74, "0"), (3.75, "1"), (11.24, "1"), (60, "8")])
 def test_a_sessions_cost_holds_its_running_time_to_the_nearest_cent(
     minutes: float, cents: str
 ) -> None:
-    usage = Usage("claude-haiku-4-5")
+    usage = Usage()
     usage.active = int(minutes * 60e6)
     assert usage.of_session()["list_cost"]["amount"] == cents
     assert usage.of_thread()["list_cost"]["amount"] == "0", "a thread's cost is that of its tokens"
 
 
 def test_time_that_still_runs_is_paid_for_as_it_passes() -> None:
-    usage = Usage("claude-haiku-4-5")
+    usage = Usage()
     usage.active = 30 * 60_000_000
     assert usage.of_session(running=30 * 60_000_000)["list_cost"]["amount"] == "8"
     assert usage.of_session()["list_cost"]["amount"] == "4", "the next snapshot may have less"

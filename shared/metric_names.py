@@ -22,6 +22,7 @@ CounterName = Literal[
     "turnstile_turn_retries_total",
     "turnstile_tokens_total",
     "turnstile_cost_usd_total",
+    "turnstile_unpriced_requests_total",
     "turnstile_provider_requests_total",
     "turnstile_provider_streams_cut_total",
     "turnstile_provider_sends_reconciled_total",
@@ -119,7 +120,12 @@ COUNTERS: dict[CounterName, About] = {
     "turnstile_tokens_total": About(
         "Tokens the provider counted; kind: input, output, cache_read, cache_write", ("kind",)
     ),
-    "turnstile_cost_usd_total": About("US dollars the provider charged"),
+    "turnstile_cost_usd_total": About(
+        "US dollars of the ledger; corrections downwards are not taken off"
+    ),
+    "turnstile_unpriced_requests_total": About(
+        "Model requests to a model that no row of prices names"
+    ),
     "turnstile_provider_requests_total": About(
         "Calls to the provider; outcome: ok, http_<status>, timeout, unreachable",
         ("operation", "outcome"),

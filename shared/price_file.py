@@ -23,15 +23,22 @@ class BadPrices(ValueError):
 def load(path: str = "") -> Prices:
     """The prices in the file at `path`, or in the shipped one without.
 
-    Raises BadPrices for a wrong row, tomllib.TOMLDecodeError for no TOML and OSError for no file.
+    Raises BadPrices, a ValueError, for a file that is not there, is no TOML or has a wrong row.
     """
     source = Path(path) if path else files("shared").joinpath("prices.toml")
-    return read(source.read_text(encoding="utf-8"))
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPrices(f"{source}: {error}") from error
+    return read(text)
 
 
 def read(text: str) -> Prices:
     """The prices in a file's text. Raises as `load` does."""
-    listed = tomllib.loads(text, parse_float=Decimal).get("price", [])
+    try:
+        listed = tomllib.loads(text, parse_float=Decimal).get("price", [])
+    except tomllib.TOMLDecodeError as error:
+        raise BadPrices(str(error)) from error
     if not isinstance(listed, list):
         raise BadPrices("price: rows are written as [[price]]")
     rows = tuple(_row(number, found) for number, found in enumerate(listed, 1))

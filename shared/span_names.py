@@ -30,6 +30,7 @@ SpanName = Literal[
     "POST /v1/sessions/{session_id}/tool_results",
     "POST /v1/sessions/{session_id}/turns",
     "GET /v1/sessions/{session_id}/turns/{turn_id}",
+    "GET /v1/costs",
     # SERVER, gateway: a request that met no route of the list.
     "HTTP",
     # PRODUCER: an input until Kafka acknowledged it. messaging.system=kafka, messaging.operation.name=send,
@@ -85,6 +86,8 @@ SpanName = Literal[
     # CLIENT, gateway: the archive is read.
     # db.system.name=clickhouse, db.collection.name, db.response.returned_rows.
     "SELECT events",
+    # CLIENT, gateway: the ledger is added up. db.system.name=clickhouse, db.collection.name.
+    "SELECT cost_facts",
     # INTERNAL, gateway: history, log and live are joined for one stream. turnstile.after, turnstile.events.
     "history.read",
 ]

@@ -19,6 +19,7 @@ DERIVED = {
     "agent_outputs": ("at", "agent.message"),
     "session_days": ("at", "session.opened"),
     "session_usage": ("at", "session.usage"),
+    "ledger": ("at", "session.charged"),
 }
 TABLES = (EVENTS, *DERIVED, *SPANS)
 

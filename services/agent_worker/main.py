@@ -39,7 +39,7 @@ from services.agent_worker.provider.sweep import Sweeper
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.tools import Toolbox
 from services.agent_worker.settings import Settings, WorkerSettings
-from shared import logs, process
+from shared import logs, price_file, process
 from shared.bus.brake import IntakeBrake
 from shared.clock import utcnow
 from shared.dead_letters import DeadLetters
@@ -53,8 +53,8 @@ SERVICE = "agent-worker"
 log = logs.get(__name__)
 
 
-class ToolSettings(Settings):
-    """The settings, and the tools they name. Raises ValueError when one can't be loaded."""
+class LoadedSettings(Settings):
+    """The settings, and the tools and prices they name. Raises ValueError when one can't be loaded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,15 +63,16 @@ class ToolSettings(Settings):
             seconds=self.worker.tool_timeout_seconds,
             at_once=self.worker.tool_concurrency,
         )
+        self.prices = price_file.load(self.worker.prices)
 
 
 def main() -> int:
     """The command `python -m services.agent_worker.main`; everything is set by the environment."""
     does = "Takes turns in from turnstile.inputs.v1 and drives sessions until SIGTERM."
-    return process.run(SERVICE, does, ToolSettings, _run)
+    return process.run(SERVICE, does, LoadedSettings, _run)
 
 
-async def _run(settings: ToolSettings, stopping: asyncio.Event) -> None:
+async def _run(settings: LoadedSettings, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         clients = await process.unless(stopping, _connect(stack, settings.kafka))
         if clients:
@@ -91,7 +92,7 @@ async def _connect(
 
 async def _work(
     stack: AsyncExitStack,
-    settings: ToolSettings,
+    settings: LoadedSettings,
     producer: Publishing,
     inputs: KafkaInputConsumer,
     stopping: asyncio.Event,
@@ -104,7 +105,7 @@ async def _work(
     letters, store = DeadLetters(producer, utcnow), store_on(engine)
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     provider = await stack.enter_async_context(_provider(settings))
-    needs = _dependencies(worker, store, publisher, provider, settings.toolbox)
+    needs = _dependencies(settings, store, publisher, provider)
     leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(
         in_own_thread("leases", lambda: _keep(leases, settings.database))
@@ -163,8 +164,9 @@ def _sweeper(worker: WorkerSettings, provider: AnthropicProvider, engine: AsyncE
 
 
 def _dependencies(
-    worker: WorkerSettings, store: Store, publisher: Publisher, provider: Provider, tools: Toolbox
+    settings: LoadedSettings, store: Store, publisher: Publisher, provider: Provider
 ) -> Dependencies:
+    worker = settings.worker
     return Dependencies(
         store=store,
         publisher=publisher,
@@ -176,9 +178,10 @@ def _dependencies(
             answer_within=worker.answer_seconds or None,
             silent_for=worker.silence_seconds,
             call_for=worker.tool_call_seconds,
+            prices=settings.prices,
         ),
         linger=worker.linger_seconds,
-        tools=tools,
+        tools=settings.toolbox,
     )
 
 
@@ -192,7 +195,7 @@ async def _keep(leases: Leases, database: DatabaseSettings) -> None:
 
 
 @asynccontextmanager
-async def _provider(settings: ToolSettings) -> AsyncIterator[AnthropicProvider]:
+async def _provider(settings: LoadedSettings) -> AsyncIterator[AnthropicProvider]:
     api, rate = settings.provider, settings.rate
     async with governed(
         settings.database.database_url.get_secret_value(),

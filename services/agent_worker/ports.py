@@ -148,7 +148,8 @@ class Store(LeaseStore, Protocol):
         transaction; returns it with its next version and its new position.
 
         None, and the row has the inputs and nothing else, when the row is not what it was or these are not all that
-        is new: one was filed before, or another was that is not taken in.
+        is new: one was filed before, or another was that is not taken in. A store may say so too of a head
+        that adds to the ledger.
         """
         ...
 

@@ -126,6 +126,12 @@ class WorkerSettings(Block):
         le=604_800,
         description="how old an orphan must be before it is archived",
     )
+    prices: str = Field(
+        default="",
+        description=(
+            "a file of list prices in place of the shipped `shared/prices.toml`: [money](money.md)"
+        ),
+    )
     tools: str = Field(
         default="",
         description=(

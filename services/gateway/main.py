@@ -104,6 +104,7 @@ class Gateway:
             register=self.register,
             caught_up=CaughtUp(self.read_model, self.live.ring, TABLES_SECONDS),
             history=self.history,
+            costs=self.archive,
             live=self.live,
             shares=self.shares,
             checks={

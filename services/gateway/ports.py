@@ -13,6 +13,7 @@ from typing import Protocol
 from services.gateway.event_stream import message
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope, Headers
+from shared.costs import CostRow, Wanted
 from shared.session.key import SessionKey
 from shared.session.state import SessionState
 
@@ -185,6 +186,13 @@ class EventArchive(Protocol):
 
     async def check(self) -> None:
         """Raise Transient when ClickHouse does not answer."""
+
+
+class CostArchive(Protocol):
+    """The view `cost_facts` in ClickHouse."""
+
+    async def costs(self, wanted: Wanted) -> Sequence[CostRow]:
+        """What was paid for. Raises Transient when ClickHouse does not answer."""
 
 
 class EventLog(Protocol):

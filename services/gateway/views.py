@@ -39,6 +39,7 @@ class SessionView(Struct, frozen=True, kw_only=True):
     pending_actions: tuple[PendingAction, ...] = ()
     usage: Usage = Usage()
     cost_usd: float = 0.0
+    billed_usd: float = 0.0
 
 
 class SettledCall(Struct, frozen=True, kw_only=True):
@@ -130,6 +131,7 @@ def session_view(state: SessionState, created_at: str) -> SessionView:
         pending_actions=state.pending,
         usage=state.usage,
         cost_usd=state.cost_usd,
+        billed_usd=state.billed_usd,
     )
 
 
@@ -167,6 +169,7 @@ def kept(state: SessionState) -> SessionState:
         prompts=(),
         tail=(),
         threads={},
+        unsettled=(),
     )
 
 

@@ -53,7 +53,7 @@ from shared.session.waiting import deny, stall
 def decide(state: SessionState, input: Input, policy: Policy = DEFAULT) -> Decision:
     """The events and commands that follow from `input` in `state`. Never raises for anything a client or the
     provider may do."""
-    draft = Draft(state)
+    draft = Draft(state, policy.prices)
     DECIDERS[type(input)](draft, input, policy)
     return draft.finish()
 

@@ -8,11 +8,14 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from shared.session import provider
 from shared.session.commands import AnyCommand
-from shared.session.events import Event, Turn, TurnError
+from shared.session.events import Charge, Event, SessionCharged, Turn, TurnError
 from shared.session.evolve import evolve
 from shared.session.evolve_provider import turn_of
 from shared.session.inputs import ProviderEvent
+from shared.session.ledger import MOST_WAITING, account_lines, request_lines
+from shared.session.prices import Prices
 from shared.session.state import Progress, SessionState
 from shared.session.transitions import after
 from shared.trace_context import parted
@@ -29,8 +32,9 @@ class Decision(Struct, frozen=True):
 class Draft:
     """A decision in the making. Every event recorded is folded at once, so that the next step sees its effect."""
 
-    def __init__(self, state: SessionState) -> None:
+    def __init__(self, state: SessionState, prices: Prices) -> None:
         self.state = state
+        self._prices = prices
         self._events: list[Event] = []
         self._commands: list[AnyCommand] = []
         self.last_turn_id = ""
@@ -70,8 +74,11 @@ class Draft:
         )
 
     def provider(self, seen: ProviderEvent) -> Event:
-        """Record an event of the provider, its JSON untouched, as part of the turn it belongs to."""
+        """Record an event of the provider, its JSON untouched, as part of the turn it belongs to. The lines of an
+        account are before it, so that whoever has read it knows what it came to."""
         turn_id = turn_of(self.state, seen.type, seen.thread_id, seen.raw)
+        if seen.type == "session.usage" and seen.thread_id is None:
+            self.settle(at=seen.at, account=seen, account_of=turn_id)
         event = Event(
             tenant_id=self.state.tenant_id,
             session_id=self.state.session_id,
@@ -87,7 +94,47 @@ class Draft:
             data=Raw(seen.raw),
         )
         self._record(event)
+        if len(self.state.unsettled) >= MOST_WAITING:
+            self.settle(at=seen.at)
         return event
+
+    def settle(
+        self, *, at: str, account: ProviderEvent | None = None, account_of: str | None = None
+    ) -> None:
+        """Record the lines of model requests that have none yet, and those that an account (`session.usage`, for
+        the turn `account_of` or the session itself) gives rise to. Nothing before the session has a ledger."""
+        state = self.state
+        if state.ledger is None:
+            return
+        lines: dict[str | None, list[Charge]] = {}
+        if state.ledger.brought_forward:
+            before = Charge(kind="brought_forward", micro_usd=state.ledger.brought_forward)
+            lines[None] = [before]
+        ledger = state.ledger
+        for spent in state.unsettled:
+            found = request_lines(ledger, spent, self._prices)
+            ledger = ledger.after(found)
+            lines.setdefault(spent.turn_id, []).extend(found)
+        if account is not None:
+            told = provider.account(account.raw)
+            if told.cents is not None:
+                known = state.cost_cents - state.rotated_cents
+                told = replace(told, cents=max(told.cents, known))
+            about = (account.id, state.model or "", at[:10])
+            found = account_lines(ledger, told, *about, self._prices)
+            lines.setdefault(account_of, []).extend(found)
+        for turn_id, of_turn in lines.items():
+            self._charge(turn_id, of_turn, at=at)
+
+    def _charge(self, turn_id: str | None, lines: list[Charge], *, at: str) -> None:
+        if not lines:
+            return
+        charged = SessionCharged(
+            provider_session_id=self.state.provider_session_id or "",
+            agent=self.state.bound_agent or "",
+            lines=tuple(lines),
+        )
+        self.own("session.charged", charged, at=at, turn_id=turn_id)
 
     def turn(
         self,
@@ -116,6 +163,7 @@ class Draft:
 
         What it cost is the open turn's alone: sums over turns stay true.
         """
+        self.settle(at=at)
         self.last_turn_id = self.state.open_turn or ""
         lead = self.state.turn
         assert lead is not None

@@ -26,6 +26,7 @@ OWN_TYPES = frozenset(
         "session.parked",
         "session.unparked",
         "session.answer_refused",
+        "session.charged",
         "turn.accepted",
         "turn.started",
         "turn.retrying",
@@ -72,6 +73,14 @@ class Usage(Struct, frozen=True, kw_only=True):
             output_tokens=self.output_tokens + other.output_tokens,
             cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            input_tokens=self.input_tokens - other.input_tokens,
+            output_tokens=self.output_tokens - other.output_tokens,
+            cache_read_tokens=self.cache_read_tokens - other.cache_read_tokens,
+            cache_write_tokens=self.cache_write_tokens - other.cache_write_tokens,
         )
 
 
@@ -134,12 +143,15 @@ class TurnAccepted(Turn, frozen=True, kw_only=True):
 
 
 class TurnStarted(Turn, frozen=True, kw_only=True):
-    """`turn.started`: an attempt begins on this provider session; in one message with the turn `joined`, if any."""
+    """`turn.started`: an attempt begins on this provider session; in one message with the turn `joined`, if any.
+    With `ledger` the session's cost is from here on what `session.charged` says; before there was one it was the
+    provider's `list_cost`."""
 
     provider_session_id: str
     agent: str
     model: str
     joined: str | None = None
+    ledger: bool | UnsetType = UNSET
 
 
 class TurnRetrying(Turn, frozen=True, kw_only=True):
@@ -224,6 +236,36 @@ class SessionAnswerRefused(Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of the ledger: `micro_usd` millionths of a US dollar for what the provider's event `source` told.
+
+    `kind`: `request`, the tokens of a model request; `unseen`, tokens that the provider counts and no request told
+    of (below zero: one has told of them since); `cache_hour`, what cache writes for an hour cost more than for five
+    minutes; `running`, running time; `provider`, what the provider's own sum has more or less; `brought_forward`,
+    all from before there was a ledger. `price` names the row of prices, or is `unknown`: then the money comes with
+    a line `provider`. `estimate`: not all that it depends on was said."""
+
+    kind: Literal["request", "unseen", "cache_hour", "running", "provider", "brought_forward"]
+    micro_usd: int
+    source: str = ""
+    thread_id: str | None = None
+    model: str = ""
+    price: str = ""
+    tokens: Usage = Usage()
+    cache_hour_tokens: int = 0
+    active_ms: int = 0
+    estimate: bool = False
+
+
+class SessionCharged(Struct, frozen=True, kw_only=True):
+    """`session.charged`: what became known of the cost, for the turn that the event belongs to or for the session
+    itself. Its lines are those of the ledger."""
+
+    provider_session_id: str
+    agent: str
+    lines: tuple[Charge, ...]
+
+
 class SessionClosed(Struct, frozen=True, kw_only=True):
     """`session.archived` and `session.erased`: no more turns are taken."""
 
@@ -239,6 +281,7 @@ DATA: dict[str, type[Struct]] = {
     "session.parked": SessionParked,
     "session.unparked": SessionUnparked,
     "session.answer_refused": SessionAnswerRefused,
+    "session.charged": SessionCharged,
     "turn.accepted": TurnAccepted,
     "turn.started": TurnStarted,
     "turn.retrying": TurnRetrying,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from shared.session.events import (
     TURN_ENDS,
     Event,
+    SessionCharged,
     SessionOpened,
     SessionParked,
     SessionRotated,
@@ -24,6 +25,7 @@ from shared.session.events import (
     TurnStarted,
 )
 from shared.session.fingerprint import fingerprint
+from shared.session.ledger import CENT, Ledger
 from shared.session.state import GIVEN_UP, Progress, Queued, SessionState, SessionStatus
 from shared.session.transitions import IllegalTransition
 from shared.trace_context import joined
@@ -57,6 +59,7 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         rotated_cents=state.cost_cents,
         # It told what it cost to the nearest cent.
         unsure_cents=state.unsure_cents + (state.cost_cents > state.rotated_cents),
+        ledger=state.ledger.rotated() if state.ledger else None,
         prompts=(),
         tail=(),
         threads={},
@@ -157,6 +160,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
     turn, progress = _open(state, event)
     return replace(
         state,
+        ledger=_ledger(state) if data.ledger is True else state.ledger,
         provider_session_id=data.provider_session_id,
         bound_agent=data.agent,
         model=data.model,
@@ -176,6 +180,36 @@ def _started(state: SessionState, event: Event) -> SessionState:
             told=progress.nudged,
         ),
     )
+
+
+def _ledger(state: SessionState) -> Ledger:
+    """The session's ledger, a new one that goes on with what the session has cost by then where there is none."""
+    if state.ledger is not None:
+        return state.ledger
+    total = state.cost_cents * CENT
+    if state.provider_session_id is None:
+        return Ledger(micro_usd=total, brought_forward=total)
+    return Ledger(
+        micro_usd=total,
+        brought_forward=total,
+        of_provider=total - state.rotated_cents * CENT,
+        tokens=state.usage,
+        active_ms=None,
+    )
+
+
+def _charged(state: SessionState, event: Event) -> SessionState:
+    lines = msgspec.json.decode(event.data, type=SessionCharged).lines
+    settled = {line.source for line in lines if line.kind == "request"}
+    state = replace(
+        state,
+        ledger=(state.ledger or Ledger()).after(lines),
+        unsettled=tuple(spent for spent in state.unsettled if spent.source not in settled),
+    )
+    if state.turn is None or event.turn_id != state.open_turn:
+        return state
+    micro_usd = round(state.turn.cost_usd * 1e6) + sum(line.micro_usd for line in lines)
+    return replace(state, turn=replace(state.turn, cost_usd=micro_usd / 1e6))
 
 
 def _rider_started(state: SessionState, event: Event, data: TurnStarted) -> SessionState:
@@ -304,6 +338,7 @@ OWN: dict[str, Evolver] = {
     "session.parked": _parked,
     "session.unparked": _unparked,
     "session.answer_refused": _nothing,
+    "session.charged": _charged,
     "turn.accepted": _accepted,
     "turn.started": _started,
     "turn.retrying": _retrying,

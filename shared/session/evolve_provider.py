@@ -11,8 +11,9 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from shared.session import provider
-from shared.session.events import Event, PendingAction
+from shared.session.events import Event, PendingAction, Usage
 from shared.session.fingerprint import fingerprint_of
+from shared.session.ledger import Spent, within_bounds
 from shared.session.state import ANSWERED, CALLS, PROMPTS, Call, SessionState
 
 Evolver = Callable[[SessionState, Event], SessionState]
@@ -183,16 +184,32 @@ def _unchanged(state: SessionState, event: Event) -> SessionState:
 def _model_request_end(state: SessionState, event: Event) -> SessionState:
     usage = provider.model_usage(event.data)
     state = replace(state, usage=state.usage + usage)
+    if state.ledger is not None:
+        state = replace(state, unsettled=(*state.unsettled, _spent(event, usage)))
     if state.turn is None or _of_no_turn(state, event):
         return state
     return replace(state, turn=replace(state.turn, usage=state.turn.usage + usage))
 
 
+def _spent(event: Event, usage: Usage) -> Spent:
+    return Spent(
+        source=event.event_id,
+        day=event.at[:10],
+        model=event.model or "",
+        usage=within_bounds(usage),
+        turn_id=event.turn_id,
+        thread_id=event.thread_id,
+    )
+
+
 def _session_usage(state: SessionState, event: Event) -> SessionState:
-    cents = provider.list_cost_cents(event.data)
+    cents = provider.account(event.data).cents
     if cents is None:
         return state
     total = state.rotated_cents + cents
+    if state.ledger is not None:  # an account that goes back takes nothing away
+        of_session = event.thread_id is None
+        return replace(state, cost_cents=max(total, state.cost_cents)) if of_session else state
     if state.turn is None or state.progress is None:
         return replace(state, cost_cents=total)
     if _of_no_turn(state, event):

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from shared.moment import parse, rfc3339
+from shared.session.prices import Prices
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -18,7 +19,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     answered by failing the turn in time, not by holding it past `give_up_after`. `coalesce_for`: how long a turn
     that may be coalesced waits for company. `answer_within`: what waits for people longer is denied; None waits for
     ever. `max_stalls`: silences after which the provider session is given up. `silent_for`: how long an agent that
-    works may say nothing, `call_for`: how long one of its calls may take.
+    works may say nothing, `call_for`: how long one of its calls may take. `prices`: what tokens cost.
     """
 
     coalesce_for: float = 0.3
@@ -30,6 +31,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     give_up_after: float = 15 * 60
     first_wait: float = 1.0
     longest_wait: float = 120.0
+    prices: Prices = Prices()
 
     def next_retry(
         self, *, failures: int, since: str, at: str, chance: float, retry_after: float | None = None

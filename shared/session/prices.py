@@ -1,7 +1,7 @@
 """List prices as dated rows, and what tokens and running time cost by them. Pure.
 
-Amounts are whole numbers: prices are nano-dollars a token (a price in dollars per million tokens, times 1,000), costs
-micro-dollars, rounded half up once a line.
+Amounts are whole numbers: prices are nano-dollars a token (dollars per million tokens, times 1,000), costs are
+micro-dollars, rounded once a line.
 """
 
 from __future__ import annotations

@@ -93,12 +93,32 @@ class _Money(Struct, frozen=True):
     amount: str = ""
 
 
+class _CacheWrites(Struct, frozen=True):
+    ephemeral_5m_input_tokens: int = 0
+    ephemeral_1h_input_tokens: int = 0
+
+
 class _UsageBody(Struct, frozen=True):
     list_cost: _Money | None = None
+    input_tokens: int | None = None
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation: _CacheWrites = _CacheWrites()
+    active_seconds: float | None = None
 
 
 class _SessionUsage(Struct, frozen=True):
     usage: _UsageBody = _UsageBody()
+
+
+class Account(Struct, frozen=True):
+    """What the provider session has cost and used since it began; None where the provider does not say. `cents` are
+    US cents with running time, `cache_hour` those of the tokens that were written to the cache for an hour."""
+
+    cents: int | None = None
+    tokens: Usage | None = None
+    cache_hour: int = 0
+    active_ms: int | None = None
 
 
 class StopReason(Struct, frozen=True):
@@ -216,11 +236,39 @@ def model_usage(raw: bytes | Raw) -> Usage:
     )
 
 
-def list_cost_cents(raw: bytes | Raw) -> int | None:
-    """US cents of the provider session so far, None when the snapshot does not say."""
-    cost = read(_usage, raw).usage.list_cost
-    digits = cost is not None and re.fullmatch(r"[0-9]{1,15}", cost.amount)
-    return int(cost.amount) if cost and digits else None
+# More of anything than a provider session can have: what is above it is not meant.
+_ABSURD = 10**12
+
+
+def account(raw: bytes | Raw) -> Account:
+    """The account in `session.usage`."""
+    usage = read(_usage, raw).usage
+    writes = usage.cache_creation
+    tokens = None
+    if usage.input_tokens is not None:
+        tokens = Usage(
+            input_tokens=_sane(usage.input_tokens),
+            output_tokens=_sane(usage.output_tokens),
+            cache_read_tokens=_sane(usage.cache_read_input_tokens),
+            cache_write_tokens=_sane(writes.ephemeral_5m_input_tokens)
+            + _sane(writes.ephemeral_1h_input_tokens),
+        )
+    seconds = usage.active_seconds
+    active = None if seconds is None or not 0 <= seconds < _ABSURD else round(seconds * 1000)
+    return Account(
+        cents=_cents(usage.list_cost),
+        tokens=tokens,
+        cache_hour=_sane(writes.ephemeral_1h_input_tokens),
+        active_ms=active,
+    )
+
+
+def _cents(cost: _Money | None) -> int | None:
+    return int(cost.amount) if cost and re.fullmatch(r"[0-9]{1,12}", cost.amount) else None
+
+
+def _sane(count: int) -> int:
+    return count if 0 <= count < _ABSURD else 0
 
 
 def stop_reason(raw: bytes | Raw) -> StopReason:

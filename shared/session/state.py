@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from shared.session.events import PendingAction, Turn, Usage
+from shared.session.ledger import Ledger, Spent
 
 SessionStatus = Literal["new", "idle", "running", "requires_action", "archived", "erased"]
 
@@ -105,7 +106,8 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     session that the conversation came from, until the new one has heard of it; `given_up` those that are of no more
     use, newest last; `pending` what waits for somebody, `calls` what runs at the provider or may yet ask.
     `cost_cents` is what all provider sessions said that they cost; those that were given up said `rotated_cents`,
-    and may have cost up to `unsure_cents` more."""
+    and may have cost up to `unsure_cents` more. `ledger` is what the session cost by its lines, None before it had
+    any; `unsettled` are model requests without one."""
 
     tenant_id: str
     session_id: str
@@ -134,6 +136,8 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_cents: int = 0
     rotated_cents: int = 0
     unsure_cents: int = 0
+    ledger: Ledger | None = None
+    unsettled: tuple[Spent, ...] = ()
     prompts: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     threads: dict[str, tuple[str, ...]] = {}
@@ -179,7 +183,12 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def cost_usd(self) -> float:
-        """US dollars so far, running time included, as the provider says it: in nearest cents."""
+        """US dollars so far, tokens and running time, by the ledger; before there was one, `billed_usd`."""
+        return self.billed_usd if self.ledger is None else self.ledger.micro_usd / 1e6
+
+    @property
+    def billed_usd(self) -> float:
+        """US dollars so far by the provider's own figure, which is in nearest cents for each provider session."""
         return self.cost_cents / 100
 
     @property

@@ -69,7 +69,7 @@ def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
         shape=TurnStarted,
         started_at=turn.started_at or max(at, turn.submitted_at),
         attempts=attempt,
-        extra=where,
+        extra={**where, "ledger": True},
     )
     _start_riders(draft, where, attempt, at=at)
     draft.ask(
@@ -138,6 +138,7 @@ def give_up(draft: Draft, error: TurnError, *, at: str) -> None:
 def rotate(draft: Draft, reason: str, *, at: str) -> None:
     lost = draft.state.provider_session_id
     if lost is not None:
+        draft.settle(at=at)
         draft.own("session.rotated", SessionRotated(provider_session_id=lost, reason=reason), at=at)
 
 
@@ -179,6 +180,8 @@ def seen_events(draft: Draft, seen: Seen, policy: Policy) -> None:
                 named and draft.state.awaits_people
             ):  # what was asked for unseen can be described now
                 _await_answers(draft, policy, at=event.at, now=seen.at)
+    if draft.state.turn is None and draft.state.unsettled:
+        draft.settle(at=seen.at)
 
 
 def _working(draft: Draft) -> bool:

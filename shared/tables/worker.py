@@ -3,7 +3,8 @@
 `worker_inbox` remembers every input id for as long as the session lives: that is what makes the same turn id twice
 one turn. `worker_heads` is one row a session; `wake_at` is the one mechanism behind claims, backoff and crash
 recovery: the row is due when that moment has passed, and a lease is nothing but a `wake_at` pushed ahead.
-`worker_rate_accounts` is one row a limit of the provider.
+`worker_rate_accounts` is one row a limit of the provider. `worker_ledger` is only added to: a row is a line of a
+`session.charged`, written with the head row that recorded the event.
 
 A table is declared here and nowhere else: statements take names and types from these classes, and a test compares
 them with what the migrations make.
@@ -11,7 +12,17 @@ them with what the migrations make.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, MetaData, Table, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Double,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 METADATA = MetaData()
@@ -79,6 +90,40 @@ class RateAccountRow(SQLModel, table=True):
     level: bytes = Field(sa_type=LargeBinary)
 
 
+class LedgerRow(SQLModel, table=True):
+    """One line of the ledger: `line` counts those of the event `seq` from 0. `turn_id` is "" for what is the
+    session's own, `at` the event's time, `micro_usd` millionths of a US dollar; the rest is as in
+    `shared.session.events.Charge`."""
+
+    __tablename__ = "worker_ledger"
+    __table_args__ = (Index("worker_ledger_at", "tenant_id", "at"),)
+    metadata = METADATA
+
+    tenant_id: str = Field(primary_key=True, max_length=128)
+    session_id: str = Field(primary_key=True, max_length=128)
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    line: int = Field(primary_key=True, sa_type=Integer)
+    at: str = Field(max_length=40)
+    turn_id: str = Field(max_length=128)
+    user_id: str = Field(max_length=128)
+    agent: str = Field(max_length=256)
+    provider_session_id: str = Field(max_length=256)
+    kind: str = Field(max_length=32)
+    source: str = Field(max_length=256)
+    thread_id: str = Field(max_length=256)
+    model: str = Field(max_length=256)
+    price: str = Field(max_length=300)
+    input_tokens: int = Field(sa_type=BigInteger)
+    output_tokens: int = Field(sa_type=BigInteger)
+    cache_read_tokens: int = Field(sa_type=BigInteger)
+    cache_write_tokens: int = Field(sa_type=BigInteger)
+    cache_hour_tokens: int = Field(sa_type=BigInteger)
+    active_ms: int = Field(sa_type=BigInteger)
+    micro_usd: int = Field(sa_type=BigInteger)
+    estimate: bool = Field(sa_type=Boolean)
+
+
 INBOX: Table = METADATA.tables["worker_inbox"]
 HEADS: Table = METADATA.tables["worker_heads"]
 ACCOUNTS: Table = METADATA.tables["worker_rate_accounts"]
+LEDGER: Table = METADATA.tables["worker_ledger"]

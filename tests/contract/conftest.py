@@ -51,6 +51,7 @@ async def store(engine: AsyncEngine | None) -> Store:
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM worker_inbox"))
         await connection.execute(text("DELETE FROM worker_heads"))
+        await connection.execute(text("DELETE FROM worker_ledger"))
     return store_on(engine)
 
 

@@ -70,6 +70,11 @@ class Provider:
             events += _made(its.events, thread)
         return Log(log.user_messages, log.inputs, events)
 
+    async def list_cost(self, provider_session_id: str) -> int:
+        """US cents that the session has cost by the provider's own figure."""
+        answer = await self._http.get(f"/_sim/sessions/{provider_session_id}")
+        return int(answer.json()["session"]["usage"]["list_cost"]["amount"])
+
     async def creates(self) -> set[str]:
         """Request ids of the latest tries to make a session."""
         found = (await self._http.get("/_sim/requests")).json()["data"]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from infra.clients.gateway import Json, Received
 from infra.demo.conversations import Conversation, load_conversations
@@ -15,10 +17,12 @@ from infra.simulator import reply_to
 from shared.moment import parse
 from shared.session.events import read_event
 from shared.session.evolve import fold
+from shared.tables.worker import LEDGER
 from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.conversing import converse
 from tests.e2e.tenants import ACME
+from tests.e2e.world import World
 
 pytestmark = pytest.mark.e2e
 
@@ -105,6 +109,43 @@ async def test_a_session_page_sums_up_its_turns(api: Api, talks: list[Talk]) -> 
             assert session["usage"][name] == sum(page["usage"][name] for page in pages)
         spent = sum(page["cost_usd"] for page in pages)
         assert session["cost_usd"] == pytest.approx(spent)
+
+
+async def test_the_ledger_is_the_session_pages_cost_and_the_providers_bill(
+    world: World, talks: list[Talk]
+) -> None:
+    """To the micro-dollar in SQL and in the archive, and within a cent of each provider session's own figure."""
+    api, archive, provider = world.api, world.archive, world.provider
+    in_sql = await _charged_in_sql(world.stack.database_url)
+    for talk in talks:
+        await archive.complete(ACME, talk.session_id, len(talk.heard))
+        session = await api.session(talk.session_id)
+        rows = await archive.query(_LEDGER, tenant=ACME, session=talk.session_id)
+        charged: dict[str, int] = dict(rows)
+        assert round(session["cost_usd"] * 1e6) == sum(charged.values()) == in_sql[talk.session_id]
+        assert list(charged) == await provider.of(ACME, talk.session_id)
+        billed = {one: await provider.list_cost(one) for one in charged}
+        for one, cents in billed.items():
+            assert abs(charged[one] - cents * 10_000) <= 10_000, (talk.session_id, one)
+        assert session["billed_usd"] == pytest.approx(sum(billed.values()) / 100, abs=0.011)
+
+
+async def _charged_in_sql(url: str) -> dict[str, int]:
+    """Micro-dollars by session, in the worker's own table."""
+    engine = create_async_engine(url)
+    its = select(LEDGER.c.session_id, func.sum(LEDGER.c.micro_usd))
+    async with engine.connect() as connection:
+        rows = await connection.execute(
+            its.where(LEDGER.c.tenant_id == ACME).group_by(LEDGER.c.session_id)
+        )
+    await engine.dispose()
+    return {session: int(micro_usd) for session, micro_usd in rows}
+
+
+_LEDGER = (
+    "SELECT provider_session_id, sum(micro_usd) FROM cost_facts"
+    " WHERE tenant_id = {tenant:String} AND session_id = {session:String} GROUP BY 1"
+)
 
 
 async def test_the_state_at_a_seq_is_the_fold_of_the_events_up_to_it(

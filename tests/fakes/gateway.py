@@ -19,6 +19,7 @@ from services.gateway.ports import (
 )
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope
+from shared.costs import CostRow, Wanted
 from shared.errors import Transient
 from shared.session.key import SessionKey
 
@@ -108,10 +109,17 @@ class MemoryReadModel:
 
 @dataclass
 class MemoryEventArchive:
-    """Archived events by session, in order."""
+    """Archived events by session, in order; and what is answered about costs, with all that was asked."""
 
     entries: dict[SessionKey, list[Entry]] = field(default_factory=dict)
     down: bool = False
+    cost_rows: list[CostRow] = field(default_factory=list)
+    costs_asked: list[Wanted] = field(default_factory=list)
+
+    async def costs(self, wanted: Wanted) -> Sequence[CostRow]:
+        await self.check()
+        self.costs_asked.append(wanted)
+        return self.cost_rows
 
     async def page(self, key: SessionKey, after: int, limit: int) -> Sequence[Entry]:
         await self.check()

@@ -215,3 +215,46 @@ def test_a_session_has_the_status_its_log_folds_to(archive: Archive) -> None:
     found = archive.rows("SELECT session_id, status, last_seq, events FROM session_facts")
     assert {row.pop("session_id"): tuple(row.values()) for row in found} == wanted
     assert len({status for status, *_ in wanted.values()}) == 5
+
+
+def charged(*lines: dict[str, Any]) -> str:
+    about = {"provider_session_id": "sesn_1", "agent": "agent_1"}
+    return json.dumps({**about, "lines": lines})
+
+
+REQUEST = {
+    "kind": "request", "source": "sevt_3", "model": "claude-opus-5", "price": "claude-opus-5@2026-07-24",
+    "tokens": {"input_tokens": 10, "output_tokens": 20, "cache_read_tokens": 30, "cache_write_tokens": 40},
+    "micro_usd": 123_456, "estimate": True,
+}  # fmt: skip
+
+
+def test_a_line_of_the_ledger_is_a_row_however_often_its_event_comes(archive: Archive) -> None:
+    running = {"kind": "running", "source": "sevt_4", "active_ms": 4_500, "micro_usd": 100}
+    told = event(4, "session.charged", charged(REQUEST, running), at=second(4))
+    archive.put(told, told)
+    columns = "seq, line, turn_id, user_id, agent, kind, model, price, cache_write_tokens, active_seconds, cost_usd"
+    assert [tuple(row.values()) for row in archive.rows(f"SELECT {columns} FROM cost_facts ORDER BY line")] == [
+        (4, 0, "t1", "u1", "agent_1", "request", "claude-opus-5", REQUEST["price"], 40, 0.0, Decimal("0.123456")),
+        (4, 1, "t1", "u1", "agent_1", "running", "", "", 0, 4.5, Decimal("0.0001")),
+    ]  # fmt: skip
+
+
+def test_what_a_session_costs_between_turns_is_counted_once_and_beside_its_turns(
+    archive: Archive,
+) -> None:
+    """What was brought forward is in the turns of before."""
+    before = {"kind": "brought_forward", "micro_usd": 5_000_000}
+    between = {"kind": "provider", "source": "sevt_9", "micro_usd": 7, "estimate": True}
+    archive.put(
+        event(4, "session.charged", charged(REQUEST), at="2026-11-20T10:00:00Z"),
+        event(5, "turn.completed", turn("completed", 0.123456), at="2026-11-20T10:00:01Z"),
+        event(
+            6, "session.charged", charged(before, between), turn_id="", at="2026-11-21T10:00:00Z"
+        ),
+    )
+    days = archive.rows("SELECT day, cost_usd FROM tenant_days ORDER BY day")
+    assert [row["cost_usd"] for row in days] == [Decimal("0.123456"), Decimal("0.000007")]
+    for view in ("session_facts", "events"):
+        (found,) = archive.rows(f"SELECT sum(cost_usd) AS usd FROM {view}")
+        assert found["usd"] == Decimal("0.123463"), view

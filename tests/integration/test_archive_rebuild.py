@@ -26,7 +26,9 @@ from tests.clickhouse_server import ROOT
 from tests.integration.test_archive_sums import rows, wrong
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-TABLES = ["agent_outputs", "model_requests", "session_days", "session_usage", "tool_calls", "turns"]
+TABLES = [
+    "agent_outputs", "ledger", "model_requests", "session_days", "session_usage", "tool_calls", "turns",
+]  # fmt: skip
 
 
 @pytest.fixture

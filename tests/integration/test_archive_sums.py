@@ -120,9 +120,7 @@ def test_sums_hold_when_rows_come_again_in_other_batches_and_order(
     for first, last in zip([0, *cuts], [*cuts, len(repeated)], strict=True):
         writer.insert(b"\n".join(repeated[first:last]))
     assert wrong(url) == []
-    tables = (
-        "tool_calls model_requests agent_outputs session_days session_usage turns session_events"
-    )
+    tables = "tool_calls model_requests agent_outputs ledger session_days session_usage turns session_events"
     for table in tables.split():
         client.command(f"OPTIMIZE TABLE {table} FINAL")
     assert wrong(url) == [], "and after the merge"

@@ -36,12 +36,14 @@ def a_session(tenant: str, mark: str) -> list[bytes]:
         {"id": f"{mark}-call", "name": f"{mark}-tool", "model_usage": {"input_tokens": 5}}
     )
     usage = '{"id": "u", "usage": {"active_seconds": 1.5}}'
+    charged = json.dumps({"agent": mark, "lines": [{"kind": "request", "micro_usd": 7}]})
     return [
         event(1, "session.opened", **fields),
         event(2, "span.model_request_start", data, **fields),
         event(3, "agent.tool_use", data, **fields),
         event(4, "span.model_request_end", data, **fields, model=f"{mark}-model"),
         event(5, "session.usage", usage, **fields),
+        event(6, "session.charged", charged, **fields),
         event(424242, "turn.completed", turn("completed", 0.5), **fields, trace_id=f"{mark}-trace"),
     ]
 

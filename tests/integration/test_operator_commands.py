@@ -167,18 +167,19 @@ def test_replay_state_and_diff_show_what_the_core_makes_of_the_events(
         known = fold(events[:seq])
         assert (then["last_seq"], then["open_turn"]) == (seq, known.open_turn)
         assert then["cost_usd"] == known.cost_usd
-    assert "last_seq             26" in run("state", "ses_a").output
-    for beyond in (["state", "ses_a", "--at-seq", "27"], ["state", "ses_unknown"]):
+    last, beyond_it = str(len(events)), str(len(events) + 1)
+    assert f"last_seq             {last}" in run("state", "ses_a").output
+    for beyond in (["state", "ses_a", "--at-seq", beyond_it], ["state", "ses_unknown"]):
         assert run(*beyond).exit_code == 1
-    assert "there is no seq 27" in run("state", "ses_a", "--at-seq", "27").output
+    assert f"there is no seq {beyond_it}" in run("state", "ses_a", "--at-seq", beyond_it).output
 
     same = run("diff", "ses_a", "ses_a")
     assert (same.exit_code, same.output) == (0, "no difference\n")
     other = run("diff", "ses_a", "ses_b")
     assert (other.exit_code, "well → badly" in other.output) == (1, True)
-    points = run("diff", "ses_a", "--from-seq", "3", "--to-seq", "26", "--json")
+    points = run("diff", "ses_a", "--from-seq", "3", "--to-seq", last, "--json")
     assert points.exit_code == 1
-    assert json.loads(points.output)["b"] == {"session_id": "ses_a", "at_seq": 26}
+    assert json.loads(points.output)["b"] == {"session_id": "ses_a", "at_seq": len(events)}
     assert run("diff", "ses_a", "ses_unknown").exit_code == 2
     assert run("diff", "ses_a").exit_code == 2
     assert run("diff", "ses_a", "ses_b", "--from-seq", "1", "--to-seq", "2").exit_code == 2

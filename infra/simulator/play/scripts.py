@@ -297,8 +297,8 @@ def _brief(brief: Brief, index: int) -> str:
 
 
 def _tokens(brief: Brief, index: int) -> Tokens:
-    """Context grows from request to request: the first is written to the cache, for an hour where the prompt's length
-    is even, and later ones read it."""
+    """Context grows from request to request: the first is written to the cache, for an hour where the prompt has
+    an even length, and later ones read it."""
     size = len(brief.prompt) // 4
     output = brief.dice.randrange(20, 900)
     if index == 0:

@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-# A cent in the parts that tokens and running time both cost a whole number of: 45 to a nano-dollar, and one for each
-# microsecond of running, so that an hour costs 8 cents.
+# A cent in the parts that tokens and running time both cost a whole number of: 45 to a nano-dollar, and one for
+# each microsecond of running, so that an hour costs 8 cents.
 CENT = 450_000_000
 NANODOLLAR = 45
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Nano-dollars a token (dollars per million, times 1,000). Written down here a second time on purpose: a bill by
-    the prices that Turnstile reckons with would be wrong wherever they are."""
+    """Nano-dollars a token (dollars per million, times 1,000). Written down here a second time on purpose: a bill
+    by the prices that Turnstile reckons with would be wrong wherever they are."""
 
     fresh: int
     output: int

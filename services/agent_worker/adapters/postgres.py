@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.agent_worker.adapters.ledger import COLUMNS, ledger_rows
 from services.agent_worker.adapters.sql import (
     HEAD,
     KEPT,
@@ -53,7 +54,7 @@ from services.agent_worker.ports import Head, NewInput, Unread, filed_of
 from shared.grouped import Grouped
 from shared.session.key import SessionKey
 from shared.tables.arrays import given_rows
-from shared.tables.worker import HEADS, INBOX
+from shared.tables.worker import HEADS, INBOX, LEDGER
 
 KEY = ("tenant_id", "session_id")
 ID = (*KEY, "input_id")
@@ -199,6 +200,15 @@ def _release() -> Executable:
     return write.values(lease_owner=None, wake_at=due)
 
 
+def _charge() -> Executable:
+    """Heads written as `_write` does, and lines of the ledger for those that are: `of` is the place of a line's
+    head."""
+    write, mine = _write()
+    lines = given_rows(column("of", BigInteger()), *_columns(COLUMNS, LEDGER), of="line_")
+    rows = select(*_columns(COLUMNS, lines)).join_from(lines, mine, lines.c.of == mine.c.place)
+    return write.add_cte(insert(LEDGER).from_select(COLUMNS, rows).cte("charged"))
+
+
 def _unread() -> Executable:
     """The first 1,000 inputs of each session given that come `after` a position."""
     asked = given_rows(*_columns(KEY, INBOX), column("after", BigInteger()))
@@ -218,7 +228,7 @@ def _unread() -> Executable:
 
 MAKE_HEADS, FILE, KNOWN, UNREAD = _make_heads(), _file(), _known(), _unread()
 TAKE_IN = _take_in()
-WRITE, RELEASE = _write()[0], _release()
+WRITE, RELEASE, CHARGE = _write()[0], _release(), _charge()
 
 
 class PostgresStore(SqlLeases):
@@ -262,7 +272,10 @@ class PostgresStore(SqlLeases):
         return replace(head, version=head.version + 1)
 
     async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
-        """See Store.take_in."""
+        """See Store.take_in. A head that adds to the ledger is not written: `write` does that alone."""
+        if ledger_rows(head.unsaid):
+            await self.file(inputs)
+            return None
         position = await self._takes((head, inputs))
         if position is None:
             return None
@@ -274,18 +287,32 @@ class PostgresStore(SqlLeases):
             raise fenced(head)
 
     async def _write_group(self, heads: Sequence[Head]) -> list[bool]:
-        return await self._written(WRITE, HEAD, [columns_of(head) for head in heads])
+        rows = [columns_of(head) for head in heads]
+        lines = [
+            {"of": place, **line}
+            for place, head in enumerate(heads, 1)
+            for line in ledger_rows(head.unsaid)
+        ]
+        if not lines:
+            return await self._written(WRITE, HEAD, rows)
+        given = {f"line_{name}": each for name, each in _arrays(("of", *COLUMNS), lines).items()}
+        return await self._written(CHARGE, HEAD, rows, given)
 
     async def _release_group(self, given: Sequence[tuple[Head, str | None]]) -> list[bool]:
         rows = [released_columns(head, due_at) for head, due_at in given]
         return await self._written(RELEASE, (*HEAD, "due_at"), rows)
 
     async def _written(
-        self, statement: Executable, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+        self,
+        statement: Executable,
+        names: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+        more: Mapping[str, Any] | None = None,
     ) -> list[bool]:
-        """Which of the heads given were still theirs who gave them."""
+        """Which of the heads given were still theirs who gave them. `more` is what else the statement takes."""
+        about = {**_arrays(names, rows), **(more or {})}
         with writing():
-            places = {row.place for row in await self._rows(statement, _arrays(names, rows))}
+            places = {row.place for row in await self._rows(statement, about)}
         return [place in places for place in range(1, len(rows) + 1)]
 
     async def _take_group(

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 
+from services.agent_worker.adapters.ledger import ledger_rows
 from services.agent_worker.adapters.sql import (
     KEEP,
     NEW_HEAD,
@@ -34,7 +35,7 @@ from services.agent_worker.adapters.sql import (
 )
 from services.agent_worker.ports import Head, NewInput, Unread, filed_of
 from shared.session.key import SessionKey
-from shared.tables.worker import HEADS, INBOX, InboxRow
+from shared.tables.worker import HEADS, INBOX, LEDGER, InboxRow
 
 _once = [*key_of(INBOX), INBOX.c.input_id]
 FILE = (
@@ -89,11 +90,18 @@ class SqliteStore(SqlLeases):
 
     async def write(self, head: Head) -> Head:
         """See Store.write."""
-        await self._guarded(WRITE, head, columns_of(head))
+        lines = ledger_rows(head.unsaid)
+        if lines:
+            await self._write_with(head, lines)
+        else:
+            await self._guarded(WRITE, head, columns_of(head))
         return replace(head, version=head.version + 1)
 
     async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
-        """See Store.take_in."""
+        """See Store.take_in. A head that adds to the ledger is not written: `write` does that alone."""
+        if ledger_rows(head.unsaid):
+            await self.file(inputs)
+            return None
         position = None
         async with self._connection(self._engine) as connection, connection.begin():
             filed = await _filed(connection, inputs)
@@ -109,6 +117,14 @@ class SqliteStore(SqlLeases):
     async def release(self, head: Head, due_at: str | None) -> None:
         """See Store.release."""
         await self._guarded(RELEASE, head, released_columns(head, due_at))
+
+    async def _write_with(self, head: Head, lines: Sequence[Mapping[str, Any]]) -> None:
+        async with self._connection(self._engine) as connection, connection.begin():
+            with writing():
+                written = await connection.execute(WRITE, values(columns_of(head)))
+                if written.rowcount != 1:
+                    raise fenced(head)
+                await connection.execute(insert(LEDGER), lines)
 
     async def _guarded(self, statement: Executable, head: Head, row: Mapping[str, Any]) -> None:
         async with self._connection(self._single) as connection:

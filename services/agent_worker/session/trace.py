@@ -18,7 +18,8 @@ from shared import metrics, telemetry
 from shared.bus.topics import EVENTS
 from shared.moment import parse
 from shared.session import provider
-from shared.session.events import OWN_TYPES, TURN_ENDS, Event, Turn, TurnRetrying
+from shared.session.events import OWN_TYPES, TURN_ENDS, Event, SessionCharged, Turn, TurnRetrying
+from shared.session.ledger import UNKNOWN
 from shared.session.lenient import read
 from shared.session.state import SessionState
 from shared.telemetry import Attributes, Running, SpanKind
@@ -47,6 +48,8 @@ def recorded(
         elif event.type == "turn.retrying":
             reason = msgspec.json.decode(event.data, type=TurnRetrying).reason
             metrics.inc("turnstile_turn_retries_total", reason=reason)
+        elif event.type == "session.charged":
+            _unpriced(msgspec.json.decode(event.data, type=SessionCharged))
     _spent(before, after)
 
 
@@ -66,10 +69,15 @@ def _ended(turn: Turn) -> None:
         metrics.observe("turnstile_turn_first_token_seconds", seconds)
 
 
+def _unpriced(charged: SessionCharged) -> None:
+    requests = sum(line.kind == "request" and line.price == UNKNOWN for line in charged.lines)
+    if requests:
+        metrics.inc("turnstile_unpriced_requests_total", requests)
+
+
 def _spent(before: SessionState, after: SessionState) -> None:
-    if after.cost_cents > before.cost_cents:
-        dollars = (after.cost_cents - before.cost_cents) / 100
-        metrics.inc("turnstile_cost_usd_total", dollars)
+    if after.cost_usd > before.cost_usd:
+        metrics.inc("turnstile_cost_usd_total", after.cost_usd - before.cost_usd)
     if after.usage == before.usage:
         return
     for kind, field in TOKENS.items():

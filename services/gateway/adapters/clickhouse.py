@@ -22,6 +22,7 @@ from services.gateway.adapters import clickhouse_stretches
 from services.gateway.adapters.clickhouse_stretches import Stretches
 from services.gateway.ports import Entry, Stretch
 from shared import archive_page, logs, telemetry
+from shared.costs import CostRow, Wanted, question, rows
 from shared.errors import Transient
 from shared.session.events import Event
 from shared.session.key import SessionKey
@@ -103,6 +104,16 @@ class ClickHouseEventArchive:
                     return
             finally:
                 query.close()
+
+    async def costs(self, wanted: Wanted) -> Sequence[CostRow]:
+        """See CostArchive.costs."""
+        statement, parameters = question(wanted)
+        about = {**ATTRIBUTES, "db.collection.name": "cost_facts"}
+        with telemetry.span("SELECT cost_facts", kind=SpanKind.CLIENT, attributes=about):
+            return await self._run(lambda: rows(wanted, self._ask(statement, parameters)))
+
+    def _ask(self, statement: str, parameters: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        return self._connected().query(statement, parameters=parameters).result_rows
 
     async def check(self) -> None:
         await self._run(lambda: self._connected().command("SELECT 1"))

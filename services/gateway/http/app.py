@@ -24,15 +24,16 @@ from services.gateway.accept import Accept
 from services.gateway.http import health, problems
 from services.gateway.http.actions import ACTIONS, action
 from services.gateway.http.auth import Keys
+from services.gateway.http.costs import cost_reader
 from services.gateway.http.described import DESCRIBED, TITLE, complete
 from services.gateway.http.events import events_endpoint
 from services.gateway.http.front import Front
 from services.gateway.http.replay import replay_endpoint
-from services.gateway.http.request import SESSIONS, TURNS, route_of
+from services.gateway.http.request import COSTS, SESSIONS, TURNS, route_of
 from services.gateway.http.sessions import OpenSession, session_lister, session_reader
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
-from services.gateway.ports import ReadModel
+from services.gateway.ports import CostArchive, ReadModel
 from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.register import Register
 from services.gateway.streams.history import History
@@ -54,6 +55,7 @@ class Rooms:
     register: Register
     caught_up: CaughtUp
     history: History
+    costs: CostArchive
     live: Live
     shares: Shares
     checks: Mapping[str, Check]
@@ -127,6 +129,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
         events_endpoint(reads, history, rooms.live, rooms.shares, closing),
     )
     _add(app, "GET", f"{SESSION}/replay", replay_endpoint(reads, history, rooms.shares, closing))
+    _add(app, "GET", COSTS, cost_reader(rooms.costs))
     _add(app, "GET", "/healthz", health.healthz)
     _add(app, "GET", "/readyz", health.readyz(rooms.checks))
     _add(app, "GET", "/metrics", health.metrics_text(rooms.metrics))

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from services.gateway.accept import ID
 from services.gateway.bodies import Confirmation, NewSession, NewTurn, Nothing, ToolResult
+from services.gateway.http.costs import Costs
 from services.gateway.http.problems import JSON, KNOWN, PROBLEM_JSON
 from services.gateway.http.request import OPEN
 from services.gateway.views import Accepted, AcceptedTurn, SessionList, SessionView, TurnView
@@ -32,6 +33,7 @@ TAGS = {
     "sessions": "Durable conversations",
     "turns": "User turns, and what can be said to a running one",
     "events": "What happened, live and again",
+    "costs": "What was paid for",
     "service": "The gateway itself",
 }
 REF = "#/components/schemas/{name}"
@@ -107,6 +109,7 @@ ANSWERS: tuple[type[Any], ...] = (
     AcceptedTurn,
     Accepted,
     EventPage,
+    Costs,
     Told,
     Alive,
     Readiness,
@@ -340,6 +343,14 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         media=SSE,
         refuses=(*ALWAYS, *STREAMS),
         also=AT_THE_END,
+    ),
+    ("GET", "/v1/costs"): Route(
+        "get_costs",
+        "costs",
+        "What the tenant paid for",
+        "Sums of the ledger by user, agent, model or day, behind by what the archive is behind.",
+        answer=Costs,
+        refuses=(*ALWAYS, "invalid_request", "archive_unavailable"),
     ),
     ("GET", "/healthz"): Route("healthz", "service", "Alive", answer=Alive),
     ("GET", "/readyz"): Route(

@@ -24,9 +24,10 @@ def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
     return found
 
 
+COSTS = "/v1/costs"
 SESSIONS = "/v1/sessions"
 TURNS = "/v1/sessions/{session_id}/turns"
-_TOP = frozenset({"/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"})
+_TOP = frozenset({COSTS, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"})
 _OF_SESSION = frozenset(
     {
         "turns",

@@ -70,6 +70,7 @@ def forgotten(state: SessionState) -> SessionState:
         usage=state.usage,
         cost_cents=state.cost_cents,
         rotated_cents=state.rotated_cents,
+        ledger=state.ledger,
     )
 
 

@@ -22,7 +22,7 @@ IDS_ONLY = ("accepted", "refused")
 # What a forgotten session's state may say; see the worker's `forget.py`.
 IDS = ("tenant_id", "session_id", "user_id", "status", "last_seq", "opened_at", "given_up")
 # And what the gateway's may: sums and settings, and which turn is just ending.
-SUMS = ("mode", "budget_usd", "usage", "cost_cents", "rotated_cents", "turn", "progress")
+SUMS = ("mode", "budget_usd", "usage", "cost_cents", "rotated_cents", "ledger", "turn", "progress")
 
 
 @dataclass(frozen=True, slots=True)

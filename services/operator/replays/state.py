@@ -70,6 +70,7 @@ def described(told: Past) -> dict[str, Any]:
         "pending_actions": msgspec.json.decode(msgspec.json.encode(known.pending)),
         "usage": msgspec.to_builtins(known.usage),
         "cost_usd": known.cost_usd,
+        "billed_usd": known.billed_usd,
         "waiting": [queued.turn.turn_id for queued in known.queue],
         "provider_session_id": known.provider_session_id,
         "turns": {one.turn_id: one.turn.status for one in told.turns()},

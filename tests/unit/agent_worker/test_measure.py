@@ -60,6 +60,13 @@ def test_what_comes_after_the_turn_is_counted_too() -> None:
     assert moved("turnstile_cost_usd_total") == 0.02
 
 
+def test_requests_to_a_model_without_a_price_are_counted() -> None:
+    moved, told = Moved(), Told()
+    told.tell(turn(), bound())
+    told.tell(seen(*Wire().reply()))
+    assert moved("turnstile_unpriced_requests_total") == 1
+
+
 def test_a_second_attempt_is_a_retry_and_no_second_wait() -> None:
     moved, told = Moved(), Told()
     told.tell(turn(), bound())

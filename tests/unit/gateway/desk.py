@@ -123,6 +123,7 @@ class Desk:
             read_model=self.read_model,
             caught_up=CaughtUp(self.read_model, self.live.ring, self.patience),
             history=self.history,
+            costs=self.archive,
             register=self.register,
             live=self.live,
             shares=self.shares,

@@ -18,7 +18,9 @@ def test_end_turn_completes() -> None:
     wire = Wire()
     said = wire.reply(answer="well")
     ended = after(*RUNNING).when(seen(*said))
-    ended.then(*(event.type for event in said), "turn.completed", "session.idled")
+    types = [event.type for event in said]
+    types.insert(types.index("session.usage"), "session.charged")
+    ended.then(*types, "turn.completed", "session.idled")
     ended.saying(
         "turn.completed", status="completed", stop_reason="end_turn", reply="well", error=None
     )

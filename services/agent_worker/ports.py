@@ -36,8 +36,8 @@ class InputConsumer(Protocol):
         ...
 
     async def commit(self) -> None:
-        """Commit what `batch` gave last, so that it is not given again; does nothing once the partitions went
-        elsewhere."""
+        """What `batch` gave last is dealt with, and is not given again once that is committed: soon, at the latest
+        when this member leaves. Does nothing once the partitions went elsewhere."""
         ...
 
     async def leave(self) -> None:

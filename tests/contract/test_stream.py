@@ -79,6 +79,28 @@ async def test_an_error_at_record_5_ends_the_run_and_leaves_the_offset_at_5(bus:
         assert await values(next_one, 2) == [b"record 5", b"record 6"]
 
 
+async def test_inputs_dealt_with_are_committed_while_the_next_are_waited_for(bus: Bus) -> None:
+    inputs = KafkaInputConsumer(bus.make)
+    await bus.put(b"1")
+    await inputs.batch()
+    await inputs.commit()
+    waiting = asyncio.create_task(inputs.batch())
+    await eventually(lambda: bus.has_committed(1))
+    await bus.put(b"2")
+    assert [record.value for record in await waiting] == [b"2"]
+    await inputs.leave()
+    assert await bus.committed() == 1, "what is in hand is for the next member"
+
+
+async def test_who_leaves_commits_what_is_dealt_with(bus: Bus) -> None:
+    inputs = KafkaInputConsumer(bus.make)
+    await bus.put(b"1")
+    await inputs.batch()
+    await inputs.commit()
+    await inputs.leave()
+    assert await bus.committed() == 1
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError("ours"), SystemExit(3)])
 async def test_an_error_inside_the_reading_reaches_the_reader(
     bus: Bus, error: BaseException

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.agent_worker.inbox.validate import Bad
@@ -18,12 +20,17 @@ from shared.clock import Clock, utcnow
 from shared.dead_letters import DeadLetters, Letter
 from shared.kafka import started, stopped
 from shared.moment import rfc3339
-from shared.stream import Member
+from shared.stream import COMMIT_TIMEOUT_S, Member
 
 GROUP = "turnstile.intake"
 MAX_RECORDS = 500
 # After so long without a record, what was passed is committed.
 LOOK_S = 1.0
+# What was dealt with is committed once nothing has come for QUIET_S, after LATEST_S where something always comes:
+# while a turn that was just taken in is on its way to the agent, the processor has better things to do.
+QUIET_S, LATEST_S = 0.05, 0.5
+# How long a member that leaves tries to commit: what it can't is given to the next one again.
+LEAVE_S = 2.0
 log = logs.get(__name__)
 
 
@@ -35,6 +42,10 @@ class KafkaInputConsumer:
         self._make = make
         self._member: Member | None = None
         self._clock = clock
+        # How far the last batch reached, and how far those did that are dealt with and not committed, since when.
+        self._given: dict[TopicPartition, int] = {}
+        self._dealt_with: dict[TopicPartition, int] = {}
+        self._since = 0.0
 
     async def join(self) -> Member:
         """Become a member of the group, however long the log is away."""
@@ -46,26 +57,40 @@ class KafkaInputConsumer:
         """See InputConsumer.batch. Raises what made reading stop."""
         member = await self.join()
         while True:
-            if found := await member.batch(LOOK_S):
+            if found := await member.batch(QUIET_S if self._dealt_with else LOOK_S):
                 now = self._clock()
+                self._given = {TopicPartition(r.topic, r.partition): r.offset + 1 for r in found}
                 return [_record(one, now) for one in found]
-            if not member.owes:  # what was passed since the last commit is no record
-                await self.commit()
+            if self._dealt_with or not member.owes:  # else what was passed since is no record
+                await self._commit(member, COMMIT_TIMEOUT_S)
 
     async def commit(self) -> None:
         """See InputConsumer.commit."""
-        if self._member is None:
-            return
-        try:
-            await self._member.commit()
-        except (KafkaError, TimeoutError) as error:
-            log.warning("offsets_not_committed", error=type(error).__name__)
+        now = asyncio.get_running_loop().time()
+        if not self._dealt_with:
+            self._since = now
+        self._dealt_with |= self._given
+        self._given = {}
+        if self._member is not None and now - self._since >= LATEST_S:
+            await self._commit(self._member, COMMIT_TIMEOUT_S)
 
     async def leave(self) -> None:
         """See InputConsumer.leave. One may leave twice."""
         member, self._member = self._member, None
+        self._given = {}
         if member is not None:
+            if self._dealt_with:
+                await self._commit(member, LEAVE_S)
             await stopped(member)
+
+    async def _commit(self, member: Member, seconds: float) -> None:
+        """Commit what is dealt with; what can't be is covered by the next commit."""
+        reached, self._dealt_with = self._dealt_with, {}
+        try:
+            async with asyncio.timeout(seconds):
+                await member.commit(reached)
+        except (KafkaError, TimeoutError) as error:
+            log.warning("offsets_not_committed", error=type(error).__name__)
 
 
 def _record(found: Any, now: datetime) -> InputRecord:

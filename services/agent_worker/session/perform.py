@@ -53,7 +53,8 @@ class Performer:
     """Performs the commands of `session`.
 
     `provider` returns the provider, to be taken for one call at once, and raises Fenced once the lease has run out.
-    `feed` returns the provider session's feed, and raises ProviderFailure when that can't be had in time.
+    `feed` returns the provider session's feed once it listens, and raises ProviderFailure when that can't be had in
+    time.
     """
 
     session: DrivenSession
@@ -105,7 +106,7 @@ class Performer:
         # An interrupt of the turn before that is still on its way would stop this one.
         await session.until(lambda state: not session.interrupting(but=command.turn_id), None)
         try:
-            await (await self.feed()).opened()
+            await self.feed()
             content = await self._content(command)
             # Asked last, and of the state that goes along: what the feed tells meanwhile may be the message itself,
             # and a look-up among the news does not find what was recorded.
@@ -189,7 +190,7 @@ class Performer:
         if answered(session.state):
             return None
         try:
-            await (await self.feed()).opened()
+            await self.feed()
         except ProviderFailure as failure:
             if failure.lost:
                 return None  # the watch tells of it, and the turn goes on elsewhere
@@ -217,7 +218,7 @@ class Performer:
         if session.state.provider_session_id == ours:
             # The provider tells the end on the stream and does not list it: listen first.
             with contextlib.suppress(ProviderFailure):
-                await (await self.feed()).opened()
+                await self.feed()
         with telemetry.span("provider.close"):
             try:
                 await self._insist(

@@ -35,7 +35,7 @@ from tests.bench.results import Result
 ROUNDS = 2
 TARGET = 1.0
 TEXT = "[[script: reply]] What do you make of this, and what would you do next? Turn"
-IN_TIME_S = 90.0
+IN_TIME_S = 240.0
 SIDES = ("ours", "sdk", "raw")
 # Each look has the worker write all its metrics, which a scrape every 15 s does rarely.
 LOOK_S = 1.0

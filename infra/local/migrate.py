@@ -1,4 +1,5 @@
-"""Migrates tables and creates topics: one run between the ground and the services."""
+"""Makes what the services need of broker, database and archive, each as soon as it is ready: they are ready long
+before the broker is."""
 
 import subprocess
 import sys
@@ -16,26 +17,27 @@ from infra.postgres.databases import ensure_database
 _TIMEOUT_S = 180
 
 
-async def prepare_ground(settings: StackSettings, parts: set[str]) -> None:
-    """What must exist before any migration: the embedded server's database, the topics.
+async def make_topics(settings: StackSettings) -> None:
+    """Create the topics on this stack's broker. Raises TopicError or aiokafka's KafkaError."""
+    await create_topics(addresses_of(settings).kafka)
 
-    Only for parts of this stack that are named in `parts`; somebody else's cluster is left to
-    the migration itself.
+
+async def make_database(settings: StackSettings) -> None:
+    """Create the database on this stack's server. Raises asyncpg.PostgresError or OSError."""
+    await ensure_database(addresses_of(settings).database_url)
+
+
+def migrate(folders: Folders, environment: Mapping[str, str], *, topics: bool) -> None:
+    """Run `turnstile migrate` for the tables, with `topics` for the topics too. Blocks.
+
+    Raises StackError with its last words when it fails.
     """
-    found = addresses_of(settings)
-    if "postgres" in parts:
-        await ensure_database(found.database_url)
-    if "kafka" in parts:
-        await create_topics(found.kafka)
-
-
-def migrate(folders: Folders, environment: Mapping[str, str]) -> None:
-    """Run `turnstile migrate`. Raises StackError with its last words when it fails."""
+    parts = [] if topics else ["--only", "sql", "--only", "clickhouse"]
     log = folders.log_file("migrate")
     with log.open("wb") as output:
         try:
             done = subprocess.run(
-                [*_turnstile(), "migrate"],
+                [*_turnstile(), "migrate", *parts],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,12 +1,12 @@
 """Starts, supervises and stops the whole stack: stage by stage, in order, all or nothing.
 
-Start: the ground (broker, database, archive, simulator) at once, then databases, topics and
-migrations, then the services. End: the reverse, services first, so that nothing loses what it
-stands on while it works.
+Start: the ground (broker, database, archive, simulator) at once; tables and topics as soon as the
+parts that hold them are ready; then the services. End: the reverse, services first, so that nothing
+loses what it stands on while it works.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from itertools import groupby
 from typing import Any
@@ -16,7 +16,7 @@ from infra.local.catalogue import ground, services, stop_rank
 from infra.local.errors import StackError
 from infra.local.keys import Keys
 from infra.local.lock import holding
-from infra.local.migrate import migrate, prepare_ground
+from infra.local.migrate import make_database, make_topics, migrate
 from infra.local.orphans import stop_orphans
 from infra.local.part import Part, Say
 from infra.local.ports import require_free
@@ -59,14 +59,10 @@ class Supervisor:
                 require_free(part.name, port, variable)
         for part in base + above:
             self._settings.folders.hold_file(part.name).unlink(missing_ok=True)
-        await self._start_stage(base)
-        await self._unless_stopped(prepare_ground(self._settings, {part.name for part in base}))
-        if above:
-            environment = service_environment(self._settings, keys)
-            folders = self._settings.folders
-            await self._unless_stopped(asyncio.to_thread(migrate, folders, environment))
-            self._say("migrations done")
-            await self._start_stage(above)
+        runners = {runner.part.name: runner for runner in self._begin(base)}
+        environment = service_environment(self._settings, keys) if above else None
+        await self._unless_stopped(self._ground(runners, environment))
+        await self._unless_stopped(_all_ready(self._begin(above)))
 
     @property
     def stopping(self) -> bool:
@@ -88,11 +84,39 @@ class Supervisor:
             await asyncio.gather(*(self._tasks[r] for r in runners), return_exceptions=True)
         self._report()
 
-    async def _start_stage(self, parts: list[Part]) -> None:
+    def _begin(self, parts: list[Part]) -> list[Runner]:
         runners = [Runner(part, self._settings.folders, self._say, self._report) for part in parts]
         for runner in runners:
             self._tasks[runner] = asyncio.create_task(runner.run(), name=runner.part.name)
-        await self._unless_stopped(_all_ready(runners))
+        return runners
+
+    async def _ground(
+        self, runners: Mapping[str, Runner], environment: Mapping[str, str] | None
+    ) -> None:
+        """Return when these parts are ready and hold what the services need. Without an `environment` of services
+        there are none: tables are left alone then."""
+        await asyncio.gather(
+            _all_ready(runners.values()), self._topics(runners), self._tables(runners, environment)
+        )
+
+    async def _topics(self, runners: Mapping[str, Runner]) -> None:
+        if "kafka" in runners:
+            await runners["kafka"].wait_ready()
+            await make_topics(self._settings)
+
+    async def _tables(
+        self, runners: Mapping[str, Runner], environment: Mapping[str, str] | None
+    ) -> None:
+        if "postgres" in runners:
+            await runners["postgres"].wait_ready()
+            await make_database(self._settings)
+        if environment is None:
+            return
+        if "clickhouse" in runners:
+            await runners["clickhouse"].wait_ready()
+        folders, elsewhere = self._settings.folders, "kafka" not in runners
+        await asyncio.to_thread(migrate, folders, environment, topics=elsewhere)
+        self._say("migrations done")
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, object]) -> None:
         """Do the work, but give it up when a part fails or the end is requested."""
@@ -139,7 +163,7 @@ async def supervised(settings: StackSettings, say: Say) -> AsyncIterator[Supervi
             await supervisor.stop()
 
 
-async def _all_ready(runners: list[Runner]) -> None:
+async def _all_ready(runners: Iterable[Runner]) -> None:
     await asyncio.gather(*(runner.wait_ready() for runner in runners))
 
 

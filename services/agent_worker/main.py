@@ -12,11 +12,8 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
-
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.clients import member_of, producer_of
@@ -27,18 +24,14 @@ from services.agent_worker.adapters.own_thread import in_own_thread
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive, report_backlog
+from services.agent_worker.governor.governor import Governor
 from services.agent_worker.inbox.intake import Bury, Intake
 from services.agent_worker.inbox.validate import parked
 from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Provider, Publisher, Store
-from services.agent_worker.provider.anthropic import AnthropicProvider, connect
-from services.agent_worker.provider.functions import load
-from services.agent_worker.provider.opening import Openings
-from services.agent_worker.provider.parts import Parts
-from services.agent_worker.provider.sweep import Sweeper
 from services.agent_worker.session.dependencies import Dependencies
-from services.agent_worker.session.tools import Toolbox
-from services.agent_worker.settings import Settings, WorkerSettings
+from services.agent_worker.session.tools import Function, Toolbox
+from services.agent_worker.settings import Settings
 from shared import logs, price_file, process
 from shared.bus.brake import IntakeBrake
 from shared.clock import utcnow
@@ -46,7 +39,7 @@ from shared.dead_letters import DeadLetters
 from shared.health import serve_health
 from shared.kafka import connected
 from shared.session.policy import Policy
-from shared.settings import DatabaseSettings, KafkaSettings, ProviderSettings
+from shared.settings import DatabaseSettings, KafkaSettings
 from shared.stream import Publishing
 
 SERVICE = "agent-worker"
@@ -59,11 +52,20 @@ class LoadedSettings(Settings):
     def __init__(self) -> None:
         super().__init__()
         self.toolbox = Toolbox(
-            load(self.worker.tools),
+            _functions(self.worker.tools),
             seconds=self.worker.tool_timeout_seconds,
             at_once=self.worker.tool_concurrency,
         )
         self.prices = price_file.load(self.worker.prices)
+
+
+def _functions(places: str) -> list[Function]:
+    """See `load`. The SDK, with whose decorators tools are declared, is imported if there are any."""
+    if not places:
+        return []
+    from services.agent_worker.provider.functions import load
+
+    return load(places)
 
 
 def main() -> int:
@@ -73,10 +75,19 @@ def main() -> int:
 
 
 async def _run(settings: LoadedSettings, stopping: asyncio.Event) -> None:
+    loading = asyncio.create_task(asyncio.to_thread(_import_provider))
     async with AsyncExitStack() as stack:
         clients = await process.unless(stopping, _connect(stack, settings.kafka))
         if clients:
+            await loading
             await _work(stack, settings, *clients, stopping)
+
+
+def _import_provider() -> None:
+    """Import what drives the provider: longer than all else together, and nothing of it is needed to connect."""
+    from services.agent_worker.provider import assembly  # noqa: F401
+
+    gc.freeze()  # it stays, like what was imported before
 
 
 async def _connect(
@@ -97,14 +108,17 @@ async def _work(
     inputs: KafkaInputConsumer,
     stopping: asyncio.Event,
 ) -> None:
-    """Take in and drive until told to stop; then let every session go."""
+    """Take in and drive until told to stop; then let every session go. `_import_provider` has been called."""
+    from services.agent_worker.provider.assembly import provider_of, sweeper_of
+
     worker, database, health = settings.worker, settings.database, settings.health
     engine = make_engine(database.database_url.get_secret_value(), pool=database.database_pool)
     stack.push_async_callback(engine.dispose)
     previews = Previews(producer, utcnow)
     letters, store = DeadLetters(producer, utcnow), store_on(engine)
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
-    provider = await stack.enter_async_context(_provider(settings))
+    governor = await stack.enter_async_context(_governor(settings))
+    provider = await stack.enter_async_context(provider_of(settings, settings.toolbox, governor))
     needs = _dependencies(settings, store, publisher, provider)
     leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(
@@ -127,7 +141,7 @@ async def _work(
         intake=intake.run,
         drive=drive.run,
         backlog=partial(report_backlog, store),
-        sweeper=_sweeper(worker, provider, engine).run,
+        sweeper=sweeper_of(worker, provider, SqlBindings(engine)).run,
     )
     log.info("draining")
     await drive.drain()
@@ -149,17 +163,6 @@ def _intake(
         pause=worker.dead_pause_seconds,
         parks=parks,
         hand=drive.hand,
-    )
-
-
-def _sweeper(worker: WorkerSettings, provider: AnthropicProvider, engine: AsyncEngine) -> Sweeper:
-    return Sweeper(
-        provider.marked_sessions,
-        SqlBindings(engine),
-        seconds=worker.orphan_sweep_seconds,
-        age=worker.orphan_age_seconds,
-        clock=utcnow,
-        chance=random.random,
     )
 
 
@@ -185,6 +188,15 @@ def _dependencies(
     )
 
 
+def _governor(settings: Settings) -> AbstractAsyncContextManager[Governor | None]:
+    rate = settings.rate
+    return governed(
+        settings.database.database_url.get_secret_value(),
+        rate.limits(settings.provider.anthropic_base_url),
+        patience=rate.provider_wait_seconds,
+    )
+
+
 async def _keep(leases: Leases, database: DatabaseSettings) -> None:
     """Keep the leases through a connection of their own, which no session's statements can be ahead of."""
     engine = make_engine(database.database_url.get_secret_value(), pool=1)
@@ -192,39 +204,6 @@ async def _keep(leases: Leases, database: DatabaseSettings) -> None:
         await leases.run(store_on(engine))
     finally:
         await engine.dispose()
-
-
-@asynccontextmanager
-async def _provider(settings: LoadedSettings) -> AsyncIterator[AnthropicProvider]:
-    api, rate = settings.provider, settings.rate
-    async with governed(
-        settings.database.database_url.get_secret_value(),
-        rate.limits(api.anthropic_base_url),
-        patience=rate.provider_wait_seconds,
-    ) as governor:
-        client = connect(
-            api_key=_secret(api),
-            base_url=api.anthropic_base_url,
-            sessions=settings.worker.concurrency,
-            governor=governor,
-        )
-        parts = Parts(
-            client,
-            agent=api.turnstile_agent,
-            environment=api.turnstile_environment,
-            model=api.turnstile_model,
-            tools=[tool.declaration for tool in settings.toolbox],
-        )
-        try:
-            yield AnthropicProvider(
-                client, Openings(client, parts), clock=utcnow, chance=random.random
-            )
-        finally:
-            await client.close()
-
-
-def _secret(provider: ProviderSettings) -> str | None:
-    return provider.anthropic_api_key.get_secret_value() if provider.anthropic_api_key else None
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ async def running(
             keys = load_keys(settings)
             await supervisor.start(keys, set(ground))
             environment = service_environment(settings, keys)
-            await asyncio.to_thread(migrate, settings.folders, environment)
+            await asyncio.to_thread(migrate, settings.folders, environment, topics=True)
             yield Parts(settings, keys, say, profiler)
     finally:
         shutil.rmtree(root, ignore_errors=True)

@@ -1,0 +1,63 @@
+"""The driver of the provider and the sweeper of its orphans, made from settings.
+
+Whoever imports this imports the provider's SDK, which is most of what a worker imports (2,500 modules, none of them
+on demand): `main` does so in a thread, while the log and the database are connected.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.agent_worker.governor.governor import Governor
+from services.agent_worker.ports import Bindings
+from services.agent_worker.provider.anthropic import AnthropicProvider, connect
+from services.agent_worker.provider.opening import Openings
+from services.agent_worker.provider.parts import Parts
+from services.agent_worker.provider.sweep import Sweeper
+from services.agent_worker.session.tools import Toolbox
+from services.agent_worker.settings import Settings, WorkerSettings
+from shared.clock import utcnow
+from shared.settings import ProviderSettings
+
+
+@asynccontextmanager
+async def provider_of(
+    settings: Settings, toolbox: Toolbox, governor: Governor | None
+) -> AsyncIterator[AnthropicProvider]:
+    """The provider, asked when the governor lets it; its agent declares the tools of `toolbox`."""
+    api = settings.provider
+    client = connect(
+        api_key=_secret(api),
+        base_url=api.anthropic_base_url,
+        sessions=settings.worker.concurrency,
+        governor=governor,
+    )
+    parts = Parts(
+        client,
+        agent=api.turnstile_agent,
+        environment=api.turnstile_environment,
+        model=api.turnstile_model,
+        tools=[tool.declaration for tool in toolbox],
+    )
+    try:
+        yield AnthropicProvider(client, Openings(client, parts), clock=utcnow, chance=random.random)
+    finally:
+        await client.close()
+
+
+def sweeper_of(worker: WorkerSettings, provider: AnthropicProvider, bindings: Bindings) -> Sweeper:
+    """Sweeps what a crash left at the provider, as often as the settings say."""
+    return Sweeper(
+        provider.marked_sessions,
+        bindings,
+        seconds=worker.orphan_sweep_seconds,
+        age=worker.orphan_age_seconds,
+        clock=utcnow,
+        chance=random.random,
+    )
+
+
+def _secret(provider: ProviderSettings) -> str | None:
+    return provider.anthropic_api_key.get_secret_value() if provider.anthropic_api_key else None

@@ -205,6 +205,9 @@ async def play(
 
 # Three thousand seeds of each were tried; these are the first, and some that failed once.
 SEEDS = (*range(34), 45, 50, 62, 72, 97, 106, 112, 157, 197, 257, 437, 591, 992, 1399, 1697)
+# Of the plays with children. A listener that does not take up a child it finds running fails 7 of these 96 plays,
+# one that reads no child's list at an idle 26; of the faults that were tried, sixty seeds found no other.
+CHILDREN_SEEDS = 24
 WEATHERS = {
     "swaps": Weather(ends=("",)),
     "cuts": Weather(ends=("cut", "reset", ""), between=True),
@@ -231,7 +234,7 @@ def test_what_children_did_is_recorded_when_their_turn_ends(
 ) -> None:
     """Also when a process dies while a child works: nothing on the primary thread says again that it runs."""
     found = {}
-    for seed in range(60):
+    for seed in range(CHILDREN_SEEDS):
         recorder = run(play(seed, monkeypatch, WEATHERS[weather], CHILDREN))
         if words := [*wrong(recorder), *recorder.lost]:
             found[seed] = words

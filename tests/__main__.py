@@ -1,4 +1,4 @@
-"""`python -m tests`: all tiers but chaos, in the time of the longest; `python -m tests quick`: the unit tests.
+"""`python -m tests`: all tiers but chaos, in the time of the longest run; `python -m tests quick`: the unit tests.
 
 Runs of pytest side by side, each on stacks of its own: some wait for processes, the others compute meanwhile. What
 a further one says follows what the first has said. With arguments for pytest there is one run of everything.
@@ -17,8 +17,24 @@ from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 CRASHES = "tests/unit/agent_worker/crashes"
-# The folders of each run; those of a line take about as long as one another.
-ALL = (("tests/unit", "tests/contract", "tests/integration"), ("tests/e2e",))
+TIERS = ("tests/unit", "tests/contract", "tests/integration", "tests/e2e")
+# Stacks with settings of their own, and a minute in which nothing happens: these need not share the others' stack.
+APART = tuple(
+    f"tests/e2e/test_{name}.py"
+    for name in ("waits", "worker_tools", "parked", "bad_burst", "long_outage")
+)
+OF_THE_ARCHIVE = tuple(
+    str(file)
+    for about in ("archive", "clickhouse")
+    for file in sorted(Path("tests/integration").glob(f"test_{about}_*.py"))
+)
+# What each run is given. Three wait more than they compute; the last one computes first and waits afterwards.
+ALL = (
+    ("tests/contract", *OF_THE_ARCHIVE),
+    ("tests/integration", *(f"--ignore={file}" for file in OF_THE_ARCHIVE)),
+    ("tests/e2e", *(f"--ignore={file}" for file in APART)),
+    ("tests/unit", *APART),
+)
 QUICK = (
     ("tests/unit", "--ignore=tests/unit/agent_worker"),
     ("tests/unit/agent_worker", f"--ignore={CRASHES}"),
@@ -34,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         return side_by_side(ALL)
     if arguments == ["quick"]:
         return side_by_side(QUICK)
-    return subprocess.call(pytest(*(folder for run in ALL for folder in run), *arguments))
+    return subprocess.call(pytest(*TIERS, *arguments))
 
 
 def side_by_side(runs: Sequence[Sequence[str]]) -> int:
@@ -42,7 +58,9 @@ def side_by_side(runs: Sequence[Sequence[str]]) -> int:
     first, *further = runs
     with TemporaryDirectory() as folder, ExitStack() as files:
         others = [begun(run, Path(folder) / str(n), files) for n, run in enumerate(further)]
-        print(f"{len(others)} more run beside {' '.join(first)}; their output follows", flush=True)
+        print(
+            f"{len(others)} more runs beside that of {first[0]}; what they say follows", flush=True
+        )
         running = [subprocess.Popen(pytest(*first)), *(process for process, _ in others)]
         hand_on(signal.SIGTERM, *running)
         try:

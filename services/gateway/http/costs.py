@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Query
 from msgspec import Struct
+from pydantic import BeforeValidator
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,11 +19,21 @@ from services.gateway.ports import CostArchive
 from shared.costs import CostRow, Wanted, dimensions
 from shared.errors import Rejected
 
+
+def _day(value: Any) -> Any:
+    """Only a day as the document writes it; a number would be taken for seconds since the epoch."""
+    if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value) is None:
+        raise ValueError("must be a day, YYYY-MM-DD")
+    return value
+
+
 By = Annotated[
     str, Query(description="Comma-separated, what to tell apart: tenant, user, agent, model, day")
 ]
-Since = Annotated[date | None, Query(description="The first day (UTC)")]
-Until = Annotated[date | None, Query(description="The day after the last one (UTC)")]
+Since = Annotated[date | None, BeforeValidator(_day), Query(description="The first day (UTC)")]
+Until = Annotated[
+    date | None, BeforeValidator(_day), Query(description="The day after the last one (UTC)")
+]
 
 
 class Costs(Struct, frozen=True, kw_only=True):

@@ -34,8 +34,10 @@ async def through_sdk(client: AsyncAnthropic, session: str, events: list[Any]) -
 
 
 def told(request: httpx2.Request) -> dict[str, Any]:
-    """All that the provider and the connection see of a request."""
-    headers = {name: value for name, value in request.headers.items() if name != "content-length"}
+    """All that the provider and the connection see of a request, but for its trace: outside of any the SDK begins
+    one of its own wherever spans are made."""
+    apart = ("content-length", "traceparent", "tracestate")
+    headers = {name: value for name, value in request.headers.items() if name not in apart}
     return {
         "line": (request.method, str(request.url)),
         "headers": headers,

@@ -50,7 +50,7 @@ async def measure(options: Options) -> Result:
             pids[side] = await stack.enter_async_context(child.serving(OTHERS[side], told))
             urls[side] = f"http://127.0.0.1:{port}"
         for side in urls:
-            await _press(parts, urls[side], WARM_UP_S)
+            await press(parts, urls[side], WARM_UP_S)
         urls["opened"], pids["opened"] = urls["ours"], pids["ours"]
         found: dict[str, list[dict[str, Any]]] = {side: [] for side in urls}
         for _ in range(options.rounds or ROUNDS):
@@ -64,10 +64,10 @@ async def _round(parts: Parts, side: str, url: str, pid: int, options: Options) 
     before = family_seconds(pid)
     if side == "ours":
         async with parts.profiler.watching("accept", pid):
-            facts = await _press(parts, url, options.seconds)
+            facts = await press(parts, url, options.seconds)
     else:
         load = OPENINGS if side == "opened" else TURNS
-        facts = await _press(parts, url, options.seconds, load)
+        facts = await press(parts, url, options.seconds, load)
     facts["rate"] = facts["count"] / facts["seconds"]
     await parts.rest()  # rows of what was accepted are written behind, and are part of its cost
     facts["cpu_ms"] = 1000 * (family_seconds(pid) - before) / max(1, facts["count"])
@@ -75,9 +75,10 @@ async def _round(parts: Parts, side: str, url: str, pid: int, options: Options) 
     return facts
 
 
-async def _press(
+async def press(
     parts: Parts, url: str, seconds: float, load: tuple[list[str], str, str] = TURNS
 ) -> dict[str, Any]:
+    """What CONNECTIONS that post all the time got. Raises ChildError for any other answer than the load's."""
     paths, body, status = load
     told = {
         "url": url,

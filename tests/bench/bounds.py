@@ -5,6 +5,7 @@
 `aged`: what a turn costs in a session with very many events, against one in a young session; counted, not timed.
 `crowded`: what a turn costs where a million sessions are known, against a new stack.
 `start`: `make up` until it is ready, and the imports of our processes.
+`scale`: fixed work on one, two and four workers, and on one and two processes of the gateway.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from infra.local.errors import StackError
-from tests.bench import aged, crowded, in_flight, memory, starting
+from tests.bench import aged, crowded, in_flight, memory, scale, starting
 from tests.bench.child import ChildError
 from tests.bench.options import Options
 from tests.bench.profile import Profiler
@@ -47,6 +48,8 @@ async def _measured(asked: argparse.Namespace, options: Options) -> dict[str, An
         return await aged.measure(options, asked.events, asked.turns)
     if asked.leg == "crowded":
         return await crowded.measure(options, asked.known)
+    if asked.leg == "scale":
+        return await scale.measure(options, asked.rounds)
     return await starting.measure(options, asked.rounds)
 
 
@@ -67,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--known", type=int, default=1_000_000, help="sessions (default 1000000)")
     start = legs.add_parser("start", help="make up until it is ready, and imports")
     start.add_argument("--rounds", type=int, default=3, help="medians are reported (default 3)")
+    wide = legs.add_parser("scale", help="fixed work on more workers and more gateway processes")
+    wide.add_argument("--rounds", type=int, default=3, help="medians are reported (default 3)")
     return parser
 
 

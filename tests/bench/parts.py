@@ -95,21 +95,23 @@ class Parts:
 
 @asynccontextmanager
 async def running(
-    ground: Collection[str], say: Say, profiler: Profiler, **more: str
+    ground: Collection[str], say: Say, profiler: Profiler, *, workers: int = 1, **more: str
 ) -> AsyncIterator[Parts]:
     """Some of kafka, postgres, clickhouse, simulator, with topics and tables. Raises StackError.
 
-    Everything is set as in `make up`, durability included; `more` are variables for our services besides.
+    Everything is set as in `make up`, durability included; so many `workers` can be run, and `more` are variables
+    for our services besides.
     """
     root = Path(tempfile.mkdtemp(prefix="turnstile-bench-"))
     try:
         settings = own_settings(root)
-        settings = replace(settings, environment={**settings.environment, **more})
+        environment = {**settings.environment, **more}
+        settings = replace(settings, environment=environment, workers=workers)
         async with supervised(settings, say) as supervisor:
             keys = load_keys(settings)
             await supervisor.start(keys, set(ground))
-            environment = service_environment(settings, keys)
-            await asyncio.to_thread(migrate, settings.folders, environment, topics=True)
+            known = service_environment(settings, keys)
+            await asyncio.to_thread(migrate, settings.folders, known, topics=True)
             yield Parts(settings, keys, say, profiler)
     finally:
         shutil.rmtree(root, ignore_errors=True)

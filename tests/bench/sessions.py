@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import product
@@ -44,7 +44,7 @@ _ENDED = re.compile(r'^turnstile_turns_ended_total\{[^}]*status="completed"[^}]*
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """Turns a second, milliseconds of a turn (p50, p99), processor milliseconds a turn: the worker's or the
+    """Turns a second, milliseconds of a turn (p50, p99), processor milliseconds a turn: the workers' or the
     program's, and the simulator's beside it."""
 
     rate: float
@@ -65,7 +65,8 @@ async def measure(options: Options, sessions: int = 200, turns: int = 5) -> Resu
             await parts.rest()
             if side == "ours":
                 async with parts.profiler.watching(leg, worker):
-                    done = await _ours(parts, worker, list(_wishes(number, sessions, turns)))
+                    its = {"agent-worker-1": worker}
+                    done = await driven(parts, its, list(wishes(number, sessions, turns)))
             else:
                 done = await _bare(parts, sessions, turns, side)
             found[side].append(done)
@@ -73,23 +74,27 @@ async def measure(options: Options, sessions: int = 200, turns: int = 5) -> Resu
     return _result(leg, found)
 
 
-async def _ours(parts: Parts, worker: int, wishes: list[Record]) -> Round:
-    kafka, count = parts.addresses.kafka, len(wishes)
+async def driven(parts: Parts, workers: Mapping[str, int], asked: list[Record]) -> Round:
+    """A round of these turns. `workers`: pid by name of the part. Raises ChildError when they do not all end."""
+    kafka, count = parts.addresses.kafka, len(asked)
     simulator = parts.pid("simulator")
     async with reading(kafka, EVENTS.name) as consumer, producing(kafka) as producer:
-        before = await _ended(parts)
-        cpu = cpu_seconds(worker), cpu_seconds(simulator)
+        before = await _ended(parts, workers)
+        used = [*map(cpu_seconds, workers.values())], cpu_seconds(simulator)
         began = time.time()
-        await publish(producer, INPUTS.name, wishes)
-        await _until_ended(parts, before + count)
-        cpu = cpu_seconds(worker) - cpu[0], cpu_seconds(simulator) - cpu[1]
+        await publish(producer, INPUTS.name, asked)
+        await _until_ended(parts, workers, before + count)
+        cpu = (
+            sum(map(cpu_seconds, workers.values())) - sum(used[0]),
+            cpu_seconds(simulator) - used[1],
+        )
         said = await rest_of(consumer)
     ends = _ends(said)
     if len(ends) != count:
         raise child.ChildError(f"{len(ends)} of {count} turns on the events topic\n")
     seconds = max(record.timestamp for record in ends) / 1000 - began
     spread = spread_ms(_duration(record.value) for record in ends)
-    return Round(count / seconds, spread, *(1000 * used / count for used in cpu))
+    return Round(count / seconds, spread, *(1000 * each / count for each in cpu))
 
 
 def _ends(said: Iterable[Any]) -> list[Any]:
@@ -127,26 +132,26 @@ async def _bare(parts: Parts, sessions: int, turns: int, reading: str) -> Round:
     )
 
 
-def _wishes(number: int, sessions: int, turns: int) -> Iterator[Record]:
+def wishes(number: int, sessions: int, turns: int) -> Iterator[Record]:
     """The first turns of all sessions, then the second ones, and so on; sessions new in every round."""
     for turn, place in product(range(turns), range(sessions)):
         yield wish(f"bench-{number}-{place}", f"turn-{turn}", f"{TEXT} {turn}")
 
 
-async def _until_ended(parts: Parts, wanted: float) -> None:
+async def _until_ended(parts: Parts, workers: Iterable[str], wanted: float) -> None:
     deadline = time.monotonic() + IN_TIME_S
-    while (there := await _ended(parts)) < wanted:
+    while (there := await _ended(parts, workers)) < wanted:
         if time.monotonic() > deadline:
-            log = parts.log("agent-worker-1")
-            raise child.ChildError(f"{there:.0f} of {wanted:.0f} turns completed\n{log}")
+            logs = "\n".join(map(parts.log, workers))
+            raise child.ChildError(f"{there:.0f} of {wanted:.0f} turns completed\n{logs}")
         await asyncio.sleep(LOOK_S)
 
 
-async def _ended(parts: Parts) -> float:
-    """How many turns the worker completed since its start."""
-    url = f"{parts.health('agent-worker-1')}/metrics"
-    text = await asyncio.to_thread(_get, url)
-    return sum(float(value) for value in _ENDED.findall(text))
+async def _ended(parts: Parts, workers: Iterable[str]) -> float:
+    """How many turns these workers completed since their start."""
+    urls = [f"{parts.health(name)}/metrics" for name in workers]
+    texts = await asyncio.gather(*(asyncio.to_thread(_get, url) for url in urls))
+    return sum(float(value) for text in texts for value in _ENDED.findall(text))
 
 
 def _get(url: str) -> str:

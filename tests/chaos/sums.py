@@ -2,6 +2,7 @@
 
 The same figures are taken twice: from the views that analysts read, and from the events themselves, each counted
 once whatever the table holds of it. The second way shares only the columns of `session_events` with the first.
+What came between turns is the session's own cost and in no turn's.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ SELECT
     countIf(type = 'turn.failed') AS failed,
     countIf(type IN ({_TOOLS})) AS tool_calls,
     uniqExactIf((session_id, {_REQUEST}), type LIKE 'span.model_request_%') AS model_requests,
-    {_SUMS}, sum(cost_usd) AS cost_usd
-FROM ({_ONCE})
+    {_SUMS}, sum(cost_usd) AS cost_usd, sumIf(once.cost_usd, once.type != 'session.charged') AS cost_of_turns
+FROM ({_ONCE}) AS once
 """
 # The last account of the provider before each change to another provider session, and before the end.
 RUNNING = f"""
@@ -70,7 +71,7 @@ VIEWS = {
     "events": f"SELECT count() AS events, {_SUMS}, sum(cost_usd) AS cost_usd FROM events {_MINE}",
     "turn_facts": f"""
         SELECT count() AS turns, countIf(status = 'completed') AS completed, countIf(status = 'failed') AS failed,
-            sumIf(cost_usd, {_ENDED}) AS cost_usd
+            sumIf(cost_usd, {_ENDED}) AS cost_of_turns
         FROM turn_facts {_MINE}""",
     "tool_call_facts": f"""
         SELECT count() AS tool_calls, countIf(answered) AS answered FROM tool_call_facts {_MINE}""",

@@ -27,6 +27,7 @@ from tests.clickhouse_server import (
 )
 from tests.integration.recorder_rig import Rig, rig, until
 from tests.synthetic.copies import Plan, sessions
+from tests.unit.gateway.desk import an_event
 
 __all__ = ["clickhouse_url"]
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -89,11 +90,26 @@ def test_the_check_notices_wrong_sums(writer: ClickHouseWriter, client: Client, 
     )
     found = {line.split(" is ")[0] for line in wrong(url)}
     assert {"tool_call_facts: tool_calls", "session_facts: active_seconds"} <= found
-    assert {"turn_facts: cost_usd", "tenant_days: completed"} <= found
+    assert {"turn_facts: cost_of_turns", "tenant_days: completed"} <= found
     assert {
         line.split(" is ")[0] for line in asyncio.run(Archive(url, "acme").wrong_sums())
     } == found
     assert asyncio.run(Archive("http://127.0.0.1:1/none", "acme").wrong_sums()) != []
+
+
+def test_what_came_between_turns_is_in_the_sessions_cost_and_in_no_turns(
+    writer: ClickHouseWriter, client: Client, url: str
+) -> None:
+    line = {"kind": "running", "source": "sevt_1", "active_ms": 45, "micro_usd": 1}
+    about = {"provider_session_id": "sesn_1", "agent": "agent_1", "lines": [line]}
+    own = an_event(1, "session.charged", about, key=("acme", "ses_own"), turn_id=None)
+    writer.insert(b"\n".join([*rows(ROWS), own]))
+    assert wrong(url) == []
+    sql = "SELECT sum({0}) FROM {1} WHERE tenant_id = 'acme' {2}"
+    ended = "AND status IN ('completed', 'interrupted', 'refused', 'failed')"
+    [(turns,)] = client.query(sql.format("cost_usd", "turn_facts", ended)).result_rows
+    [(whole,)] = client.query(sql.format("cost_usd", "session_facts", "")).result_rows
+    assert (whole - turns) * 1_000_000 == 1
 
 
 def test_sums_hold_when_a_batch_comes_again(

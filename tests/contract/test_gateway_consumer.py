@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -153,12 +153,22 @@ async def test_a_rewind_before_anything_is_harmless(bus: Bus, key: bytes) -> Non
     assert values(await read(bus.feed, key, 1)) == [b"i1"]
 
 
+@pytest.fixture
+def gathering(kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], KafkaBus]:
+    """A bus whose feed is a group of its own and lets inputs gather for so many seconds."""
+
+    def made(seconds: float) -> KafkaBus:
+        monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
+        monkeypatch.setattr(kafka_consumers, "INPUTS_SECONDS", seconds)
+        return KafkaBus(kafka_bootstrap)
+
+    return made
+
+
 async def test_events_are_fed_while_inputs_gather(
-    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch, key: bytes
+    gathering: Callable[[float], KafkaBus], key: bytes
 ) -> None:
-    monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
-    monkeypatch.setattr(kafka_consumers, "INPUTS_SECONDS", 3.0)
-    bus = KafkaBus(kafka_bootstrap)
+    bus = gathering(3.0)
     await bus.put(INPUTS.name, key, b"i1")
     assert values(await read(bus.feed, key, 1)) == [b"i1"]
     await bus.put(INPUTS.name, key, b"i2")
@@ -170,11 +180,9 @@ async def test_events_are_fed_while_inputs_gather(
 
 
 async def test_inputs_that_gather_are_fed_by_the_next_process(
-    kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch, key: bytes
+    gathering: Callable[[float], KafkaBus], kafka_bootstrap: str, key: bytes
 ) -> None:
-    monkeypatch.setattr(kafka_consumers, "GROUP", f"feed-{uuid.uuid4().hex[:8]}")
-    monkeypatch.setattr(kafka_consumers, "INPUTS_SECONDS", 60.0)
-    bus = KafkaBus(kafka_bootstrap)
+    bus = gathering(60.0)
     await bus.put(INPUTS.name, key, b"i1")
     await read(bus.feed, key, 1)
     await bus.feed.commit()

@@ -27,9 +27,10 @@ CREATE TABLE IF NOT EXISTS ledger
     estimate Bool
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (tenant_id, session_id, seq, line)
--- As the other tables: a small part is one file.
-SETTINGS min_bytes_for_full_part_storage = 67108864;
+ORDER BY (tenant_id, session_id, seq, line);
+
+-- As the other tables (0011): a small part is one file, where the server knows the setting.
+ALTER TABLE ledger MODIFY SETTING min_bytes_for_full_part_storage = 67108864;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS ledger_from_events TO ledger AS
 SELECT

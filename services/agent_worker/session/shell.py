@@ -3,8 +3,8 @@
 Every pass takes all inputs that have come (requests from the inbox, what the provider said, how commands ended),
 lets the core decide on each, writes the row once with the new state, the events not yet said and the commands not
 yet done, and only then starts the commands and publishes the events; the next pass begins when these are published.
-So whatever instant the process dies at, the row tells the next one what may not have been said and what may not be
-done.
+So whatever instant the process dies at, the row tells the next one what has perhaps not been said, and what has
+perhaps not been done.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     closing = rooms.closing
     _add(app, "POST", SESSIONS, _straight, 201)
     _add(app, "GET", SESSIONS, session_lister(reads))
-    _add(app, "GET", SESSION, session_reader(reads, rooms.caught_up, history))
+    _add(app, "GET", SESSION, session_reader(rooms.caught_up, history))
     _add(app, "DELETE", SESSION, action(accept, "erase"), 202)
     for name in ACTIONS.keys() - {"erase"}:
         _add(app, "POST", f"{SESSION}/{name}", action(accept, name), 202)
@@ -120,7 +120,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
         app,
         "GET",
         f"{SESSION}/turns/{{turn_id}}",
-        turn_reader(reads, rooms.caught_up, rooms.register, rooms.patience),
+        turn_reader(rooms.caught_up, rooms.register, rooms.patience),
     )
     _add(
         app,

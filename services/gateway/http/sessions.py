@@ -84,15 +84,12 @@ def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:
     return list_sessions
 
 
-def session_reader(
-    read_model: ReadModel, caught_up: CaughtUp, history: History
-) -> Callable[..., Awaitable[Response]]:
+def session_reader(caught_up: CaughtUp, history: History) -> Callable[..., Awaitable[Response]]:
     """The endpoint GET /v1/sessions/{session_id}."""
 
     async def get_session(request: Request, at_seq: AtSeq = None) -> Response:
         key = session_key(request)
-        await caught_up.wait(key)
-        page = await require_session(read_model, key)
+        page = await require_session(caught_up, key)
         if at_seq is None:
             return as_json(page.view)
         require_kept(page)
@@ -101,12 +98,12 @@ def session_reader(
     return get_session
 
 
-async def require_session(read_model: ReadModel, key: SessionKey) -> SessionPage:
-    """The session's row.
+async def require_session(tables: ReadModel | CaughtUp, key: SessionKey) -> SessionPage:
+    """The session's row, from `tables` as they are or caught up.
 
     Raises Rejected (`unknown_session`), also when it is another tenant's.
     """
-    page = await read_model.session(key)
+    page = await tables.session(key)
     if page is None:
         raise Rejected("unknown_session", f"there is no session {key[1]}")
     return page

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 from starlette.requests import Request
@@ -15,8 +15,8 @@ from services.gateway.bodies import NewTurn
 from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, headers_of, read_body
-from services.gateway.ports import ReadModel, TurnKey
-from services.gateway.read_model.caught_up import CaughtUp
+from services.gateway.ports import TurnKey
+from services.gateway.read_model.caught_up import CaughtUp, looked_for
 from services.gateway.register import Register
 from services.gateway.views import TurnView
 from shared.errors import Rejected, Transient
@@ -57,12 +57,8 @@ def idempotency_key(scope: Scope) -> str | None:
     return None if value is None else require_key(value.decode("latin-1"))
 
 
-# How often a turn is looked for that another process of this gateway may just have accepted.
-LOOK_SECONDS = 0.05
-
-
 def turn_reader(
-    read_model: ReadModel, caught_up: CaughtUp, register: Register, patience: float
+    caught_up: CaughtUp, register: Register, patience: float
 ) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint GET /v1/sessions/{session_id}/turns/{turn_id}. `patience`: for how many seconds a turn that is
     not known is looked for; 0 where no other process of this gateway accepts turns."""
@@ -74,12 +70,10 @@ def turn_reader(
         session_id = require_id(request.path_params["session_id"], "session_id")
         turn_id = require_id(request.path_params["turn_id"], "turn_id")
         key = (caller.tenant_id, session_id, turn_id)
-        await caught_up.wait(key[:2])
-        turn = await _turn(read_model, register, key)
-        looks = round(patience / LOOK_SECONDS) if turn is None else 0
-        while turn is None and looks:
-            await asyncio.sleep(LOOK_SECONDS)
-            turn, looks = await read_model.turn(key), looks - 1
+        turn = await _turn(caught_up, register, key)
+        if turn is None:
+            look = partial(caught_up.read_model.turn, key)
+            turn = await looked_for(look, lambda found: found is not None, patience)
         if turn is None:
             raise Rejected("unknown_turn", f"session {session_id} has no turn {turn_id}")
         return as_json(turn)
@@ -87,12 +81,12 @@ def turn_reader(
     return get_turn
 
 
-async def _turn(read_model: ReadModel, register: Register, key: TurnKey) -> TurnView | None:
+async def _turn(caught_up: CaughtUp, register: Register, key: TurnKey) -> TurnView | None:
     session = register.session(key[:2])
     erased = session is not None and session.closed == "erase"
     accepted = None if erased else register.turn(key)
     try:
-        return await read_model.turn(key) or accepted
+        return await caught_up.turn(key) or accepted
     except Transient:
         if accepted is None:
             raise

@@ -32,6 +32,7 @@ TEXTS = {
 
 
 def upgrade() -> None:
+    """The ledger: a row for each line of what a session cost."""
     op.create_table(
         "worker_ledger",
         sa.Column("tenant_id", sa.String(128), nullable=False),

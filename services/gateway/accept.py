@@ -6,6 +6,7 @@ Nothing is remembered that Kafka did not acknowledge, so whatever a client was t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import time
@@ -18,8 +19,9 @@ import msgspec
 from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.ports import InputPublisher, ReadModel, TurnKey
+from services.gateway.ports import InputPublisher, ReadModel, TurnKey, UserScope
 from services.gateway.register import Known, Register, known
+from services.gateway.reuse import Reuse
 from services.gateway.views import (
     Closing,
     SessionPage,
@@ -117,6 +119,7 @@ class Accept:
     read_model: ReadModel
     register: Register
     claims: Claims
+    reuse: Reuse
     gate: Gate
     clock: Clock
     ids: Callable[[str], str] = fresh
@@ -142,10 +145,15 @@ class Accept:
     ) -> tuple[SessionPage, bool]:
         """The session and whether it is new. Raises Rejected or Transient.
 
-        The id is that of the first request under the key, else the client's, else a fresh one. Of several requests
-        that ask for one id at once, here or at several gateways, one gets True.
+        The id is that of the first request under the key, else of the session that is to be reused, else the
+        client's, else a fresh one. Of several requests that ask for one session at once, here or at several
+        gateways, one gets True.
         """
-        named = body.session_id
+        scope = self.reuse.scope(tenant_id, body)
+        named = reused = body.session_id
+        if scope is not None:
+            async with self.gate:
+                named = reused = await self.reuse.session_for(scope, body)
         if idempotency_key:
             keyed = keyed_session(tenant_id, idempotency_key)
             async with self.gate:
@@ -155,24 +163,27 @@ class Accept:
         if under_way is not None:
             page, _ = await asyncio.shield(under_way)
             return page, False
-        opening = asyncio.create_task(self._open(key, body, shared=named is not None))
+        whose = scope if named == reused else None
+        opening = asyncio.create_task(self._open(key, body, whose, shared=named is not None))
         self.opening[key] = opening
         opening.add_done_callback(lambda _: self.opening.pop(key))
         return await asyncio.shield(opening)
 
     async def _open(
-        self, key: SessionKey, body: NewSession, *, shared: bool
+        self, key: SessionKey, body: NewSession, scope: UserScope | None, *, shared: bool
     ) -> tuple[SessionPage, bool]:
-        """`shared`: others may know this id, so there may be such a session."""
+        """`shared`: others may know this id, so there may be such a session; `scope`: whose it is by reuse."""
         async with self.gate:
             existing = await self.read_model.session(key) if shared else None
             if existing is not None:
                 return existing, False
             request = _session_request(*key, body, rfc3339(self.clock()))
             await self._publish(request, "session.requested", derived("in_", *key, "session"))
-            return await self._opened(key, opened(request))
+            return await self._opened(key, opened(request), scope)
 
-    async def _opened(self, key: SessionKey, page: SessionPage) -> tuple[SessionPage, bool]:
+    async def _opened(
+        self, key: SessionKey, page: SessionPage, scope: UserScope | None
+    ) -> tuple[SessionPage, bool]:
         """The session, written before the client hears of it, so that another gateway takes its turns too. Without
         the database that is left to the projector."""
         try:
@@ -180,6 +191,9 @@ class Accept:
         except Transient:
             written = page
         self.register.meet(key, known(written))
+        if scope is not None:
+            with contextlib.suppress(Transient):
+                return written, await self.reuse.users.opened(scope, key[1])
         return written, _is_ours(written.view, page.view)
 
     async def turn(self, key: SessionKey, body: NewTurn, idempotency_key: str | None) -> TurnView:
@@ -245,9 +259,16 @@ class Accept:
                 return
             await self._publish(request, kind, input_id)
         if isinstance(request, ArchiveRequested):
-            self.register.close(key, "archive")
+            await self._close(key, "archive")
         elif isinstance(request, EraseRequested):
-            self.register.close(key, "erase")
+            await self._close(key, "erase")
+
+    async def _close(self, key: SessionKey, why: Closing) -> None:
+        """No more turns here, and no gateway answers the session to a user who opens one. Without the database that
+        is left to who asks: the projector writes that the session is closed."""
+        self.register.close(key, why)
+        with contextlib.suppress(Transient):
+            await self.reuse.users.end(key)
 
     async def _answered_before(
         self, key: SessionKey, session: Known, tool_use_id: str, input_id: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from shared.session.content import AnswerContent, Content
@@ -23,7 +25,9 @@ class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True): ...
 
 
 class NewSession(_Body, frozen=True, kw_only=True):
-    """POST /v1/sessions. Without a `session_id` one is made."""
+    """POST /v1/sessions. Without a `session_id` one is made. `reuse`: answer the user's open session (`user_agent`:
+    the one with this agent) if there is one, with 200, and open one only if there is none; left out, what the
+    gateway is set to, unless a `session_id` is named."""
 
     user_id: Id
     session_id: Id | None = None
@@ -33,6 +37,7 @@ class NewSession(_Body, frozen=True, kw_only=True):
     budget_usd: Budget | None = None
     vault_ids: VaultIds | None = None
     mode: Mode = "interactive"
+    reuse: Literal["user", "user_agent", "never"] | None = None
 
 
 class NewTurn(_Body, frozen=True, kw_only=True):

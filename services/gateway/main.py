@@ -26,12 +26,13 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.gateway.accept import Accept
+from services.gateway.accept import Accept, fresh
 from services.gateway.adapters.clickhouse import ClickHouseEventArchive
 from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, KafkaTail
 from services.gateway.adapters.kafka_inputs import KafkaInputPublisher
 from services.gateway.adapters.kafka_log import KafkaEventLog
 from services.gateway.adapters.sql import SqlReadModel, open_engine
+from services.gateway.adapters.users import SqlUsers
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
@@ -42,6 +43,7 @@ from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.projector import Projector
 from services.gateway.read_model.refold import Refold
 from services.gateway.register import Register
+from services.gateway.reuse import Reuse
 from services.gateway.settings import HttpSettings, Settings
 from services.gateway.siblings import Siblings, listeners
 from services.gateway.streams.history import History
@@ -74,6 +76,7 @@ class Gateway:
     def __post_init__(self) -> None:
         settings, http = self.settings, self.settings.http
         self.read_model = _read_model(settings)
+        self.users = SqlUsers(self.read_model.engine)
         self.inputs = KafkaInputPublisher(settings.kafka)
         self.archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
         self.live = Live()
@@ -95,8 +98,10 @@ class Gateway:
         """The HTTP side."""
         http = self.settings.http
         gate = Gate(http.share(http.gateway_at_once), http.share(http.gateway_max_waiting))
+        reuse = Reuse(self.users, self.read_model, self.register, http.session_reuse, fresh)
+        claims = Claims(self.read_model)
         accept = Accept(
-            self.inputs, self.read_model, self.register, Claims(self.read_model), gate, utcnow
+            self.inputs, self.read_model, self.register, claims, reuse, gate, utcnow, fresh
         )
         rooms = Rooms(
             accept=accept,

@@ -20,6 +20,8 @@ from shared.session.state import SessionState
 TurnKey = tuple[str, str, str]  # tenant, session, turn
 # Tenant, session (none for the opening of one), and a key's digest.
 Claim = tuple[str, str, str]
+# Tenant, user, and which of the user's sessions (`reuse.Reuse.scope`).
+UserScope = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,23 @@ class ReadModel(Protocol):
 
     async def check(self) -> None:
         """Raise Transient when the database does not answer."""
+
+
+class UserSessions(Protocol):
+    """The session that each user goes on with: one for a scope, agreed by all gateways."""
+
+    async def held(self, scope: UserScope) -> str | None:
+        """The session's id; "" when the last one was closed on request, None before there was one."""
+
+    async def hold(self, scope: UserScope, instead_of: str | None, wanted: str) -> str:
+        """Compare-and-set: the scope has `wanted` from now on if what it had is `instead_of`; what it has then,
+        committed when this returns."""
+
+    async def opened(self, scope: UserScope, session_id: str) -> bool:
+        """Whether the scope has this session and nobody was told so before."""
+
+    async def end(self, session: SessionKey) -> None:
+        """Nobody goes on with this session."""
 
 
 class EventArchive(Protocol):

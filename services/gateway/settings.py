@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from pydantic import Field, field_validator
 
@@ -74,6 +75,13 @@ class HttpSettings(Block):
         description=(
             "how many more of them wait for their turn, twenty seconds at most; the rest is "
             "told to come again"
+        ),
+    )
+    session_reuse: Literal["never", "user", "user_agent"] = Field(
+        default="never",
+        description=(
+            "what `POST /v1/sessions` does when it says nothing of `reuse` and names no session: `user` answers "
+            "the user's open session, `user_agent` the one with the same agent, `never` opens a new one"
         ),
     )
     cors_origins: str = Field(

@@ -7,7 +7,7 @@ them with what the migrations make.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Index, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Index, LargeBinary, MetaData, Table, Text
 from sqlmodel import Field, SQLModel
 
 METADATA = MetaData()
@@ -52,6 +52,24 @@ class KeyRow(SQLModel, table=True):
     stands_for: str = Field(max_length=128)
 
 
+class UserSessionRow(SQLModel, table=True):
+    """The session that a user goes on with. `scope` is "user", or "agent:" and the agent's name ("": the default
+    one); `session_id` is "" once that session was closed on request; `opened`: somebody was told that it is new.
+
+    No read model either: it is what two gateways that open a user's session at once agree by.
+    """
+
+    __tablename__ = "gateway_user_sessions"
+    __table_args__ = (Index("gateway_user_sessions_by_session", "tenant_id", "session_id"),)
+    metadata = METADATA
+
+    tenant_id: str = Field(primary_key=True, max_length=128)
+    user_id: str = Field(primary_key=True, max_length=128)
+    scope: str = Field(primary_key=True, max_length=160)
+    session_id: str = Field(max_length=128)
+    opened: bool = Field(sa_type=Boolean)
+
+
 class TurnRow(SQLModel, table=True):
     """A turn as a client sees it; `seq` is the number of the event it shows, `body` a `views.TurnView`."""
 
@@ -68,4 +86,5 @@ class TurnRow(SQLModel, table=True):
 
 SESSIONS: Table = METADATA.tables["gateway_sessions"]
 KEYS: Table = METADATA.tables["gateway_keys"]
+USER_SESSIONS: Table = METADATA.tables["gateway_user_sessions"]
 TURNS: Table = METADATA.tables["gateway_turns"]

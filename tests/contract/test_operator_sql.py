@@ -102,6 +102,7 @@ async def test_traces_of_a_session_are_counted_by_table(url: str) -> None:
         "gateway_sessions": 1,
         "gateway_turns": 2,
         "gateway_keys": 1,
+        "gateway_user_sessions": 0,
     }
     assert {"worker_inbox: 2 inputs", "gateway_turns: 1 turns"} <= set(traces.left)
     assert set(nothing.rows.values()) == {0}

@@ -16,6 +16,7 @@ from services.gateway.ports import (
     StoredTurn,
     Stretch,
     TurnKey,
+    UserScope,
 )
 from services.gateway.views import SessionPage, TurnView
 from shared.bus.envelope import Envelope
@@ -101,6 +102,42 @@ class MemoryReadModel:
     async def claim(self, wanted: Mapping[Claim, str]) -> Mapping[Claim, str]:
         await self.check()
         return {claim: self.keys.setdefault(claim, id) for claim, id in wanted.items()}
+
+    async def check(self) -> None:
+        if self.down:
+            raise Transient("database_unavailable", "the database did not answer", retry_after=2)
+
+
+@dataclass
+class MemoryUsers:
+    """The user's sessions as a dictionary."""
+
+    sessions: dict[UserScope, str] = field(default_factory=dict)
+    told: set[tuple[UserScope, str]] = field(default_factory=set)
+    down: bool = False
+
+    async def held(self, scope: UserScope) -> str | None:
+        await self.check()
+        return self.sessions.get(scope)
+
+    async def hold(self, scope: UserScope, instead_of: str | None, wanted: str) -> str:
+        await self.check()
+        if self.sessions.get(scope) == instead_of:
+            self.sessions[scope] = wanted
+        return self.sessions[scope]
+
+    async def opened(self, scope: UserScope, session_id: str) -> bool:
+        await self.check()
+        if self.sessions.get(scope) != session_id or (scope, session_id) in self.told:
+            return False
+        self.told.add((scope, session_id))
+        return True
+
+    async def end(self, session: SessionKey) -> None:
+        await self.check()
+        for scope, held in self.sessions.items():
+            if (scope[0], held) == session:
+                self.sessions[scope] = ""
 
     async def check(self) -> None:
         if self.down:

@@ -39,7 +39,7 @@ from shared.grouped import Grouped
 from shared.session.key import SessionKey
 from shared.session.state import SessionState, decode
 from shared.session.state import encode as encode_state
-from shared.tables.gateway import KEYS, SESSIONS, TURNS, SessionRow
+from shared.tables.gateway import KEYS, SESSIONS, TURNS, USER_SESSIONS, SessionRow
 
 SECONDS = 5.0
 # Lists are the only reads that take a connection each: so many at once, and so many more wait.
@@ -97,7 +97,7 @@ class SqlReadModel:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+        self.engine = engine
         # A single statement needs no transaction around it: one round trip, not three.
         self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._many: ManyRows = OneByOne() if engine.dialect.name == "sqlite" else Arrays()
@@ -172,8 +172,8 @@ class SqlReadModel:
             if sessions:
                 await self._many.write(connection, self._save_sessions, sessions)
             for key in sorted(changes.forgotten):
-                for table in (TURNS, KEYS):
-                    await connection.execute(delete(table).where(_is(table, key)))
+                for table in (TURNS, KEYS, USER_SESSIONS):
+                    await connection.execute(delete(table).where(_of(table, key)))
             for statement, rows in ((self._add_turns, asked), (self._save_turns, seen)):
                 if rows:
                     await self._many.write(connection, statement, rows)
@@ -201,7 +201,7 @@ class SqlReadModel:
         """Close the connections."""
         with contextlib.suppress(SQLAlchemyError, TimeoutError):
             async with asyncio.timeout(SECONDS):
-                await self._engine.dispose()
+                await self.engine.dispose()
 
     def _upsert(self, table: Table, order: str, *, newest: str = "", of: Sequence[str] = ()) -> Any:
         """Write a row unless the one there is further on by `order`; of the columns `of` keep what is there when it
@@ -259,17 +259,17 @@ class SqlReadModel:
 
     @contextlib.asynccontextmanager
     async def _begin(self) -> AsyncIterator[AsyncConnection]:
-        async with _bounded(), self._engine.begin() as connection:
+        async with bounded(), self.engine.begin() as connection:
             yield connection
 
     @contextlib.asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        async with _bounded(), self._reader.connect() as connection:
+        async with bounded(), self._reader.connect() as connection:
             yield connection
 
 
 @contextlib.asynccontextmanager
-async def _bounded() -> AsyncIterator[None]:
+async def bounded() -> AsyncIterator[None]:
     """For SECONDS at most; whatever the database does wrong inside is Transient."""
     try:
         async with asyncio.timeout(SECONDS):
@@ -283,8 +283,8 @@ async def _bounded() -> AsyncIterator[None]:
         ) from error
 
 
-def _is(table: Table, key: Sequence[str]) -> ColumnElement[bool]:
-    return and_(*(column == part for column, part in zip(table.primary_key, key, strict=False)))
+def _of(table: Table, session: SessionKey) -> ColumnElement[bool]:
+    return and_(table.c.tenant_id == session[0], table.c.session_id == session[1])
 
 
 def _state(data: bytes | None) -> SessionState | None:

@@ -228,8 +228,9 @@ DESCRIBED: dict[tuple[str, str], Route] = {
     ("POST", "/v1/sessions"): Route(
         "open_session",
         "sessions",
-        "Open a session, or get the one that has this id",
-        "Answered once the session is safe on the log; a turn may be posted at once.",
+        "Open a session, or get the one that has this id, or the user's",
+        "Answered once the session is safe on the log; a turn may be posted at once. With `reuse` all who ask for "
+        "one user at once are answered one session, and one of them 201.",
         201,
         NewSession,
         SessionView,

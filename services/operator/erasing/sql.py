@@ -14,7 +14,7 @@ from sqlmodel import col, select
 from services.operator.database import engine_on
 from shared.session import state
 from shared.session.state import SessionState
-from shared.tables.gateway import KEYS, TURNS, SessionRow
+from shared.tables.gateway import KEYS, TURNS, USER_SESSIONS, SessionRow
 from shared.tables.worker import INBOX, HeadRow
 
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
@@ -70,6 +70,7 @@ class SqlStores:
         turns = await self._count(TURNS, tenant, session)
         told = await self._count(TURNS, tenant, session, TURNS.c.status.not_in(IDS_ONLY))
         keys = await self._count(KEYS, tenant, session)
+        held = await self._count(USER_SESSIONS, tenant, session)
         known = _state(heads[0].state) if heads else None
         left = [
             *(_left_of_head(heads[0], known) if heads else ()),
@@ -87,6 +88,7 @@ class SqlStores:
                 "gateway_sessions": len(pages),
                 "gateway_turns": turns,
                 "gateway_keys": keys,
+                "gateway_user_sessions": held,
             },
             left=tuple(left),
             provider=(*(known.given_up if known else ()), *bound),

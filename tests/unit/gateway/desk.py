@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import msgspec
@@ -27,6 +27,7 @@ from services.gateway.ports import Entry, Record
 from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.projector import Projector
 from services.gateway.register import Register
+from services.gateway.reuse import Reuse
 from services.gateway.siblings import Siblings
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live, read_heading
@@ -42,6 +43,7 @@ from tests.fakes.gateway import (
     MemoryInputPublisher,
     MemoryReadModel,
     MemoryRecordConsumer,
+    MemoryUsers,
 )
 
 KEYS = {
@@ -92,6 +94,7 @@ class Desk:
 
     inputs: MemoryInputPublisher = field(default_factory=MemoryInputPublisher)
     read_model: MemoryReadModel = field(default_factory=MemoryReadModel)
+    users: MemoryUsers = field(default_factory=MemoryUsers)
     archive: MemoryEventArchive = field(default_factory=MemoryEventArchive)
     log: MemoryEventLog = field(default_factory=MemoryEventLog)
     live: Live = field(default_factory=Live)
@@ -105,18 +108,25 @@ class Desk:
     patience: float = 0.0
     clock: Clock = lambda: NOON
     gate: Gate = field(default_factory=lambda: Gate(100, 0))
+    reuse: Literal["never", "user", "user_agent"] = "never"
+    place: str = ""
 
     def __post_init__(self) -> None:
         counter = itertools.count(1)
+
+        def ids(prefix: str) -> str:
+            return f"{prefix}{next(counter)}{self.place}"
+
         self.history = History(self.archive, self.log, self.live, self.read_model)
         self.accept = Accept(
             self.inputs,
             self.read_model,
             self.register,
             Claims(self.read_model),
+            Reuse(self.users, self.read_model, self.register, self.reuse, ids),
             self.gate,
             self.clock,
-            lambda prefix: f"{prefix}{next(counter)}",
+            ids,
         )
         rooms = Rooms(
             accept=self.accept,

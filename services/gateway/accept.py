@@ -19,7 +19,7 @@ import msgspec
 from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
-from services.gateway.ports import InputPublisher, ReadModel, TurnKey, UserScope
+from services.gateway.ports import InputPublisher, ReadModel, UserScope
 from services.gateway.register import Known, Register, known
 from services.gateway.reuse import Reuse
 from services.gateway.views import (
@@ -204,13 +204,15 @@ class Accept:
         """
         tenant_id, session_id = key
         session = self.register.session(key) or await self.session_of(key)
-        turn_id = await self._turn_id(key, session, body.turn_id, idempotency_key)
+        turn_id, again = await self._turn_id(key, session, body.turn_id, idempotency_key)
         turn_key = (tenant_id, session_id, turn_id)
         accepted = self.register.turn(turn_key)
+        if accepted is None and session.closed is not None:
+            accepted = await self.read_model.turn(turn_key)
+            if accepted is None and not again:
+                raise _closed(key, session.closed)
         if accepted is not None:
             return accepted
-        if session.closed is not None:
-            return await self._accepted_before(turn_key, session)
         request = TurnRequested(
             tenant_id=tenant_id,
             session_id=session_id,
@@ -231,32 +233,37 @@ class Accept:
 
     async def _turn_id(
         self, key: SessionKey, session: Known, named: str | None, idempotency_key: str | None
-    ) -> str:
-        """The turn of a request: that of the first one under its key, else the one it names, else a new one."""
+    ) -> tuple[str, bool]:
+        """The turn of a request: that of the first one under its key, else the one it names, else a new one. And
+        whether it is known to be a repeat, which is looked for where a first request would be refused."""
         if idempotency_key is None:
-            return named or self.ids("turn_")
+            return named or self.ids("turn_"), False
         keyed = keyed_turn(*key, idempotency_key)
         if session.closed == "erase":  # its keys are forgotten, and it takes no more
-            return named or keyed
+            return named or keyed, False
         async with self.gate:
-            return await self.claims.stands_for(key, keyed, named or keyed)
+            if session.closed is None:
+                return await self.claims.stands_for(key, keyed, named or keyed), False
+            claimed = await self.claims.claimed(key, keyed)
+        return claimed or named or keyed, claimed is not None
 
     async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
         """Publish any other input. Raises Rejected (`unknown_session`) or Transient, and for what is known to be
-        without effect Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`)."""
+        without effect Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`).
+
+        A request that is made again under its key is refused only when its session is erased: it goes to the log
+        again under the same id, and counts once.
+        """
         key = (request.tenant_id, request.session_id)
         session = await self.session_of(key)
         call = _call_of(request)
-        input_id = (
-            derived("in_", *key, kind, *call, idempotency_key)
-            if idempotency_key
-            else self.ids("in_")
-        )
-        if isinstance(request, InterruptRequested) and session.closed is not None:
-            raise _closed(key, session.closed)
         async with self.gate:
-            if call and await self._answered_before(key, session, call[0], input_id):
-                return
+            if idempotency_key is None:
+                await self._require_effect(key, session, request)
+                input_id = self.ids("in_")
+            else:
+                input_id = derived("in_", *key, kind, *call, idempotency_key)
+                await self._claim(key, session, request, input_id)
             await self._publish(request, kind, input_id)
         if isinstance(request, ArchiveRequested):
             await self._close(key, "archive")
@@ -270,32 +277,47 @@ class Accept:
         with contextlib.suppress(Transient):
             await self.reuse.users.end(key)
 
-    async def _answered_before(
-        self, key: SessionKey, session: Known, tool_use_id: str, input_id: str
-    ) -> bool:
-        """Whether this very answer was given before. Raises Rejected when another one was, or none is wanted.
+    async def _claim(
+        self, key: SessionKey, session: Known, request: Request, input_id: str
+    ) -> None:
+        """Claim the input's id before it is published, unless it was before; then what became of the first request
+        is no reason to refuse this one. Raises Rejected or Transient.
+
+        The topics of what was asked and of what came of it are read independently of each other: a call may be seen
+        answered before its answer is, so what was read tells no repeat.
+        """
+        if isinstance(request, ArchiveRequested | EraseRequested):  # never refused
+            return
+        try:
+            await self._require_effect(key, session, request)
+        except Rejected as refusal:
+            erased = refusal.reason == "session_erased"  # its keys are forgotten
+            if erased or await self.claims.claimed(key, input_id) is None:
+                raise
+        else:
+            await self.claims.stands_for(key, input_id, input_id)
+
+    async def _require_effect(self, key: SessionKey, session: Known, request: Request) -> None:
+        """Raise Rejected when something may no longer come of the request.
 
         What is not known may be news that has not come here yet, and is left to the session: only a call that was
         seen to wait and to wait no more, for good, is refused.
         """
-        try:
-            page = await self.read_model.session(key)
-        except Transient:
-            page = None
-        if page is not None and input_id in page.answers:
-            return True
-        closed = session.closed or (known(page).closed if page else None)
-        if closed is not None:
-            raise _closed(key, closed)
+        call = _call_of(request)
+        page = await self._page(key) if call else None
+        if call or isinstance(request, InterruptRequested):
+            closed = session.closed or (known(page).closed if page else None)
+            if closed is not None:
+                raise _closed(key, closed)
         if page is not None:
-            _require_asked(page, tool_use_id)
-        return False
+            _require_asked(page, *call)
 
-    async def _accepted_before(self, key: TurnKey, session: Known) -> TurnView:
-        turn = await self.read_model.turn(key)
-        if turn is not None:
-            return turn
-        raise _closed(key[:2], session.closed or "archive")
+    async def _page(self, key: SessionKey) -> SessionPage | None:
+        """The session's row; None without a database, too."""
+        try:
+            return await self.read_model.session(key)
+        except Transient:
+            return None
 
     async def _publish(self, request: Request, kind: str, input_id: str) -> str:
         """Publish under a span; its traceparent, which is the record's, is returned."""

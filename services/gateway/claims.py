@@ -42,6 +42,11 @@ class Claims:
             self._writing = asyncio.create_task(self._write(), name="claims")
         return await asyncio.shield(future)
 
+    async def claimed(self, scope: SessionKey, key: str) -> str | None:
+        """The id that `key` stands for in this session, None when nobody claimed it. Raises Transient."""
+        claim = (*scope, key)
+        return self._known.get(claim) or await self._read_model.claimed(claim)
+
     async def _write(self) -> None:
         try:
             while self._waiting:

@@ -169,6 +169,9 @@ class ReadModel(Protocol):
         """What each key stands for from now on: what was wanted first, by whichever process, as long as the session
         is not forgotten. Committed when it returns. All or nothing."""
 
+    async def claimed(self, key: Claim) -> str | None:
+        """What the key stands for; None when nobody claimed it."""
+
     async def check(self) -> None:
         """Raise Transient when the database does not answer."""
 

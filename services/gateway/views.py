@@ -61,18 +61,16 @@ class SessionPage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session's row, but for the state that it was made of. `closing` is what was asked for it, `erased_at` when
     it was erased, as `session.erased` says.
 
-    `settled` are the newest tool calls that wait no more, `answers` the ids of the newest inputs that answer some:
-    SETTLED at most of each, the newest last.
+    `settled` are the newest tool calls that wait no more, SETTLED at most, the newest last.
     """
 
     view: SessionView
     closing: Closing | None = None
     erased_at: str | None = None
     settled: tuple[SettledCall, ...] = ()
-    answers: tuple[str, ...] = ()
 
 
-# How many answers a page remembers, and how many calls that wait no more: far more than an agent asks at once.
+# How many calls that wait no more a page remembers: far more than an agent asks at once.
 SETTLED = 32
 
 

@@ -249,8 +249,11 @@ async def test_a_key_stands_for_what_was_claimed_first(model: ReadModel) -> None
     one, two, other = ("acme", "ses_1", "k1"), ("acme", "ses_1", "k2"), ("acme", "ses_2", "k1")
     assert await model.claim({one: "t1"}) == {one: "t1"}
     assert await model.claim({two: "t9", one: "t2"}) == {one: "t1", two: "t9"}
+    assert await model.claimed(other) is None
     assert await model.claim({other: "t3"}) == {other: "t3"}
+    assert [await model.claimed(key) for key in (one, two, other)] == ["t1", "t9", "t3"]
     await model.save(Changes({KEY: row(seq=1)}, forgotten={KEY}))
+    assert await model.claimed(one) is None
     assert await model.claim({one: "t4", other: "t4"}) == {one: "t4", other: "t3"}
 
 

@@ -140,7 +140,7 @@ async def test_answers_at_the_same_time_are_one_answer(
 ) -> None:
     text, [action] = await _asked(api, session_id, script)
     answers = await asyncio.gather(*(_answer(api, session_id, action) for _ in range(5)))
-    assert answers[0].status_code == 202
+    assert any(answer.status_code == 202 for answer in answers)
     assert all(answer.status_code == 202 or ALREADY in answer.text for answer in answers)
     await _completed(api, session_id, text)
     log = await provider.only(ACME, session_id)
@@ -164,6 +164,9 @@ async def test_an_answer_after_the_answer_is_refused_and_the_same_one_again_is_n
     assert len(_given(await provider.only(ACME, session_id), RESULT)) == 1
     await api.say(session_id, "t2", "and now?")
     assert (await api.turn_in(session_id, "t2", "completed"))["reply"] == reply_to("and now?")
+    types = {event["type"] for event in await api.events(session_id)}
+    # The repeats went to the log and count for nothing.
+    assert "session.answer_refused" not in types
 
 
 async def test_a_session_archived_while_an_approval_is_under_way_stays_archived(

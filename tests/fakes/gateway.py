@@ -103,6 +103,10 @@ class MemoryReadModel:
         await self.check()
         return {claim: self.keys.setdefault(claim, id) for claim, id in wanted.items()}
 
+    async def claimed(self, key: Claim) -> str | None:
+        await self.check()
+        return self.keys.get(key)
+
     async def check(self) -> None:
         if self.down:
             raise Transient("database_unavailable", "the database did not answer", retry_after=2)

@@ -193,6 +193,12 @@ class SqlReadModel:
             }
         return {**wanted, **found}  # one is missing only if its session was forgotten meanwhile
 
+    async def claimed(self, key: Claim) -> str | None:
+        """See ReadModel.claimed."""
+        async with self._reading() as connection:
+            found = await self._found(connection, KEYS, [key], "stands_for")
+        return found[0][-1] if found else None
+
     async def check(self) -> None:
         async with self._reading() as connection:
             await connection.execute(select(SessionRow.last_seq).limit(1))

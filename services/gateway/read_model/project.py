@@ -36,8 +36,6 @@ from shared.session.inputs import (
     EraseRequested,
     Request,
     SessionRequested,
-    ToolAnswered,
-    ToolConfirmed,
     TurnRequested,
 )
 from shared.session.key import SessionKey
@@ -128,8 +126,8 @@ class Projection:
         self._changes = Changes()
         self.behind: set[SessionKey] = set()
 
-    def request(self, request: Request, trace_id: str, input_id: str) -> None:
-        """Apply an input whose time is in `shared.moment`'s form; `input_id` is "" for one that no gateway gave.
+    def request(self, request: Request, trace_id: str) -> None:
+        """Apply an input whose time is in `shared.moment`'s form.
 
         The worker decides what becomes of it; here it only becomes visible.
         """
@@ -144,7 +142,7 @@ class Projection:
                 turn = StoredTurn(accepted_turn(request, trace_id))
                 self._changes.turns.setdefault((*key, request.turn_id), turn)
         elif row is not None:
-            row.page = _asked(row.page, request, input_id)
+            row.page = _asked(row.page, request)
 
     def event(self, event: Event) -> None:
         """Apply an event; one that is known already (by `seq`) changes nothing.
@@ -204,7 +202,7 @@ class Projection:
         if after.status == "erased":
             if before.status != "erased":
                 row.page = replace(
-                    row.page, erased_at=normal(event.at), closing="erase", settled=(), answers=()
+                    row.page, erased_at=normal(event.at), closing="erase", settled=()
                 )
                 self._forget(key)
             return
@@ -263,15 +261,12 @@ def _assumed(view: SessionView) -> SessionState:
     )
 
 
-def _asked(page: SessionPage, request: Request, input_id: str) -> SessionPage:
+def _asked(page: SessionPage, request: Request) -> SessionPage:
     """The page after an input that neither opens the session nor asks for a turn."""
     if isinstance(request, ArchiveRequested):
         return replace(page, closing="archive")
     if isinstance(request, EraseRequested):
         return replace(page, closing="erase")
-    answers = isinstance(request, ToolConfirmed | ToolAnswered)
-    if answers and input_id and input_id not in page.answers:
-        return replace(page, answers=(*page.answers[-SETTLED + 1 :], input_id))
     return page
 
 

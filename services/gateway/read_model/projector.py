@@ -25,7 +25,7 @@ from shared.session.key import SessionKey
 
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
-Input = tuple[Request, str, str]  # what was asked, its trace, its id if a gateway gave it
+Input = tuple[Request, str]  # what was asked, its trace
 
 
 _log = logs.get("gateway.projector")
@@ -75,7 +75,7 @@ class Projector:
         requests = [item for _, item in found if isinstance(item, tuple)]
         events = [item for _, item in found if isinstance(item, Event)]
         keys = {(e.tenant_id, e.session_id) for e in events}
-        keys |= {(request.tenant_id, request.session_id) for request, *_ in requests}
+        keys |= {(request.tenant_id, request.session_id) for request, _ in requests}
         if not keys:
             return
         projection = Projection(await self._read_model.load(keys))
@@ -109,7 +109,7 @@ class Projector:
         by_gateway = about.source == envelope.GATEWAY
         at = received(request, record.received_at, by_gateway=by_gateway)
         trace_id = telemetry.trace_id_of(about.traceparent)
-        return replace(request, at=at), trace_id, about.id if by_gateway else ""
+        return replace(request, at=at), trace_id
 
 
 def _apply_one(projection: Projection, record: Record, item: Input | Event | None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from services.gateway.ports import Record
 from services.gateway.read_model.projector import Projector
 from services.gateway.views import SETTLED
-from shared.bus.topics import EVENTS, INPUTS
+from shared.bus.topics import EVENTS
 from shared.session import Event, Input
 from shared.session.key import SessionKey
 from tests.builders import (
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.unit
 KEY: SessionKey = (TENANT, SESSION)
 URL = f"/v1/sessions/{SESSION}"
 ALREADY, GONE = "already_answered", "no_longer_asked"
+KEYED = {"Idempotency-Key": "k"}
 
 
 class Asked:
@@ -61,8 +62,8 @@ class Asked:
         body = {"custom_tool_use_id": self.other.id, "content": "42"}
         return await self._post("tool_results", body, {})
 
-    async def interrupt(self) -> tuple[int, str]:
-        return await self._post("interrupt", {}, {})
+    async def interrupt(self, **headers: str) -> tuple[int, str]:
+        return await self._post("interrupt", {}, headers)
 
     async def _post(self, path: str, body: Any, headers: dict[str, str]) -> tuple[int, str]:
         async with self.desk.client() as client:
@@ -77,14 +78,6 @@ async def project(desk: Desk, records: Sequence[Record]) -> None:
 
 def recorded(event: Event) -> Record:
     return Record(EVENTS.name, 0, 0, SESSION.encode(), msgspec.json.encode(event), [])
-
-
-async def published(desk: Desk) -> list[Record]:
-    """What the gateway published so far, as records of the inputs' topic."""
-    return [
-        Record(INPUTS.name, 0, 0, envelope.subject.encode(), value, envelope.headers())
-        for envelope, value in desk.inputs.published
-    ]
 
 
 async def test_what_is_asked_may_be_answered() -> None:
@@ -135,16 +128,59 @@ async def test_a_call_that_a_new_attempt_may_ask_again_is_left_to_the_session() 
     assert await asked.confirm() == (202, "accepted")
 
 
-async def test_the_same_answer_made_again_is_the_same_answer_on_every_gateway() -> None:
+@pytest.mark.parametrize("first", ["the answer", "what came of it"])
+async def test_the_same_answer_made_again_is_the_same_answer_on_every_gateway(first: str) -> None:
+    """Whichever of the two topics is read first."""
     asked = await Asked().then()
-    key = {"Idempotency-Key": "k"}
-    assert await asked.confirm(**key) == (202, "accepted")
-    inputs = await published(asked.desk)
-    await project(asked.desk, inputs)
+    assert await asked.confirm(**KEYED) == (202, "accepted")
+    if first == "the answer":
+        await asked.desk.project()
     await asked.then(seen(asked.wire.confirmed(asked.call.id)))
-    assert await asked.confirm(**key) == (202, "accepted")
-    assert await asked.confirm(**{"Idempotency-Key": "other"}) == (409, ALREADY)
-    assert len(asked.desk.inputs.published) == 1
+    another = Asked()
+    another.desk, another.call = Desk(read_model=asked.desk.read_model), asked.call
+    for gateway in (asked, another):
+        assert await gateway.confirm(**KEYED) == (202, "accepted")
+        assert await gateway.confirm(**{"Idempotency-Key": "other"}) == (409, ALREADY)
+    assert len({e.id for desk in (asked.desk, another.desk) for e, _ in desk.inputs.published}) == 1
+
+
+async def test_what_was_taken_once_is_taken_again_when_nothing_can_come_of_it_any_more() -> None:
+    asked = await Asked().then()
+    assert await asked.confirm(**KEYED) == await asked.interrupt(**KEYED) == (202, "accepted")
+    await asked.then(seen(asked.wire.terminated()))
+    assert await asked.confirm(**KEYED) == (202, "accepted")
+    async with asked.desk.client() as client:
+        assert (await client.post(f"{URL}/archive")).status_code == 202
+    assert await asked.confirm(**KEYED) == await asked.interrupt(**KEYED) == (202, "accepted")
+    assert len({envelope.id for envelope, _ in asked.desk.inputs.published}) == 3
+    assert await asked.confirm() == await asked.interrupt() == (409, "session_archived")
+
+
+async def test_an_answer_is_taken_again_however_many_came_after_it() -> None:
+    asked = await Asked().then()
+    assert await asked.confirm(**KEYED) == (202, "accepted")
+    await asked.then(seen(asked.wire.confirmed(asked.call.id)))
+    async with asked.desk.client() as client:
+        for number in range(SETTLED + 8):
+            wish = {"tool_use_id": f"sevt_of_{number}", "result": "allow"}
+            await client.post(f"{URL}/tool_confirmations", json=wish, headers=KEYED)
+    await asked.desk.project()
+    assert await asked.confirm(**KEYED) == (202, "accepted")
+
+
+async def test_what_was_refused_under_a_key_is_refused_again() -> None:
+    asked = Asked()
+    await asked.then(seen(asked.wire.confirmed(asked.call.id)))
+    for _ in range(2):
+        assert await asked.confirm(**KEYED) == (409, ALREADY)
+    assert asked.desk.inputs.published == []
+
+
+async def test_the_keys_of_an_erased_session_are_forgotten() -> None:
+    asked = await Asked().then()
+    assert await asked.confirm(**KEYED) == (202, "accepted")
+    await asked.then(erasing(9))
+    assert await asked.confirm(**KEYED) == (409, "session_erased")
 
 
 async def test_one_key_on_two_calls_is_two_answers_and_on_one_call_is_one() -> None:
@@ -183,6 +219,10 @@ async def test_without_the_database_nothing_is_known_and_all_is_taken() -> None:
     asked.desk.read_model.down = True
     assert await asked.confirm() == (202, "accepted")
     assert await asked.interrupt() == (202, "accepted")
+    async with asked.desk.client() as client:
+        wish = {"tool_use_id": asked.call.id, "result": "allow"}
+        answer = await client.post(f"{URL}/tool_confirmations", json=wish, headers=KEYED)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
 
 
 async def test_a_page_remembers_the_newest_calls_only() -> None:

@@ -141,10 +141,22 @@ async def test_a_key_of_a_closed_session_is_known_still() -> None:
     desk = Desk()
     await desk.open()
     assert await keyed_turn_at(desk, "k", "t1") == "t1"
-    await desk.project()
     async with desk.client() as client:
         assert (await client.post("/v1/sessions/ses_1/archive")).status_code == 202
-    assert await keyed_turn_at(desk, "k", "t2") == "t1"
+    another = Desk(read_model=desk.read_model)
+    another.register.meet(KEY, Known(user_id="u1", closed="archive"))
+    for projected in (False, True):
+        if projected:
+            await desk.project()
+        for gateway in (desk, another):
+            assert await keyed_turn_at(gateway, "k", "t2") == "t1"
+    async with another.client() as client:
+        headers = {"Idempotency-Key": "new"}
+        for _ in range(2):
+            refused = await client.post(TURNS, json={"content": "a"}, headers=headers)
+            assert refused.status_code == 409
+    ids = {e.id for e, _ in another.inputs.published} - {e.id for e, _ in desk.inputs.published}
+    assert not ids
 
 
 async def keyed_turn_at(

@@ -22,6 +22,7 @@ from services.agent_worker.adapters.inputs import KafkaInputConsumer, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.own_thread import in_own_thread
 from services.agent_worker.adapters.previews import Previews
+from services.agent_worker.adapters.profiles import SqlProfiles
 from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive, report_backlog
 from services.agent_worker.governor.governor import Governor
@@ -118,7 +119,10 @@ async def _work(
     letters, store = DeadLetters(producer, utcnow), store_on(engine)
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     governor = await stack.enter_async_context(_governor(settings))
-    provider = await stack.enter_async_context(provider_of(settings, settings.toolbox, governor))
+    profiles = SqlProfiles(engine)
+    provider = await stack.enter_async_context(
+        provider_of(settings, settings.toolbox, governor, profiles)
+    )
     needs = _dependencies(settings, store, publisher, provider)
     leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(

@@ -269,6 +269,15 @@ class Provider(Protocol):
         ...
 
 
+class Profiles(Protocol):
+    """What the gateway keeps of users."""
+
+    async def of(self, tenant_id: str, user_id: str) -> str:
+        """The user's preferences and facts as JSON in one line, "" when there are none. Raises Transient while the
+        database is away."""
+        ...
+
+
 class Grant(Struct, frozen=True):
     """What was given of what was asked, by lane. `wait`: seconds until a lane that got too little may get more;
     `paused`: for how many seconds lanes get nothing."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from shared.session.content import AnswerContent, Content
 from shared.session.inputs import (
@@ -38,6 +38,19 @@ class NewSession(_Body, frozen=True, kw_only=True):
     vault_ids: VaultIds | None = None
     mode: Mode = "interactive"
     reuse: Literal["user", "user_agent", "never"] | None = None
+
+
+# JSON's numbers have no bounds; those of 64 bits are understood everywhere.
+_Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Preference = str | bool | _Whole | float
+
+
+class Profile(_Body, frozen=True, kw_only=True):
+    """PUT /v1/users/{user_id}/profile: all that is to be kept of the user, in place of what was. Each field may
+    have 8,192 bytes as JSON."""
+
+    preferences: dict[Annotated[str, Meta(min_length=1, max_length=128)], _Preference] = {}
+    facts: list[Annotated[str, Meta(min_length=1)]] = []
 
 
 class NewTurn(_Body, frozen=True, kw_only=True):

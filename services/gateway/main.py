@@ -110,6 +110,7 @@ class Gateway:
             caught_up=CaughtUp(self.read_model, self.live.ring, TABLES_SECONDS),
             history=self.history,
             costs=self.archive,
+            profiles=self.users,
             live=self.live,
             shares=self.shares,
             checks={

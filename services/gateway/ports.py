@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Protocol
 
 from services.gateway.event_stream import message
-from services.gateway.views import SessionPage, TurnView
+from services.gateway.views import ProfileView, SessionPage, TurnView
 from shared.bus.envelope import Envelope, Headers
 from shared.costs import CostRow, Wanted
 from shared.session.key import SessionKey
@@ -191,6 +191,15 @@ class UserSessions(Protocol):
 
     async def end(self, session: SessionKey) -> None:
         """Nobody goes on with this session."""
+
+
+class ProfileStore(Protocol):
+    """What is kept of users; agent-workers read it when they open a provider session."""
+
+    async def profile(self, tenant_id: str, user_id: str) -> ProfileView | None: ...
+
+    async def put_profile(self, tenant_id: str, profile: ProfileView) -> None:
+        """Write it in place of what was kept; committed when this returns. An empty one is not kept."""
 
 
 class EventArchive(Protocol):

@@ -42,6 +42,15 @@ class SessionView(Struct, frozen=True, kw_only=True):
     billed_usd: float = 0.0
 
 
+class ProfileView(Struct, frozen=True, kw_only=True):
+    """What is kept of a user; `updated_at` is null where nothing ever was, or is not any more."""
+
+    user_id: str
+    preferences: dict[str, str | bool | int | float] = {}
+    facts: list[str] = []
+    updated_at: str | None = None
+
+
 class SettledCall(Struct, frozen=True, kw_only=True):
     """A tool call that waited for an answer and never will again: somebody gave it, or what asked is gone."""
 

@@ -20,6 +20,7 @@ from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
 from shared.clock import utcnow
+from tests.fakes.profiles import MemoryProfiles
 from tests.fakes.provider import MemoryProvider
 
 SEND = {"method": "POST", "path": "/v1/sessions/[^/]+/events$"}
@@ -126,7 +127,10 @@ class WireWorld:
         openings = Openings(
             self.client, Parts(self.client, agent=None, environment=None, model="claude-sonnet-5")
         )
-        self.provider = AnthropicProvider(self.client, openings, clock=utcnow, chance=lambda: 0.0)
+        self.profiles = MemoryProfiles()
+        self.provider = AnthropicProvider(
+            self.client, openings, self.profiles, clock=utcnow, chance=lambda: 0.0
+        )
         self._http = httpx2.AsyncClient(base_url=url, timeout=10)
 
     async def log(self, session: str) -> Log:

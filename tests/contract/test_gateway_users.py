@@ -6,13 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from infra.postgres.migrate import migrate_async
+from services.agent_worker.adapters.engine import make_engine
+from services.agent_worker.adapters.profiles import SqlProfiles
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.adapters.users import SqlUsers
 from services.gateway.ports import Changes, UserScope, UserSessions
+from services.gateway.views import ProfileView
 from shared.errors import Transient
 from tests.fakes.gateway import MemoryUsers
 from tests.stack import fresh_database
@@ -116,6 +121,47 @@ async def test_with_its_session_the_row_is_forgotten(tmp_path: Path, postgres_se
                 await model.save(Changes(forgotten={("acme", "ses_1")}))
                 assert await users.held(SCOPE) is None
                 assert await users.held(OTHERS[0]) == "ses_2"
+
+
+def profile(user_id: str = "u1", **fields: Any) -> ProfileView:
+    fields = {"preferences": {"k": "</user_profile> \x00"}, "facts": ["é", "two"], **fields}
+    return ProfileView(user_id=user_id, updated_at="2026-11-21T12:00:00.000000Z", **fields)
+
+
+async def test_a_profile_comes_back_as_it_was_put(users: MemoryUsers | SqlUsers) -> None:
+    assert await users.profile("acme", "u1") is None
+    await users.put_profile("acme", profile())
+    await users.put_profile("acme", profile("u2", facts=["of u2"]))
+    await users.put_profile("other", profile(preferences={"n": 1, "b": True, "f": 0.5}))
+    assert await users.profile("acme", "u1") == profile()
+    assert await users.profile("acme", "u2") == profile("u2", facts=["of u2"])
+    found = await users.profile("other", "u1")
+    assert found is not None
+    assert [type(value) for value in found.preferences.values()] == [int, bool, float]
+    await users.put_profile("acme", profile(facts=[]))
+    assert await users.profile("acme", "u1") == profile(facts=[])
+    await users.put_profile("acme", ProfileView(user_id="u1"))
+    assert await users.profile("acme", "u1") is None
+
+
+async def test_a_worker_reads_what_the_gateway_wrote(tmp_path: Path, postgres_server: str) -> None:
+    async with fresh_database(postgres_server) as url:
+        for place in (f"sqlite+aiosqlite:///{tmp_path}/users.db", url):
+            async with opened(place) as (_, users):
+                await users.put_profile("acme", profile())
+                await users.put_profile("other", profile("u2"))
+                engine = make_engine(place, pool=2)
+                read = SqlProfiles(engine)
+                who = [("acme", "u1"), ("acme", "u2"), ("other", "u2"), ("acme", "u1")]
+                found = await asyncio.gather(*(read.of(*one) for one in who))
+                assert [bool(body) for body in found] == [True, False, True, True]
+                assert "\n" not in found[0]
+                kept = msgspec.json.decode(found[0])
+                assert kept == {"preferences": profile().preferences, "facts": profile().facts}
+                await engine.dispose()
+    away = make_engine("postgresql+asyncpg://x@127.0.0.1:1/x", pool=1)
+    with pytest.raises(Transient):
+        await SqlProfiles(away).of("acme", "u1")
 
 
 async def test_a_database_that_is_away_is_transient(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from infra.postgres.migrate import migrate_async
 from services.agent_worker.adapters.engine import make_engine, store_on
 from services.gateway.adapters.sql import SqlReadModel, open_engine
+from services.gateway.adapters.users import SqlUsers
 from services.gateway.ports import Changes, StoredSession, StoredTurn
+from services.gateway.views import ProfileView
 from services.operator.audits import inbox
 from services.operator.erasing.sql import sql_stores
 from tests.contract.store_rows import KEY, LEASE, OTHER, asked
@@ -107,3 +109,21 @@ async def test_traces_of_a_session_are_counted_by_table(url: str) -> None:
     assert {"worker_inbox: 2 inputs", "gateway_turns: 1 turns"} <= set(traces.left)
     assert set(nothing.rows.values()) == {0}
     assert nothing.left == ()
+
+
+async def test_what_is_kept_of_a_user_is_counted_and_deleted(url: str) -> None:
+    model = SqlReadModel(open_engine(url, 2))
+    users = SqlUsers(model.engine)
+    for tenant, user in (("acme", "u1"), ("acme", "u2"), ("zeta", "u1")):
+        await users.put_profile(tenant, ProfileView(user_id=user, facts=["a"], updated_at="now"))
+        await users.hold((tenant, user, "user"), None, KEY[1])
+    async with sql_stores(url) as stores:
+        mine = {"gateway_profiles": 1, "gateway_user_sessions": 1}
+        assert await stores.of_user_itself("acme", "u1") == mine
+        assert await stores.of_user_itself("acme", "nobody") == {}
+        await stores.forget("acme", "u1")
+        assert await stores.of_user_itself("acme", "u1") == {}
+        assert await stores.of_user_itself("acme", "u2") == mine
+        assert await stores.of_user_itself("zeta", "u1") == mine
+    assert await users.profile("acme", "u1") is None
+    await model.stop()

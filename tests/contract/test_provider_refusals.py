@@ -55,7 +55,9 @@ async def placed(world: WireWorld, environment: str) -> AsyncIterator[None]:
     openings = Openings(
         world.client, Parts(world.client, agent=None, environment=environment, model=MODEL)
     )
-    world.provider = AnthropicProvider(world.client, openings, clock=utcnow, chance=lambda: 0.0)
+    world.provider = AnthropicProvider(
+        world.client, openings, world.profiles, clock=utcnow, chance=lambda: 0.0
+    )
     yield
     world.provider = usual
 

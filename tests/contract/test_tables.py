@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel import AutoString
 
 from infra.postgres.migrate import TREES, migrate_async
-from shared.tables import gateway, worker
+from shared.tables import gateway, profiles, worker
 from tests.stack import fresh_database
 
 pytestmark = pytest.mark.contract
@@ -76,8 +76,9 @@ async def test_a_table_that_drifts_is_seen(
 def _declared() -> MetaData:
     """The tables of both services, copied."""
     declared = MetaData()
-    for table in (*worker.METADATA.tables.values(), *gateway.METADATA.tables.values()):
-        table.to_metadata(declared)
+    for metadata in (worker.METADATA, gateway.METADATA, profiles.METADATA):
+        for table in metadata.tables.values():
+            table.to_metadata(declared)
     return declared
 
 

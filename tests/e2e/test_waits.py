@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from infra.simulator import reply_to, text_of
-from services.agent_worker.provider.send import HEADING
+from services.agent_worker.provider.front import HEADING
 from services.agent_worker.session.prompt import NUDGE
 from tests.e2e.api import Api
 from tests.e2e.provider import Provider

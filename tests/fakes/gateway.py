@@ -18,7 +18,7 @@ from services.gateway.ports import (
     TurnKey,
     UserScope,
 )
-from services.gateway.views import SessionPage, TurnView
+from services.gateway.views import ProfileView, SessionPage, TurnView
 from shared.bus.envelope import Envelope
 from shared.costs import CostRow, Wanted
 from shared.errors import Transient
@@ -114,11 +114,23 @@ class MemoryReadModel:
 
 @dataclass
 class MemoryUsers:
-    """The user's sessions as a dictionary."""
+    """Users' sessions and profiles as dictionaries."""
 
     sessions: dict[UserScope, str] = field(default_factory=dict)
     told: set[tuple[UserScope, str]] = field(default_factory=set)
+    profiles: dict[tuple[str, str], ProfileView] = field(default_factory=dict)
     down: bool = False
+
+    async def profile(self, tenant_id: str, user_id: str) -> ProfileView | None:
+        await self.check()
+        return self.profiles.get((tenant_id, user_id))
+
+    async def put_profile(self, tenant_id: str, profile: ProfileView) -> None:
+        await self.check()
+        key = (tenant_id, profile.user_id)
+        self.profiles.pop(key, None)
+        if profile.updated_at is not None:
+            self.profiles[key] = profile
 
     async def held(self, scope: UserScope) -> str | None:
         await self.check()

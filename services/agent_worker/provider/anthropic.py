@@ -17,7 +17,7 @@ from anthropic import AsyncAnthropic
 
 from services.agent_worker.governor.governor import Governor, in_lane
 from services.agent_worker.governor.supply import BACKGROUND, URGENT
-from services.agent_worker.ports import ProviderFailure, ProviderFeed, ProviderSession
+from services.agent_worker.ports import Profiles, ProviderFailure, ProviderFeed, ProviderSession
 from services.agent_worker.provider.client import CountingClient
 from services.agent_worker.provider.feed import SessionFeed
 from services.agent_worker.provider.opening import Openings, close_session
@@ -55,6 +55,7 @@ class AnthropicProvider:
         self,
         client: AsyncAnthropic,
         openings: Openings,
+        profiles: Profiles,
         *,
         clock: Clock,
         chance: Callable[[], float],
@@ -62,6 +63,7 @@ class AnthropicProvider:
         self._client = client
         self.marked_sessions = ProviderMarkedSessions(client)
         self._openings = openings
+        self._profiles = profiles
         self._clock = clock
         self._chance = chance
         self._room = Room()
@@ -73,7 +75,7 @@ class AnthropicProvider:
 
     async def send(self, state: SessionState, content: Any, *, look: bool) -> None:
         """See Provider.send."""
-        await send_message(self._client, state, content, look=look)
+        await send_message(self._client, self._profiles, state, content, look=look)
 
     async def interrupt(self, state: SessionState) -> None:
         """See Provider.interrupt."""

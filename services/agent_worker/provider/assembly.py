@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.agent_worker.governor.governor import Governor
-from services.agent_worker.ports import Bindings
+from services.agent_worker.ports import Bindings, Profiles
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
@@ -24,7 +24,7 @@ from shared.settings import ProviderSettings
 
 @asynccontextmanager
 async def provider_of(
-    settings: Settings, toolbox: Toolbox, governor: Governor | None
+    settings: Settings, toolbox: Toolbox, governor: Governor | None, profiles: Profiles
 ) -> AsyncIterator[AnthropicProvider]:
     """The provider, asked when the governor lets it; its agent declares the tools of `toolbox`."""
     api = settings.provider
@@ -42,7 +42,8 @@ async def provider_of(
         tools=[tool.declaration for tool in toolbox],
     )
     try:
-        yield AnthropicProvider(client, Openings(client, parts), clock=utcnow, chance=random.random)
+        openings = Openings(client, parts)
+        yield AnthropicProvider(client, openings, profiles, clock=utcnow, chance=random.random)
     finally:
         await client.close()
 

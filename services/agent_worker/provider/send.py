@@ -15,8 +15,9 @@ import msgspec
 from anthropic import AsyncAnthropic
 from msgspec import Struct
 
-from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.ports import Profiles, ProviderFailure
 from services.agent_worker.provider.failures import WIRE_ERRORS, explained, failure, may_have_landed
+from services.agent_worker.provider.front import is_front, put_in_front
 from services.agent_worker.provider.posting import post
 from services.agent_worker.provider.stream import newest_first
 from services.agent_worker.session.prompt import blocks
@@ -24,54 +25,6 @@ from shared import metrics, telemetry
 from shared.session import provider
 from shared.session.inputs import ToolAnswered, ToolConfirmed
 from shared.session.state import SessionState
-
-MAX_MESSAGES = 200
-MAX_CHARACTERS = 48_000
-HEADING = "This conversation began in an earlier session. What was said there, oldest first:"
-LOST = (
-    "This conversation began in an earlier session. What was said there is not available any more."
-)
-SPEAKERS = {"user.message": "User", "agent.message": "You"}
-
-
-class _Block(Struct, frozen=True):
-    type: str = ""
-    text: str = ""
-
-
-class _Past(Struct, frozen=True):
-    type: str = ""
-    content: list[_Block] = []
-
-
-_past = msgspec.json.Decoder(_Past, strict=False)
-
-
-async def carried(client: AsyncAnthropic, session: str) -> dict[str, Any]:
-    """A text block with what was said in `session`, newest kept when it is long. Raises ProviderFailure when that
-    can't be told at the moment."""
-    try:
-        async for page in newest_first(client, session, types=list(SPEAKERS), limit=MAX_MESSAGES):
-            return _block(page)
-    except WIRE_ERRORS as error:
-        refused = failure(error, session=True)
-        if not (refused.final or refused.lost):
-            raise refused from error
-    return {"type": "text", "text": LOST}
-
-
-def _block(newest_first: list[bytes]) -> dict[str, Any]:
-    lines: list[str] = []
-    room = MAX_CHARACTERS
-    for raw in newest_first:
-        message = _past.decode(raw)
-        said = "\n".join(block.text for block in message.content if block.type == "text")
-        room -= len(said)
-        if room < 0:
-            break
-        lines.append(f"{SPEAKERS.get(message.type, 'User')}: {said}")
-    return {"type": "text", "text": "\n\n".join([HEADING, *reversed(lines)])}
-
 
 # A request that timed out on our side may still be on its way in: looked for after each of these seconds.
 GRACE = (0.0, 0.5, 1.5)
@@ -86,15 +39,15 @@ _message = msgspec.json.Decoder(_Message)
 
 
 async def send_message(
-    client: AsyncAnthropic, state: SessionState, content: Any, *, look: bool
+    client: AsyncAnthropic, profiles: Profiles, state: SessionState, content: Any, *, look: bool
 ) -> None:
-    """See Provider.send."""
+    """See Provider.send. Raises Transient when the user's profile can't be had: nothing was sent then."""
     session, content = state.provider_session_id or "", blocks(content)
     if look and await _landed(client, state, content, grace=(0.0,)):
         _came("found")
         return
-    past = [await carried(client, state.rotated_from)] if state.rotated_from else []
-    message = {"type": "user.message", "content": [*past, *content]}
+    front = await put_in_front(client, profiles, state)
+    message = {"type": "user.message", "content": [*front, *content]}
     try:
         await post(client, session, [message])
     except WIRE_ERRORS as error:
@@ -145,16 +98,18 @@ async def _listed(client: AsyncAnthropic, state: SessionState, content: Any) -> 
             message = _message.decode(raw)
             if message.id in state.prompts:
                 return False
-            if _is(message.content, content, carries=state.rotated_from is not None):
+            if _is(message.content, content):
                 return True
     return False
 
 
-def _is(theirs: Any, ours: list[Any], *, carries: bool) -> bool:
-    """Whether a listed message is the one with our content, behind a block with the past where one was carried."""
-    if carries and isinstance(theirs, list) and len(theirs) == len(ours) + 1:
-        theirs = theirs[1:]
-    return covers(theirs, ours)
+def _is(theirs: Any, ours: list[Any]) -> bool:
+    """Whether a listed message is the one with our content. What was put in front of it does not count: the
+    profile, and what is kept of the past, may have changed since."""
+    if not isinstance(theirs, list):
+        return False
+    front, own = theirs[: -len(ours)], theirs[-len(ours) :]
+    return all(map(is_front, front)) and covers(own, ours)
 
 
 def covers(theirs: Any, ours: Any) -> bool:

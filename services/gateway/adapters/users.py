@@ -1,19 +1,34 @@
-"""UserSessions on PostgreSQL or SQLite, over the read model's engine."""
+"""UserSessions and ProfileStore on PostgreSQL or SQLite, over the read model's engine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import update
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Executable, delete, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.gateway.adapters.many_rows import Arrays, ManyRows, OneByOne
 from services.gateway.adapters.sql import bounded
 from services.gateway.ports import UserScope
+from services.gateway.views import ProfileView
 from shared.grouped import Grouped
 from shared.session.key import SessionKey
 from shared.tables.gateway import USER_SESSIONS
+from shared.tables.profiles import PROFILES
+
+
+class _Kept(Struct, frozen=True, kw_only=True):
+    """The column `body` of a profile."""
+
+    preferences: dict[str, str | bool | int | float] = {}
+    facts: list[str] = []
+
+
+_kept = msgspec.json.Decoder(_Kept)
 
 
 class SqlUsers:
@@ -27,6 +42,7 @@ class SqlUsers:
         self._many: ManyRows = OneByOne() if lite else Arrays()
         self._insert = sqlite.insert if lite else postgresql.insert
         self._held = Grouped(self._all_held)
+        self._profile = Grouped(self._profiles)
 
     async def held(self, scope: UserScope) -> str | None:
         """See UserSessions.held."""
@@ -73,9 +89,44 @@ class SqlUsers:
         async with bounded(), self._engine.begin() as connection:
             await connection.execute(update(USER_SESSIONS).where(*its).values(session_id=""))
 
+    async def profile(self, tenant_id: str, user_id: str) -> ProfileView | None:
+        """See ProfileStore.profile."""
+        return await self._profile((tenant_id, user_id))
+
+    async def put_profile(self, tenant_id: str, profile: ProfileView) -> None:
+        """See ProfileStore.put_profile."""
+        kept = _Kept(preferences=profile.preferences, facts=profile.facts)
+        columns, key = PROFILES.c, {"tenant_id": tenant_id, "user_id": profile.user_id}
+        body = {"body": msgspec.json.encode(kept).decode(), "updated_at": profile.updated_at}
+        write: Executable
+        if kept == _Kept():
+            its = columns.tenant_id == tenant_id, columns.user_id == profile.user_id
+            write = delete(PROFILES).where(*its)
+        else:
+            insert = self._insert(PROFILES).values(**key, **body)
+            write = insert.on_conflict_do_update(index_elements=list(key), set_=body)
+        async with bounded(), self._engine.begin() as connection:
+            await connection.execute(write)
+
+    async def _profiles(self, who: Sequence[tuple[str, str]]) -> list[ProfileView | None]:
+        async with bounded(), self._reader.connect() as connection:
+            rows = await self._many.find(connection, PROFILES, list(dict.fromkeys(who)))
+        found = {(row.tenant_id, row.user_id): _view(row) for row in rows}
+        return [found.get(one) for one in who]
+
     async def _all_held(self, scopes: Sequence[UserScope]) -> list[str | None]:
         wanted = list(dict.fromkeys(scopes))
         async with bounded(), self._reader.connect() as connection:
             rows = await self._many.find(connection, USER_SESSIONS, wanted, "session_id")
         found = {tuple(row[:-1]): row[-1] for row in rows}
         return [found.get(scope) for scope in scopes]
+
+
+def _view(row: Any) -> ProfileView:
+    kept = _kept.decode(row.body)
+    return ProfileView(
+        user_id=row.user_id,
+        preferences=kept.preferences,
+        facts=kept.facts,
+        updated_at=row.updated_at,
+    )

@@ -28,12 +28,13 @@ from services.gateway.http.costs import cost_reader
 from services.gateway.http.described import DESCRIBED, TITLE, complete
 from services.gateway.http.events import events_endpoint
 from services.gateway.http.front import Front
+from services.gateway.http.profiles import profile_reader, profile_writer
 from services.gateway.http.replay import replay_endpoint
-from services.gateway.http.request import COSTS, SESSIONS, TURNS, route_of
+from services.gateway.http.request import COSTS, PROFILE, SESSIONS, TURNS, route_of
 from services.gateway.http.sessions import OpenSession, session_lister, session_reader
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
-from services.gateway.ports import CostArchive, ReadModel
+from services.gateway.ports import CostArchive, ProfileStore, ReadModel
 from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.register import Register
 from services.gateway.streams.history import History
@@ -56,6 +57,7 @@ class Rooms:
     caught_up: CaughtUp
     history: History
     costs: CostArchive
+    profiles: ProfileStore
     live: Live
     shares: Shares
     checks: Mapping[str, Check]
@@ -129,6 +131,8 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
         events_endpoint(reads, history, rooms.live, rooms.shares, closing),
     )
     _add(app, "GET", f"{SESSION}/replay", replay_endpoint(reads, history, rooms.shares, closing))
+    _add(app, "GET", PROFILE, profile_reader(rooms.profiles))
+    _add(app, "PUT", PROFILE, profile_writer(rooms.profiles, accept.clock))
     _add(app, "GET", COSTS, cost_reader(rooms.costs))
     _add(app, "GET", "/healthz", health.healthz)
     _add(app, "GET", "/readyz", health.readyz(rooms.checks))

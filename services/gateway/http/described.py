@@ -15,11 +15,25 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from services.gateway.accept import ID
-from services.gateway.bodies import Confirmation, NewSession, NewTurn, Nothing, ToolResult
+from services.gateway.bodies import (
+    Confirmation,
+    NewSession,
+    NewTurn,
+    Nothing,
+    Profile,
+    ToolResult,
+)
 from services.gateway.http.costs import Costs
 from services.gateway.http.problems import JSON, KNOWN, PROBLEM_JSON
-from services.gateway.http.request import OPEN
-from services.gateway.views import Accepted, AcceptedTurn, SessionList, SessionView, TurnView
+from services.gateway.http.request import OPEN, PROFILE
+from services.gateway.views import (
+    Accepted,
+    AcceptedTurn,
+    ProfileView,
+    SessionList,
+    SessionView,
+    TurnView,
+)
 from shared.session.events import Event
 
 TITLE = "Turnstile gateway"
@@ -33,6 +47,7 @@ TAGS = {
     "sessions": "Durable conversations",
     "turns": "User turns, and what can be said to a running one",
     "events": "What happened, live and again",
+    "users": "What is kept of users",
     "costs": "What was paid for",
     "service": "The gateway itself",
 }
@@ -101,7 +116,14 @@ class Readiness(Struct, frozen=True, kw_only=True):
     dependencies: dict[str, Dependency]
 
 
-BODIES: tuple[type[Any], ...] = (NewSession, NewTurn, Confirmation, ToolResult, Nothing)
+BODIES: tuple[type[Any], ...] = (
+    NewSession,
+    NewTurn,
+    Profile,
+    Confirmation,
+    ToolResult,
+    Nothing,
+)
 ANSWERS: tuple[type[Any], ...] = (
     SessionView,
     SessionList,
@@ -110,6 +132,7 @@ ANSWERS: tuple[type[Any], ...] = (
     Accepted,
     EventPage,
     Costs,
+    ProfileView,
     Told,
     Alive,
     Readiness,
@@ -209,6 +232,7 @@ def _in_path(path: str) -> Iterator[dict[str, Any]]:
 IN_PATH = {
     "session_id": "The session's id, unique within the tenant",
     "turn_id": "The turn's id, unique within the session",
+    "user_id": "The user's id, as sessions are opened for it",
 }
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -344,6 +368,24 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         media=SSE,
         refuses=(*ALWAYS, *STREAMS),
         also=AT_THE_END,
+    ),
+    ("GET", PROFILE): Route(
+        "get_profile",
+        "users",
+        "What is kept of a user",
+        "An empty profile where nothing is, also of a user nobody has heard of.",
+        answer=ProfileView,
+        refuses=(*ALWAYS, "invalid_request", "database_unavailable"),
+    ),
+    ("PUT", PROFILE): Route(
+        "put_profile",
+        "users",
+        "Keep this of a user, in place of what was",
+        "Told to the agent as data at the beginning of each provider session that is opened from then on. "
+        "Forgotten by `turnstile erase --user`.",
+        body=Profile,
+        answer=ProfileView,
+        refuses=(*ALWAYS, "invalid_request", "body_timeout", "too_large", "database_unavailable"),
     ),
     ("GET", "/v1/costs"): Route(
         "get_costs",

@@ -25,6 +25,7 @@ def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
 
 
 COSTS = "/v1/costs"
+PROFILE = "/v1/users/{user_id}/profile"
 SESSIONS = "/v1/sessions"
 TURNS = "/v1/sessions/{session_id}/turns"
 _TOP = frozenset({COSTS, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"})
@@ -47,6 +48,8 @@ OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 def route_of(path: str) -> str:
     """The route's template, or `unknown`."""
     parts = path.split("/")
+    if len(parts) == 5 and (*parts[1:3], parts[4]) == ("v1", "users", "profile"):
+        return PROFILE
     if parts[1:3] != ["v1", "sessions"]:
         return path if path in _TOP else UNKNOWN
     if len(parts) == 3:

@@ -74,16 +74,41 @@ class Erased:
         }
 
 
+@dataclass(slots=True)
+class ErasedUser:
+    """What was kept of a user beside the user's sessions. `rows` are those deleted, by table; `left` as above."""
+
+    tenant: str
+    user: str
+    rows: dict[str, int] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The member `user` of the certificate."""
+        return {
+            "tenant_id": self.tenant,
+            "user_id": self.user,
+            "sql": {"rows_erased": self.rows},
+            "left": self.left,
+        }
+
+
 def certificate(
-    sessions: Sequence[Erased], topics: Sequence[Topic], asked: datetime, done: datetime
+    sessions: Sequence[Erased],
+    topics: Sequence[Topic],
+    asked: datetime,
+    done: datetime,
+    user: ErasedUser | None = None,
 ) -> dict[str, Any]:
     """The document. `complete` only when nothing is left anywhere but in Kafka, whose copies age out by then."""
+    left = [one.left for one in sessions] + ([user.left] if user else [])
     return {
         "certificate": NAME,
-        "complete": bool(sessions) and not any(session.left for session in sessions),
+        "complete": bool(left) and not any(left),
         "asked_at": rfc3339(asked),
         "looked_again_at": rfc3339(done),
         "sessions": [session.as_json() for session in sessions],
+        **({"user": user.as_json()} if user else {}),
         "kafka": [_topic(topic, done) for topic in topics],
         "kept": KEPT,
     }

@@ -12,7 +12,7 @@ import typer
 
 from services.operator import addresses
 from services.operator.erasing import run as erase_run
-from services.operator.erasing.certificate import Erased, certificate
+from services.operator.erasing.certificate import Erased, ErasedUser, certificate
 from services.operator.erasing.looks import Stores, every_store
 from services.operator.erasing.topics import retentions
 from services.operator.failures import Impossible, failing_clearly
@@ -26,7 +26,9 @@ SHOWN = 10
 
 def erase(
     session: Annotated[str, typer.Option(help="This session.")] = "",
-    user: Annotated[str, typer.Option(help="All sessions of this user.")] = "",
+    user: Annotated[
+        str, typer.Option(help="All sessions of this user, and the user's profile.")
+    ] = "",
     tenant: Annotated[
         str, typer.Option(help="Whose; may be left out where it is clear from the session.")
     ] = "",
@@ -55,45 +57,62 @@ def erase(
     typer.echo(text)
     typer.echo(f"the certificate is in {path}", err=True)
     if not found["complete"]:
-        for about in found["sessions"]:
+        for about in [*found["sessions"], *([found["user"]] if user else [])]:
             for what in about["left"]:
-                typer.echo(f"left of {about['session_id']}: {what}", err=True)
+                whose = about.get("session_id") or f"user {user}"
+                typer.echo(f"left of {whose}: {what}", err=True)
         raise typer.Exit(INCOMPLETE)
 
 
 async def _erase(session: str, user: str, tenant: str, yes: bool, timeout: float) -> dict[str, Any]:
     async with every_store() as stores:
-        keys = await _keys(stores, session, user, tenant)
+        about = await _user(stores, user, tenant) if user else None
+        keys = await _keys(stores, session, about, tenant)
         _tell("looking at what there is")
         sessions = await stores.before(keys)
         if not yes:
-            _confirm(sessions)
+            _confirm(sessions, about)
         asked = utcnow()
         topics = await retentions(stores.bootstrap, stores.options)
+        if about:  # first: what is opened from now on is told nothing of the user
+            await stores.sql.forget(about.tenant, about.user)
         await erase_run.ask(stores, sessions)
         await erase_run.wait(stores, sessions, timeout, _tell)
         _tell("looking again")
         await erase_run.look_again(stores, sessions)
-        return certificate(sessions, topics, asked, utcnow())
+        if about:
+            kept = await stores.sql.of_user_itself(about.tenant, about.user)
+            about.left = [f"{table}: {count} rows" for table, count in kept.items()]
+        return certificate(sessions, topics, asked, utcnow(), about)
 
 
-async def _keys(stores: Stores, session: str, user: str, tenant: str) -> list[SessionKey]:
-    if session:
-        return [(tenant or await stores.owner(session), session)]
+async def _user(stores: Stores, user: str, tenant: str) -> ErasedUser:
+    """What is kept of the user now."""
     tenant_id = owner(tenant)
-    found = await stores.of_user(tenant_id, user)
-    if not found:
-        raise Impossible(f"user {user} of tenant {tenant_id} has no sessions")
-    return [(tenant_id, name) for name in found]
+    return ErasedUser(tenant_id, user, rows=await stores.sql.of_user_itself(tenant_id, user))
 
 
-def _confirm(sessions: Sequence[Erased], say: Callable[..., None] = typer.echo) -> None:
+async def _keys(
+    stores: Stores, session: str, user: ErasedUser | None, tenant: str
+) -> list[SessionKey]:
+    if user is None:
+        return [(tenant or await stores.owner(session), session)]
+    found = await stores.of_user(user.tenant, user.user)
+    if not found and not user.rows:
+        raise Impossible(f"user {user.user} of tenant {user.tenant} has no sessions and no profile")
+    return [(user.tenant, name) for name in found]
+
+
+def _confirm(
+    sessions: Sequence[Erased], user: ErasedUser | None, say: Callable[..., None] = typer.echo
+) -> None:
     for about in sessions[:SHOWN]:
         events = about.sql_rows.get("gateway_turns", 0)
         say(f"  {about.tenant} {about.session} (user {about.user or 'unknown'}): {events} turns")
     if len(sessions) > SHOWN:
         say(f"  and {len(sessions) - SHOWN} more")
-    typer.confirm(f"Erase {len(sessions)} session(s) for ever?", abort=True)
+    kept = " and what is kept of the user" if user and user.rows else ""
+    typer.confirm(f"Erase {len(sessions)} session(s){kept} for ever?", abort=True)
 
 
 def _tell(text: str) -> None:

@@ -1,4 +1,5 @@
-"""What the SQL database still holds of an erased session. Read only."""
+"""What the SQL database still holds of an erased session (read only), and of a user beside the sessions, which is
+deleted here."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, Table, func, union
+from sqlalchemy import ColumnElement, Executable, Table, delete, func, union
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlmodel import col, select
 
@@ -15,8 +16,11 @@ from services.operator.database import engine_on
 from shared.session import state
 from shared.session.state import SessionState
 from shared.tables.gateway import KEYS, TURNS, USER_SESSIONS, SessionRow
+from shared.tables.profiles import PROFILES
 from shared.tables.worker import INBOX, HeadRow
 
+# Rows about a user; all else is found by session.
+OF_USERS = (PROFILES, USER_SESSIONS)
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
 IDS_ONLY = ("accepted", "refused")
 # What a forgotten session's state may say; see the worker's `forget.py`.
@@ -53,6 +57,22 @@ class SqlStores:
         query = select(SessionRow.session_id).order_by(col(SessionRow.session_id))
         its = query.where(SessionRow.tenant_id == tenant, SessionRow.user_id == user)
         return [row.session_id for row in await self._rows(its)]
+
+    async def of_user_itself(self, tenant: str, user: str) -> dict[str, int]:
+        """Rows about a user, and not about one of the user's sessions, by table; those without any left out."""
+        found: dict[str, int] = {}
+        for table in OF_USERS:
+            query = select(func.count()).select_from(table).where(*_of(table, tenant, user))
+            ((count,),) = await self._rows(query)
+            if count:
+                found[table.name] = int(count)
+        return found
+
+    async def forget(self, tenant: str, user: str) -> None:
+        """Delete them."""
+        async with self._engine.begin() as connection:
+            for table in OF_USERS:
+                await connection.execute(delete(table).where(*_of(table, tenant, user)))
 
     async def traces(self, tenant: str, session: str) -> SqlTraces:
         """What there is of a session now."""
@@ -111,6 +131,10 @@ async def sql_stores(url: str) -> AsyncIterator[SqlStores]:
     """The tables in the database at `url`."""
     async with engine_on(url) as engine:
         yield SqlStores(engine)
+
+
+def _of(table: Table, tenant: str, user: str) -> tuple[ColumnElement[bool], ...]:
+    return table.c.tenant_id == tenant, table.c.user_id == user
 
 
 def _state(data: bytes) -> SessionState | None:

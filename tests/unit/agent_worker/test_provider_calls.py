@@ -16,6 +16,7 @@ from shared import metrics
 from shared.errors import Fenced
 from shared.session import decide, initial
 from tests.builders import SESSION, TENANT, bound, turn
+from tests.fakes.profiles import MemoryProfiles
 
 pytestmark = pytest.mark.unit
 URL = "http://provider/v1/sessions/sesn_1/events"
@@ -88,10 +89,10 @@ async def test_a_lease_that_runs_out_while_the_list_is_read_holds_the_message_ba
     http = CountingClient(transport=httpx2.MockTransport(answer))
     async with AsyncAnthropic(api_key="key", max_retries=0, http_client=http) as client:
         with under_lease(lambda: not made), pytest.raises(Fenced, match="lease"):
-            await send_message(client, state, "hello", look=True)
+            await send_message(client, MemoryProfiles(), state, "hello", look=True)
         assert made == ["GET"], "the message left without a lease"
         with under_lease(lambda: True):
-            await send_message(client, state, "hello", look=True)
+            await send_message(client, MemoryProfiles(), state, "hello", look=True)
     assert made == ["GET", "GET", "POST"]
 
 

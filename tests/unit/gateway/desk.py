@@ -134,6 +134,7 @@ class Desk:
             caught_up=CaughtUp(self.read_model, self.live.ring, self.patience),
             history=self.history,
             costs=self.archive,
+            profiles=self.users,
             register=self.register,
             live=self.live,
             shares=self.shares,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.operator.erasing.certificate import Erased, Topic, certificate
+from services.operator.erasing.certificate import Erased, ErasedUser, Topic, certificate
 from shared.bus.topics import DAY_MS
 
 pytestmark = pytest.mark.unit
@@ -28,6 +28,16 @@ def test_a_certificate_is_complete_only_when_nothing_is_left() -> None:
     assert certificate([gone], [EVENTS], ASKED, DONE)["complete"] is True
     assert certificate([gone, there], [EVENTS], ASKED, DONE)["complete"] is False
     assert certificate([], [EVENTS], ASKED, DONE)["complete"] is False
+
+
+def test_it_is_complete_only_when_nothing_is_left_of_the_user() -> None:
+    user = ErasedUser("acme", "u1", rows={"gateway_profiles": 1})
+    found = certificate([], [EVENTS], ASKED, DONE, user)
+    assert found["complete"] is True
+    assert found["user"]["sql"] == {"rows_erased": {"gateway_profiles": 1}}
+    user.left = ["gateway_profiles: 1 rows"]
+    assert certificate([], [EVENTS], ASKED, DONE, user)["complete"] is False
+    assert "user" not in certificate([], [EVENTS], ASKED, DONE)
 
 
 def test_a_certificate_names_what_was_erased_where_and_until_when_copies_last() -> None:

@@ -23,6 +23,7 @@ SpanName = Literal[
     "GET /v1/sessions/{session_id}",
     "DELETE /v1/sessions/{session_id}",
     "POST /v1/sessions/{session_id}/archive",
+    "PUT /v1/sessions/{session_id}/budget",
     "GET /v1/sessions/{session_id}/events",
     "POST /v1/sessions/{session_id}/interrupt",
     "GET /v1/sessions/{session_id}/replay",
@@ -58,6 +59,8 @@ SpanName = Literal[
     "provider.interrupt",
     # INTERNAL, agent-worker: a confirmation or a tool's result goes out. turnstile.tool_use_id.
     "provider.answer",
+    # INTERNAL, agent-worker: the provider session is let to spend more.
+    "provider.set_budget",
     # INTERNAL, agent-worker: the provider session is archived or deleted.
     "provider.close",
     # CLIENT, agent-worker: one model request, rebuilt from span.model_request_start/_end with their times.

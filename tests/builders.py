@@ -14,6 +14,8 @@ from shared.moment import rfc3339
 from shared.session.inputs import (
     ArchiveRequested,
     Bound,
+    BudgetRaised,
+    BudgetSet,
     DeadlineElapsed,
     EraseRequested,
     Failed,
@@ -75,6 +77,20 @@ def confirming(tool_use_id: str, second: float = 0.0, result: Any = "allow") -> 
 def answering(tool_use_id: str, second: float = 0.0, content: Any = "42") -> Filed:
     request = ToolAnswered(custom_tool_use_id=tool_use_id, content=content, **whose(second))
     return filed(request, f"ce:answer:{tool_use_id}:{second}")
+
+
+def raising(budget_usd: float, second: float = 0.0) -> Filed:
+    request = BudgetRaised(budget_usd=budget_usd, **whose(second))
+    return filed(request, f"ce:budget:{budget_usd}:{second}")
+
+
+def budget_set(budget_usd: float, pause: str = "", second: float = 0.0) -> BudgetSet:
+    return BudgetSet(
+        input_id=f"ce:budget:{budget_usd}:{second}",
+        budget_usd=budget_usd,
+        pause=pause,
+        at=at(second),
+    )
 
 
 def archiving(second: float = 0.0) -> Filed:

@@ -253,6 +253,10 @@ class Provider(Protocol):
         """Give a ToolConfirmed or ToolAnswered to the call that waits; an answered call is left alone."""
         ...
 
+    async def set_budget(self, provider_session_id: str, cents: int) -> None:
+        """Let the provider session spend so many US cents since it began; one that may already is left alone."""
+        ...
+
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         """Archive, and delete when `erase`; a session that is gone counts as closed."""
         ...

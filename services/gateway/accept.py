@@ -38,6 +38,7 @@ from shared.errors import Rejected, Transient
 from shared.moment import rfc3339
 from shared.session.inputs import (
     ArchiveRequested,
+    BudgetRaised,
     EraseRequested,
     InterruptRequested,
     Request,
@@ -249,7 +250,8 @@ class Accept:
 
     async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
         """Publish any other input. Raises Rejected (`unknown_session`) or Transient, and for what is known to be
-        without effect Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`).
+        without effect Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`,
+        `budget_not_raised`).
 
         A request that is made again under its key is refused only when its session is erased: it goes to the log
         again under the same id, and counts once.
@@ -304,12 +306,15 @@ class Accept:
         seen to wait and to wait no more, for good, is refused.
         """
         call = _call_of(request)
-        page = await self._page(key) if call else None
-        if call or isinstance(request, InterruptRequested):
+        raises = isinstance(request, BudgetRaised)
+        page = await self._page(key) if call or raises else None
+        if call or raises or isinstance(request, InterruptRequested):
             closed = session.closed or (known(page).closed if page else None)
             if closed is not None:
                 raise _closed(key, closed)
-        if page is not None:
+        if page is not None and isinstance(request, BudgetRaised):
+            _require_raise(page, request.budget_usd)
+        elif page is not None:
             _require_asked(page, *call)
 
     async def _page(self, key: SessionKey) -> SessionPage | None:
@@ -374,6 +379,14 @@ def _call_of(request: Request) -> tuple[str, ...]:
     if isinstance(request, ToolConfirmed):
         return (request.tool_use_id,)
     return (request.custom_tool_use_id,) if isinstance(request, ToolAnswered) else ()
+
+
+def _require_raise(page: SessionPage, budget_usd: float) -> None:
+    """Budgets only grow; what else is wrong with one the session knows."""
+    held = page.view.budget_usd
+    if held is not None and budget_usd < held:
+        words = f"budget_usd: {budget_usd} is below {held}, what it is now: it can only be raised"
+        raise Rejected("budget_not_raised", words)
 
 
 def _require_asked(page: SessionPage, tool_use_id: str) -> None:

@@ -78,5 +78,11 @@ class ToolResult(_Body, frozen=True, kw_only=True):
     is_error: bool = False
 
 
+class NewBudget(_Body, frozen=True, kw_only=True):
+    """PUT …/budget. US dollars that the session may spend in all, more than before."""
+
+    budget_usd: Budget
+
+
 class Nothing(_Body, frozen=True, kw_only=True):
     """Calls that need no body take an empty one or `{}`."""

@@ -54,6 +54,15 @@ class Deny(Command, frozen=True, kw_only=True, tag="deny"):
     tool_use_id: str
 
 
+class RaiseBudget(Command, frozen=True, kw_only=True, tag="raise_budget"):
+    """Let the provider session spend what the session's `budget_usd`, asked for by the request `input_id`, leaves
+    it; ends in BudgetSet or BudgetRefused. `pause`: see BudgetSet."""
+
+    input_id: str
+    budget_usd: float
+    pause: str = ""
+
+
 class Close(Command, frozen=True, kw_only=True, tag="close"):
     """Archive the provider session, and delete it when `erase`."""
 
@@ -71,7 +80,7 @@ class DeadLetter(Command, frozen=True, kw_only=True, tag="dead"):
     attempts: int = 1
 
 
-AnyCommand = Open | Send | Interrupt | Answer | Deny | Close | DeadLetter
+AnyCommand = Open | Send | Interrupt | Answer | Deny | RaiseBudget | Close | DeadLetter
 
 
 def encode(commands: tuple[AnyCommand, ...]) -> bytes:

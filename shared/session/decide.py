@@ -21,11 +21,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from shared.session import budget
 from shared.session.commands import Close
 from shared.session.decision import Decision, Draft
 from shared.session.events import TurnError
 from shared.session.inputs import (
     Bound,
+    BudgetRefused,
+    BudgetSet,
     DeadlineElapsed,
     Failed,
     Filed,
@@ -36,9 +39,8 @@ from shared.session.inputs import (
 )
 from shared.session.policy import DEFAULT, Policy
 from shared.session.requests import requested
-from shared.session.state import SessionState
+from shared.session.state import CLOSED, SessionState
 from shared.session.turn_ends import (
-    CLOSED,
     begin,
     give_up,
     interrupt,
@@ -53,7 +55,7 @@ from shared.session.waiting import deny, stall
 def decide(state: SessionState, input: Input, policy: Policy = DEFAULT) -> Decision:
     """The events and commands that follow from `input` in `state`. Never raises for anything a client or the
     provider may do."""
-    draft = Draft(state, policy.prices)
+    draft = Draft(state, policy)
     DECIDERS[type(input)](draft, input, policy)
     return draft.finish()
 
@@ -84,6 +86,9 @@ def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
         return  # the send seemed to fail, but the agent has taken the message up: never send it again
     if failed.lost:
         rotate(draft, failed.reason, at=failed.at)
+    if failed.reason == budget.BUDGET_REACHED and failed.final:
+        budget.pause(draft, at=failed.at, now=failed.at)  # the provider takes no message
+        return
     error = TurnError(type=failed.reason, message=failed.detail)
     if failed.final:
         give_up(draft, error, at=failed.at)
@@ -111,6 +116,15 @@ def _nothing_ran(draft: Draft, found: NothingRan, policy: Policy) -> None:
         interrupt(draft, at=found.at)
 
 
+def _budget_set(draft: Draft, done: BudgetSet, policy: Policy) -> None:
+    if budget.raised(draft, done):
+        begin(draft, at=done.at)
+
+
+def _budget_refused(draft: Draft, refusal: BudgetRefused, policy: Policy) -> None:
+    budget.refused(draft, refusal)
+
+
 DECIDERS: dict[type, Callable[[Draft, Any, Policy], None]] = {
     Filed: _filed,
     Seen: _seen,
@@ -119,4 +133,6 @@ DECIDERS: dict[type, Callable[[Draft, Any, Policy], None]] = {
     DeadlineElapsed: _deadline_elapsed,
     Silent: _silent,
     NothingRan: _nothing_ran,
+    BudgetSet: _budget_set,
+    BudgetRefused: _budget_refused,
 }

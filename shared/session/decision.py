@@ -15,7 +15,7 @@ from shared.session.evolve import evolve
 from shared.session.evolve_provider import turn_of
 from shared.session.inputs import ProviderEvent
 from shared.session.ledger import MOST_WAITING, account_lines, request_lines
-from shared.session.prices import Prices
+from shared.session.policy import Policy
 from shared.session.state import Progress, SessionState
 from shared.session.transitions import after
 from shared.trace_context import parted
@@ -32,9 +32,9 @@ class Decision(Struct, frozen=True):
 class Draft:
     """A decision in the making. Every event recorded is folded at once, so that the next step sees its effect."""
 
-    def __init__(self, state: SessionState, prices: Prices) -> None:
+    def __init__(self, state: SessionState, policy: Policy) -> None:
         self.state = state
-        self._prices = prices
+        self.policy = policy
         self._events: list[Event] = []
         self._commands: list[AnyCommand] = []
         self.last_turn_id = ""
@@ -112,7 +112,7 @@ class Draft:
             lines[None] = [before]
         ledger = state.ledger
         for spent in state.unsettled:
-            found = request_lines(ledger, spent, self._prices)
+            found = request_lines(ledger, spent, self.policy.prices)
             ledger = ledger.after(found)
             lines.setdefault(spent.turn_id, []).extend(found)
         if account is not None:
@@ -121,7 +121,7 @@ class Draft:
                 known = state.cost_cents - state.rotated_cents
                 told = replace(told, cents=max(told.cents, known))
             about = (account.id, state.model or "", at[:10])
-            found = account_lines(ledger, told, *about, self._prices)
+            found = account_lines(ledger, told, *about, self.policy.prices)
             lines.setdefault(account_of, []).extend(found)
         for turn_id, of_turn in lines.items():
             self._charge(turn_id, of_turn, at=at)

@@ -27,6 +27,7 @@ OWN_TYPES = frozenset(
         "session.unparked",
         "session.answer_refused",
         "session.charged",
+        "session.budget_raised",
         "turn.accepted",
         "turn.started",
         "turn.retrying",
@@ -118,10 +119,11 @@ class Turn(Struct, frozen=True, kw_only=True):
 
 
 class PendingAction(Struct, frozen=True, kw_only=True):
-    """A tool call that waits for somebody. `tool_use_id` is the provider's event id (`sevt_…`)."""
+    """What waits for somebody: a tool call, whose `tool_use_id` is the provider's event id (`sevt_…`), or (kind
+    `budget`) a turn of a session that has used its budget up, until somebody raises it."""
 
     tool_use_id: str
-    kind: Literal["confirmation", "custom_tool"]
+    kind: Literal["confirmation", "custom_tool", "budget"]
     name: str
     input: Raw
     since: str
@@ -227,13 +229,22 @@ class SessionUnparked(Struct, frozen=True, kw_only=True):
 class SessionAnswerRefused(Struct, frozen=True, kw_only=True):
     """`session.answer_refused`: this answer (`input_id` is the request's place in the inbox, `input_type` what it
     was) came to nothing, because no call of this id waits for one like it: it was answered already, it is no longer
-    asked, or never was. The session goes on as it was."""
+    asked, or never was. The session goes on as it was. `budget.raised` is refused in the same way, with the pause
+    that it was meant for as `tool_use_id`, "" when there is none."""
 
     input_id: str
-    input_type: Literal["tool.confirmed", "tool.answered"]
+    input_type: Literal["tool.confirmed", "tool.answered", "budget.raised"]
     tool_use_id: str
     reason: str
     detail: str
+
+
+class SessionBudgetRaised(Struct, frozen=True, kw_only=True):
+    """`session.budget_raised`: the session may spend `budget_usd` in all from now on, at the provider too.
+    `resumes` is the pending action that is settled by it, None when nothing waited."""
+
+    budget_usd: float
+    resumes: str | None = None
 
 
 class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -282,6 +293,7 @@ DATA: dict[str, type[Struct]] = {
     "session.unparked": SessionUnparked,
     "session.answer_refused": SessionAnswerRefused,
     "session.charged": SessionCharged,
+    "session.budget_raised": SessionBudgetRaised,
     "turn.accepted": TurnAccepted,
     "turn.started": TurnStarted,
     "turn.retrying": TurnRetrying,

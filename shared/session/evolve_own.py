@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from shared.session.events import (
     TURN_ENDS,
     Event,
+    SessionBudgetRaised,
     SessionCharged,
     SessionOpened,
     SessionParked,
@@ -60,6 +61,7 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         # It told what it cost to the nearest cent.
         unsure_cents=state.unsure_cents + (state.cost_cents > state.rotated_cents),
         ledger=state.ledger.rotated() if state.ledger else None,
+        at_budget=False,
         prompts=(),
         tail=(),
         threads={},
@@ -177,6 +179,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
             gathers_until=None,
             prompted=False,
             exhausted=False,
+            finished=False,
             told=progress.nudged,
         ),
     )
@@ -265,6 +268,10 @@ def _working(state: SessionState) -> SessionStatus:
 def _requires_action(state: SessionState, event: Event) -> SessionState:
     turn, progress = _open(state, event)
     data = msgspec.json.decode(event.data, type=TurnRequiresAction)
+    if budget := tuple(action for action in data.pending_actions if action.kind == "budget"):
+        calls = tuple(action for action in state.pending if action.kind != "budget")
+        state = replace(state, at_budget=True, pending=(*calls, *budget))
+        progress = replace(progress, retry_at=None, gathers_until=None)
     announced = frozenset(action.tool_use_id for action in state.pending)
     return replace(
         state,
@@ -272,6 +279,13 @@ def _requires_action(state: SessionState, event: Event) -> SessionState:
         turn=replace(turn, status="requires_action"),
         progress=replace(progress, announced=announced, answer_by=data.answer_by),
     )
+
+
+def _budget_raised(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=SessionBudgetRaised)
+    left = tuple(action for action in state.pending if action.tool_use_id != data.resumes)
+    state = replace(state, budget_usd=data.budget_usd, pending=left)
+    return replace(state, at_budget=state.budget_pause is not None)
 
 
 def _unanswered(state: SessionState, event: Event) -> SessionState:
@@ -288,6 +302,10 @@ def _stalled(state: SessionState, event: Event) -> SessionState:
 
 
 def _ended(state: SessionState, event: Event) -> SessionState:
+    if (
+        state.at_budget and event.type == "turn.failed"
+    ):  # whether it still is, the next message tells
+        state = replace(state, at_budget=False)
     if event.turn_id != state.open_turn:  # one that rode along, or was refused while it waited
         left = replace(
             state, queue=tuple(q for q in state.queue if q.turn.turn_id != event.turn_id)
@@ -302,7 +320,8 @@ def _ended(state: SessionState, event: Event) -> SessionState:
         pending=(),
         calls=(),
         answered=(),
-        rotated_from=None,
+        # What was said before is still to be told to the next provider session where there is none yet.
+        rotated_from=state.rotated_from if state.provider_session_id is None else None,
         status=status,
     )
     return _go_on(ended)
@@ -339,6 +358,7 @@ OWN: dict[str, Evolver] = {
     "session.unparked": _unparked,
     "session.answer_refused": _nothing,
     "session.charged": _charged,
+    "session.budget_raised": _budget_raised,
     "turn.accepted": _accepted,
     "turn.started": _started,
     "turn.retrying": _retrying,

@@ -47,7 +47,11 @@ def _user_message(state: SessionState, event: Event) -> SessionState:
 
 
 def _idle(state: SessionState, event: Event) -> SessionState:
-    if state.progress is None or event.thread_id is not None:
+    if event.thread_id is not None:
+        return state
+    if provider.stop_reason(event.data).type == "budget_reached":
+        state = replace(state, at_budget=True)
+    if state.progress is None:
         return state
     if state.progress.stray:
         return replace(state, progress=replace(state.progress, stray=False))
@@ -164,7 +168,7 @@ def _answered(state: SessionState, event: Event) -> SessionState:
 def _confirmed(action: PendingAction, event: Event) -> Call:
     return Call(
         tool_use_id=action.tool_use_id,
-        kind=action.kind,
+        kind="custom_tool" if action.kind == "custom_tool" else "confirmation",
         name=action.name,
         since=event.at,
         thread_id=provider.thread_of(event.data),
@@ -220,7 +224,27 @@ def _session_usage(state: SessionState, event: Event) -> SessionState:
     return replace(state, cost_cents=total, turn=replace(state.turn, cost_usd=spent))
 
 
+def _thread_idle(state: SessionState, event: Event) -> SessionState:
+    """A thread that is no child is the primary one, which names itself. A session at its budget says so even when
+    the agent had come to its end."""
+    child = event.thread_id is not None or provider.thread_of(event.data) in state.threads
+    if child or state.progress is None or _of_no_turn(state, event):
+        return state
+    finished = provider.stop_reason(event.data).type == "end_turn"
+    return replace(state, progress=replace(state.progress, finished=finished))
+
+
+def _updated(state: SessionState, event: Event) -> SessionState:
+    """A budget was changed by whomever: whether it is used up is said anew."""
+    return replace(state, at_budget=False) if provider.tells_budget(event.data) else state
+
+
 def _status_running(state: SessionState, event: Event) -> SessionState:
+    if event.thread_id is None and state.at_budget:  # it goes on: the budget was raised
+        left = tuple(action for action in state.pending if action.kind != "budget")
+        state = replace(state, at_budget=False, pending=left)
+    if state.progress is not None and state.progress.finished and not _of_no_turn(state, event):
+        state = replace(state, progress=replace(state.progress, finished=False))
     if state.turn is None or state.status != "requires_action" or state.pending:
         return state
     return replace(state, status="running", turn=replace(state.turn, status="running"))
@@ -268,6 +292,8 @@ PROVIDER: dict[str, Evolver] = {
     "span.model_request_end": _model_request_end,
     "session.usage": _session_usage,
     "session.status_running": _status_running,
+    "session.thread_status_idle": _thread_idle,
+    "session.updated": _updated,
     "session.status_idle": _idle,
     "session.error": _session_error,
     "session.thread_created": _thread_created,

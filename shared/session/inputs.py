@@ -86,6 +86,12 @@ class ToolAnswered(Request, frozen=True, kw_only=True):
     is_error: bool = False
 
 
+class BudgetRaised(Request, frozen=True, kw_only=True):
+    """The session may spend `budget_usd` in all: more than before. A turn that waits for it goes on."""
+
+    budget_usd: Budget
+
+
 class ArchiveRequested(Request, frozen=True, kw_only=True):
     """No more turns; the history stays."""
 
@@ -115,6 +121,7 @@ REQUESTS: dict[str, type[Request]] = {
     "interrupt.requested": InterruptRequested,
     "tool.confirmed": ToolConfirmed,
     "tool.answered": ToolAnswered,
+    "budget.raised": BudgetRaised,
     "session.archive_requested": ArchiveRequested,
     "session.erase_requested": EraseRequested,
     "turn.dropped": TurnDropped,
@@ -207,7 +214,36 @@ class NothingRan(Struct, frozen=True, kw_only=True):
     at: str
 
 
-Input = Filed | Seen | Bound | Failed | DeadlineElapsed | Silent | NothingRan
+class BudgetSet(Struct, frozen=True, kw_only=True):
+    """The budget that the request `input_id` names holds at the provider. `pause` is the pending action that waited
+    when it was asked for, "" for none."""
+
+    input_id: str
+    budget_usd: float
+    pause: str
+    at: str
+
+
+class BudgetRefused(Struct, frozen=True, kw_only=True):
+    """The provider does not take the budget of the request `input_id`, for the `reason`."""
+
+    input_id: str
+    reason: str
+    detail: str
+    at: str
+
+
+Input = (
+    Filed
+    | Seen
+    | Bound
+    | Failed
+    | DeadlineElapsed
+    | Silent
+    | NothingRan
+    | BudgetSet
+    | BudgetRefused
+)
 
 
 def read_request(kind: str, value: bytes) -> Request:

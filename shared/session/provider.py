@@ -11,7 +11,7 @@ import re
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from shared.session.events import Usage
 from shared.session.lenient import read
@@ -132,6 +132,10 @@ class _Idle(Struct, frozen=True):
     stop_reason: StopReason = StopReason()
 
 
+class _Updated(Struct, frozen=True):
+    budget: Raw | UnsetType = UNSET
+
+
 class _RetryStatus(Struct, frozen=True):
     type: str = ""
 
@@ -165,6 +169,7 @@ _answer = msgspec.json.Decoder(_Answer)
 _span_end = msgspec.json.Decoder(_SpanEnd)
 _usage = msgspec.json.Decoder(_SessionUsage)
 _idle = msgspec.json.Decoder(_Idle)
+_updated = msgspec.json.Decoder(_Updated)
 _error = msgspec.json.Decoder(_SessionError)
 _thread = msgspec.json.Decoder(_Thread)
 _head = msgspec.json.Decoder(Head)
@@ -274,6 +279,11 @@ def _sane(count: int) -> int:
 def stop_reason(raw: bytes | Raw) -> StopReason:
     """Why `session.status_idle` came."""
     return read(_idle, raw).stop_reason
+
+
+def tells_budget(raw: bytes | Raw) -> bool:
+    """Whether `session.updated` is of the budget."""
+    return read(_updated, raw).budget is not UNSET
 
 
 def error(raw: bytes | Raw) -> SessionError:

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from shared.moment import normal, parse, rfc3339
+from shared.session import budget
 from shared.session.commands import Answer, Close, DeadLetter
 from shared.session.decision import Draft
 from shared.session.events import (
@@ -24,6 +25,7 @@ from shared.session.events import (
 )
 from shared.session.inputs import (
     ArchiveRequested,
+    BudgetRaised,
     EraseRequested,
     Filed,
     InterruptRequested,
@@ -36,8 +38,8 @@ from shared.session.inputs import (
     TurnRequested,
 )
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
-from shared.session.state import SessionState
-from shared.session.turn_ends import CLOSED, begin, interrupt
+from shared.session.state import CLOSED, SessionState
+from shared.session.turn_ends import begin, interrupt
 from shared.trace_context import parted
 
 # Why an answer that no call waits for is refused.
@@ -194,6 +196,10 @@ def _answer(
     draft.ask(DeadLetter(input_id=filed.input_id, reason=UNKNOWN_ACTION, detail=detail))
 
 
+def _budget_raised(draft: Draft, filed: Filed, request: BudgetRaised, policy: Policy) -> None:
+    budget.asked(draft, filed, request)
+
+
 def _turn_parked(draft: Draft, filed: Filed, request: TurnParked, policy: Policy) -> None:
     """Later turns wait for one that is a dead letter; those that came before it do not."""
     if draft.state.status in CLOSED or len(draft.state.queue) >= MAX_QUEUED_TURNS:
@@ -261,6 +267,7 @@ REQUESTED: dict[type[Request], Callable[[Draft, Filed, Any, Policy], None]] = {
     InterruptRequested: _interrupt_requested,
     ToolConfirmed: _tool_confirmed,
     ToolAnswered: _tool_answered,
+    BudgetRaised: _budget_raised,
     ArchiveRequested: _archive_requested,
     EraseRequested: _erase_requested,
     TurnParked: _turn_parked,

@@ -16,6 +16,9 @@ from shared.session.ledger import Ledger, Spent
 
 SessionStatus = Literal["new", "idle", "running", "requires_action", "archived", "erased"]
 
+# What takes no more turns.
+CLOSED = ("archived", "erased")
+
 # How many provider ids are kept per thread to tell news from repeats. The provider's list was seen to differ from
 # the stream's order by a few places only; 64 leaves an order of magnitude.
 TAIL = 64
@@ -66,7 +69,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     turns that go out in the same message, which is not sent before `gathers_until`. `answer_by`: what waits for
     people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and goes on with a
     word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a message of
-    somebody else, sent before the turn's own, whose fingerprint is `prompt`.
+    somebody else, sent before the turn's own, whose fingerprint is `prompt`. `finished`: the primary thread came to
+    its end, whatever the session's idle says.
     """
 
     input_id: str
@@ -89,6 +93,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     told: bool = False
     prompt: str = ""
     stray: bool = False
+    finished: bool = False
 
     @property
     def to_be_told(self) -> bool:
@@ -107,7 +112,8 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     use, newest last; `pending` what waits for somebody, `calls` what runs at the provider or may yet ask.
     `cost_cents` is what all provider sessions said that they cost; those that were given up said `rotated_cents`,
     and may have cost up to `unsure_cents` more. `ledger` is what the session cost by its lines, None before it had
-    any; `unsettled` are model requests without one."""
+    any; `unsettled` are model requests without one. `at_budget`: the provider session has used its budget up and
+    takes no message until somebody raises it."""
 
     tenant_id: str
     session_id: str
@@ -138,6 +144,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unsure_cents: int = 0
     ledger: Ledger | None = None
     unsettled: tuple[Spent, ...] = ()
+    at_budget: bool = False
     prompts: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
     threads: dict[str, tuple[str, ...]] = {}
@@ -172,9 +179,14 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return asks and bool(self.pending)
 
     @property
+    def budget_pause(self) -> PendingAction | None:
+        """What waits for the budget to be raised."""
+        return next((action for action in self.pending if action.kind == "budget"), None)
+
+    @property
     def begun(self) -> bool:
         """Whether an attempt of the open turn was made: before that, nothing the provider says is about it."""
-        return self.turn is not None and self.turn.status != "accepted"
+        return self.turn is not None and self.turn.started_at is not None
 
     @property
     def gathering(self) -> bool:
@@ -197,8 +209,16 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
         What those before it cost is counted as high as it may have been."""
         if self.budget_usd is None:
             return None
-        cents = int(Decimal(str(self.budget_usd)) * 100)
-        return max(0, cents - self.cost_cents - self.unsure_cents)
+        return max(0, _cents(self.budget_usd) - self.cost_cents - self.unsure_cents)
+
+    def allowance(self, budget_usd: float) -> int:
+        """US cents that the present provider session may spend of such a budget since it began."""
+        return _cents(budget_usd) - self.rotated_cents - self.unsure_cents
+
+    @property
+    def consumed(self) -> int:
+        """US cents that the present provider session has told it has cost."""
+        return self.cost_cents - self.rotated_cents
 
     @property
     def due_at(self) -> str | None:
@@ -208,6 +228,10 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
         answer_by = self.progress.answer_by if self.awaits_people else None
         waits = (self.progress.retry_at, self.progress.gathers_until, answer_by)
         return min((moment for moment in waits if moment is not None), default=None)
+
+
+def _cents(usd: float) -> int:
+    return int(Decimal(str(usd)) * 100)
 
 
 def initial(tenant_id: str, session_id: str) -> SessionState:

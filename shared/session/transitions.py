@@ -12,6 +12,7 @@ TRANSITIONS: dict[tuple[TurnStatus | None, str], TurnStatus] = {
         "turn.refused",
     ): "refused",  # busy and asked not to wait, or the session takes no more turns
     ("accepted", "turn.started"): "running",
+    ("accepted", "turn.requires_action"): "requires_action",  # the budget was used up before it
     ("accepted", "turn.retrying"): "accepted",  # no provider session could be had yet
     ("accepted", "turn.interrupted"): "interrupted",  # while it waited for its next attempt
     ("accepted", "turn.refused"): "refused",  # the session was closed while the turn waited

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from shared.moment import parse, rfc3339
-from shared.session import provider
+from shared.session import budget, provider
 from shared.session.commands import DeadLetter, Interrupt, Open, Send
 from shared.session.decision import Draft, fields
 from shared.session.events import (
@@ -23,37 +23,24 @@ from shared.session.events import (
 )
 from shared.session.inputs import Seen
 from shared.session.policy import Policy
+from shared.session.state import CLOSED
 
-CLOSED = ("archived", "erased")
 # Why the input of a turn is a dead letter that was tried until nothing more could be hoped for.
 TURN_FAILED = "turn_failed"
-BUDGET_REACHED = "budget_reached"
 
 
 def begin(draft: Draft, *, at: str) -> None:
-    """Begin an attempt of the open turn; its first step is a provider session where there is none. One that might
-    spend nothing more is not made: then the budget ends the turn."""
+    """Begin an attempt of the open turn; its first step is a provider session where there is none. Without anything
+    left of the session's budget the turn waits."""
     assert draft.state.turn is not None
-    if _spent(draft):
-        end_by_budget(draft, at=at)
+    if budget.used_up(draft.state):
+        budget.pause(draft, at=at, now=at)
         return
     if draft.state.provider_session_id is None:
         draft.ask(Open(turn_id=draft.state.turn.turn_id))
         return
     state = draft.state
     start(draft, state.provider_session_id or "", state.bound_agent or "", state.model or "", at)
-
-
-def _spent(draft: Draft) -> bool:
-    """Whether nothing is left of the budget for another provider session; one that is there keeps count itself."""
-    return draft.state.provider_session_id is None and draft.state.budget_left == 0
-
-
-def end_by_budget(draft: Draft, *, at: str) -> None:
-    """End the open turn because the session's budget is used up, and take up the next."""
-    error = TurnError(type=BUDGET_REACHED, message="the session's budget_usd is used up")
-    draft.end("turn.failed", at=at, stop_reason=BUDGET_REACHED, error=error)
-    after_turn(draft, at=at)
 
 
 def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
@@ -104,9 +91,6 @@ def retry(
 ) -> None:
     """The attempt failed: note when the next one is due, or give the turn up. `at` is the worker's time, `wish` the
     provider's `Retry-After` in seconds, `chance` a draw from [0, 1)."""
-    if _spent(draft) and draft.state.status not in CLOSED:
-        end_by_budget(draft, at=at)
-        return
     progress = draft.progress
     due = policy.next_retry(
         failures=progress.failures + 1,
@@ -157,6 +141,10 @@ def interrupt(draft: Draft, *, at: str) -> None:
     """End the open turn: by ourselves while it waits for its next attempt, by the provider once it was sent."""
     if draft.state.turn is None:
         return
+    if draft.state.budget_pause is not None:
+        budget.leave(draft, "turn.interrupted", at=at)
+        after_turn(draft, at=at)
+        return
     waiting = draft.progress.retry_at or draft.progress.gathers_until
     if waiting is not None or draft.progress.to_be_told:
         # Nothing was sent, or what runs was interrupted already and would go on by itself.
@@ -204,6 +192,8 @@ def _on_idle(draft: Draft, event: Event, policy: Policy, seen: Seen) -> None:
         reason.type == "retries_exhausted" and draft.progress.prompted
     ):
         retry(draft, policy, _provider_error(draft, reason.type), at=seen.at, chance=seen.chance)
+    elif draft.progress.prompted and reason.type == budget.BUDGET_REACHED:
+        _at_budget(draft, event, now=seen.at)
     elif draft.progress.prompted:
         _end_by_provider(draft, reason.type, at=seen.at)
 
@@ -218,13 +208,18 @@ def _await_answers(draft: Draft, policy: Policy, *, at: str, now: str) -> None:
         draft.turn("turn.requires_action", at=at, shape=TurnRequiresAction, extra=extra)
 
 
+def _at_budget(draft: Draft, idle: Event, *, now: str) -> None:
+    """The session has used its budget up: in the middle of the turn, or with its last request."""
+    if draft.progress.finished:
+        _end_by_provider(draft, budget.BUDGET_REACHED, at=now)
+    else:
+        budget.pause(draft, at=idle.at, now=now, stop=idle.event_id)
+
+
 def _end_by_provider(draft: Draft, reason: str, *, at: str) -> None:
     """A reason this code does not know ends the turn too: the agent stopped and the client must hear of it."""
     if draft.progress.interrupted:
         draft.end("turn.interrupted", at=at, stop_reason=reason)
-    elif reason == BUDGET_REACHED:
-        end_by_budget(draft, at=at)
-        return
     elif reason == "refusal":
         error = TurnError(type="refusal", message="the agent declined to answer")
         draft.end("turn.refused", at=at, stop_reason=reason, error=error)

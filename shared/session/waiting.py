@@ -5,17 +5,23 @@ from __future__ import annotations
 from datetime import timedelta
 
 from shared.moment import parse, rfc3339
+from shared.session import budget
 from shared.session.commands import Deny, Interrupt
 from shared.session.decision import Draft
 from shared.session.events import TurnError, TurnStalled, TurnUnanswered
 from shared.session.policy import Policy
 from shared.session.state import SessionState
-from shared.session.turn_ends import retry, rotate
+from shared.session.turn_ends import after_turn, retry, rotate
 
 
 def deny(draft: Draft, *, at: str) -> None:
-    """Deny the calls that nobody answered in time, so that the agent goes on without."""
+    """Deny the calls that nobody answered in time, so that the agent goes on without. A turn that waits for the
+    budget fails."""
     unanswered = draft.state.pending
+    if draft.state.budget_pause is not None:
+        budget.leave(draft, "turn.failed", at=at)
+        after_turn(draft, at=at)
+        return
     extra = {"pending_actions": unanswered}
     draft.turn("turn.unanswered", at=at, shape=TurnUnanswered, extra=extra)
     for action in unanswered:

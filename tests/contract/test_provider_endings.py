@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from infra.simulator.settings import Settings
 from services.agent_worker.ports import ProviderFailure
 from shared.clock import utcnow
 from shared.moment import rfc3339
-from shared.session.inputs import Failed, Filed, SessionRequested
+from shared.session.inputs import BudgetSet, DeadlineElapsed, Failed, Filed, SessionRequested
 from tests.builders import TENANT, USER
 from tests.contract.provider_talk import DEADLINE_S, Talk, stop_reason
 from tests.contract.provider_worlds import WireWorld
@@ -59,12 +60,37 @@ async def test_retries_that_were_used_up_begin_an_attempt_of_ours(wire: WireWorl
     await talk.check_all_heard_once()
 
 
-async def test_a_budget_that_is_used_up_fails_the_turn(wire: WireWorld) -> None:
+async def test_a_budget_that_is_used_up_waits_and_goes_on_once_it_was_raised(
+    wire: WireWorld,
+) -> None:
     talk, reason = await heard(wire, "dear [[script: budget]]", budget_usd=1.5)
     assert reason == "budget_reached"
-    assert ends(talk) == ["turn.started", "turn.failed"]
-    assert talk.state.turn is None
+    assert ends(talk) == ["turn.started", "turn.requires_action"]
+    (waits,) = talk.state.pending
+    async with talk.watching():
+        await wire.provider.set_budget(talk.session, talk.state.allowance(50.0))
+        talk.take(BudgetSet(input_id="b", budget_usd=50.0, pause=waits.tool_use_id, at=waits.since))
+        await talk.hear()
+    assert ends(talk)[-1] == "turn.completed"
+    assert [event.type for event in talk.heard].count("user.message") == 1
     await talk.check_all_heard_once()
+
+
+async def test_a_budget_that_is_there_already_is_left_alone(wire: WireWorld) -> None:
+    """Asked again after a crash: by then it may be used up, and the provider would refuse it."""
+    talk, _ = await heard(wire, "dear [[script: budget]]", budget_usd=1.5)
+    await wire.provider.set_budget(talk.session, 150)
+    assert await _amount(wire, talk.session) == 150
+    with pytest.raises(ProviderFailure) as refused:
+        await wire.provider.set_budget(talk.session, 10)
+    assert (refused.value.reason, refused.value.final) == ("budget_not_raised", True)
+
+
+async def test_no_budget_is_added_to_a_session_that_began_without_one(wire: WireWorld) -> None:
+    talk, _ = await heard(wire, "hello")
+    with pytest.raises(ProviderFailure) as refused:
+        await wire.provider.set_budget(talk.session, 1_000)
+    assert (refused.value.reason, refused.value.final) == ("budget_create_only", True)
 
 
 async def test_a_terminated_session_is_given_up_and_the_turn_is_not(wire: WireWorld) -> None:
@@ -90,7 +116,8 @@ async def _lost(wire: WireWorld, budget_usd: float, cents: int) -> Talk:
         async with talk.watching():
             await talk.hear("never")
     now = rfc3339(utcnow())
-    talk.take(Failed(turn_id="t2", reason="session_lost", detail="archived", at=now, lost=True))
+    turn = talk.state.open_turn or ""
+    talk.take(Failed(turn_id=turn, reason="session_lost", detail="archived", at=now, lost=True))
     return talk
 
 
@@ -111,8 +138,9 @@ async def test_what_a_session_moves_to_may_spend_what_is_left(wire: WireWorld) -
 
 async def test_a_session_that_has_nothing_left_moves_nowhere(wire: WireWorld) -> None:
     talk = await _lost(wire, 0.4, 40)
-    assert ends(talk)[-1] == "turn.failed"
-    assert talk.state.turn is None
+    assert ends(talk)[-1] == "turn.retrying"
+    talk.take(DeadlineElapsed(at=rfc3339(utcnow() + timedelta(seconds=60))))
+    assert ends(talk)[-1] == "turn.requires_action", "the budget is to be raised first"
     assert len(await wire.made_for(talk.state.session_id)) == 1
 
 

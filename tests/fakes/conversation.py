@@ -39,6 +39,7 @@ class Conversation:
         self.erased = False
         self.vanished = False
         self._deaf = False
+        self._at_budget = False
         self.messages: list[list[Any]] = []
         self.log: list[ProviderEvent] = []
         self.previews: set[Callable[[bytes], None]] = set()
@@ -62,6 +63,8 @@ class Conversation:
 
     def say(self, content: list[Any], fate: str = "") -> None:
         """A user message. Raises ProviderFailure while answers are awaited."""
+        if self._at_budget:
+            raise ProviderFailure("budget_reached", "400: the budget is used up", final=True)
         if self._waiting:
             calls = ", ".join(self._waiting)
             raise ProviderFailure("invalid_request_error", f"waiting on responses to {calls}")
@@ -86,7 +89,7 @@ class Conversation:
 
     def interrupt(self) -> None:
         """Ends what is played; only noted when nothing is, and not even that by a session that hangs."""
-        if self._deaf:
+        if self._deaf or self._at_budget:
             return
         script, self._script = self._script, None
         for call in self._waiting:
@@ -99,13 +102,21 @@ class Conversation:
             script.close()
             self._idle("end_turn")
 
+    def raise_budget(self, cents: int) -> None:
+        """What stopped at the budget goes on. Raises ProviderFailure for a budget that is used up."""
+        if cents <= 3 * self._replies:
+            raise ProviderFailure("budget_not_raised", "400: used up", final=True)
+        if self._at_budget:
+            self._at_budget = False
+            self._go_on()
+
     def release(self) -> None:
         """Lets a held script go on."""
         self._go_on()
 
     def close(self, *, erase: bool) -> None:
         """Takes nothing any more. Raises ProviderFailure while it works; waiting for answers is no work."""
-        if self._script is not None and not self._waiting:
+        if self._script is not None and not (self._waiting or self._at_budget):
             raise ProviderFailure("invalid_request_error", "the session is running")
         if not self.closed:
             self.emit("session.status_terminated")
@@ -170,6 +181,11 @@ class Conversation:
         if fate == "deaf":
             self._deaf = True
             yield
+        elif fate == "budget":
+            self._at_budget = True
+            self._idle("budget_reached")
+            yield
+            self.emit("session.status_running")
         elif fate:
             FATES[fate](self)
             return
@@ -245,7 +261,6 @@ class Conversation:
 FATES: dict[str, Callable[[Conversation], None]] = {
     "exhausted": Conversation._exhaust,
     "retries_exhausted": lambda session: session._idle("retries_exhausted"),
-    "budget": lambda session: session._idle("budget_reached"),
     "unheard_of": lambda session: session._idle("a_reason_of_tomorrow"),
     "terminal": Conversation._terminate,
     "deleted": Conversation.vanish,

@@ -88,6 +88,13 @@ class MemoryProvider:
             body["is_error"] = request.is_error
             session.answer(call, "user.custom_tool_result", body)
 
+    async def set_budget(self, provider_session_id: str, cents: int) -> None:
+        """See Provider.set_budget."""
+        session = self.sessions.get(provider_session_id)
+        if session is None or session.closed:
+            raise gone()
+        session.raise_budget(cents)
+
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         """See Provider.close."""
         session = self.sessions.get(provider_session_id)

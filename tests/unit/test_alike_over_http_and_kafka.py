@@ -25,6 +25,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "interrupt.requested": {},
     "tool.confirmed": {"tool_use_id": "sevt_1", "result": "deny"},
     "tool.answered": {"custom_tool_use_id": "sevt_1", "content": "42"},
+    "budget.raised": {"budget_usd": 5.0},
     "session.archive_requested": {},
     "session.erase_requested": {},
     "turn.dropped": {"turn_id": "t1"},
@@ -35,6 +36,7 @@ PATHS = {
     "interrupt.requested": "/v1/sessions/ses_1/interrupt",
     "tool.confirmed": "/v1/sessions/ses_1/tool_confirmations",
     "tool.answered": "/v1/sessions/ses_1/tool_results",
+    "budget.raised": "/v1/sessions/ses_1/budget",
     "session.archive_requested": "/v1/sessions/ses_1/archive",
 }
 # What the gateway knows by itself.
@@ -298,7 +300,8 @@ async def answered(kind: str, fields: dict[str, Any]) -> Any:
         await desk.open()
     body = {name: value for name, value in fields.items() if name not in OURS.get(kind, ())}
     async with desk.client() as client:
-        answer = await client.post(PATHS[kind], json=body)
+        method = "PUT" if kind == "budget.raised" else "POST"
+        answer = await client.request(method, PATHS[kind], json=body)
     return answer, desk.inputs.published[-1] if desk.inputs.published else None
 
 

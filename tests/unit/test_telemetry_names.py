@@ -27,7 +27,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 # The root is the one logger that libraries go through.
 LOGGERS = ("log", "_log", "root")
 EVENT = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-METHODS = ("GET", "POST", "DELETE")
+METHODS = ("GET", "POST", "PUT", "DELETE")
 # Names that no source spells out, and why.
 NOT_SPELLED = {
     "HTTP": "http_span answers it for a route that is not on the list",

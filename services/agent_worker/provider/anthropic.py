@@ -20,7 +20,7 @@ from services.agent_worker.governor.supply import BACKGROUND, URGENT
 from services.agent_worker.ports import Profiles, ProviderFailure, ProviderFeed, ProviderSession
 from services.agent_worker.provider.client import CountingClient
 from services.agent_worker.provider.feed import SessionFeed
-from services.agent_worker.provider.opening import Openings, close_session
+from services.agent_worker.provider.opening import Openings, close_session, set_budget
 from services.agent_worker.provider.room import Room
 from services.agent_worker.provider.send import give_answer, interrupt, send_message
 from services.agent_worker.provider.sweep import ProviderMarkedSessions
@@ -89,6 +89,11 @@ class AnthropicProvider:
         async with turn:
             with in_lane(URGENT):
                 await give_answer(self._client, state, request)
+
+    async def set_budget(self, provider_session_id: str, cents: int) -> None:
+        """See Provider.set_budget."""
+        with in_lane(URGENT):
+            await set_budget(self._client, provider_session_id, cents)
 
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         """See Provider.close."""

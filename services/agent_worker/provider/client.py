@@ -50,6 +50,7 @@ OPERATIONS = {
     "POST sessions": "sessions.create",
     "GET sessions": "sessions.list",
     "GET sessions/*": "sessions.retrieve",
+    "POST sessions/*": "sessions.update",
     "DELETE sessions/*": "sessions.delete",
     "POST sessions/*/archive": "sessions.archive",
     "POST sessions/*/events": "events.send",

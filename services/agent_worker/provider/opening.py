@@ -9,7 +9,12 @@ import anthropic
 from anthropic import AsyncAnthropic, omit
 
 from services.agent_worker.ports import ProviderFailure, ProviderSession
-from services.agent_worker.provider.failures import WIRE_ERRORS, failure, may_have_landed
+from services.agent_worker.provider.failures import (
+    WIRE_ERRORS,
+    explained,
+    failure,
+    may_have_landed,
+)
 from services.agent_worker.provider.orphans import Orphans
 from services.agent_worker.provider.parts import Gone, Part, Parts, pinned
 from shared import telemetry
@@ -97,6 +102,25 @@ def _refusal(
     return ProviderFailure(reason, f"{refused.detail} ({named})", final=final)
 
 
+async def set_budget(client: AsyncAnthropic, session: str, cents: int) -> None:
+    """Give a session another budget. Raises ProviderFailure. Repeating is safe: a budget that was used up meanwhile
+    would be refused, and is there already."""
+    try:
+        await client.beta.sessions.update(session, budget=_limit(cents))
+    except WIRE_ERRORS as error:
+        refused = await explained(client, session, error)
+        if not refused.final or not await _has_budget(client, session, cents):
+            raise refused from error
+
+
+async def _has_budget(client: AsyncAnthropic, session: str, cents: int) -> bool:
+    try:
+        found = await client.beta.sessions.retrieve(session)
+    except WIRE_ERRORS as error:
+        raise failure(error, session=True) from error
+    return found.budget is not None and found.budget.max_list_cost.amount == str(cents)
+
+
 async def close_session(client: AsyncAnthropic, session: str, *, erase: bool) -> None:
     """Archive a session, and delete it when `erase`; one that is gone counts as closed. Raises ProviderFailure."""
     try:
@@ -136,9 +160,8 @@ def _metadata(state: SessionState) -> dict[str, str]:
 
 def _budget(state: SessionState) -> Any:
     """What is left of the session's, in whole US cents, which the provider takes as a string."""
-    if state.budget_left is None:
-        return None
-    return {
-        "type": "limit",
-        "max_list_cost": {"amount": str(state.budget_left), "currency": "USD"},
-    }
+    return None if state.budget_left is None else _limit(state.budget_left)
+
+
+def _limit(cents: int) -> Any:
+    return {"type": "limit", "max_list_cost": {"amount": str(cents), "currency": "USD"}}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from services.agent_worker.ports import Head
 from services.agent_worker.session.trace import TurnTrace
-from shared.session.commands import AnyCommand, Interrupt, Open, Send
+from shared.session.commands import AnyCommand, Interrupt, Open, RaiseBudget, Send
 from shared.session.state import SessionState
 
 
@@ -50,6 +50,11 @@ class DrivenSession:
         return any(
             isinstance(command, Interrupt) and command.turn_id != but for command in self.commands
         )
+
+    def raises_first(self, command: RaiseBudget) -> bool:
+        """Whether no budget that was asked for earlier is on its way."""
+        raises = (one for one in self.commands if isinstance(one, RaiseBudget))
+        return next(raises, command) == command
 
     def changed(self) -> None:
         """Wake those who wait in `until`, so that they look again."""

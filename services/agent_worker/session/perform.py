@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from services.agent_worker.ports import Provider, ProviderFailure, ProviderFeed, Publisher
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.driven import DrivenSession
@@ -25,10 +27,13 @@ from shared.session.commands import (
     Deny,
     Interrupt,
     Open,
+    RaiseBudget,
     Send,
 )
 from shared.session.inputs import (
     Bound,
+    BudgetRefused,
+    BudgetSet,
     Failed,
     Input,
     NothingRan,
@@ -79,6 +84,8 @@ class Performer:
                 await self._answer(command)
             case Deny():
                 await self._deny(command)
+            case RaiseBudget():
+                return await self._raise_budget(command)
             case DeadLetter():
                 await self._bury(command)
         return None
@@ -208,6 +215,25 @@ class Performer:
             detail = f"the answer to {tool_use_id} was not seen within {SEEN_SECONDS:.0f} s"
             raise Transient("answer_not_seen", detail)
         return None
+
+    async def _raise_budget(self, command: RaiseBudget) -> BudgetSet | BudgetRefused:
+        """Have the budget hold at the provider; where there is no provider session it holds for the next one."""
+        session, asked = self.session, command.input_id
+        await session.until(lambda state: session.raises_first(command), None)  # in their order
+        ours = session.state.provider_session_id
+        done = BudgetSet(input_id=asked, budget_usd=command.budget_usd, pause=command.pause, at="")
+        if ours is None:
+            return replace(done, at=self.inputs.now())
+        cents = session.state.allowance(command.budget_usd)
+        with telemetry.span("provider.set_budget", parent=session.traceparent()):
+            taken = await self._insist(
+                lambda: self.provider().set_budget(ours, cents),
+                until=lambda state: state.provider_session_id != ours,
+            )
+        now = self.inputs.now()
+        if isinstance(taken, ProviderFailure) and not taken.lost:
+            return BudgetRefused(input_id=asked, reason=taken.reason, detail=taken.detail, at=now)
+        return replace(done, at=now)
 
     # ---- ends -------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.gateway.accept import Accept
-from services.gateway.bodies import Confirmation, Nothing, ToolResult
+from services.gateway.bodies import Confirmation, NewBudget, Nothing, ToolResult
 from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, read_body
 from services.gateway.http.sessions import session_key
@@ -20,6 +20,7 @@ from shared.moment import rfc3339
 from shared.session.admission import require_sense
 from shared.session.inputs import (
     ArchiveRequested,
+    BudgetRaised,
     EraseRequested,
     InterruptRequested,
     ToolAnswered,
@@ -37,6 +38,7 @@ ACTIONS: dict[str, tuple[str, type[Any], Make]] = {
     "interrupt": ("interrupt.requested", Nothing, InterruptRequested),
     "tool_confirmations": ("tool.confirmed", Confirmation, ToolConfirmed),
     "tool_results": ("tool.answered", ToolResult, ToolAnswered),
+    "budget": ("budget.raised", NewBudget, BudgetRaised),
     "archive": ("session.archive_requested", Nothing, ArchiveRequested),
     "erase": ("session.erase_requested", Nothing, EraseRequested),
 }

@@ -115,7 +115,8 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     _add(app, "GET", SESSIONS, session_lister(reads))
     _add(app, "GET", SESSION, session_reader(rooms.caught_up, history))
     _add(app, "DELETE", SESSION, action(accept, "erase"), 202)
-    for name in ACTIONS.keys() - {"erase"}:
+    _add(app, "PUT", f"{SESSION}/budget", action(accept, "budget"), 202)
+    for name in ACTIONS.keys() - {"erase", "budget"}:
         _add(app, "POST", f"{SESSION}/{name}", action(accept, name), 202)
     _add(app, "POST", TURNS, _straight, 202)
     _add(

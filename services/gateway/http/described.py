@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from services.gateway.accept import ID
 from services.gateway.bodies import (
     Confirmation,
+    NewBudget,
     NewSession,
     NewTurn,
     Nothing,
@@ -120,6 +121,7 @@ BODIES: tuple[type[Any], ...] = (
     NewSession,
     NewTurn,
     Profile,
+    NewBudget,
     Confirmation,
     ToolResult,
     Nothing,
@@ -329,6 +331,18 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         answer=Accepted,
         keyed=True,
         refuses=(*ALWAYS, *ANSWERS_CALL),
+    ),
+    ("PUT", f"{S}/budget"): Route(
+        "put_budget",
+        "sessions",
+        "Raise the session's budget",
+        "A turn that waits for it (a pending action of kind `budget`) goes on. A budget that the session does not "
+        "take, not above what was spent or where it began without one, is told in `session.answer_refused`.",
+        202,
+        NewBudget,
+        Accepted,
+        keyed=True,
+        refuses=(*ALWAYS, *OF_OPEN, "budget_not_raised"),
     ),
     ("POST", f"{S}/turns"): Route(
         "post_turn",

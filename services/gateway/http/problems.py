@@ -36,6 +36,7 @@ KNOWN: dict[str, tuple[int, str]] = {
     "session_erased": (409, "The session is erased"),
     "already_answered": (409, "The tool call was answered already"),
     "no_longer_asked": (409, "The tool call is no longer asked"),
+    "budget_not_raised": (409, "The budget is not above what it is"),
     "head_timeout": (408, "The request's head was not whole in time"),
     "body_timeout": (408, "The request's body was not whole in time"),
     "too_large": (413, "The request is too large"),

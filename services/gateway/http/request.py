@@ -37,6 +37,7 @@ _OF_SESSION = frozenset(
         "interrupt",
         "tool_confirmations",
         "tool_results",
+        "budget",
         "archive",
     }
 )

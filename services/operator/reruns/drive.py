@@ -161,8 +161,8 @@ class Rerun:
         parameters = {"tenant": walk.plan.tenant, "shadow": walk.plan.shadow, "turn": told.turn_id}
         rows = await asyncio.to_thread(self._archive.query, ASKED, **parameters)
         for action in json.loads(rows[0][0])["pending_actions"] if rows else ():
-            known = action["name"]  # one that is named before it came is described in a moment
-            if known and action["tool_use_id"] not in walk.answered:
+            # One that is named before it came is described in a moment.
+            if action["name"] and action["tool_use_id"] not in walk.answered:
                 walk.answered.add(action["tool_use_id"])
                 await self._ask(rerun_plan.answering(walk.plan, told, action, utcnow()))
 

@@ -19,6 +19,7 @@ from shared.moment import rfc3339
 from shared.session.inputs import (
     REQUESTS,
     ArchiveRequested,
+    InterruptRequested,
     Request,
     SessionRequested,
     ToolAnswered,
@@ -106,12 +107,15 @@ def sending(wanted: Plan, told: ToldTurn, agent: str, now: datetime) -> tuple[En
 def answering(
     wanted: Plan, told: ToldTurn, action: dict[str, Any], now: datetime
 ) -> tuple[Envelope, bytes]:
-    """What people answered to the same call in the recorded turn; a call they never saw is denied."""
+    """What people answered to the same call in the recorded turn; a call they never saw is denied. The budget of a
+    rerun is not raised: a turn that reaches it is interrupted."""
     use, custom = str(action["tool_use_id"]), action["kind"] == "custom_tool"
     before = _recorded(told, str(action["name"]), action.get("input"), custom)
     given = (before.answer or {}) if before else {}
     request: Request
-    if custom:
+    if action["kind"] == "budget":
+        request = InterruptRequested(**_whose(wanted, now))
+    elif custom:
         request = ToolAnswered(
             **_whose(wanted, now),
             custom_tool_use_id=use,

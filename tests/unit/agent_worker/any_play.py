@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from services.agent_worker.ports import ProviderFailure
 from shared.errors import Transient
 from shared.session.events import Event, TurnRequiresAction
-from tests.builders import answering, confirming, interrupting, turn
+from tests.builders import answering, confirming, interrupting, opening, raising, turn
 from tests.fakes.provider import past_of
 from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo
@@ -153,6 +153,8 @@ def _foretell(outside: Outside, conversation: Conversation) -> None:
 
 async def _to_the_end(outside: Outside, conversation: Conversation) -> None:
     scripts, gap = conversation.scripts, conversation.gap
+    if "budget" in scripts:
+        outside.ask(opening(budget_usd=1.0))
     asking = asyncio.create_task(_ask_all(outside, scripts, gap)) if gap is not None else None
     for n, script in enumerate(scripts, start=1):
         if asking is None:
@@ -185,6 +187,9 @@ async def _see_through(outside: Outside, n: int, script: str) -> None:
     """What a client does during the `n`-th turn, until it has ended."""
     if script in ASKING:
         await _answer(outside, n, script)
+    elif script == "budget":
+        await _said_of(outside, f"t{n}", "turn.requires_action")
+        outside.ask(raising(100.0 * n, 10.0 + n))
     elif script in MEETING and script != "coalesced":
         await _meet(outside, n, script)
     beside = ("overtaken", "coalesced", "rejecting")

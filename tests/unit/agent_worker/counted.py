@@ -139,6 +139,12 @@ class CountedProvider:
     async def answer(self, state: SessionState, request: Any) -> None:
         await self._effects.do("answer", self._far, lambda: self._inner.answer(state, request))
 
+    async def set_budget(self, provider_session_id: str, cents: int) -> None:
+        def act() -> Any:
+            return self._inner.set_budget(provider_session_id, cents)
+
+        await self._effects.do("set_budget", self._far, act)
+
     async def close(self, provider_session_id: str, *, erase: bool) -> None:
         def act() -> Any:
             return self._inner.close(provider_session_id, erase=erase)

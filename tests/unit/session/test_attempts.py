@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 
 from shared.session.commands import DeadLetter, Interrupt, Open, Send
@@ -242,22 +241,3 @@ def test_another_provider_session_may_spend_what_is_left_and_no_cent_more(
 
 def test_a_session_without_a_budget_may_spend_as_much_as_it_likes() -> None:
     assert after(turn("t1")).state.budget_left is None
-
-
-def test_a_turn_whose_session_is_lost_with_nothing_left_ends_by_the_budget() -> None:
-    wire = Wire()
-    running = after(opening(budget_usd=0.5), turn("t1"), bound(), turn("t2", second=1))
-    said = (wire.prompt(), wire.running(), wire.cost(50), wire.terminated())
-    ended = running.when(seen(*said))
-    types = [event.type for event in ended.events]
-    assert types[-4:] == ["session.rotated", "turn.failed", "turn.failed", "session.idled"]
-    ends = [msgspec.json.decode(event.data) for event in ended.events[-3:-1]]
-    assert {(end["error"]["type"], end["stop_reason"]) for end in ends} == {
-        ("budget_reached", "budget_reached")
-    }
-    assert ended.decision.commands == (), "a budget that is used up is no dead letter"
-
-
-def test_no_provider_session_is_made_with_nothing_left() -> None:
-    asked = after(opening(budget_usd=0.004)).when(turn("t1"))
-    asked.then("turn.accepted", "turn.failed", "session.idled")

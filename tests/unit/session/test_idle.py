@@ -42,13 +42,6 @@ def test_a_refusal_of_the_model_refuses_the_turn() -> None:
     assert b'"refusal"' in bytes(ended.events[2].data)
 
 
-def test_a_reached_budget_fails_and_names_it() -> None:
-    wire = Wire()
-    ended = after(*RUNNING).when(seen(wire.prompt(), wire.idle("budget_reached")))
-    ended.then("user.message", "session.status_idle", "turn.failed", "session.idled")
-    assert b'"type":"budget_reached"' in bytes(ended.events[2].data)
-
-
 def test_exhausted_retries_are_tried_again_under_our_policy() -> None:
     wire = Wire()
     said = (wire.prompt(), wire.error("retrying"), wire.idle("retries_exhausted"))

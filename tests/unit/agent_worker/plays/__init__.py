@@ -17,7 +17,7 @@ PLAYS: dict[str, Play] = {
     for play in part.PLAYS
 }
 PACES: dict[Play, Pace] = {
-    **dict.fromkeys(people.UNANSWERED, TWO_HOURS),
+    **dict.fromkeys((*people.UNANSWERED, retries.budget_not_raised), TWO_HOURS),
     **dict.fromkeys((retries.given_up, retries.stalled, rotation.silent_for_good), STEADY),
 }
 

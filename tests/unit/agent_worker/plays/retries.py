@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.session.prompt import NUDGE
-from tests.builders import turn
+from tests.builders import interrupting, opening, raising, turn
+from tests.fakes.provider import past_of
 from tests.unit.agent_worker.outside import Outside
 
 BUSY = ProviderFailure("overloaded_error", "529: busy")
@@ -75,9 +76,39 @@ async def stalled(outside: Outside) -> None:
     await outside.said("turn.completed")
 
 
-async def budget(outside: Outside) -> None:
+async def budget_raised(outside: Outside) -> None:
+    """The session's budget is used up, and raised: the same turn goes on, and nothing is sent twice."""
     outside.provider.fates.append("budget")
-    outside.ask(turn("t1", "spend it"), turn("t2", "and now?"))
+    outside.ask(opening(budget_usd=0.5), turn("t1", "spend it"), turn("t2", "and now?"))
+    await outside.said("turn.requires_action")
+    outside.ask(raising(0.75, 5))
+
+
+async def budget_raised_late(outside: Outside) -> None:
+    """The session was let go of meanwhile, and is asked in vain for less first."""
+    outside.provider.fates.append("budget")
+    outside.ask(opening(budget_usd=0.5), turn("t1", "spend it"))
+    await outside.said("turn.requires_action")
+    await outside.until(lambda: outside.settled, "a rest")
+    outside.ask(raising(0.25, 5))
+    await outside.said("session.answer_refused")
+    outside.ask(raising(0.75, 6))
+
+
+async def budget_interrupted(outside: Outside) -> None:
+    """What waits for the budget is interrupted: the next turn must not set it going again."""
+    outside.provider.fates.append("budget")
+    outside.sent, outside.rotations = ["spend it", past_of("sesn_1"), "and now?"], 1
+    outside.ask(opening(budget_usd=0.5), turn("t1", "spend it"))
+    await outside.said("turn.requires_action")
+    outside.ask(interrupting(5), turn("t2", "and now?", 6))
+
+
+async def budget_not_raised(outside: Outside) -> None:
+    """Nobody raises it in time."""
+    outside.provider.fates.append("budget")
+    outside.ask(opening(budget_usd=0.5), turn("t1", "spend it"))
+    await outside.said("turn.failed")
 
 
 async def unheard_of(outside: Outside) -> None:
@@ -96,6 +127,9 @@ PLAYS = (
     exhausted,
     retries_exhausted,
     stalled,
-    budget,
+    budget_raised,
+    budget_raised_late,
+    budget_interrupted,
+    budget_not_raised,
     unheard_of,
 )

@@ -24,7 +24,7 @@ COMMANDS = {
     "state": "services.operator.replays.state:state",
     "diff": "services.operator.replays.diff:diff",
     "rerun": "services.operator.reruns.rerun:rerun",
-    "cost": "services.operator.cost:cost",
+    "cost": "services.operator.costs.cost:cost",
     "export": "services.operator.exports.export:export",
     "rebuild": "services.operator.rebuild:rebuild",
     "erase": "services.operator.erasing.erase:erase",

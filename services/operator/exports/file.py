@@ -76,17 +76,7 @@ class Folder:
 
         Raises Impossible for what is no whole Parquet file. A file of that name stays until the new one is whole.
         """
-        partial = self.path / f".{piece.name}.partial"
-        with partial.open("wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-                told(file.tell())
-            file.flush()
-            os.fsync(file.fileno())
-            size = file.tell()
-        if not _whole(partial):
-            raise Impossible(f"{piece.name}: ClickHouse ended before the file did; try again")
-        partial.replace(self.path / piece.name)
+        size = whole_file(self.path / piece.name, chunks, told)
         entry = Entry(piece.rows, size, now)
         self.listed.files[piece.name] = entry
         self._save()
@@ -105,6 +95,23 @@ class Folder:
         partial = self.path / f".{LIST}.partial"
         partial.write_bytes(text + b"\n")
         partial.replace(self.path / LIST)
+
+
+def whole_file(path: Path, chunks: Iterable[bytes], told: Callable[[int], None]) -> int:
+    """Write a Parquet file, which gets its name when it is whole; returns its bytes. `told` is called with the
+    bytes so far after each chunk. Raises Impossible for what is no whole Parquet file: what had that name stays."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+            told(file.tell())
+        file.flush()
+        os.fsync(file.fileno())
+        size = file.tell()
+    if not _whole(partial):
+        raise Impossible(f"{path.name}: ClickHouse ended before the file did; try again")
+    partial.replace(path)
+    return size
 
 
 def _whole(path: Path) -> bool:

@@ -11,6 +11,7 @@ import typer
 
 from services.operator import addresses
 from services.operator.archive import ArchiveReader
+from services.operator.costs.export import export
 from services.operator.failures import failing_clearly
 from services.operator.printable import plain
 from shared.costs import BY, FIELDS, CostRow, Wanted, dimensions, question, rows
@@ -18,7 +19,16 @@ from shared.costs import BY, FIELDS, CostRow, Wanted, dimensions, question, rows
 _DAY = ["%Y-%m-%d"]
 
 
-def cost(
+def cost() -> typer.Typer:
+    """The `cost` commands; alone it tells what was paid for."""
+    cli = typer.Typer(rich_markup_mode=None)
+    cli.callback(invoke_without_command=True)(told)
+    cli.command("export")(export)
+    return cli
+
+
+def told(
+    context: typer.Context,
     by: Annotated[str, typer.Option(help=f"Comma-separated: {', '.join(BY)}.")] = "tenant,day",
     tenant: Annotated[str, typer.Option(help="Of this tenant only.")] = "",
     since: Annotated[datetime | None, typer.Option(formats=_DAY, help="First day, UTC.")] = None,
@@ -31,6 +41,8 @@ def cost(
 
     Requests to models without a price are counted under `unpriced`: their money is in the rows without a model.
     """
+    if context.invoked_subcommand is not None:
+        return
     try:
         names = dimensions(by)
     except ValueError as error:

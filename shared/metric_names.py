@@ -77,6 +77,7 @@ HistogramName = Literal[
     "turnstile_turn_seconds",
     "turnstile_turn_queue_seconds",
     "turnstile_turn_first_token_seconds",
+    "turnstile_turn_first_output_seconds",
     "turnstile_provider_request_seconds",
     "turnstile_rate_wait_seconds",
     "turnstile_claim_seconds",
@@ -252,7 +253,14 @@ HISTOGRAMS: dict[HistogramName, About] = {
     "turnstile_turn_seconds": About("From submitted to ended", ("status",), LONG_SECONDS),
     "turnstile_turn_queue_seconds": About("From submitted to started", (), LONG_SECONDS),
     "turnstile_turn_first_token_seconds": About(
-        "From submitted to the first token", (), LONG_SECONDS
+        "From submitted to the first token: its delta, else the first finished output",
+        (),
+        LONG_SECONDS,
+    ),
+    "turnstile_turn_first_output_seconds": About(
+        "From submitted to the agent's first finished message, thought or tool call",
+        (),
+        LONG_SECONDS,
     ),
     "turnstile_provider_request_seconds": About(
         "One call to the provider; of a stream, until it begins", ("operation",), SECONDS

@@ -112,6 +112,7 @@ class TurnView(Struct, frozen=True, kw_only=True, gc=False):
     submitted_at: str
     started_at: str | None = None
     first_token_at: str | None = None
+    first_output_at: str | None = None
     ended_at: str | None = None
     attempts: int = 0
     tool_calls: int = 0
@@ -156,6 +157,7 @@ def turn_view(session_id: str, turn: Turn, trace_id: str) -> TurnView:
         submitted_at=turn.submitted_at,
         started_at=turn.started_at,
         first_token_at=turn.first_token_at,
+        first_output_at=turn.first_output_at,
         ended_at=turn.ended_at,
         attempts=turn.attempts,
         tool_calls=turn.tool_calls,

@@ -32,6 +32,7 @@ from shared.session.inputs import (
     DeadlineElapsed,
     Failed,
     Filed,
+    Heard,
     Input,
     NothingRan,
     Seen,
@@ -52,10 +53,12 @@ from shared.session.turn_ends import (
 from shared.session.waiting import deny, stall
 
 
-def decide(state: SessionState, input: Input, policy: Policy = DEFAULT) -> Decision:
-    """The events and commands that follow from `input` in `state`. Never raises for anything a client or the
-    provider may do."""
-    draft = Draft(state, policy)
+def decide(
+    state: SessionState, input: Input, policy: Policy = DEFAULT, heard: Heard | None = None
+) -> Decision:
+    """The events and commands that follow from `input` in `state`, with what was `heard` of the open turn. Never
+    raises for anything a client or the provider may do."""
+    draft = Draft(state, policy, heard)
     DECIDERS[type(input)](draft, input, policy)
     return draft.finish()
 

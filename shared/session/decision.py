@@ -13,7 +13,7 @@ from shared.session.commands import AnyCommand
 from shared.session.events import Charge, Event, SessionCharged, Turn, TurnError
 from shared.session.evolve import evolve
 from shared.session.evolve_provider import turn_of
-from shared.session.inputs import ProviderEvent
+from shared.session.inputs import Heard, ProviderEvent
 from shared.session.ledger import MOST_WAITING, account_lines, request_lines
 from shared.session.policy import Policy
 from shared.session.state import Progress, SessionState
@@ -32,9 +32,10 @@ class Decision(Struct, frozen=True):
 class Draft:
     """A decision in the making. Every event recorded is folded at once, so that the next step sees its effect."""
 
-    def __init__(self, state: SessionState, policy: Policy) -> None:
+    def __init__(self, state: SessionState, policy: Policy, heard: Heard | None = None) -> None:
         self.state = state
         self.policy = policy
+        self._heard = heard
         self._events: list[Event] = []
         self._commands: list[AnyCommand] = []
         self.last_turn_id = ""
@@ -148,6 +149,7 @@ class Draft:
         """Record what became of the open turn: the turn as it stands, with `changes`, in its event's `shape`."""
         turn = self.state.turn
         assert turn is not None
+        turn = replace(turn, first_token_at=self._first_token(turn))
         turn = replace(turn, status=after(turn.status, kind), **changes)
         self.own(kind, shape(**fields(turn), **(extra or {})), at=at, turn_id=turn.turn_id)
 
@@ -167,6 +169,7 @@ class Draft:
         self.last_turn_id = self.state.open_turn or ""
         lead = self.state.turn
         assert lead is not None
+        lead = replace(lead, first_token_at=self._first_token(lead))
         for rider in self.state.riders:
             turn = replace(
                 rider.turn,
@@ -174,11 +177,19 @@ class Draft:
                 stop_reason=stop_reason,
                 error=error,
                 reply=lead.reply,
-                **_last_times(rider.turn, lead.first_token_at, at),
+                **_last_times(rider.turn, lead, at),
             )
             self.own(kind, turn, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
-        times = _last_times(lead, lead.first_token_at, at)
+        times = _last_times(lead, lead, at)
         self.turn(kind, at=at, stop_reason=stop_reason, error=error, **times)
+
+    def _first_token(self, turn: Turn) -> str | None:
+        """When the turn's first token came: a delta that was heard of, unless one was told of before."""
+        heard = self._heard
+        untold = turn.first_token_at == turn.first_output_at
+        if heard is None or heard.turn_id != turn.turn_id or not untold:
+            return turn.first_token_at
+        return heard.first_token_at
 
     @property
     def progress(self) -> Progress:
@@ -203,13 +214,16 @@ def _trace_id(traceparent: str) -> str:
     return parts[1] if len(parts) == 4 else ""
 
 
-def _last_times(turn: Turn, first_token_at: str | None, ended_at: str) -> dict[str, Any]:
-    """When a turn had its first token and its end, never before what they come after: a clock may have been set
-    back meanwhile, and the first token's is the provider's."""
+def _last_times(turn: Turn, lead: Turn, ended_at: str) -> dict[str, Any]:
+    """When a turn had its first token and output (those of `lead`, whose message it went out in) and its end, never
+    before what they come after: a clock may have been set back, and some times are by the provider's."""
     began = max(turn.submitted_at, turn.started_at or "")
     ended = max(ended_at, began)
-    first = min(max(first_token_at, began), ended) if first_token_at else None
-    return {"first_token_at": first, "ended_at": ended}
+    firsts = {"first_token_at": lead.first_token_at, "first_output_at": lead.first_output_at}
+    within = {
+        name: min(max(first, began), ended) if first else None for name, first in firsts.items()
+    }
+    return {**within, "ended_at": ended}
 
 
 def fields(turn: Turn) -> dict[str, Any]:

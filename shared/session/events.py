@@ -96,8 +96,10 @@ class Turn(Struct, frozen=True, kw_only=True):
     """A turn as it stands; the data of every `turn.*` event. `cost_usd` is US dollars, times are RFC 3339.
 
     Times are by our own clocks and none is before the one it follows: `submitted_at` is when the gateway or the
-    log had the request, whatever its publisher's clock says (that is the `at` of `turn.accepted`). Only
-    `first_token_at` is by the provider's clock, and kept between start and end.
+    log had the request, whatever its publisher's clock says (that is the `at` of `turn.accepted`).
+    `first_token_at` is when the first token delta came, by the worker's clock, known from the next `turn.*` event
+    on; where no delta was seen, and until then, it is `first_output_at`: the first finished output of the agent
+    (message, thought, tool call), by the provider's clock. Both are kept between start and end.
 
     `reply` is the text of the last `agent.message` of the primary thread, its text blocks joined by a newline.
     """
@@ -108,6 +110,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     submitted_at: str
     started_at: str | None = None
     first_token_at: str | None = None
+    first_output_at: str | None = None
     ended_at: str | None = None
     attempts: int = 0
     usage: Usage = Usage()

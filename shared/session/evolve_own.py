@@ -24,6 +24,7 @@ from shared.session.events import (
     TurnRetrying,
     TurnStalled,
     TurnStarted,
+    TurnUnanswered,
 )
 from shared.session.fingerprint import fingerprint
 from shared.session.ledger import CENT, Ledger
@@ -171,6 +172,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
             turn,
             status="running",
             started_at=data.started_at,
+            first_token_at=data.first_token_at,
             attempts=data.attempts,
         ),
         progress=replace(
@@ -236,7 +238,7 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
     return replace(
         state,
         status=_working(state),
-        turn=replace(turn, status=data.status),
+        turn=replace(turn, status=data.status, first_token_at=data.first_token_at),
         pending=(),
         calls=(),
         progress=replace(
@@ -276,7 +278,7 @@ def _requires_action(state: SessionState, event: Event) -> SessionState:
     return replace(
         state,
         status=state.status if state.status in ("archived", "erased") else "requires_action",
-        turn=replace(turn, status="requires_action"),
+        turn=replace(turn, status="requires_action", first_token_at=data.first_token_at),
         progress=replace(progress, announced=announced, answer_by=data.answer_by),
     )
 
@@ -289,16 +291,25 @@ def _budget_raised(state: SessionState, event: Event) -> SessionState:
 
 
 def _unanswered(state: SessionState, event: Event) -> SessionState:
-    _, progress = _open(state, event)
-    return replace(state, progress=replace(progress, answer_by=None))
+    turn, progress = _open(state, event)
+    data = msgspec.json.decode(event.data, type=TurnUnanswered)
+    return replace(
+        state,
+        turn=replace(turn, first_token_at=data.first_token_at),
+        progress=replace(progress, answer_by=None),
+    )
 
 
 def _stalled(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnStalled)
-    _, progress = _open(state, event)
+    turn, progress = _open(state, event)
     nudged = data.action == "interrupt"
     stalls = progress.stalls + 1
-    return replace(state, progress=replace(progress, stalls=stalls, nudged=nudged, told=False))
+    return replace(
+        state,
+        turn=replace(turn, first_token_at=data.first_token_at),
+        progress=replace(progress, stalls=stalls, nudged=nudged, told=False),
+    )
 
 
 def _ended(state: SessionState, event: Event) -> SessionState:

@@ -92,20 +92,23 @@ def _user_interrupt(state: SessionState, event: Event) -> SessionState:
 
 
 def _agent_message(state: SessionState, event: Event) -> SessionState:
-    state = _first_token(state, event)
+    state = _first_output(state, event)
     if state.turn is None or event.thread_id is not None or _of_no_turn(state, event):
         return state
     return replace(state, turn=replace(state.turn, reply=provider.text_of(event.data)))
 
 
-def _first_token(state: SessionState, event: Event) -> SessionState:
-    if state.turn is None or state.turn.first_token_at is not None or _of_no_turn(state, event):
+def _first_output(state: SessionState, event: Event) -> SessionState:
+    """The first token came no later; when it did, a `turn.*` event says where it was seen."""
+    turn = state.turn
+    if turn is None or turn.first_output_at is not None or _of_no_turn(state, event):
         return state
-    return replace(state, turn=replace(state.turn, first_token_at=event.at))
+    token = turn.first_token_at or event.at
+    return replace(state, turn=replace(turn, first_token_at=token, first_output_at=event.at))
 
 
 def _tool_use(state: SessionState, event: Event) -> SessionState:
-    state = _first_token(state, event)
+    state = _first_output(state, event)
     if state.turn is None or _of_no_turn(state, event):
         return state
     state = replace(state, turn=replace(state.turn, tool_calls=state.turn.tool_calls + 1))
@@ -279,7 +282,7 @@ PROVIDER: dict[str, Evolver] = {
     "user.custom_tool_result": _answered,
     "user.tool_result": _answered,
     "agent.message": _agent_message,
-    "agent.thinking": _first_token,
+    "agent.thinking": _first_output,
     "agent.tool_use": _tool_use,
     "agent.mcp_tool_use": _tool_use,
     "agent.custom_tool_use": _tool_use,

@@ -167,6 +167,14 @@ class Seen(Struct, frozen=True, kw_only=True):
     chance: float = 0.0
 
 
+class Heard(Struct, frozen=True, kw_only=True):
+    """What the worker knows of the open turn from token deltas, which are never recorded: that the first came then,
+    by the worker's clock. It goes along with every input, and rides on the next `turn.*` event of that turn."""
+
+    turn_id: str
+    first_token_at: str
+
+
 class Bound(Struct, frozen=True, kw_only=True):
     """The provider session for the open turn exists now (made, found or adopted)."""
 

@@ -62,6 +62,19 @@ def test_a_turn_is_read_out_of_its_events(client: Client) -> None:
     assert (facts["cache_read_tokens"], facts["cache_write_tokens"]) == (3, 4)
 
 
+def test_a_turn_has_the_times_of_its_first_token_and_of_its_first_output(client: Client) -> None:
+    times: Any = {"first_token_at": "2026-11-21T10:00:01Z", "ended_at": "2026-11-21T10:00:02.5Z"}
+    finished = turn("completed", first_output_at="2026-11-21T10:00:02Z", **times)
+    insert(client, [event(1, "turn.completed", finished)])
+    columns = "first_token_seconds, first_output_seconds"
+    assert ask_one(client, f"SELECT {columns} FROM turn_facts") == (1.0, 2.0)
+    insert(client, [event(2, "turn.failed", turn("failed", first_output_at=None, **times))])
+    assert ask_one(client, f"SELECT {columns} FROM turn_facts") == (1.0, None)
+    insert(client, [event(3, "turn.completed", turn("completed", **times))])
+    of_before = ask_one(client, f"SELECT {columns} FROM turn_facts")
+    assert of_before == (1.0, 1.0), "turns of before had one time for both"
+
+
 def test_columns_come_from_type_and_data(client: Client) -> None:
     insert(client, a_turn())
     rows = client.query(

@@ -231,7 +231,7 @@ def _say(tape: Tape, count: int, child: str | None = None) -> None:
 
 def _first(tape: Tape) -> None:
     if tape.turn and tape.turn.first_token_at is None:
-        tape.turn.first_token_at = tape.now
+        tape.turn.first_token_at = tape.turn.first_output_at = tape.now
 
 
 def _call(tape: Tape, child: str | None = None) -> tuple[str, str, float, float]:

@@ -19,6 +19,7 @@ class Standing:
     status: TurnStatus = "accepted"
     started_at: str | None = None
     first_token_at: str | None = None
+    first_output_at: str | None = None
     ended_at: str | None = None
     attempts: int = 0
     usage: Usage = field(default_factory=Usage)
@@ -35,6 +36,6 @@ class Standing:
 
 
 _FIELDS = (
-    "turn_id", "user_id", "status", "submitted_at", "started_at", "first_token_at", "ended_at", "attempts",
-    "usage", "cost_usd", "tool_calls", "stop_reason", "error", "reply",
+    "turn_id", "user_id", "status", "submitted_at", "started_at", "first_token_at", "first_output_at",
+    "ended_at", "attempts", "usage", "cost_usd", "tool_calls", "stop_reason", "error", "reply",
 )  # fmt: skip

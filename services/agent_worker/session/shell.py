@@ -25,6 +25,7 @@ from services.agent_worker.session.driven import DrivenSession
 from services.agent_worker.session.filed import FiledInputs
 from services.agent_worker.session.forget import again_at, forgotten, is_over, left_elsewhere
 from services.agent_worker.session.handed import Handed
+from services.agent_worker.session.hearing import Hearing
 from services.agent_worker.session.patience import patience, waited_out
 from services.agent_worker.session.perform import Performer
 from services.agent_worker.session.tools import WorkerTools
@@ -64,6 +65,7 @@ class Shell:
             publisher=needs.publisher,
             inputs=self._inputs,
         )
+        self._hearing = Hearing(self._inputs.now)
         self._tools = WorkerTools(
             needs.tools, needs.store, clock=needs.clock, start=self._start, filed=self.poke
         )
@@ -238,7 +240,7 @@ class Shell:
         """What follows from all of them together."""
         state, events, commands = self._session.state, list[Event](), list[AnyCommand]()
         for input in inputs:
-            decision = decide(state, input, self._needs.policy)
+            decision = decide(state, input, self._needs.policy, self._hearing.of(state))
             state = decision.state
             events += decision.events
             # What is being done already is not begun anew: a moment that has come may be heard of twice.
@@ -324,6 +326,7 @@ class Shell:
 
     def _preview(self, raw: bytes) -> None:
         state = self._session.state
+        self._hearing.hear(state, raw)
         self._needs.publisher.preview(state, raw, state.open_turn)
 
     # ---- beginning and ending ---------------------------------------------------------------------------------

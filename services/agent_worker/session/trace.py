@@ -67,6 +67,9 @@ def _ended(turn: Turn) -> None:
     if turn.first_token_at is not None:
         seconds = _seconds(turn.submitted_at, parse(turn.first_token_at))
         metrics.observe("turnstile_turn_first_token_seconds", seconds)
+    if turn.first_output_at is not None:
+        seconds = _seconds(turn.submitted_at, parse(turn.first_output_at))
+        metrics.observe("turnstile_turn_first_output_seconds", seconds)
 
 
 def _unpriced(charged: SessionCharged) -> None:

@@ -32,6 +32,7 @@ VOLATILE = frozenset(
         "started_at",
         "ended_at",
         "first_token_at",
+        "first_output_at",
         "retry_at",
         "answer_by",
         "gathers_until",

@@ -36,6 +36,7 @@ def test_a_turn_is_counted_with_its_times() -> None:
     assert moved("turnstile_turn_queue_seconds_count") == 1
     assert moved("turnstile_turn_queue_seconds_sum") == 2.5
     assert moved("turnstile_turn_first_token_seconds_sum") == 4
+    assert moved("turnstile_turn_first_output_seconds_sum") == 4
     assert moved("turnstile_turn_seconds_sum", status="completed") == 7
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "SpanKind",
     "Telemetry",
     "begin",
+    "in_place_of",
     "kept",
     "note",
     "record",
@@ -233,6 +234,29 @@ def begin(
     """A span from `start` (aware) until it is ended; others may hang below its `traceparent` meanwhile."""
     begun = partial(_start, name, parent, kind, attributes, links, start)
     return Running(begun(), partial(begun, keep=True))
+
+
+@contextmanager
+def in_place_of(
+    tracer: trace.Tracer,
+    name: str,
+    attributes: Attributes,
+    *,
+    error_type: Callable[[Exception], str],
+) -> Iterator[None]:
+    """A span in the scope of a library's tracer, for a call that is made in the library's place: current inside,
+    well when the block ends, failed with `error_type` of what is raised."""
+    made = tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+    token = attach(trace.set_span_in_context(made))
+    try:
+        yield
+        made.set_status(StatusCode.OK)
+    except Exception as error:
+        _fail(made, error_type(error))
+        raise
+    finally:
+        detach(token)
+        made.end()
 
 
 class _Follower(trace.NonRecordingSpan):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.agent_worker.ports import ProviderFailure
-from services.agent_worker.provider import posting, send
+from services.agent_worker.provider import calls, send
 from shared.session import provider
 from tests.contract.provider_talk import Talk
 from tests.contract.provider_worlds import (
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.contract
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "SEND_TIMEOUT", 0.3)
+    monkeypatch.setattr(calls, "SEND_TIMEOUT", 0.3)
     monkeypatch.setattr(send, "GRACE", (0.0, 0.05, 0.1))
 
 

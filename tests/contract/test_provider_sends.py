@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.agent_worker.ports import ProviderFailure
-from services.agent_worker.provider import posting, send
+from services.agent_worker.provider import calls, send
 from tests.contract.provider_talk import Talk, new_session, stop_reason
 from tests.contract.provider_worlds import (
     SEND,
@@ -38,7 +38,7 @@ async def world(request: pytest.FixtureRequest, wire: WireWorld) -> AsyncIterato
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "SEND_TIMEOUT", 0.3)
+    monkeypatch.setattr(calls, "SEND_TIMEOUT", 0.3)
     monkeypatch.setattr(send, "GRACE", (0.0, 0.05, 0.1))
 
 

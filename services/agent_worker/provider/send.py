@@ -16,9 +16,9 @@ from anthropic import AsyncAnthropic
 from msgspec import Struct
 
 from services.agent_worker.ports import Profiles, ProviderFailure
+from services.agent_worker.provider.calls import post
 from services.agent_worker.provider.failures import WIRE_ERRORS, explained, failure, may_have_landed
 from services.agent_worker.provider.front import is_front, put_in_front
-from services.agent_worker.provider.posting import post
 from services.agent_worker.provider.stream import newest_first
 from services.agent_worker.session.prompt import blocks
 from shared import metrics, telemetry

@@ -14,6 +14,7 @@ from anthropic import AsyncAnthropic
 from msgspec import Raw, Struct
 
 from services.agent_worker.ports import ProviderFailure
+from services.agent_worker.provider import calls
 from services.agent_worker.provider.failures import WIRE_ERRORS
 from shared import metrics
 
@@ -83,37 +84,46 @@ class Page(Struct):
 _page = msgspec.json.Decoder(Page)
 
 
-async def _pages(ask: Any, first: dict[str, Any]) -> AsyncIterator[list[bytes]]:
-    arguments = first
+async def _pages(ask: Callable[[str], Awaitable[bytes]]) -> AsyncIterator[list[bytes]]:
+    """All pages; `ask` is given the mark of the next one, "" for the first."""
+    mark = ""
     while True:
-        response = await ask(**arguments)
-        page = _page.decode(await response.read())
+        page = _page.decode(await ask(mark))
         yield [bytes(raw) for raw in page.data]
         if not page.next_page:
             return
-        arguments = {**first, "page": page.next_page}
+        mark = page.next_page
+
+
+def _asked(method: Any, **first: Any) -> Callable[[str], Awaitable[bytes]]:
+    """Pages by a method of the SDK's with these arguments."""
+
+    async def ask(mark: str) -> bytes:
+        response = await method(**first, **({"page": mark} if mark else {}))
+        content: bytes = await response.read()
+        return content
+
+    return ask
 
 
 def sessions_since(client: AsyncAnthropic, since: datetime) -> AsyncIterator[list[bytes]]:
     """Pages of the sessions made since then, newest first, archived ones left out."""
-    ask = client.beta.sessions.with_raw_response.list
-    return _pages(ask, {"created_at_gte": since, "limit": 100})
+    method = client.beta.sessions.with_raw_response.list
+    return _pages(_asked(method, created_at_gte=since, limit=100))
 
 
 def newest_first(
     client: AsyncAnthropic, session: str, *, types: list[str] | None = None, limit: int = PAGE
 ) -> AsyncIterator[list[bytes]]:
     """Pages of a session's primary events, newest first; events still queued come before all others."""
-    arguments: dict[str, Any] = {"session_id": session, "order": "desc", "limit": limit}
-    if types is not None:
-        arguments["types"] = types
-    return _pages(client.beta.sessions.events.with_raw_response.list, arguments)
+    about = calls.Page(limit, tuple(types or ()))
+    return _pages(lambda mark: calls.newest(client, session, about._replace(page=mark)))
 
 
 def of_thread(client: AsyncAnthropic, session: str, thread: str) -> AsyncIterator[list[bytes]]:
     """Pages of a child thread's events, oldest first: the API knows no other order here."""
-    ask = client.beta.sessions.threads.events.with_raw_response.list
-    return _pages(ask, {"thread_id": thread, "session_id": session, "limit": 1000})
+    method = client.beta.sessions.threads.events.with_raw_response.list
+    return _pages(_asked(method, thread_id=thread, session_id=session, limit=1000))
 
 
 # Keep-alives were seen every 28 s; twice that and a half is silence.

@@ -1,7 +1,9 @@
-"""A message leaves as the SDK would send it, and fails as it would there, without the SDK making the request."""
+"""A message and a list are asked for as the SDK would ask, and fail as they would there, without the SDK making the
+request; where a trace is kept the call has the span that the SDK makes."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +11,13 @@ import anthropic
 import httpx2
 import pytest
 from anthropic import AsyncAnthropic
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from services.agent_worker.provider.calls import SEND_TIMEOUT, Page, newest, post
 from services.agent_worker.provider.client import CountingClient
-from services.agent_worker.provider.posting import SEND_TIMEOUT, post
 from shared import telemetry
+from shared.settings import TelemetrySettings
 
 pytestmark = pytest.mark.unit
 EVENTS = [{"type": "user.message", "content": [{"type": "text", "text": "wie geht’s?"}]}]
@@ -117,3 +122,89 @@ async def test_what_breaks_on_the_way_is_the_sdks_too(
         with pytest.raises(name):
             await post(client, SESSION, EVENTS)
     assert asked == 1
+
+
+PAGES = [Page(48), Page(20, ("user.message",)), Page(200, ("a.b", "c"), "next=?&/")]
+
+
+async def listed_by_sdk(client: AsyncAnthropic, session: str, about: Page) -> bytes:
+    """The same page, by the SDK's own method."""
+    more: dict[str, Any] = {"types": list(about.types)} if about.types else {}
+    if about.page:
+        more["page"] = about.page
+    raw = client.beta.sessions.events.with_raw_response
+    response = await raw.list(session, order="desc", limit=about.limit, **more)
+    return await response.read()
+
+
+@pytest.mark.parametrize("about", PAGES)
+async def test_a_list_is_asked_for_as_the_sdk_asks(about: Page) -> None:
+    came = list[httpx2.Request]()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        came.append(request)
+        return httpx2.Response(200, json={"data": [{"id": "sevt_1"}]})
+
+    async with client_of(answer) as client:
+        first = await listed_by_sdk(client, SESSION, about)
+        for _ in range(2):
+            assert await newest(client, SESSION, about) == first
+    sdks, *ours = came
+    assert [told(request) for request in ours] == [told(sdks)] * 2
+    assert not any(request.content for request in ours)
+
+
+def refused(status: int) -> Callable[[httpx2.Request], httpx2.Response]:
+    """An API that answers so, with an error document."""
+    body = {"type": "error", "error": {"type": "some_error", "message": "because"}}
+    headers = {"request-id": "req_1", "anthropic-organization-id": "org_1"}
+    return lambda _: httpx2.Response(status, json=body if status >= 400 else {}, headers=headers)
+
+
+def broken(_: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ConnectError("nobody there")
+
+
+def late(_: httpx2.Request) -> httpx2.Response:
+    raise httpx2.ReadTimeout("nothing came")
+
+
+def untyped(_: httpx2.Request) -> httpx2.Response:
+    return httpx2.Response(502, text="bad gateway")
+
+
+@pytest.mark.parametrize(
+    "answer", [refused(200), refused(404), refused(529), untyped, broken, late]
+)
+async def test_the_span_of_a_kept_trace_is_the_sdks(
+    answer: Callable[[httpx2.Request], httpx2.Response],
+) -> None:
+    spans = InMemorySpanExporter()
+    settings = TelemetrySettings(turnstile_traces_per_second=1_000)
+    tracing = telemetry.start("worker", "one", settings, None, exporter=spans)
+    about = PAGES[1]
+    try:
+        async with client_of(answer) as client:
+            asked = client.with_options(max_retries=0)
+            for call in (
+                lambda: through_sdk(asked, SESSION, EVENTS),
+                lambda: post(client, SESSION, EVENTS),
+                lambda: listed_by_sdk(asked, SESSION, about),
+                lambda: newest(client, SESSION, about),
+            ):
+                with telemetry.span("provider.send"), contextlib.suppress(anthropic.APIError):
+                    await call()
+        assert tracing.flush()
+    finally:
+        tracing.shutdown()
+    calls = [s for s in spans.get_finished_spans() if s.name.startswith("anthropic.")]
+    sent, ours, theirs, mine = map(seen, calls)
+    assert ours == sent
+    assert mine == theirs
+
+
+def seen(span: ReadableSpan) -> tuple[object, ...]:
+    """All of a span but its ids and times."""
+    scope = span.instrumentation_scope
+    status = span.status.status_code, span.status.description
+    return span.name, dict(span.attributes or {}), span.kind, status, span.events, scope

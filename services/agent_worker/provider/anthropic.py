@@ -2,8 +2,8 @@
 
 The SDK makes the requests (auth, headers, typed errors, spans), those of messages and lists once for many
 (`calls.py`); streams and lists are read raw, because the archive keeps the provider's JSON as it came. It retries
-nothing for us: its retries repeat POSTs that may have landed, and it sleeps for as long as `Retry-After` says, hours
-included.
+nothing for us: its retries repeat POSTs that may have landed, and it sleeps for as long as `Retry-After` says,
+hours included.
 """
 
 from __future__ import annotations

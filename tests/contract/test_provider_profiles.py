@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.agent_worker.ports import ProviderFailure
-from services.agent_worker.provider import posting, send
+from services.agent_worker.provider import calls, send
 from services.agent_worker.provider.front import HEADING
 from services.agent_worker.session.prompt import ABOUT
 from shared.errors import Transient
@@ -33,7 +33,7 @@ async def world() -> AsyncIterator[WireWorld]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "SEND_TIMEOUT", 0.3)
+    monkeypatch.setattr(calls, "SEND_TIMEOUT", 0.3)
     monkeypatch.setattr(send, "GRACE", (0.0, 0.05, 0.1))
 
 

@@ -18,21 +18,36 @@ from typing import BinaryIO
 
 CRASHES = "tests/unit/agent_worker/crashes"
 TIERS = ("tests/unit", "tests/contract", "tests/integration", "tests/e2e")
-# Stacks with settings of their own, and a minute in which nothing happens: these need not share the others' stack.
-APART = tuple(
-    f"tests/e2e/test_{name}.py"
-    for name in ("waits", "worker_tools", "parked", "bad_burst", "long_outage")
-)
-OF_THE_ARCHIVE = tuple(
-    str(file)
-    for about in ("archive", "clickhouse")
-    for file in sorted(Path("tests/integration").glob(f"test_{about}_*.py"))
-)
-# What each run is given. Three wait more than they compute; the last one computes first and waits afterwards.
+
+
+def integration(*subjects: str) -> tuple[str, ...]:
+    """The integration tests of these subjects: the first words of their files' names."""
+    found = Path("tests/integration").glob("test_*.py")
+    return tuple(sorted(str(file) for file in found if file.stem.split("_")[1] in subjects))
+
+
+def without(folder: str, *files: str) -> tuple[str, ...]:
+    return (folder, *(f"--ignore={file}" for file in files))
+
+
+def end_to_end(*names: str) -> tuple[str, ...]:
+    return tuple(f"tests/e2e/test_{name}.py" for name in names)
+
+
+# Stacks of their own, with other settings or to be broken: these need not share the others' stack.
+APART = end_to_end("waits", "worker_tools", "parked")
+OUTAGES = end_to_end("bad_burst", "long_outage")
+OF_THE_ARCHIVE = integration("archive", "clickhouse")
+OF_THE_GATEWAY = integration("gateway", "grafana", "operator", "documents", "costs")
+OF_STARTING = integration("starts", "local")
+# What each run is given. The unit tests compute; all others wait more than they compute, so that there are enough
+# of them for two cores to have something to do all the while.
 ALL = (
-    ("tests/contract", *OF_THE_ARCHIVE),
-    ("tests/integration", *(f"--ignore={file}" for file in OF_THE_ARCHIVE)),
-    ("tests/e2e", *(f"--ignore={file}" for file in APART)),
+    ("tests/contract",),
+    (*OF_THE_ARCHIVE, *OUTAGES),
+    (*OF_THE_GATEWAY, *OF_STARTING),
+    without("tests/integration", *OF_THE_ARCHIVE, *OF_THE_GATEWAY, *OF_STARTING),
+    without("tests/e2e", *APART, *OUTAGES),
     ("tests/unit", *APART),
 )
 QUICK = (

@@ -37,12 +37,16 @@ class MemoryPublisher:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.records: list[Said] = []
+        self._events: list[Event] = []
+        self._read = 0
         self._numbers: dict[str, int] = {}
 
     @property
     def events(self) -> list[Event]:
         """What was said on the events topic, repeats included."""
-        return [read_event(said.value) for said in self.records if said.topic == topics.EVENTS.name]
+        news, self._read = self.records[self._read :], len(self.records)
+        self._events += [read_event(s.value) for s in news if s.topic == topics.EVENTS.name]
+        return list(self._events)
 
     async def say(self, events: Sequence[Event], parent_of: Callable[[Event], str]) -> None:
         """See Publisher.say."""

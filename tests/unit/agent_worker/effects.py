@@ -81,7 +81,7 @@ class Effects:
         """Let `seconds` pass; waits while frozen. Raises Crash in a dead process."""
         if not self.dead and seconds:
             await asyncio.sleep(seconds)
-        if not self.dead:
+        if not self.dead and not self.going.is_set():
             await self.going.wait()
         if self.dead:
             raise Crash

@@ -102,16 +102,14 @@ def _history_of(events: Sequence[Event], model: MemoryReadModel) -> History:
     return History(MemoryEventArchive({KEY: entries}), MemoryEventLog(), Live(), model)
 
 
-def _by_the_core(events: Sequence[Event]) -> tuple[SessionView, SessionState]:
-    """The view and state that the fold comes to; of an erased session ids and sums are left."""
-    state = fold(events)
+def _by_the_core(state: SessionState, created_at: str) -> tuple[SessionView, SessionState]:
+    """The view and state that a fold came to; of an erased session ids and sums are left."""
     state = forgotten(state) if state.status == "erased" else kept(state)
-    return session_view(state, events[0].at), state
+    return session_view(state, created_at), state
 
 
-def _turns_by_the_core(events: Sequence[Event]) -> dict[str, str]:
+def _turns_by_the_core(events: Sequence[Event], state: SessionState) -> dict[str, str]:
     """The status of every turn: of the open one as the state has it, else as its newest event has it."""
-    state = fold(events)
     turns: dict[str, str] = {
         event.turn_id or "": msgspec.json.decode(event.data, type=Turn).status
         for event in events
@@ -122,13 +120,14 @@ def _turns_by_the_core(events: Sequence[Event]) -> dict[str, str]:
     return turns
 
 
-def _same(model: MemoryReadModel, events: Sequence[Event]) -> None:
-    view, state = _by_the_core(events)
+def _same(model: MemoryReadModel, events: Sequence[Event], folded: SessionState) -> None:
+    """`folded` is what the core's fold makes of the events."""
+    view, state = _by_the_core(folded, events[0].at)
     row = model.rows[KEY]
     assert (row.page.view, row.state) == (view, state)
     if state.status != "erased":
         shown = {key[2]: stored.view for key, stored in model.turns.items()}
-        assert {id: turn.status for id, turn in shown.items()} == _turns_by_the_core(events)
+        assert {id: turn.status for id, turn in shown.items()} == _turns_by_the_core(events, folded)
         for event in events:
             if event.type in TURN_ENDS:
                 ended = msgspec.json.decode(event.data, type=Turn)
@@ -137,24 +136,25 @@ def _same(model: MemoryReadModel, events: Sequence[Event]) -> None:
 
 async def _hold(events: Sequence[Event]) -> None:
     """One event a batch, all in one batch, folded anew from the history: each as the core has it."""
+    folded = [fold(events[:count]) for count in range(1, len(events) + 1)]
     model = MemoryReadModel()
     for count, event in enumerate(events, 1):
         await _projected([event], into=model)
-        _same(model, events[:count])
+        _same(model, events[:count], folded[count - 1])
     whole = MemoryReadModel()
     await _projected(events, events, into=whole)
-    _same(whole, events)
+    _same(whole, events, folded[-1])
     if model.rows[KEY].page.view.status == "erased":
         return
     page, again = model.rows[KEY].page, MemoryReadModel()
     again.rows[KEY] = StoredSession(replace(page, view=replace(page.view, status="running")))
     history = _history_of(events, again)
     await Refold(again, history).fold(KEY)
-    _same(again, events)
+    _same(again, events, folded[-1])
     assert again.rows[KEY].page.settled == page.settled
     asked = replace(page.view, created_at=events[0].at)
-    for seq in range(1, len(events) + 1):
-        assert await state_at(history, asked, seq) == _by_the_core(events[:seq])[0]
+    for seq, state in enumerate(folded, 1):
+        assert await state_at(history, asked, seq) == _by_the_core(state, events[0].at)[0]
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: f"{log.parent.name}-{log.stem}")
@@ -191,7 +191,7 @@ def test_any_history_cut_and_repeated_anywhere_is_shown_the_same(
         reached = max(reached, end)
     model = MemoryReadModel()
     asyncio.run(_projected(*(b for b in [*batches, events] if b), into=model))
-    _same(model, events)
+    _same(model, events, fold(events))
 
 
 async def test_coalesced_turns_that_all_ended_leave_the_session_at_rest() -> None:

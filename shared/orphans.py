@@ -6,10 +6,13 @@ turn adopts it; when there is none, because the turn ended otherwise, it stays: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from shared.moment import parse
+from shared.session.commands import AnyCommand, Close
 from shared.session.key import SessionKey
+from shared.session.state import SessionState
 
 # One of the provider's 16 metadata pairs is ours: `tenant/session`.
 MARK = "turnstile"
@@ -28,6 +31,15 @@ def owner(marked: str) -> SessionKey | None:
     return (tenant, session) if slash and tenant and session else None
 
 
+def used_by(state: SessionState, todo: Sequence[AnyCommand]) -> str:
+    """The provider session that a session goes on in, or will close itself as its row says; "" where there is
+    none."""
+    bound_to = state.provider_session_id or ""
+    closing = any(isinstance(do, Close) and do.provider_session_id == bound_to for do in todo)
+    left = state.retired is not None or state.status in ("archived", "erased")
+    return "" if left and state.turn is None and not closing else bound_to
+
+
 def is_orphan(
     provider_session_id: str,
     *,
@@ -39,7 +51,7 @@ def is_orphan(
 ) -> bool:
     """Whether nobody will ever use a provider session that carries the mark of a session we know.
 
-    `bound_to` is what that session's head row is bound to ("": nothing), `working` whether it has an open turn,
+    `bound_to` is what that session's head row uses (`used_by`), `working` whether it has an open turn,
     which may be about to adopt. Sessions of which there is no head row are not ours to judge: another
     installation may use the same account.
     """

@@ -186,6 +186,7 @@ def _dependencies(
             silent_for=worker.silence_seconds,
             call_for=worker.tool_call_seconds,
             prices=settings.prices,
+            lifetimes=worker.lifetimes,
         ),
         linger=worker.linger_seconds,
         tools=settings.toolbox,

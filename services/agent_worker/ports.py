@@ -309,7 +309,7 @@ class Marked(Struct, frozen=True):
 
 
 class Bound(Struct, frozen=True):
-    """What a head row says: the provider session it is bound to ("": none), whether a turn is open, and whether
+    """What a head row says: the provider session it uses ("": none), whether a turn is open, and whether
     the session was erased."""
 
     to: str

@@ -6,9 +6,11 @@ import os
 import socket
 import uuid
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from services.agent_worker.governor.settings import RateSettings
+from shared.session.lifetimes import Lifetimes
+from shared.session.lifetimes import read as read_by_tenant
 from shared.settings import (
     Block,
     DatabaseSettings,
@@ -17,6 +19,9 @@ from shared.settings import (
     ProviderSettings,
     TenantSettings,
 )
+
+# Ten years in seconds; and more tokens than a provider session can have.
+LONGEST_REST, LONGEST_LIFE = 10 * 365 * 86_400.0, 1e12
 
 
 class WorkerSettings(Block):
@@ -81,6 +86,39 @@ class WorkerSettings(Block):
             "while a call of the agent's is open (a build, a test suite), it is interrupted "
             "once the last one has taken that long; custom tools and approvals have waits "
             "of their own"
+        ),
+    )
+    idle_seconds: str = Field(
+        default="900",
+        description=(
+            "a session is idle when no turn came for that long (`session.idled`); by tenant and mode: "
+            "`900, acme=300, acme/background=60`, see *Lifecycle*; 0: never"
+        ),
+    )
+    archive_seconds: str = Field(
+        default="3600",
+        description=(
+            "when no turn came for that long the provider session is archived; the next turn goes on in "
+            "another one. By tenant and mode; 0: never"
+        ),
+    )
+    rotate_turns: str = Field(
+        default="0",
+        description=(
+            "a provider session that had so many turns is exchanged when its session is at rest. By "
+            "tenant and mode; 0: never"
+        ),
+    )
+    rotate_tokens: str = Field(
+        default="0",
+        description=(
+            "likewise after so many tokens, cached ones too. By tenant and mode; 0: never"
+        ),
+    )
+    rotate_compactions: str = Field(
+        default="0",
+        description=(
+            "likewise once its context was compacted so often. By tenant and mode; 0: never"
         ),
     )
     dead_ratio: float = Field(
@@ -151,6 +189,29 @@ class WorkerSettings(Block):
         le=1_000,
         description="calls of custom tools that run at once in one worker",
     )
+
+    @field_validator("idle_seconds", "archive_seconds")
+    @classmethod
+    def _seconds_by_tenant(cls, value: str) -> str:
+        read_by_tenant(value, most=LONGEST_REST)
+        return value
+
+    @field_validator("rotate_turns", "rotate_tokens", "rotate_compactions")
+    @classmethod
+    def _counts_by_tenant(cls, value: str) -> str:
+        read_by_tenant(value, most=LONGEST_LIFE)
+        return value
+
+    @property
+    def lifetimes(self) -> Lifetimes:
+        """How long sessions rest, and how far their provider sessions come."""
+        return Lifetimes(
+            idle=read_by_tenant(self.idle_seconds, most=LONGEST_REST),
+            archive=read_by_tenant(self.archive_seconds, most=LONGEST_REST),
+            turns=read_by_tenant(self.rotate_turns, most=LONGEST_LIFE),
+            tokens=read_by_tenant(self.rotate_tokens, most=LONGEST_LIFE),
+            compactions=read_by_tenant(self.rotate_compactions, most=LONGEST_LIFE),
+        )
 
 
 class Settings(ProcessSettings):

@@ -59,10 +59,10 @@ def known(page: SessionPage) -> Known:
     """The part of a session's row that accepting turns needs."""
     view = page.view
     closed: Closing | None = page.closing
-    if view.status == "archived":
-        closed = closed or "archive"
-    elif view.status == "erased":
+    if view.status == "erased":
         closed = "erase"
+    elif view.closed:
+        closed = closed or "archive"
     return Known(user_id=view.user_id, agent=view.agent, mode=view.mode, closed=closed)
 
 
@@ -92,9 +92,10 @@ class Register:
     def accept(self, key: TurnKey, turn: TurnView) -> None:
         self._turns.put(key, turn)
 
-    def hear(self, key: SessionKey, event_type: str) -> None:
-        """Take note of a recorded event that closed a session, whichever gateway was asked for it."""
-        if event_type == "session.archived":
+    def hear(self, key: SessionKey, event_type: str, *, resumable: bool = False) -> None:
+        """Take note of a recorded event that closed a session, whichever gateway was asked for it; one that is
+        archived and `resumable` takes turns."""
+        if event_type == "session.archived" and not resumable:
             self.close(key, "archive")
         elif event_type == "session.erased":
             self.close(key, "erase")

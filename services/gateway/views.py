@@ -14,19 +14,20 @@ from msgspec.structs import replace
 
 from shared.session.events import PendingAction, Turn, TurnError, TurnStatus, Usage
 from shared.session.inputs import SessionRequested, TurnRequested
-from shared.session.state import SessionState
+from shared.session.state import Length, PublicStatus, SessionState
 
-SessionStatus = Literal["idle", "running", "requires_action", "archived", "erased"]
 Closing = Literal["archive", "erase"]
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
-    """A session as it stands. `last_seq` is the number of its newest event known here, 0 before the first."""
+    """A session as it stands. `last_seq` is the number of its newest event known here, 0 before the first. One that
+    is archived and `resumable` was left alone for long, or has its result: it takes turns, and goes on with
+    them."""
 
     session_id: str
     tenant_id: str
     user_id: str
-    status: SessionStatus
+    status: PublicStatus
     title: str | None = None
     metadata: dict[str, str] | None = None
     agent: str | None = None
@@ -40,6 +41,12 @@ class SessionView(Struct, frozen=True, kw_only=True):
     usage: Usage = Usage()
     cost_usd: float = 0.0
     billed_usd: float = 0.0
+    resumable: bool = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more turns."""
+        return self.status == "erased" or (self.status == "archived" and not self.resumable)
 
 
 class ProfileView(Struct, frozen=True, kw_only=True):
@@ -126,7 +133,7 @@ def session_view(state: SessionState, created_at: str) -> SessionView:
         session_id=state.session_id,
         tenant_id=state.tenant_id,
         user_id=state.user_id,
-        status="idle" if state.status == "new" else state.status,
+        status=state.public_status,
         title=state.title,
         metadata=state.metadata,
         agent=state.agent,
@@ -140,6 +147,7 @@ def session_view(state: SessionState, created_at: str) -> SessionView:
         usage=state.usage,
         cost_usd=state.cost_usd,
         billed_usd=state.billed_usd,
+        resumable=state.status == "dormant",
     )
 
 
@@ -174,6 +182,9 @@ def kept(state: SessionState) -> SessionState:
         state,
         turn=turn,
         rotated_from=None,
+        rest=None,
+        retired=None,
+        length=Length(),
         given_up=(),
         prompts=(),
         tail=(),

@@ -40,6 +40,7 @@ from shared.session.inputs import (
 )
 from shared.session.policy import DEFAULT, Policy
 from shared.session.requests import requested
+from shared.session.rest import rest_on
 from shared.session.state import CLOSED, SessionState
 from shared.session.turn_ends import (
     begin,
@@ -102,6 +103,7 @@ def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
 def _deadline_elapsed(draft: Draft, elapsed: DeadlineElapsed, policy: Policy) -> None:
     progress = draft.state.progress
     if progress is None:
+        rest_on(draft, at=elapsed.at)
         return
     begins = progress.retry_at or progress.gathers_until
     if begins is not None and begins <= elapsed.at:

@@ -208,11 +208,21 @@ class SessionRotated(Struct, frozen=True, kw_only=True):
 
 
 class SessionIdled(Struct, frozen=True, kw_only=True):
-    """`session.idled`: nothing runs, and nothing waits but for a parked turn; totals of the session so far."""
+    """`session.idled`: nothing runs, and nothing waits but for a parked turn; totals of the session so far.
+
+    Said when the last turn has ended, and again once that is long ago, with `idle_since`, which is when it ended.
+    Unless a turn comes first it is said again at `idle_at`, and the session is archived at `archive_at`; each is
+    absent where it does not apply. With `retires` the provider session is given up, for that reason: the next turn
+    goes on in another one.
+    """
 
     last_turn_id: str
     usage: Usage
     cost_usd: float
+    idle_since: str | UnsetType = UNSET
+    idle_at: str | UnsetType = UNSET
+    archive_at: str | UnsetType = UNSET
+    retires: str | UnsetType = UNSET
 
 
 class SessionParked(Struct, frozen=True, kw_only=True):
@@ -281,9 +291,18 @@ class SessionCharged(Struct, frozen=True, kw_only=True):
 
 
 class SessionClosed(Struct, frozen=True, kw_only=True):
-    """`session.archived` and `session.erased`: no more turns are taken."""
+    """`session.archived` and `session.erased`: no more turns are taken.
+
+    But a session that was archived for the `reason` `idle` or `done` takes its next turn, and goes on with it in
+    another provider session.
+    """
 
     reason: str
+
+
+# Why a session is archived that nobody asked to close: no turn came for long; a background one has its result.
+IDLE, DONE = "idle", "done"
+RESUMABLE = (IDLE, DONE)
 
 
 DATA: dict[str, type[Struct]] = {

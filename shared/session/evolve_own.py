@@ -10,10 +10,13 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from shared.session.events import (
+    RESUMABLE,
     TURN_ENDS,
     Event,
     SessionBudgetRaised,
     SessionCharged,
+    SessionClosed,
+    SessionIdled,
     SessionOpened,
     SessionParked,
     SessionRotated,
@@ -28,7 +31,16 @@ from shared.session.events import (
 )
 from shared.session.fingerprint import fingerprint
 from shared.session.ledger import CENT, Ledger
-from shared.session.state import GIVEN_UP, Progress, Queued, SessionState, SessionStatus
+from shared.session.state import (
+    GIVEN_UP,
+    Length,
+    Progress,
+    Queued,
+    Rest,
+    Retired,
+    SessionState,
+    SessionStatus,
+)
 from shared.session.transitions import IllegalTransition
 from shared.trace_context import joined
 
@@ -63,6 +75,9 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         unsure_cents=state.unsure_cents + (state.cost_cents > state.rotated_cents),
         ledger=state.ledger.rotated() if state.ledger else None,
         at_budget=False,
+        rest=None,
+        retired=None,
+        length=Length(),
         prompts=(),
         tail=(),
         threads={},
@@ -85,15 +100,27 @@ def _nothing(state: SessionState, event: Event) -> SessionState:
 
 
 def _idled(state: SessionState, event: Event) -> SessionState:
-    return replace(state, status="idle")
+    data = msgspec.json.decode(event.data, type=SessionIdled)
+    rest = Rest(
+        last_turn_id=data.last_turn_id,
+        since=data.idle_since or event.at,
+        idle_at=data.idle_at or None,
+        archive_at=data.archive_at or None,
+    )
+    retired = Retired(reason=data.retires, at=event.at) if data.retires else state.retired
+    return replace(state, status="idle", rest=rest if rest.due_at else None, retired=retired)
 
 
 def _archived(state: SessionState, event: Event) -> SessionState:
-    return replace(state, status="archived", queue=())
+    reason = msgspec.json.decode(event.data, type=SessionClosed).reason
+    if reason not in RESUMABLE:
+        return replace(state, status="archived", queue=(), rest=None)
+    retired = state.retired or Retired(reason=reason, at=event.at)
+    return replace(state, status="dormant", rest=None, retired=retired)
 
 
 def _erased(state: SessionState, event: Event) -> SessionState:
-    return replace(state, status="erased", queue=())
+    return replace(state, status="erased", queue=(), rest=None)
 
 
 def _accepted(state: SessionState, event: Event) -> SessionState:
@@ -153,6 +180,7 @@ def _take_up(
         status="running",
         pending=(),
         calls=(),
+        rest=None,
     )
 
 
@@ -334,8 +362,16 @@ def _ended(state: SessionState, event: Event) -> SessionState:
         # What was said before is still to be told to the next provider session where there is none yet.
         rotated_from=state.rotated_from if state.provider_session_id is None else None,
         status=status,
+        length=_one_more(state),
     )
     return _go_on(ended)
+
+
+def _one_more(state: SessionState) -> Length:
+    """The length after a turn, of a provider session that there is."""
+    if state.provider_session_id is None:
+        return state.length
+    return replace(state.length, turns=state.length.turns + 1)
 
 
 def _go_on(state: SessionState) -> SessionState:

@@ -268,6 +268,12 @@ def _session_error(state: SessionState, event: Event) -> SessionState:
     )
 
 
+def _compacted(state: SessionState, event: Event) -> SessionState:
+    if event.thread_id is not None:
+        return state
+    return replace(state, length=replace(state.length, compactions=state.length.compactions + 1))
+
+
 def _thread_created(state: SessionState, event: Event) -> SessionState:
     thread = provider.thread_of(event.data)
     if thread is None or thread in state.threads:
@@ -290,7 +296,7 @@ PROVIDER: dict[str, Evolver] = {
     "agent.mcp_tool_result": _answered,
     "agent.thread_message_sent": _unchanged,
     "agent.thread_message_received": _unchanged,
-    "agent.thread_context_compacted": _unchanged,
+    "agent.thread_context_compacted": _compacted,
     "span.model_request_start": _model_request_start,
     "span.model_request_end": _model_request_end,
     "session.usage": _session_usage,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from msgspec import Struct
 
 from shared.moment import parse, rfc3339
+from shared.session.lifetimes import Lifetimes
 from shared.session.prices import Prices
 
 
@@ -20,6 +21,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     that may be coalesced waits for company. `answer_within`: what waits for people longer is denied; None waits for
     ever. `max_stalls`: silences after which the provider session is given up. `silent_for`: how long an agent that
     works may say nothing, `call_for`: how long one of its calls may take. `prices`: what tokens cost.
+    `lifetimes`: None leaves what rests at rest for ever.
     """
 
     coalesce_for: float = 0.3
@@ -32,6 +34,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     first_wait: float = 1.0
     longest_wait: float = 120.0
     prices: Prices = Prices()
+    lifetimes: Lifetimes | None = None
 
     def next_retry(
         self, *, failures: int, since: str, at: str, chance: float, retry_after: float | None = None

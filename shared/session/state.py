@@ -14,7 +14,12 @@ from msgspec import Raw, Struct
 from shared.session.events import PendingAction, Turn, Usage
 from shared.session.ledger import Ledger, Spent
 
-SessionStatus = Literal["new", "idle", "running", "requires_action", "archived", "erased"]
+# `dormant`: archived for want of turns; the next one is taken, and goes on in another provider session.
+SessionStatus = Literal[
+    "new", "idle", "running", "requires_action", "dormant", "archived", "erased"
+]
+
+PublicStatus = Literal["idle", "running", "requires_action", "archived", "erased"]
 
 # What takes no more turns.
 CLOSED = ("archived", "erased")
@@ -106,6 +111,37 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.nudged or "" in (ours, prompt) or prompt == ours
 
 
+class Rest(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What comes while no turn is open, `since` the end of the turn `last_turn_id`: the session is idle at
+    `idle_at`, its provider session archived at `archive_at`."""
+
+    last_turn_id: str
+    since: str
+    idle_at: str | None = None
+    archive_at: str | None = None
+
+    @property
+    def due_at(self) -> str | None:
+        """When the next of it comes."""
+        both = (self.idle_at, self.archive_at)
+        return min((at for at in both if at is not None), default=None)
+
+
+class Retired(Struct, frozen=True, kw_only=True):
+    """The provider session is not to be used again, since `at`: the next turn goes on in another one. `reason` is a
+    stable word: `idle`, `done` or `length`."""
+
+    reason: str
+    at: str
+
+
+class Length(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a provider session has come: turns that ended in it, and how often its context was compacted."""
+
+    turns: int = 0
+    compactions: int = 0
+
+
 class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A session. `last_seq` is the number of its newest event, 0 before the first; `rotated_from` the provider
     session that the conversation came from, until the new one has heard of it; `given_up` those that are of no more
@@ -142,6 +178,9 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_cents: int = 0
     rotated_cents: int = 0
     unsure_cents: int = 0
+    rest: Rest | None = None
+    retired: Retired | None = None
+    length: Length = Length()
     ledger: Ledger | None = None
     unsettled: tuple[Spent, ...] = ()
     at_budget: bool = False
@@ -157,6 +196,17 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def open_turn(self) -> str | None:
         """Id of the turn that is being worked on."""
         return self.turn.turn_id if self.turn else None
+
+    @property
+    def public_status(self) -> PublicStatus:
+        """The status by the words that clients know."""
+        match self.status:
+            case "new":
+                return "idle"
+            case "dormant":
+                return "archived"
+            case status:
+                return status
 
     @property
     def failures(self) -> int:
@@ -224,7 +274,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def due_at(self) -> str | None:
         """When the session wants to be looked at again without any input; None: not before one."""
         if self.progress is None:
-            return None
+            return self.rest.due_at if self.rest else None
         answer_by = self.progress.answer_by if self.awaits_people else None
         waits = (self.progress.retry_at, self.progress.gathers_until, answer_by)
         return min((moment for moment in waits if moment is not None), default=None)

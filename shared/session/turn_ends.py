@@ -10,11 +10,10 @@ from msgspec.structs import replace
 
 from shared.moment import parse, rfc3339
 from shared.session import budget, provider
-from shared.session.commands import DeadLetter, Interrupt, Open, Send
+from shared.session.commands import Close, DeadLetter, Interrupt, Open, Send
 from shared.session.decision import Draft, fields
 from shared.session.events import (
     Event,
-    SessionIdled,
     SessionRotated,
     TurnError,
     TurnRequiresAction,
@@ -23,7 +22,8 @@ from shared.session.events import (
 )
 from shared.session.inputs import Seen
 from shared.session.policy import Policy
-from shared.session.state import CLOSED
+from shared.session.rest import come_to_rest
+from shared.session.state import CLOSED, GIVEN_UP
 
 # Why the input of a turn is a dead letter that was tried until nothing more could be hoped for.
 TURN_FAILED = "turn_failed"
@@ -33,6 +33,8 @@ def begin(draft: Draft, *, at: str) -> None:
     """Begin an attempt of the open turn; its first step is a provider session where there is none. Without anything
     left of the session's budget the turn waits."""
     assert draft.state.turn is not None
+    if draft.state.retired is not None:
+        rotate(draft, draft.state.retired.reason, at=at)
     if budget.used_up(draft.state):
         budget.pause(draft, at=at, now=at)
         return
@@ -123,6 +125,10 @@ def rotate(draft: Draft, reason: str, *, at: str) -> None:
     lost = draft.state.provider_session_id
     if lost is not None:
         draft.settle(at=at)
+        if (
+            len(draft.state.given_up) == GIVEN_UP
+        ):  # whoever erases the session must know of all there are
+            draft.ask(Close(provider_session_id=draft.state.given_up[0], erase=True))
         draft.own("session.rotated", SessionRotated(provider_session_id=lost, reason=reason), at=at)
 
 
@@ -132,9 +138,7 @@ def after_turn(draft: Draft, *, at: str) -> None:
     if state.turn is not None:
         begin(draft, at=at)
     elif state.status not in CLOSED:
-        last = draft.last_turn_id
-        data = SessionIdled(last_turn_id=last, usage=state.usage, cost_usd=state.cost_usd)
-        draft.own("session.idled", data, at=at)
+        come_to_rest(draft, at=at)
 
 
 def interrupt(draft: Draft, *, at: str) -> None:

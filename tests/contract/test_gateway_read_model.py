@@ -36,7 +36,7 @@ from shared.session.state import SessionState
 from tests.builders import TENANT, opening
 from tests.builders import turn as turn_of_core
 from tests.fakes.gateway import MemoryReadModel, MemoryRecordConsumer
-from tests.golden.record import recorded
+from tests.golden.record import log_of, recorded
 from tests.stack import fresh_database
 from tests.unit.session.specification import history
 
@@ -202,7 +202,7 @@ async def test_rows_that_are_behind_are_found_page_by_page(model: ReadModel) -> 
 
 @pytest.mark.parametrize("name", sorted(recorded()))
 async def test_every_golden_log_is_kept_as_the_core_folds_it(model: ReadModel, name: str) -> None:
-    events = [replace(event, session_id=name) for event in history(*recorded()[name])]
+    events = [replace(event, session_id=name) for event in log_of(name)]
     for event in events:
         about = msgspec.json.encode(event)
         feed = MemoryRecordConsumer([[Record(EVENTS.name, 0, 0, name.encode(), about, [])]])

@@ -15,6 +15,7 @@ import msgspec
 
 from shared.session import Event, fold
 from shared.session.inputs import Input, TurnDropped, TurnParked
+from shared.session.policy import DEFAULT
 from shared.session.state import encode
 from tests.builders import (
     TRACEPARENT,
@@ -31,7 +32,7 @@ from tests.builders import (
     whose,
 )
 from tests.unit.session.histories import LATER, NAMED
-from tests.unit.session.specification import history
+from tests.unit.session.specification import RESTING, WEARING, history
 
 SESSIONS = Path(__file__).parent / "sessions"
 CHOSEN = (
@@ -59,7 +60,35 @@ def recorded() -> dict[str, tuple[Input, ...]]:
         "whole_life": _whole_life(),
         "with_child": _with_child(),
         "parked": _parked(),
+        "dormant": _dormant(),
+        "gone_on": _gone_on(),
+        "background": _ended_at_once("background"),
+        "worn": (*_ended_at_once("interactive"), turn("t2", second=60), bound("sesn_2", 60)),
     }
+
+
+POLICIES = {**dict.fromkeys(("dormant", "gone_on", "background"), RESTING), "worn": WEARING}
+
+
+def log_of(name: str) -> tuple[Event, ...]:
+    """The events of a history that is kept, as today's core writes them."""
+    return history(*recorded()[name], policy=POLICIES.get(name, DEFAULT))
+
+
+def _dormant() -> tuple[Input, ...]:
+    """No turn comes for an hour and a quarter."""
+    reply = seen(*Wire().reply())
+    return (opening(), turn("t1"), bound(), reply, elapsed(1000), elapsed(5000))
+
+
+def _gone_on() -> tuple[Input, ...]:
+    """And then one does."""
+    reply = seen(*Wire("two", second=9000).reply())
+    return (*_dormant(), turn("t2", second=9000), bound("sesn_2", 9000), reply)
+
+
+def _ended_at_once(mode: str) -> tuple[Input, ...]:
+    return (opening(mode=mode), turn("t1"), bound(), seen(*Wire().reply()))
 
 
 def _parked() -> tuple[Input, ...]:
@@ -146,8 +175,8 @@ def seal() -> None:
 def main(version: str) -> None:
     folder = SESSIONS / version
     folder.mkdir(parents=True, exist_ok=True)
-    for name, inputs in recorded().items():
-        write(folder, name, history(*inputs))
+    for name in recorded():
+        write(folder, name, log_of(name))
     seal()
 
 

@@ -10,8 +10,7 @@ import pytest
 from shared.session import Event, fold, read_event
 from shared.session.state import decode
 from shared.session.transitions import IllegalTransition
-from tests.golden.record import SESSIONS, newest, recorded
-from tests.unit.session.specification import history
+from tests.golden.record import SESSIONS, log_of, newest, recorded
 
 pytestmark = pytest.mark.unit
 
@@ -40,7 +39,7 @@ def test_todays_core_writes_the_same_log(name: str) -> None:
     log = newest(name)
     assert log is not None
     lines = log.read_bytes().splitlines()
-    assert [msgspec.json.encode(event) for event in history(*recorded()[name])] == lines
+    assert [msgspec.json.encode(event) for event in log_of(name)] == lines
 
 
 @pytest.mark.parametrize("log", ILLEGAL, ids=lambda log: log.stem)

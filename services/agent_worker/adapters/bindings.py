@@ -11,7 +11,8 @@ from sqlmodel import select
 
 from services.agent_worker.adapters.sql import connection_to, is_given, key_columns, values
 from services.agent_worker.ports import Bound
-from shared.session import state
+from shared.orphans import used_by
+from shared.session import commands, state
 from shared.session.key import SessionKey
 from shared.tables.worker import HEADS, HeadRow
 
@@ -21,7 +22,7 @@ LOCK, UNLOCK = (
     select(func.pg_try_advisory_lock(SWEEP_LOCK)),
     select(func.pg_advisory_unlock(SWEEP_LOCK)),
 )
-READ = select(HeadRow.state, HeadRow.filed, HeadRow.taken).where(*is_given(HEADS))
+READ = select(HeadRow.state, HeadRow.todo, HeadRow.filed, HeadRow.taken).where(*is_given(HEADS))
 
 
 class SqlBindings:
@@ -41,7 +42,7 @@ class SqlBindings:
                 if row is not None:
                     known = state.decode(row.state) if row.state else state.initial(*key)
                     found[key] = Bound(
-                        to=known.provider_session_id or "",
+                        to=used_by(known, commands.decode(row.todo) if row.todo else ()),
                         working=known.turn is not None or row.filed > row.taken,
                         erased=known.status == "erased",
                     )

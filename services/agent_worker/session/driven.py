@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 from services.agent_worker.ports import Head
 from services.agent_worker.session.trace import TurnTrace
-from shared.session.commands import AnyCommand, Interrupt, Open, RaiseBudget, Send
+from shared.session.commands import AnyCommand, Close, Interrupt, Open, RaiseBudget, Send
 from shared.session.state import SessionState
 
 
 class DrivenSession:
     """`head`: the row as last written. `commands`: those begun and not done, in the order in which they were begun;
-    one that was cancelled or failed stays, so that the next driver looks whether it happened.
+    one that was cancelled or failed stays, so that the next driver looks whether it happened. `put_off`: those that
+    were tried in vain and are for a later driver.
 
     Whoever changes either calls `changed` once the change may be acted on. `trace` follows the same events.
     """
@@ -22,12 +23,26 @@ class DrivenSession:
         self.head = head
         self.trace = trace
         self.commands: list[AnyCommand] = []
+        self.put_off: list[AnyCommand] = []
         self._changed = asyncio.Event()
 
     @property
     def state(self) -> SessionState:
         """The session's state, as last written."""
         return self.head.state
+
+    @property
+    def todo(self) -> tuple[AnyCommand, ...]:
+        """The commands that are not done."""
+        return (*self.commands, *self.put_off)
+
+    @property
+    def listens_to(self) -> str | None:
+        """The provider session that may have something to say; one that was retired and closed has not."""
+        bound_to = self.state.provider_session_id
+        closing = (one for one in self.head.todo if isinstance(one, Close))
+        closed = all(command.provider_session_id != bound_to for command in closing)
+        return None if self.state.retired is not None and closed else bound_to
 
     def traceparent(self) -> str:
         """Where spans of the open turn hang."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from shared.moment import parse
+from datetime import timedelta
+
+from services.agent_worker.ports import Head
+from shared.moment import parse, rfc3339
 from shared.session.inputs import DeadlineElapsed, Input, Silent
 from shared.session.policy import Policy
 from shared.session.state import SessionState
 from shared.session.waiting import stalled_at, works
+
+# What could not be done at the provider, and nobody waits for, is tried again between these seconds later.
+SOONEST_AGAIN, LATEST_AGAIN = 30.0, 900.0
 
 
 def patience(
@@ -31,6 +37,20 @@ def waited_out(state: SessionState, now: str, heard_at: str, chance: float) -> l
     if works(state):
         return [Silent(since=heard_at, at=now, chance=chance)]
     return []
+
+
+def rests(head: Head, now: str) -> bool:
+    """Whether the session was taken up for what is due at rest, as far as its row tells."""
+    due = head.state.rest.due_at if head.state.rest else None
+    return due is not None and due <= now and not head.todo
+
+
+def try_again_at(state: SessionState, now: str, chance: float) -> str:
+    """When to try what was put off once more: the later, the longer a provider session has waited for its end.
+    Those that came together part."""
+    waited = _seconds(state.retired.at, now) if state.retired else 0.0
+    wait = min(max(waited, SOONEST_AGAIN), LATEST_AGAIN) * (0.5 + chance)
+    return rfc3339(parse(now) + timedelta(seconds=wait))
 
 
 def _seconds(earlier: str, later: str) -> float:

@@ -5,7 +5,6 @@ A command ends in an input for the core, or in nothing when what it did will be 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +52,14 @@ TAKE_UP_SECONDS = 2.0
 ERASE_SECONDS = 15.0
 
 
+class PutOff(Exception):
+    """A command was tried in vain and nobody waits for it: it is for a later driver. `reason` is a stable word."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass(frozen=True, slots=True)
 class Performer:
     """Performs the commands of `session`.
@@ -70,7 +77,10 @@ class Performer:
     inputs: CoreInputs
 
     async def perform(self, command: AnyCommand, *, resumed: bool) -> Input | None:
-        """Do what `command` says; `resumed` means that an earlier process may have done it already."""
+        """Do what `command` says; `resumed` means that an earlier process may have done it already.
+
+        Raises PutOff.
+        """
         match command:
             case Open():
                 return await self._open(command, resumed)
@@ -222,7 +232,7 @@ class Performer:
         await session.until(lambda state: session.raises_first(command), None)  # in their order
         ours = session.state.provider_session_id
         done = BudgetSet(input_id=asked, budget_usd=command.budget_usd, pause=command.pause, at="")
-        if ours is None:
+        if ours is None or session.state.retired is not None:
             return replace(done, at=self.inputs.now())
         cents = session.state.allowance(command.budget_usd)
         with telemetry.span("provider.set_budget", parent=session.traceparent()):
@@ -239,23 +249,40 @@ class Performer:
 
     async def _close(self, command: Close) -> Failed | None:
         session, ours = self.session, command.provider_session_id
-        erasing = ERASE_SECONDS if command.erase else None
-        await session.until(lambda state: state.turn is None, erasing)
-        if session.state.provider_session_id == ours:
-            # The provider tells the end on the stream and does not list it: listen first.
-            with contextlib.suppress(ProviderFailure):
-                await self.feed()
+        erasing = command.erase and session.state.status == "erased"
+
+        def is_left(state: SessionState) -> bool:
+            """Whether no turn runs in it, now and later."""
+            elsewhere = state.provider_session_id != ours or state.retired is not None
+            return state.turn is None or elsewhere
+
+        await session.until(is_left, ERASE_SECONDS if erasing else None)
+        await self._hear_the_last(ours)
         with telemetry.span("provider.close"):
             try:
                 await self._insist(
                     lambda: self.provider().close(ours, erase=command.erase),
                     until=lambda state: False,
                 )
-            except Transient:
-                known = session.state.provider_session_id == ours
-                if not (command.erase and known):
+            except Transient as failed:
+                if not erasing:
+                    raise PutOff(failed.reason) from failed
+                if session.state.provider_session_id != ours:
                     raise  # else what is ours is forgotten meanwhile, and the row goes on asking (see `forget`)
-        return self._cut_short() if command.erase else None
+        return self._cut_short() if erasing else None
+
+    async def _hear_the_last(self, ours: str) -> None:
+        """Listen to what is about to be closed: the provider tells the end on the stream and does not list it. What
+        is closed only because it rests waits for a stream. Raises PutOff."""
+        if self.session.state.provider_session_id != ours:
+            return
+        try:
+            await self.feed()
+        except ProviderFailure as failure:
+            state = self.session.state
+            rests = state.provider_session_id == ours and state.retired is not None
+            if rests and not (failure.lost or failure.final):
+                raise PutOff(failure.reason) from failure
 
     def _cut_short(self) -> Failed | None:
         """The end of a turn that the provider did not end in time."""

@@ -26,11 +26,12 @@ from services.agent_worker.session.filed import FiledInputs
 from services.agent_worker.session.forget import again_at, forgotten, is_over, left_elsewhere
 from services.agent_worker.session.handed import Handed
 from services.agent_worker.session.hearing import Hearing
-from services.agent_worker.session.patience import patience, waited_out
-from services.agent_worker.session.perform import Performer
+from services.agent_worker.session.patience import patience, rests, try_again_at, waited_out
+from services.agent_worker.session.perform import Performer, PutOff
 from services.agent_worker.session.tools import WorkerTools
 from services.agent_worker.session.trace import Claim, TurnTrace
 from services.agent_worker.session.watch import Watch
+from shared import logs
 from shared.errors import Fenced
 from shared.session import Decision, decide
 from shared.session.commands import AnyCommand
@@ -40,6 +41,7 @@ from shared.session.key import SessionKey
 from shared.session.state import SessionState
 
 T = TypeVar("T")
+log = logs.get(__name__)
 
 
 class Shell:
@@ -87,7 +89,8 @@ class Shell:
         try:
             self._trace.resume(session.state, self._needs.clock())
             await self._saying(session.head.unsaid, session.state)
-            self._keep_watch(fresh=False)
+            if not rests(session.head, self._inputs.now()):
+                self._keep_watch(fresh=False, begun=True)
             for command in session.head.todo:
                 self._do(command, resumed=True)
             self._serve_tools()
@@ -155,6 +158,9 @@ class Shell:
             return None if session.asking or self._tools.busy else 0.0
         if session.commands or self._tools.busy:
             return None
+        at_rest = session.state.turn is None and session.state.provider_session_id is not None
+        if at_rest and (self._watch is None or session.put_off):
+            return 0.0  # nothing is heard that the next turn could gain by
         linger, policy, now = self._needs.linger, self._needs.policy, self._inputs.now()
         return patience(session.state, now, self._heard_at, linger=linger, policy=policy)
 
@@ -219,7 +225,7 @@ class Shell:
         """Write what was decided, and file what was handed over. False: the inbox has that, and perhaps something
         else; nothing was written, and all is to be decided on again. Raises Fenced."""
         session, handed = self._session, self._handed
-        todo = (*session.commands, *decision.commands)
+        todo = (*session.todo, *decision.commands)
         head = replace(session.head, state=decision.state, unsaid=decision.events, todo=todo)
         if handed is None:
             session.head = await self._needs.store.write(head)
@@ -244,7 +250,7 @@ class Shell:
             state = decision.state
             events += decision.events
             # What is being done already is not begun anew: a moment that has come may be heard of twice.
-            known = (*self._session.commands, *commands)
+            known = (*self._session.todo, *commands)
             commands += (command for command in decision.commands if command not in known)
         return Decision(state, tuple(events), tuple(commands))
 
@@ -269,8 +275,13 @@ class Shell:
         self._start(self._perform(command, resumed=resumed))
 
     async def _perform(self, command: AnyCommand, *, resumed: bool) -> None:
-        with under_lease(self._leased):
-            result = await self._performer.perform(command, resumed=resumed)
+        result = None
+        try:
+            with under_lease(self._leased):
+                result = await self._performer.perform(command, resumed=resumed)
+        except PutOff as put_off:
+            log.warning("put_off", command=type(command).__name__, reason=put_off.reason)
+            self._session.put_off.append(command)
         # Both at once: what comes of a command may be that it is given again.
         self._session.commands.remove(command)
         if result is not None:
@@ -304,13 +315,15 @@ class Shell:
         )
         return await self._watch.feed()
 
-    def _keep_watch(self, *, fresh: bool) -> None:
-        """Listen to the provider session there is now, if any; `fresh`: it was just made."""
-        bound_to = self._session.state.provider_session_id
+    def _keep_watch(self, *, fresh: bool, begun: bool = False) -> None:
+        """Listen to the provider session there is now, if any; `fresh`: it was just made. At rest nobody begins to
+        listen, but for a drive that has just begun."""
+        state, bound_to = self._session.state, self._session.listens_to
         if self._watch is not None and self._watch.provider_session_id != bound_to:
             self._watch.cancel()
             self._watch = None
-        if self._watch is None and bound_to is not None:
+        wanted = begun or state.turn is not None or self._session.head.todo
+        if self._watch is None and bound_to is not None and wanted:
             self._watch = Watch(
                 self._session,
                 lambda: self._listen(fresh=fresh),
@@ -353,7 +366,7 @@ class Shell:
 
     async def _release(self) -> None:
         """Give the session back, or forget it when it was erased and nothing is left to do."""
-        head = replace(self._session.head, unsaid=(), todo=tuple(self._session.commands))
+        head = replace(self._session.head, unsaid=(), todo=self._session.todo)
         if is_over(head):
             head = forgotten(head, await left_elsewhere(head.state, self._provider))
             self.released = True
@@ -367,4 +380,8 @@ class Shell:
         state = self._session.state
         works = state.turn and not state.awaits_people
         mid_turn = self._session.commands or (works and state.due_at is None)
-        return self._inputs.now() if mid_turn else state.due_at
+        now = self._inputs.now()
+        if mid_turn:
+            return now
+        again = try_again_at(state, now, self._needs.chance()) if self._session.put_off else None
+        return min((at for at in (state.due_at, again) if at is not None), default=None)

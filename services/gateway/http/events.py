@@ -167,7 +167,7 @@ class Opening:
     async def _begin(self) -> Begun:
         follower = self.follower
         page = await require_session(self._read_model, follower.key)
-        closed = page.view.status in ("archived", "erased")
+        closed = page.view.closed
         if closed and page.view.open_turn is None and follower.last >= page.view.last_seq:
             newest = await follower.history.newest(follower.key)
             if follower.last == newest or page.view.status == "erased":

@@ -23,15 +23,16 @@ from services.gateway.ports import ReadModel, SessionFilter
 from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.refold import state_at
 from services.gateway.streams.history import History
-from services.gateway.views import SessionList, SessionPage, SessionStatus, SessionView
+from services.gateway.views import SessionList, SessionPage, SessionView
 from shared.errors import Rejected
 from shared.moment import parse
 from shared.session.key import SessionKey
+from shared.session.state import PublicStatus
 
 UserId = Annotated[
     str | None, Query(description="Of this user only", json_schema_extra={"pattern": ID})
 ]
-Status = Annotated[SessionStatus | None, Query(description="In this status only")]
+Status = Annotated[PublicStatus | None, Query(description="In this status only")]
 Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before")]
 AtSeq = Annotated[int | None, Query(ge=1, description="As it was after this event")]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most")]

@@ -39,7 +39,7 @@ from shared.session.inputs import (
     TurnRequested,
 )
 from shared.session.key import SessionKey
-from shared.session.state import Progress, SessionState, initial
+from shared.session.state import Progress, SessionState, SessionStatus, initial
 from shared.session.transitions import IllegalTransition
 from shared.session.upcast import UnknownShape
 
@@ -256,9 +256,15 @@ def _assumed(view: SessionView) -> SessionState:
         mode=view.mode,
         budget_usd=view.budget_usd,
         vault_ids=view.vault_ids,
-        status=view.status if view.status in ("archived", "erased") else "idle",
+        status=_at_rest(view),
         opened_at=view.created_at,
     )
+
+
+def _at_rest(view: SessionView) -> SessionStatus:
+    if view.resumable:
+        return "dormant"
+    return view.status if view.status in ("archived", "erased") else "idle"
 
 
 def _asked(page: SessionPage, request: Request) -> SessionPage:

@@ -6,13 +6,14 @@ whatever is missing sends the stream back to the history. So no event is missing
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from services.gateway.ports import Entry, Stretch
 from services.gateway.streams.history import History, Hole
-from services.gateway.streams.live import Heard, Live, Preview, Subscription
+from services.gateway.streams.live import Heard, Live, Preview, Subscription, is_resumable
 from shared.clock import utcnow
 from shared.errors import Transient
 from shared.moment import parse
@@ -31,6 +32,7 @@ TOGETHER = 64 * 1024
 # many seconds brought nothing more; fewer once the provider has said that its session is over.
 CLOSED = ("session.archived", "session.erased")
 GOODBYE = "session.status_terminated"
+_ARCHIVING = re.compile(rb"\nevent: session\.archived\ndata: (.+)\n")
 CLOSED_SECONDS, GOODBYE_SECONDS = 10.0, 1.0
 
 
@@ -133,7 +135,7 @@ class Follower:
     def _took(self, some: Entry | Stretch) -> None:
         self.last, self.misses = some.seq, 0
         self.newest, self.heard_at = some, time.monotonic()
-        self.closed = self.closed or some.tells(CLOSED)
+        self.closed = self.closed or _closes(some)
 
     async def _over(self) -> bool:
         """Whether nothing more comes of a closed session: it is quiet, and no turn is open."""
@@ -159,7 +161,7 @@ class Follower:
         except Transient:  # the read model is away; what is published is still heard
             return target
         if page is not None:
-            self.closed = self.closed or page.view.status in ("archived", "erased")
+            self.closed = self.closed or page.view.closed
             target = max(target, page.view.last_seq)
         return max(target, self.history.live.ring.newest(self.key))
 
@@ -170,6 +172,14 @@ class Follower:
         if self.looks >= UNSETTLED_LOOKS:
             return left
         return min(left, LOOK_SECONDS, FIRST_LOOK_SECONDS * 2.0**self.looks)
+
+
+def _closes(some: Entry | Stretch) -> bool:
+    """Whether one of these events closes the session for good."""
+    if not some.tells(CLOSED):
+        return False
+    archivings = _ARCHIVING.findall(some.record)
+    return some.tells(("session.erased",)) or not all(map(is_resumable, archivings))
 
 
 def _age(entry: Entry | Stretch) -> float:

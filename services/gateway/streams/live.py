@@ -21,6 +21,7 @@ from services.gateway.register import Register
 from shared import logs, metrics
 from shared.bus.topics import PREVIEWS
 from shared.errors import Transient
+from shared.session.events import RESUMABLE
 from shared.session.key import SessionKey
 
 QUEUE_EVENTS = 512
@@ -41,6 +42,14 @@ class Heading(Struct, frozen=True):
     seq: int = 0
     at: str = ""
     event_id: str = ""
+
+
+class _Reason(Struct, frozen=True):
+    reason: str = ""
+
+
+class _Archived(Struct, frozen=True):
+    data: _Reason = _Reason()
 
 
 class _Begun(Struct, frozen=True):
@@ -65,12 +74,18 @@ class Place(Struct, frozen=True):
 
 
 _heading = msgjson.Decoder(Heading)
+_archived = msgjson.Decoder(_Archived)
 _place = msgjson.Decoder(Place)
 
 
 def read_heading(value: bytes) -> Heading:
     """Raises msgspec.DecodeError (ValidationError is one) when the value is no event or preview."""
     return _heading.decode(value)
+
+
+def is_resumable(archived: bytes) -> bool:
+    """Whether this `session.archived` leaves a session that takes turns."""
+    return _archived.decode(archived).data.reason in RESUMABLE
 
 
 class Preview(Struct, frozen=True):
@@ -334,4 +349,7 @@ class Listener:
             self._live.preview(heading, record.value)
         elif heading.seq > 0:
             self._live.event(heading, record.value)
-            self._register.hear((heading.tenant_id, heading.session_id), heading.type)
+            key = (heading.tenant_id, heading.session_id)
+            archived = heading.type == "session.archived"
+            resumable = archived and is_resumable(record.value)
+            self._register.hear(key, heading.type, resumable=resumable)

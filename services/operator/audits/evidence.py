@@ -56,7 +56,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A head row. `provider_session_id` is what it is bound to, `working` whether a turn is open."""
+    """A head row. `provider_session_id` is what it is bound to, `uses` what of that it is not done with, `working`
+    whether a turn is open."""
 
     tenant_id: str
     session_id: str
@@ -66,6 +67,7 @@ class Head:
     taken: int
     position: int
     provider_session_id: str = ""
+    uses: str = ""
     working: bool = False
 
 

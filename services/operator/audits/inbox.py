@@ -16,12 +16,14 @@ from sqlmodel import col, select
 
 from services.operator.audits.evidence import Asked, Head
 from services.operator.database import engine_on
-from shared.session import state
+from shared.orphans import used_by
+from shared.session import commands, state
 from shared.tables.worker import HEADS, HeadRow, InboxRow
 
 PAGE = 500
 READ = [
-    HEADS.c[name] for name in ("tenant_id", "session_id", "state", "filed", "taken", "position")
+    HEADS.c[name]
+    for name in ("tenant_id", "session_id", "state", "todo", "filed", "taken", "position")
 ]
 
 
@@ -115,6 +117,7 @@ def _head(row: Any) -> Head:
         taken=row.taken,
         position=row.position,
         provider_session_id=known.provider_session_id or "",
+        uses=used_by(known, commands.decode(row.todo) if row.todo else ()),
         working=known.turn is not None or row.filed > row.taken,
     )
 

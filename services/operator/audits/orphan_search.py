@@ -39,10 +39,10 @@ async def orphans(
         if head is not None and is_orphan(
             found.id,
             created_at=found.created_at,
-            bound_to=head.provider_session_id,
+            bound_to=head.uses,
             working=head.working,
             now=now,
             at_least=at_least,
         ):
-            words = f"made at {found.created_at}, bound to no session"
+            words = f"made at {found.created_at}, used by no session"
             yield Finding("orphan", *key, words, provider_session_id=found.id)

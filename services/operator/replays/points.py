@@ -77,7 +77,7 @@ def _session(past: Past) -> dict[str, Any]:
         "metadata": state.metadata,
         "budget_usd": state.budget_usd,
         "vault_ids": state.vault_ids,
-        "status": state.status,
+        "status": state.public_status,
         "pending_actions": [f"{action.kind}: {action.name}" for action in state.pending],
         "usage": asdict(state.usage),
         "cost_usd": round(state.cost_usd, MONEY),

@@ -58,7 +58,7 @@ def described(told: Past) -> dict[str, Any]:
         "session_id": known.session_id,
         "tenant_id": known.tenant_id,
         "user_id": known.user_id,
-        "status": "idle" if known.status == "new" else known.status,
+        "status": known.public_status,
         "title": known.title,
         "metadata": known.metadata,
         "agent": known.agent,

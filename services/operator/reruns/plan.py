@@ -86,7 +86,6 @@ def opening(
         metadata={RUN_MARK: run, OF_MARK: wanted.session},
         budget_usd=budget,
         vault_ids=wanted.vault_ids,
-        mode="background",
     )
     return _record(request, "rerun:open", now)
 
@@ -99,7 +98,6 @@ def sending(wanted: Plan, told: ToldTurn, agent: str, now: datetime) -> tuple[En
         turn_id=told.turn_id,
         content=told.content,
         agent=agent,
-        mode="background",
     )
     return _record(request, f"rerun:turn:{told.turn_id}", now)
 

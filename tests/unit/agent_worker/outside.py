@@ -13,6 +13,7 @@ from services.agent_worker.ports import InputRecord
 from shared.bus.envelope import GATEWAY, Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
+from shared.session.lifetimes import Lifetimes, read
 from tests.builders import BEGINNING, TRACEPARENT
 from tests.fakes.inputs import MemoryInputTopic
 from tests.fakes.provider import MemoryProvider
@@ -26,17 +27,25 @@ LOOKS = 3_000
 @dataclass(frozen=True)
 class Pace:
     """Seconds, in virtual time: how long leases last, how often workers and clients look, when what nobody answers
-    is denied. Every look costs real time, so what takes long is looked at less often."""
+    is denied, how long sessions rest. Every look costs real time, so what takes long is looked at less often."""
 
     lease: float
     poll: float
     look: float
     answer_within: float = 24 * 3600.0
+    lifetimes: Lifetimes | None = None
 
 
 BRISK = Pace(lease=1.2, poll=0.3, look=0.1)
 STEADY = Pace(lease=15.0, poll=5.0, look=1.0)
 A_DAY = Pace(lease=60.0, poll=600.0, look=60.0)
+RESTING = Pace(
+    lease=3.0,
+    poll=1.0,
+    look=0.5,
+    lifetimes=Lifetimes(idle=read("15", most=1e6), archive=read("40", most=1e6)),
+)
+WEARING = replace(RESTING, lifetimes=Lifetimes(turns=read("1", most=1e6)))
 TWO_HOURS = replace(A_DAY, answer_within=2 * 3600.0)
 
 

@@ -99,7 +99,11 @@ class Worker:
             provider=CountedProvider(outside.provider, self.effects, tempo),
             clock=outside.clock,
             chance=lambda: 0.5,
-            policy=Policy(answer_within=outside.pace.answer_within, silent_for=30.0),
+            policy=Policy(
+                answer_within=outside.pace.answer_within,
+                silent_for=30.0,
+                lifetimes=outside.pace.lifetimes,
+            ),
             linger=SETTINGS.linger_seconds,
             tools=Toolbox([clock(outside)], seconds=TOOL_SECONDS),
         )

@@ -34,7 +34,7 @@ def admitted(record: tuple[Envelope, bytes]) -> Request:
 def test_every_record_is_one_that_intake_takes(wanted: Plan) -> None:
     opened: Any = admitted(rerun_plan.opening(wanted, "r1", "agent_2@3", 0.25, BEGINNING))
     assert (opened.tenant_id, opened.session_id) == ("acme", "rerun:r1:s1")
-    assert (opened.agent, opened.budget_usd, opened.mode) == ("agent_2@3", 0.25, "background")
+    assert (opened.agent, opened.budget_usd, opened.mode) == ("agent_2@3", 0.25, "interactive")
     assert opened.metadata == {"turnstile_rerun": "r1", "turnstile_rerun_of": "s1"}
     sent: Any = admitted(rerun_plan.sending(wanted, wanted.turns[0], "agent_2", BEGINNING))
     assert (sent.turn_id, sent.content, sent.user_id) == ("t1", "hello", "u1")

@@ -13,8 +13,20 @@ import msgspec
 from shared.session import Event, Input, SessionState, decide, fold, initial
 from shared.session.commands import AnyCommand
 from shared.session.decision import Decision
+from shared.session.lifetimes import Lifetimes, read
 from shared.session.policy import DEFAULT, Policy
 from tests.builders import SESSION, TENANT
+
+# Idle after 15 minutes, archived an hour later.
+RESTING = Policy(
+    lifetimes=Lifetimes(
+        idle=read("900", most=1e6),
+        archive=read("3600", most=1e6),
+    )
+)
+
+# And a provider session has one turn.
+WEARING = Policy(lifetimes=Lifetimes(turns=read("1", most=1e6)))
 
 
 def history(*inputs: Input, policy: Policy = DEFAULT) -> tuple[Event, ...]:

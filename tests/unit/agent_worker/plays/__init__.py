@@ -7,18 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from tests.unit.agent_worker.outside import BRISK, STEADY, TWO_HOURS, Outside, Pace
-from tests.unit.agent_worker.plays import closing, conversations, people, retries, rotation, texting
+from tests.unit.agent_worker.outside import (
+    BRISK,
+    RESTING,
+    STEADY,
+    TWO_HOURS,
+    WEARING,
+    Outside,
+    Pace,
+)
+from tests.unit.agent_worker.plays import (
+    closing,
+    conversations,
+    people,
+    resting,
+    retries,
+    rotation,
+    texting,
+)
 
 Play = Callable[[Outside], Awaitable[None]]
 PLAYS: dict[str, Play] = {
     play.__name__: play
-    for part in (conversations, people, retries, rotation, texting, closing)
+    for part in (conversations, people, retries, rotation, texting, closing, resting)
     for play in part.PLAYS
 }
 PACES: dict[Play, Pace] = {
     **dict.fromkeys((*people.UNANSWERED, retries.budget_not_raised), TWO_HOURS),
     **dict.fromkeys((retries.given_up, retries.stalled, rotation.silent_for_good), STEADY),
+    **dict.fromkeys(resting.PLAYS, RESTING),
+    resting.worn: WEARING,
 }
 
 

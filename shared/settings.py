@@ -331,6 +331,16 @@ class ProviderSettings(Block):
     )
 
 
+class ReportSettings(Block):
+    """The provider's reports on an organization, for `turnstile cost reconcile`."""
+
+    model_config = SettingsConfigDict(env_prefix="")
+
+    anthropic_analytics_key: SecretStr | None = Field(
+        default=None, description="a key that may read analytics; unset: ANTHROPIC_API_KEY"
+    )
+
+
 class ProcessSettings:
     """What a process takes from its environment: one block for each annotation of the class and its bases.
 

@@ -25,6 +25,7 @@ class Settings:
     api_key: str | None = None  # None: any key that is not empty
     keepalive_seconds: float = 28.0
     status_lag_seconds: float = 0.05
+    report_lag_seconds: float = 0.0
     rate_limits: bool = False
     retain: int = 10_000  # deleted sessions whose log is kept
 
@@ -42,6 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
         api_key=args.api_key,
         keepalive_seconds=args.keepalive,
         status_lag_seconds=args.status_lag,
+        report_lag_seconds=args.report_lag,
         rate_limits=args.rate_limits,
         retain=args.retain,
     )
@@ -66,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--keepalive", type=_positive, default=28.0, metavar="SECONDS", help="between keep-alives")
     add("--status-lag", type=_not_negative, default=0.05, metavar="SECONDS",
         help="how far retrieve runs behind the events (default %(default)s)")  # fmt: skip
+    add("--report-lag", type=_not_negative, default=0.0, metavar="SECONDS",
+        help="how far the cost report runs behind (default %(default)s)")  # fmt: skip
     add("--rate-limits", action="store_true", help="300 creates and 1200 reads a minute, else 429")
     add("--retain", type=int, default=10_000, metavar="N", help="deleted sessions to remember")
     return parser

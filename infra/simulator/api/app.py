@@ -23,6 +23,7 @@ from infra.simulator.api.events import Events
 from infra.simulator.api.files import Files
 from infra.simulator.api.gate import Gate
 from infra.simulator.api.inspect import Inspect
+from infra.simulator.api.reports import Reports
 from infra.simulator.api.sessions import Sessions
 from infra.simulator.errors import ApiError
 from infra.simulator.faults.gate import FaultGate
@@ -47,6 +48,7 @@ def build(world: World, faults: Faults) -> ASGIApp:
         *Environments(world).routes(),
         *Vaults(world).routes(),
         *Files(world).routes(),
+        *Reports(world).routes(),
         *Inspect(world, faults).routes(),
     ]
     handlers = {ApiError: _refused, HTTPException: _unrouted}

@@ -16,6 +16,7 @@ from infra.simulator.errors import ApiError, bad, refuse
 from infra.simulator.world import World
 
 BETA = "managed-agents-2026-04-01"
+REPORTS_BETA = "analytics-usage-cost-2026-08-24"
 VERSIONS = ("2023-06-01", "2026-10-21")
 ORGANIZATION = b"00000000-0000-4000-8000-000000000000"
 WORKSPACE = b"wrkspc_01SimulatorSimulatorSim"
@@ -75,8 +76,9 @@ class Gate:
         betas = headers.get(b"anthropic-beta", "").split(",")
         if scope["path"].startswith("/v1/files"):
             betas = [BETA]  # files are no part of this beta
-        if BETA not in (beta.strip() for beta in betas):
-            raise bad(f"anthropic-beta: header must include {BETA}")
+        wanted = REPORTS_BETA if scope["path"].startswith("/v1/organizations/") else BETA
+        if wanted not in (beta.strip() for beta in betas):
+            raise bad(f"anthropic-beta: header must include {wanted}")
         if int(headers.get(b"content-length", "0") or 0) > MAX_BODY_BYTES:
             raise ApiError(413, f"request body exceeds {MAX_BODY_BYTES} bytes")
         if self._limits:

@@ -16,10 +16,11 @@ import msgspec
 
 from infra.simulator import stamps
 from infra.simulator.chance import Ids, dice
+from infra.simulator.play.bill import Bill
 from infra.simulator.play.calls import Call, Input
 from infra.simulator.play.log import Entry
 from infra.simulator.play.thread import Thread
-from infra.simulator.play.usage import CENT, Usage
+from infra.simulator.play.usage import CENT, NANODOLLAR, Tokens, Usage
 
 JSON = dict[str, Any]
 encode = msgspec.json.encode
@@ -63,6 +64,7 @@ class Session:
         self.budget = birth.budget_cents
         self.archived_at: int | None = None
         self.usage = Usage()
+        self.bill = Bill()
         self.outcomes: dict[str, JSON] = {}
         self.status = self._status_before = "idle"
         self._status_since = self._running_since = 0
@@ -136,12 +138,21 @@ class Session:
             fields["budget"] = self.budget_json()
         self.emit("session.usage", fields, hold=hold)
 
+    def count(self, thread: Thread, tokens: Tokens) -> None:
+        """One model request of a thread: its tokens, and what they cost."""
+        before = self.usage.nanodollars
+        self.usage.add(thread.model, tokens)
+        thread.usage.add(thread.model, tokens)
+        parts = (self.usage.nanodollars - before) * NANODOLLAR
+        self.bill.add(self.birth.now(), "tokens", thread.model, parts)
+
     # -- status ------------------------------------------------------------------------------
 
     def set_status(self, status: str) -> None:
         now = self.birth.now()
         if self.status == "running":
             self.usage.active += now - self._running_since
+            self.bill.add(now, "session_usage", "", now - self._running_since)
         if status == "running":
             self._running_since = now
         if status != self.status:

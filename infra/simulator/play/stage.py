@@ -114,8 +114,7 @@ class Stage:
             return
         thread, start = self._span
         self._span = None
-        self.session.usage.add(thread.model, tokens)
-        thread.usage.add(thread.model, tokens)
+        self.session.count(thread, tokens)
         fields = {"is_error": failed, "model_request_start_id": start, "model_usage": tokens.span()}
         self.session.emit("span.model_request_end", fields, thread)
 

@@ -11,9 +11,12 @@ import anthropic
 import msgspec
 from anthropic import AsyncAnthropic
 from msgspec import Raw, Struct
+from pydantic import SecretStr
 
+from services.operator.audits.cost_report import CostReport
 from services.operator.audits.evidence import Listed, ProviderLog, digest
 from services.operator.failures import Impossible
+from shared.orphans import MARK
 from shared.retry import patiently
 from shared.settings import ProviderSettings
 
@@ -21,6 +24,7 @@ TIMEOUT_S = 30.0
 # Tried again when the provider is busy: an audit has time.
 TRIES, FIRST_WAIT, LONGEST_WAIT = 6, 0.5, 20.0
 PAGE = 500
+PRODUCT = "managed_agents_api"
 
 
 class _Page(Struct):
@@ -42,6 +46,26 @@ class Session(Struct):
     status: str = ""
     archived_at: str | None = None
     metadata: dict[str, str] = {}
+
+
+class _Cost(Struct):
+    amount: str
+    list_amount: str
+
+
+class _CostGroup(Struct):
+    session_id: str | None = None
+
+
+class _CostRow(Struct):
+    cost: _Cost
+    group: _CostGroup
+
+
+class _CostPage(Struct):
+    data: list[_CostRow] = []
+    next_page: str | None = None
+    data_refreshed_at: str | None = None
 
 
 class _Thread(Struct):
@@ -89,6 +113,32 @@ class Provider:
         more = {"include_archived": True} if archived else {}
         async for raw in self._items(ask, created_at_gte=since, **more):
             yield _session.decode(raw)
+
+    async def mark(self, session: str) -> str | None:
+        """The mark in the metadata of a session ("": none); None when the provider knows none of that id."""
+        ask = self._client.beta.sessions.with_raw_response.retrieve
+        try:
+            raw = await _patiently(ask, {"session_id": session})
+        except anthropic.NotFoundError:
+            return None
+        return _session.decode(raw).metadata.get(MARK, "")
+
+    async def costs(self, since: datetime, until: datetime) -> CostReport:
+        """What each managed session cost between two full hours, of at most 31 days. Needs a key that may read
+        analytics."""
+        ask = self._client.beta.organization.analytics.cost.with_raw_response.list
+        report = CostReport()
+        more: dict[str, Any] = {}
+        while True:
+            asked = {"starting_at": since, "ending_at": until, "group_by": ["session_id"], **more}
+            raw = await _patiently(ask, {**asked, "products": [PRODUCT], "limit": PAGE})
+            page = msgspec.json.decode(raw, type=_CostPage)
+            for row in page.data:
+                report.add(row.group.session_id or "", row.cost.list_amount, row.cost.amount)
+            report.refreshed_at = page.data_refreshed_at or report.refreshed_at
+            if not page.next_page:
+                return report
+            more = {"page": page.next_page}
 
     async def delete(self, session: str) -> None:
         """Delete a session that is not running; one that runs, or is gone, is left as it is."""
@@ -148,10 +198,11 @@ def _passes(error: Exception) -> bool:
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[Provider]:
-    """The provider that `ANTHROPIC_*` name. Raises Impossible when they name none."""
+async def connected(key: SecretStr | None = None) -> AsyncIterator[Provider]:
+    """The provider that `ANTHROPIC_*` name, asked with another `key` where one is given. Raises Impossible when
+    they name none."""
     settings = ProviderSettings()
-    key = settings.anthropic_api_key
+    key = key or settings.anthropic_api_key
     if key is None:
         raise Impossible("set ANTHROPIC_API_KEY (and ANTHROPIC_BASE_URL), as for the agent-worker")
     client = AsyncAnthropic(

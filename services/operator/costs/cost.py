@@ -12,6 +12,7 @@ import typer
 from services.operator import addresses
 from services.operator.archive import ArchiveReader
 from services.operator.costs.export import export
+from services.operator.costs.reconcile import reconcile
 from services.operator.failures import failing_clearly
 from services.operator.printable import plain
 from shared.costs import BY, FIELDS, CostRow, Wanted, dimensions, question, rows
@@ -24,6 +25,7 @@ def cost() -> typer.Typer:
     cli = typer.Typer(rich_markup_mode=None)
     cli.callback(invoke_without_command=True)(told)
     cli.command("export")(export)
+    cli.command("reconcile")(reconcile)
     return cli
 
 

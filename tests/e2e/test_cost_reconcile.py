@@ -1,0 +1,50 @@
+"""The ledger of a whole stack held against the provider's bill: each session of ours is explained, erased or not."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.operator.costs.reconcile import UNEXPLAINED
+from tests.e2e.api import Api
+from tests.e2e.provider import Provider
+from tests.e2e.tenants import ACME
+from tests.e2e.test_audit import turnstile
+from tests.stack import LocalStack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+SAID = {
+    "billed-plain": "hello",
+    "billed-tools": "[[script: tools rounds=3 calls=2]]",
+    "billed-threads": "[[script: threads children=2]]",
+    "billed-dear": "[[script: budget rounds=2 cents=31]]",
+    "billed-erased": "[[script: tools]] forget me",
+}
+
+
+async def test_what_the_provider_bills_is_in_the_ledger(
+    local_stack: LocalStack, api: Api, provider: Provider
+) -> None:
+    for session, text in SAID.items():
+        await api.open(session)
+        await api.say(session, "t1", text)
+    for session in SAID:
+        assert (await api.ended(session, "t1"))["status"] == "completed"
+    billed = {session: (await provider.of(ACME, session))[0] for session in SAID}
+    code, _ = await turnstile(
+        local_stack, "erase", "--session", "billed-erased", "--tenant", ACME, "--yes", seconds=400
+    )
+    assert code == 0
+    now = datetime.now(UTC)
+    days = ("--since", f"{now - timedelta(days=1):%F}", "--until", f"{now + timedelta(days=1):%F}")
+    code, out = await turnstile(local_stack, "cost", "reconcile", "--json", *days)
+    told: dict[str, Any] = json.loads(out)
+    assert code == (UNEXPLAINED if "unexplained" in told["reasons"] else 0)
+    assert told["erased_usd"] > 0
+    assert told["ledger_usd"] > 0.6
+    differ = {one["provider_session_id"]: one["parts_usd"] for one in told["differences"]}
+    for session, provider_session in billed.items():
+        assert differ.get(provider_session, {}).keys() <= {"rounding"}, session

@@ -1,4 +1,4 @@
-"""The ledger of a whole stack held against the provider's bill: each session of ours is explained, erased or not."""
+"""The ledger of a whole stack held against the provider's bill: each session of ours is explained."""
 
 from __future__ import annotations
 

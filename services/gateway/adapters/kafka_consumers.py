@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -24,9 +25,12 @@ from shared.stream import Member
 
 GROUP = "turnstile.gateway.projector"
 BATCH_RECORDS = 500
-# For so long inputs are left to gather, once all were read: a step costs as much as dozens of them, and who
-# accepted one shows it without the tables. Events are read as they come.
-INPUTS_SECONDS = 0.1
+# For so long what comes is left to gather after a batch: so much for each of its records, so much at most. What
+# comes one by one is read as it comes; of thousands a second many are read at a time, since a batch costs as much
+# as dozens of records, here and in the broker. Nobody waits for the tables: a request is shown by who accepted it,
+# an event by who told it (`read_model/caught_up.py`). The tail's readers do wait, so it waits less.
+TABLES_EACH, TABLES_MOST = 0.002, 0.1
+TAIL_EACH, TAIL_MOST = 0.0005, 0.01
 _log = logs.get("gateway.kafka")
 
 
@@ -52,6 +56,28 @@ def joined(joiner: Joiner, found: Iterable[Any]) -> list[Record]:
     return [one for one in read if one is not None]
 
 
+class Pace:
+    """Keeps the next batch from one: `each` seconds for every record of it, `most` at most. What a batch of `full`
+    records left over follows at once. Meanwhile the client holds what it fetched, and fetches nothing more."""
+
+    def __init__(
+        self, each: float, most: float, full: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._each, self._most, self._full = each, most, full
+        self._clock = clock
+        self._until = clock()
+
+    def took(self, count: int) -> None:
+        """A batch of so many records was taken just now."""
+        seconds = min(count * self._each, self._most) if count < self._full else 0.0
+        self._until = self._clock() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds until the next batch may be taken."""
+        return max(0.0, self._until - self._clock())
+
+
 class KafkaRecordConsumer:
     """Inputs and events for the projector.
 
@@ -62,7 +88,7 @@ class KafkaRecordConsumer:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._member: Member | None = None
-        self._gathering: asyncio.TimerHandle | None = None
+        self._pace = Pace(TABLES_EACH, TABLES_MOST, BATCH_RECORDS)
         self._joiner = Joiner()
         # Why nothing was read or committed at the last try.
         self._trouble = ""
@@ -70,10 +96,10 @@ class KafkaRecordConsumer:
     async def batch(self, timeout: float) -> Sequence[Record]:
         """See RecordConsumer.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
         with self._transient("read"):
+            await asyncio.sleep(self._pace.left)
             member = await self._joined()
             found = await member.batch(timeout)
-        if len(found) < BATCH_RECORDS and any(one.topic == INPUTS.name for one in found):
-            self._gather_inputs(member)
+        self._pace.took(len(found))
         self._joiner.keep({(place.topic, place.partition) for place in member.assignment()})
         if not found and not member.owes:
             await self.commit()
@@ -110,9 +136,6 @@ class KafkaRecordConsumer:
         """Leave the group without committing anything."""
         member, self._member = self._member, None
         self._joiner.keep(())
-        if self._gathering is not None:
-            self._gathering.cancel()
-            self._gathering = None
         if member is not None:
             await stopped(member)
 
@@ -136,17 +159,6 @@ class KafkaRecordConsumer:
             await _start(member)
             self._member = member
         return self._member
-
-    def _gather_inputs(self, member: Member) -> None:
-        """Read no inputs for INPUTS_SECONDS; partitions that are assigned meanwhile are read."""
-        member.consumer.pause(*(at for at in member.assignment() if at.topic == INPUTS.name))
-        if self._gathering is None:
-            loop = asyncio.get_running_loop()
-            self._gathering = loop.call_later(INPUTS_SECONDS, self._read_inputs, member)
-
-    def _read_inputs(self, member: Member) -> None:
-        self._gathering = None
-        member.consumer.resume(*member.consumer.paused())
 
     @contextlib.contextmanager
     def _transient(self, doing: str) -> Iterator[None]:
@@ -181,11 +193,15 @@ class KafkaTail:
         await _start(consumer)
         try:
             await consumer.seek_to_end()
-            joiner = Joiner()
+            joiner, pace = Joiner(), Pace(TAIL_EACH, TAIL_MOST, BATCH_RECORDS)
             yield []  # from here on nothing is missed
             while True:
-                found = await consumer.getmany(timeout_ms=1000)
-                yield joined(joiner, chain.from_iterable(found.values()))
+                await asyncio.sleep(pace.left)
+                found = list(
+                    chain.from_iterable((await consumer.getmany(timeout_ms=1000)).values())
+                )
+                pace.took(len(found))
+                yield joined(joiner, found)
         except KafkaError as error:
             raise Transient("kafka_unavailable", f"tail: {type(error).__name__}") from error
         finally:

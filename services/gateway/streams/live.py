@@ -278,17 +278,17 @@ class Live:
 
     def preview(self, heading: Heading, value: bytes) -> None:
         """A preview was published; nobody keeps it. One without a place in its message is of no use."""
-        readers = self._readers.get((heading.tenant_id, heading.session_id))
-        if readers is None:
+        readers = self._readers.get((heading.tenant_id, heading.session_id), ())
+        wanting = [reader for reader in readers if reader.previews]
+        if not wanting:
             return
         try:
             place = _place.decode(value)
         except msgspec.DecodeError:
             return
         preview = Preview(message(heading.type, value))
-        for reader in readers:
-            if reader.previews:
-                reader.show(place, preview)
+        for reader in wanting:
+            reader.show(place, preview)
 
     def missed(self) -> None:
         """Something may have been published unheard: every reader reads its history again."""

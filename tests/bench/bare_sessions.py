@@ -32,6 +32,7 @@ class _Head(msgspec.Struct):
 # Ample: a thousand connections are opened at once, on a machine that may be busy.
 TIMEOUT_S = 120.0
 _decode = msgspec.json.Decoder(_Head).decode
+IDLE = "session.status_idle"
 Types = AsyncIterator[str]
 
 
@@ -42,17 +43,34 @@ async def _sdk(client: AsyncAnthropic, session: str) -> AsyncIterator[Types]:
 
 
 @asynccontextmanager
-async def _raw(client: AsyncAnthropic, session: str) -> AsyncIterator[Types]:
+async def lines(
+    client: AsyncAnthropic, session: str
+) -> AsyncIterator[AsyncIterator[tuple[str, str]]]:
+    """Type and JSON of each event, as the stream's lines have it."""
     streams = client.beta.sessions.events.with_streaming_response
     async with streams.stream(session) as stream:
-        lines = stream.iter_lines()
-        yield (_decode(line[6:]).type async for line in lines if line.startswith("data: "))
+        data = (line[6:] async for line in stream.iter_lines() if line.startswith("data: "))
+        yield ((_decode(json).type, json) async for json in data)
+
+
+@asynccontextmanager
+async def _raw(client: AsyncAnthropic, session: str) -> AsyncIterator[Types]:
+    async with lines(client, session) as found:
+        yield (type async for type, _ in found)
 
 
 READING: dict[str, Callable[[AsyncAnthropic, str], AbstractAsyncContextManager[Types]]] = {
     "sdk": _sdk,
     "raw": _raw,
 }
+
+
+async def send(client: AsyncAnthropic, session: str, text: str) -> None:
+    """One message of the user."""
+    content: Any = [{"type": "text", "text": text}]
+    await client.beta.sessions.events.send(
+        session, events=[{"type": "user.message", "content": content}]
+    )
 
 
 async def talk(
@@ -64,17 +82,9 @@ async def talk(
     async with READING[told["reading"]](client, made.id) as types:
         for number in range(told["turns"]):
             began = time.perf_counter()
-            await client.beta.sessions.events.send(
-                made.id,
-                events=[
-                    {
-                        "type": "user.message",
-                        "content": [{"type": "text", "text": f"{told['text']} {number}"}],
-                    }
-                ],
-            )
+            await send(client, made.id, f"{told['text']} {number}")
             async for type in types:
-                if type == "session.status_idle":
+                if type == IDLE:
                     break
             else:
                 raise RuntimeError("the stream ended in mid-turn")
@@ -82,12 +92,12 @@ async def talk(
     return seconds
 
 
-async def play(told: dict[str, Any]) -> dict[str, Any]:
-    """All conversations at once."""
-    limits = Limits(max_connections=3 * told["sessions"], max_keepalive_connections=None)
+async def prepared(base_url: str, sessions: int) -> tuple[AsyncAnthropic, str, str]:
+    """A client for that many sessions at once, the ids of an agent and an environment."""
+    limits = Limits(max_connections=3 * sessions, max_keepalive_connections=None)
     client = AsyncAnthropic(
         api_key="simulated-no-secret",
-        base_url=told["base_url"],
+        base_url=base_url,
         max_retries=0,
         timeout=TIMEOUT_S,
         http_client=DefaultAsyncHttpxClient(limits=limits),
@@ -97,8 +107,14 @@ async def play(told: dict[str, Any]) -> dict[str, Any]:
     environment = await client.beta.environments.create(
         name=name, config={"type": "cloud", "networking": {"type": "unrestricted"}}
     )
+    return client, agent.id, environment.id
+
+
+async def play(told: dict[str, Any]) -> dict[str, Any]:
+    """All conversations at once."""
+    client, agent, environment = await prepared(told["base_url"], told["sessions"])
     cpu, began = time.process_time(), time.perf_counter()
-    talks = (talk(client, agent.id, environment.id, told) for _ in range(told["sessions"]))
+    talks = (talk(client, agent, environment, told) for _ in range(told["sessions"]))
     each = await asyncio.gather(*talks)
     seconds = time.perf_counter() - began
     cpu = time.process_time() - cpu

@@ -1,4 +1,8 @@
-"""Leg `whole`: turns a second of clients that post and listen through the gateway, against the SDK loop.
+"""Leg `whole`: turns a second of clients that post and listen through the gateway, against the SDK loop; and beside
+it the barest program of the same shape.
+
+The last one, `pipeline`, is a gateway and a worker that keep nothing and promise nothing (`pipeline_gateway.py`,
+`pipeline_worker.py`), on the same log and with the same clients: what packages and machine allow.
 
 Gateway, one worker and the recorder run as in `make up`. Each client has a session of its own, posts a turn once it
 has heard the end of the one before, and keeps its stream open. Answers 503 and streams that end are counted.
@@ -7,13 +11,16 @@ has heard the end of the one before, and keeps its stream open. Answers 503 and 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
 from typing import Any
 
+from infra.kafka.topics import create_topics
+from infra.local.ports import free_ports
+from shared.bus.topics import Topic
 from tests.bench import child
 from tests.bench.cpu import family_seconds
 from tests.bench.figures import rounds_of
@@ -27,7 +34,9 @@ TARGET = 0.7
 IN_TIME_S = 240.0
 WARM_UP = 10, 3  # sessions and turns that are not told of: the first ones load what a process needs
 SERVICES = ("gateway", "agent-worker-1", "recorder")
-SIDES = ("ours", "sdk", "raw")
+GROUND = ("kafka", "postgres", "clickhouse", "simulator")
+SIDES = ("ours", "sdk", "raw", "pipeline")
+PIPELINE = ("bench.turns", "bench.told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +52,26 @@ class Round:
 
 
 async def measure(options: Options, sessions: int, turns: int) -> Result:
-    """Rounds of both sides in turns on one simulator; `seconds` plays no part."""
-    ground = ("kafka", "postgres", "clickhouse", "simulator")
+    """Rounds of all sides in turns on one simulator; `seconds` plays no part."""
     found: dict[str, list[Round]] = {side: [] for side in SIDES}
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(running(ground, options.say, options.profiler))
+        parts = await stack.enter_async_context(running(GROUND, options.say, options.profiler))
         pids = {
             name: await stack.enter_async_context(parts.service(name))
             for name in reversed(SERVICES)
         }
-        pids["simulator"] = parts.pid("simulator")
-        await _ours(parts, pids, *WARM_UP)
+        pids |= {name: parts.pid(name) for name in GROUND}
+        url, its = await stack.enter_async_context(_pipeline(parts, sessions))
+        its |= {name: parts.pid(name) for name in ("kafka", "simulator")}
+        for warmed, processes in ((parts.addresses.gateway, pids), (url, its)):
+            await _talks(parts, warmed, processes, *WARM_UP)
         for _, side in product(range(options.rounds or ROUNDS), SIDES):
             await parts.rest()
             if side == "ours":
                 async with parts.profiler.watching(f"whole-{sessions}", pids["gateway"]):
-                    done = await _ours(parts, pids, sessions, turns)
+                    done = await _talks(parts, parts.addresses.gateway, pids, sessions, turns)
+            elif side == "pipeline":
+                done = await _talks(parts, url, its, sessions, turns)
             else:
                 done = await _bare(parts, pids, sessions, turns, side)
             found[side].append(done)
@@ -66,13 +79,27 @@ async def measure(options: Options, sessions: int, turns: int) -> Result:
     return _result(f"whole-{sessions}", found)
 
 
-async def _ours(parts: Parts, pids: dict[str, int], sessions: int, turns: int) -> Round:
+@asynccontextmanager
+async def _pipeline(parts: Parts, sessions: int) -> AsyncIterator[tuple[str, dict[str, int]]]:
+    """Where the barest pipeline's gateway serves, and its processes."""
+    kafka, (port,) = parts.addresses.kafka, free_ports(1)
+    nobody = "nobody but a benchmark"
+    await create_topics(
+        kafka, [Topic(n, "what goes by", "bench", nobody, 3_600_000) for n in PIPELINE]
+    )
+    told = {"bootstrap": kafka, "inputs": PIPELINE[0], "events": PIPELINE[1], "port": port}
+    told |= {"base_url": parts.addresses.anthropic_base_url, "sessions": sessions}
+    async with (
+        child.serving("tests.bench.pipeline_worker", told) as worker,
+        child.serving("tests.bench.pipeline_gateway", told) as gateway,
+    ):
+        yield f"http://127.0.0.1:{port}", {"worker": worker, "gateway": gateway}
+
+
+async def _talks(parts: Parts, url: str, pids: dict[str, int], sessions: int, turns: int) -> Round:
     told = {
-        "url": parts.addresses.gateway,
-        "headers": {
-            "authorization": f"Bearer {parts.keys.first}",
-            "content-type": "application/json",
-        },
+        "url": url,
+        "headers": parts.headers,
         "run": time.time_ns(),
         "sessions": sessions,
         "turns": turns,
@@ -106,23 +133,28 @@ def _result(leg: str, found: dict[str, list[Round]]) -> Result:
     def cpu(side: str) -> str:
         rounds = [done.cpu_ms for done in found[side]]
         each = {name: median(one[name] for one in rounds) for name in rounds[0]}
-        return ", ".join(f"{name} {value:.2f}" for name, value in each.items())
+        words = ", ".join(f"{name} {value:.2f}" for name, value in each.items())
+        return f"{words}, together {sum(each.values()):.2f}"
 
     busy, cut = (sum(done.facts[name] for done in found["ours"]) for name in ("busy", "cut"))
     rates = {side: [done.rate for done in found[side]] for side in SIDES}
-    raw = ", ".join(f"{rate:,.0f}" for rate in rates["raw"])
+    middle = {side: median(rates[side]) for side in SIDES}
+    raw, pipeline = (
+        ", ".join(f"{rate:,.0f}" for rate in rates[side]) for side in ("raw", "pipeline")
+    )
     return Result(
         leg=leg,
         unit="turns/s",
-        ours=median(rates["ours"]),
-        bare=median(rates["sdk"]),
+        ours=middle["ours"],
+        bare=middle["sdk"],
         target=TARGET,
         ours_ms=spread("ours"),
         bare_ms=spread("sdk"),
         notes=[
             f"{busy} answers 503, {cut} streams that ended or were refused (wanted: none)",
             rounds_of(rates["ours"], rates["sdk"], "turns/s"),
-            f"the loop that reads raw lines: {raw}; ratio {median(rates['ours']) / median(rates['raw']):.2f}",
-            f"CPU a turn in ms: ours {cpu('ours')}; SDK loop {cpu('sdk')}; raw {cpu('raw')}",
+            f"the loop that reads raw lines: {raw}; ratio {middle['ours'] / middle['raw']:.2f}",
+            f"the barest pipeline: {pipeline}; {middle['pipeline'] / middle['sdk']:.2f} of the SDK loop",
+            "CPU a turn in ms: " + "; ".join(f"{side} {cpu(side)}" for side in SIDES),
         ],
     )

@@ -222,6 +222,7 @@ class Accept:
             turn_id=turn_id,
             content=body.content,  # type: ignore[arg-type]  # blocks as typed here, JSON alike
             on_busy=body.on_busy,
+            deadline_seconds=body.deadline_seconds,
             agent=session.agent,
             mode=session.mode,  # type: ignore[arg-type]
         )

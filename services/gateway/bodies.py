@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from shared.session.content import AnswerContent, Content
 from shared.session.inputs import (
     Budget,
+    Deadline,
     DenyMessage,
     Id,
     Metadata,
@@ -55,11 +56,13 @@ class Profile(_Body, frozen=True, kw_only=True):
 
 class NewTurn(_Body, frozen=True, kw_only=True):
     """POST …/turns. Under an Idempotency-Key the turn is that of the first request with that key, whatever
-    `turn_id` a later one names."""
+    `turn_id` a later one names. A turn that has not ended `deadline_seconds` after it was accepted is interrupted,
+    or not sent at all, with `error.type` `deadline_exceeded`."""
 
     content: Content
     turn_id: Id | None = None
     on_busy: OnBusy = "enqueue"
+    deadline_seconds: Deadline | None = None
 
 
 class Confirmation(_Body, frozen=True, kw_only=True):

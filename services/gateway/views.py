@@ -6,12 +6,14 @@ Both are functions of what the core knows: `session_view` of a folded state, `tu
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from shared.moment import parse, rfc3339
 from shared.session.events import PendingAction, Turn, TurnError, TurnStatus, Usage
 from shared.session.inputs import SessionRequested, TurnRequested
 from shared.session.state import Length, PublicStatus, SessionState
@@ -106,7 +108,9 @@ class AcceptedTurn(Struct, frozen=True, kw_only=True):
 
 
 class TurnView(Struct, frozen=True, kw_only=True, gc=False):
-    """A turn as it stands; `trace_id` is 32 hex digits, or empty when it was not traced."""
+    """A turn as it stands; `trace_id` is 32 hex digits, or empty when it was not traced. `partial_text`: what text
+    had come of a turn that was interrupted, refused or failed, beyond its `reply`: of the message in the making,
+    else the last finished one."""
 
     turn_id: str
     session_id: str
@@ -124,6 +128,8 @@ class TurnView(Struct, frozen=True, kw_only=True, gc=False):
     attempts: int = 0
     tool_calls: int = 0
     stop_reason: str | None = None
+    deadline_at: str | None = None
+    partial_text: str | None = None
     trace_id: str = ""
 
 
@@ -170,8 +176,16 @@ def turn_view(session_id: str, turn: Turn, trace_id: str) -> TurnView:
         attempts=turn.attempts,
         tool_calls=turn.tool_calls,
         stop_reason=turn.stop_reason,
+        deadline_at=turn.deadline_at or None,
+        partial_text=_partial_text(turn),
         trace_id=trace_id,
     )
+
+
+def _partial_text(turn: Turn) -> str | None:
+    if turn.partial_text:
+        return turn.partial_text
+    return turn.reply if turn.status in ("failed", "refused") else None
 
 
 def kept(state: SessionState) -> SessionState:
@@ -249,5 +263,12 @@ def accepted_turn(request: TurnRequested, trace_id: str) -> TurnView:
         user_id=request.user_id,
         status="accepted",
         submitted_at=request.at,
+        deadline_at=_deadline_at(request),
         trace_id=trace_id,
     )
+
+
+def _deadline_at(request: TurnRequested) -> str | None:
+    if request.deadline_seconds is None:
+        return None
+    return rfc3339(parse(request.at) + timedelta(seconds=request.deadline_seconds))

@@ -66,9 +66,9 @@ def pause(draft: Draft, *, at: str, now: str, stop: str = "") -> None:
     draft.turn("turn.requires_action", at=at, shape=TurnRequiresAction, extra=extra)
 
 
-def leave(draft: Draft, kind: str, *, at: str) -> None:
-    """End a turn that waits for the budget by an event of this `kind`. A later raise must not set the agent to work
-    on it again."""
+def leave(draft: Draft, kind: str, *, at: str, error: TurnError | None = None) -> None:
+    """End a turn that waits for the budget by an event of this `kind`, because of `error` if not of the budget. A
+    later raise must not set the agent to work on it again."""
     state = draft.state
     open_there = state.provider_session_id is not None and draft.progress.prompted
     if open_there and state.status not in CLOSED:
@@ -77,7 +77,8 @@ def leave(draft: Draft, kind: str, *, at: str) -> None:
             provider_session_id=state.provider_session_id or "", reason=BUDGET_REACHED
         )
         draft.own("session.rotated", lost, at=at)
-    error = TurnError(type=BUDGET_REACHED, message=USED_UP) if kind == "turn.failed" else None
+    if kind == "turn.failed":
+        error = TurnError(type=BUDGET_REACHED, message=USED_UP)
     draft.end(kind, at=at, stop_reason=BUDGET_REACHED, error=error)
 
 

@@ -46,6 +46,7 @@ from shared.session.turn_ends import (
     begin,
     give_up,
     interrupt,
+    past_deadline,
     retry,
     rotate,
     seen_events,
@@ -101,6 +102,7 @@ def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
 
 
 def _deadline_elapsed(draft: Draft, elapsed: DeadlineElapsed, policy: Policy) -> None:
+    past_deadline(draft, at=elapsed.at)
     progress = draft.state.progress
     if progress is None:
         rest_on(draft, at=elapsed.at)

@@ -180,7 +180,7 @@ class Draft:
                 **_last_times(rider.turn, lead, at),
             )
             self.own(kind, turn, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
-        times = _last_times(lead, lead, at)
+        times = _last_times(lead, lead, at) | self._unfinished(lead, kind)
         self.turn(kind, at=at, stop_reason=stop_reason, error=error, **times)
 
     def _first_token(self, turn: Turn) -> str | None:
@@ -189,7 +189,15 @@ class Draft:
         untold = turn.first_token_at == turn.first_output_at
         if heard is None or heard.turn_id != turn.turn_id or not untold:
             return turn.first_token_at
-        return heard.first_token_at
+        return heard.first_token_at or turn.first_token_at
+
+    def _unfinished(self, turn: Turn, kind: str) -> dict[str, Any]:
+        """The text of the message that the turn's end left in the making, if any was heard."""
+        heard = self._heard
+        if heard is None or heard.turn_id != turn.turn_id or kind == "turn.completed":
+            return {}
+        begun = heard.text and not self.state.knows(heard.message_id)
+        return {"partial_text": heard.text} if begun else {}
 
     @property
     def progress(self) -> Progress:

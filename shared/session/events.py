@@ -34,6 +34,7 @@ OWN_TYPES = frozenset(
         "turn.requires_action",
         "turn.unanswered",
         "turn.stalled",
+        "turn.overdue",
         *TURN_ENDS,
     }
 )
@@ -101,7 +102,10 @@ class Turn(Struct, frozen=True, kw_only=True):
     on; where no delta was seen, and until then, it is `first_output_at`: the first finished output of the agent
     (message, thought, tool call), by the provider's clock. Both are kept between start and end.
 
-    `reply` is the text of the last `agent.message` of the primary thread, its text blocks joined by a newline.
+    `reply` is the text of the last `agent.message` of the primary thread, its text blocks joined by a newline;
+    `partial_text`, of a turn that was interrupted, refused or failed while a message was in the making, what had
+    come of that one, as far as the worker heard it. `deadline_at`: the turn is interrupted when it runs at that
+    moment, and not sent when it waits; by our clocks. Both are absent where there is nothing to say.
     """
 
     turn_id: str
@@ -119,6 +123,8 @@ class Turn(Struct, frozen=True, kw_only=True):
     stop_reason: str | None = None
     error: TurnError | None = None
     reply: str | None = None
+    deadline_at: str | UnsetType = UNSET
+    partial_text: str | UnsetType = UNSET
 
 
 class PendingAction(Struct, frozen=True, kw_only=True):
@@ -186,6 +192,10 @@ class TurnStalled(Turn, frozen=True, kw_only=True):
 
     silent_since: str
     action: Literal["interrupt", "rotate"]
+
+
+class TurnOverdue(Turn, frozen=True, kw_only=True):
+    """`turn.overdue`: `deadline_at` has come while the agent had the turn; it is interrupted."""
 
 
 class SessionOpened(Struct, frozen=True, kw_only=True):
@@ -322,6 +332,7 @@ DATA: dict[str, type[Struct]] = {
     "turn.requires_action": TurnRequiresAction,
     "turn.unanswered": TurnUnanswered,
     "turn.stalled": TurnStalled,
+    "turn.overdue": TurnOverdue,
     "turn.completed": Turn,
     "turn.interrupted": Turn,
     "turn.refused": Turn,

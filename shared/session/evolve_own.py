@@ -23,6 +23,7 @@ from shared.session.events import (
     SessionUnparked,
     Turn,
     TurnAccepted,
+    TurnOverdue,
     TurnRequiresAction,
     TurnRetrying,
     TurnStalled,
@@ -130,6 +131,7 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
         user_id=data.user_id,
         status="accepted",
         submitted_at=data.submitted_at,
+        deadline_at=data.deadline_at,
     )
     coalesce = data.on_busy == "coalesce"
     queued = Queued(
@@ -340,6 +342,16 @@ def _stalled(state: SessionState, event: Event) -> SessionState:
     )
 
 
+def _overdue(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=TurnOverdue)
+    turn, progress = _open(state, event)
+    return replace(
+        state,
+        turn=replace(turn, first_token_at=data.first_token_at),
+        progress=replace(progress, overdue=True),
+    )
+
+
 def _ended(state: SessionState, event: Event) -> SessionState:
     if (
         state.at_budget and event.type == "turn.failed"
@@ -412,5 +424,6 @@ OWN: dict[str, Evolver] = {
     "turn.requires_action": _requires_action,
     "turn.unanswered": _unanswered,
     "turn.stalled": _stalled,
+    "turn.overdue": _overdue,
     **dict.fromkeys(TURN_ENDS, _ended),
 }

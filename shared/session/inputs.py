@@ -20,6 +20,8 @@ Verdict = Literal["allow", "deny"]
 OnBusy = Literal["enqueue", "interrupt", "reject", "coalesce"]
 Mode = Literal["interactive", "background"]
 # The provider's limits: 16 pairs, keys up to 64 characters, values up to 512 (SDK docstring of sessions.create).
+# Seconds that a turn may take from its acceptance on.
+Deadline = Annotated[float, Meta(gt=0, le=86_400)]
 Metadata = Annotated[
     dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=512)]],
     Meta(max_length=16),
@@ -56,7 +58,8 @@ class SessionRequested(Request, frozen=True, kw_only=True):
 
 
 class TurnRequested(Request, frozen=True, kw_only=True):
-    """One user input. Opens the session when it is unknown. `turn_id` is its identity: twice is once."""
+    """One user input. Opens the session when it is unknown. `turn_id` is its identity: twice is once. A turn that
+    has not ended `deadline_seconds` after it was accepted is interrupted, or is not sent at all."""
 
     user_id: Id
     turn_id: Id
@@ -64,6 +67,7 @@ class TurnRequested(Request, frozen=True, kw_only=True):
     on_busy: OnBusy = "enqueue"
     agent: Name | None = None
     mode: Mode = "interactive"
+    deadline_seconds: Deadline | None = None
 
 
 class InterruptRequested(Request, frozen=True, kw_only=True):
@@ -169,10 +173,13 @@ class Seen(Struct, frozen=True, kw_only=True):
 
 class Heard(Struct, frozen=True, kw_only=True):
     """What the worker knows of the open turn from token deltas, which are never recorded: that the first came then,
-    by the worker's clock. It goes along with every input, and rides on the next `turn.*` event of that turn."""
+    by the worker's clock, and the text so far of the newest message, whose event will be `message_id`. It goes
+    along with every input, and rides on the next `turn.*` event of that turn; the text only on the turn's end."""
 
     turn_id: str
     first_token_at: str
+    message_id: str = ""
+    text: str = ""
 
 
 class Bound(Struct, frozen=True, kw_only=True):

@@ -82,6 +82,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         on_busy=request.on_busy,
         traceparent=traceparent,
         tracestate=tracestate or UNSET,
+        deadline_at=_deadline_at(filed, request),
         gathers_until=_gathers_until(draft.state, filed, request, policy),
         behind=_behind(draft.state, request),
     )
@@ -97,6 +98,12 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         interrupt(draft, at=filed.received_at)
     elif not busy and draft.state.turn is not None and accepted.gathers_until is None:
         begin(draft, at=max(filed.received_at, filed.taken_at))  # it may have waited for a worker
+
+
+def _deadline_at(filed: Filed, request: TurnRequested) -> str | UnsetType:
+    if request.deadline_seconds is None:
+        return UNSET
+    return rfc3339(parse(filed.received_at) + timedelta(seconds=request.deadline_seconds))
 
 
 def _gathers_until(

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from shared.session.events import PendingAction, Turn, Usage
 from shared.session.ledger import Ledger, Spent
@@ -75,7 +75,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and goes on with a
     word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a message of
     somebody else, sent before the turn's own, whose fingerprint is `prompt`. `finished`: the primary thread came to
-    its end, whatever the session's idle says.
+    its end, whatever the session's idle says. `overdue`: its deadline has come, and it is being interrupted.
     """
 
     input_id: str
@@ -99,6 +99,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt: str = ""
     stray: bool = False
     finished: bool = False
+    overdue: bool = False
 
     @property
     def to_be_told(self) -> bool:
@@ -269,6 +270,15 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def consumed(self) -> int:
         """US cents that the present provider session has told it has cost."""
         return self.cost_cents - self.rotated_cents
+
+    @property
+    def deadline_at(self) -> str | None:
+        """The next deadline of a turn, whether it runs or waits; None: there is none."""
+        waiting = [queued.turn for queued in self.queue if not queued.parked]
+        if self.turn is not None and self.progress is not None and not self.progress.overdue:
+            waiting.append(self.turn)
+        deadlines = (turn.deadline_at for turn in waiting if turn.deadline_at is not UNSET)
+        return min(deadlines, default=None)
 
     @property
     def due_at(self) -> str | None:

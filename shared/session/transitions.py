@@ -21,6 +21,8 @@ TRANSITIONS: dict[tuple[TurnStatus | None, str], TurnStatus] = {
     ("running", "turn.retrying"): "running",
     ("running", "turn.requires_action"): "requires_action",
     ("running", "turn.stalled"): "running",
+    ("accepted", "turn.overdue"): "accepted",  # a provider session was being made for it
+    ("running", "turn.overdue"): "running",
     ("running", "turn.completed"): "completed",
     ("running", "turn.interrupted"): "interrupted",
     ("running", "turn.refused"): "refused",
@@ -30,6 +32,7 @@ TRANSITIONS: dict[tuple[TurnStatus | None, str], TurnStatus] = {
     ("requires_action", "turn.unanswered"): "requires_action",
     ("requires_action", "turn.retrying"): "running",
     ("requires_action", "turn.started"): "running",
+    ("requires_action", "turn.overdue"): "requires_action",
     ("requires_action", "turn.completed"): "completed",
     ("requires_action", "turn.interrupted"): "interrupted",
     ("requires_action", "turn.refused"): "refused",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from shared.moment import parse, rfc3339
@@ -15,7 +16,9 @@ from shared.session.decision import Draft, fields
 from shared.session.events import (
     Event,
     SessionRotated,
+    Turn,
     TurnError,
+    TurnOverdue,
     TurnRequiresAction,
     TurnRetrying,
     TurnStarted,
@@ -27,12 +30,26 @@ from shared.session.state import CLOSED, GIVEN_UP
 
 # Why the input of a turn is a dead letter that was tried until nothing more could be hoped for.
 TURN_FAILED = "turn_failed"
+# Why a turn with a deadline was interrupted, or not sent.
+PAST_DEADLINE = TurnError(
+    type="deadline_exceeded",
+    message="the turn had not ended deadline_seconds after it was accepted",
+)
+
+
+def is_over(turn: Turn, at: str) -> bool:
+    """Whether the turn's deadline has come."""
+    return turn.deadline_at is not UNSET and turn.deadline_at <= at
 
 
 def begin(draft: Draft, *, at: str) -> None:
     """Begin an attempt of the open turn; its first step is a provider session where there is none. Without anything
     left of the session's budget the turn waits."""
     assert draft.state.turn is not None
+    if is_over(draft.state.turn, at):  # while it waited
+        draft.end("turn.interrupted", at=at, error=PAST_DEADLINE)
+        after_turn(draft, at=at)
+        return
     if draft.state.retired is not None:
         rotate(draft, draft.state.retired.reason, at=at)
     if budget.used_up(draft.state):
@@ -47,7 +64,7 @@ def begin(draft: Draft, *, at: str) -> None:
 
 def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
     """Begin the next attempt of the open turn on this provider session: those that ride along start with it, and
-    the message is sent; from the second attempt on it is looked for first."""
+    the message is sent, unless its deadline has come; from the second attempt on it is looked for first."""
     turn = draft.state.turn
     assert turn is not None
     attempt = draft.progress.failures + 1
@@ -61,6 +78,10 @@ def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
         extra={**where, "ledger": True},
     )
     _start_riders(draft, where, attempt, at=at)
+    if draft.progress.overdue:  # while the provider session was being made
+        draft.end("turn.interrupted", at=at, error=PAST_DEADLINE)
+        after_turn(draft, at=at)
+        return
     draft.ask(
         Send(
             turn_id=turn.turn_id,
@@ -94,6 +115,10 @@ def retry(
     """The attempt failed: note when the next one is due, or give the turn up. `at` is the worker's time, `wish` the
     provider's `Retry-After` in seconds, `chance` a draw from [0, 1)."""
     progress = draft.progress
+    if progress.overdue:
+        draft.end("turn.interrupted", at=at, error=PAST_DEADLINE)
+        after_turn(draft, at=at)
+        return
     due = policy.next_retry(
         failures=progress.failures + 1,
         since=progress.failing_since or at,
@@ -141,21 +166,38 @@ def after_turn(draft: Draft, *, at: str) -> None:
         come_to_rest(draft, at=at)
 
 
-def interrupt(draft: Draft, *, at: str) -> None:
-    """End the open turn: by ourselves while it waits for its next attempt, by the provider once it was sent."""
+def interrupt(draft: Draft, *, at: str, error: TurnError | None = None) -> None:
+    """End the open turn, because of `error` if nobody asked: by ourselves while it waits for its next attempt, by
+    the provider once it was sent."""
     if draft.state.turn is None:
         return
+    if draft.progress.overdue:
+        error = PAST_DEADLINE
     if draft.state.budget_pause is not None:
-        budget.leave(draft, "turn.interrupted", at=at)
+        budget.leave(draft, "turn.interrupted", at=at, error=error)
         after_turn(draft, at=at)
         return
     waiting = draft.progress.retry_at or draft.progress.gathers_until
     if waiting is not None or draft.progress.to_be_told:
         # Nothing was sent, or what runs was interrupted already and would go on by itself.
-        draft.end("turn.interrupted", at=at)
+        draft.end("turn.interrupted", at=at, error=error)
         after_turn(draft, at=at)
     else:
+        if error is PAST_DEADLINE and not draft.progress.overdue:
+            draft.turn("turn.overdue", at=at, shape=TurnOverdue)
         draft.ask(Interrupt(turn_id=draft.state.turn.turn_id))
+
+
+def past_deadline(draft: Draft, *, at: str) -> None:
+    """End the turns whose deadline has come: those that wait are not sent, the open one is interrupted."""
+    for queued in draft.state.queue:
+        if is_over(queued.turn, at) and not queued.parked:
+            turn = replace(queued.turn, status="interrupted", ended_at=at, error=PAST_DEADLINE)
+            place = {"turn_id": turn.turn_id, "traceparent": queued.traceparent}
+            draft.own("turn.interrupted", turn, at=at, **place)
+    turn_open = draft.state.turn
+    if turn_open is not None and is_over(turn_open, at) and not draft.progress.overdue:
+        interrupt(draft, at=at, error=PAST_DEADLINE)
 
 
 def seen_events(draft: Draft, seen: Seen, policy: Policy) -> None:
@@ -223,7 +265,8 @@ def _at_budget(draft: Draft, idle: Event, *, now: str) -> None:
 def _end_by_provider(draft: Draft, reason: str, *, at: str) -> None:
     """A reason this code does not know ends the turn too: the agent stopped and the client must hear of it."""
     if draft.progress.interrupted:
-        draft.end("turn.interrupted", at=at, stop_reason=reason)
+        error = PAST_DEADLINE if draft.progress.overdue else None
+        draft.end("turn.interrupted", at=at, stop_reason=reason, error=error)
     elif reason == "refusal":
         error = TurnError(type="refusal", message="the agent declined to answer")
         draft.end("turn.refused", at=at, stop_reason=reason, error=error)

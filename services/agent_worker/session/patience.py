@@ -9,17 +9,32 @@ from shared.moment import parse, rfc3339
 from shared.session.inputs import DeadlineElapsed, Input, Silent
 from shared.session.policy import Policy
 from shared.session.state import SessionState
-from shared.session.waiting import stalled_at, works
+from shared.session.waiting import stalled_at
 
 # What could not be done at the provider, and nobody waits for, is tried again between these seconds later.
 SOONEST_AGAIN, LATEST_AGAIN = 30.0, 900.0
+
+
+def until_deadline(state: SessionState, now: str) -> float | None:
+    """Seconds to the next deadline of a turn; None: there is none."""
+    deadline = state.deadline_at
+    return None if deadline is None else max(0.0, _seconds(now, deadline))
 
 
 def patience(
     state: SessionState, now: str, heard_at: str, *, linger: float, policy: Policy
 ) -> float:
     """Seconds for which a session that asks nothing of anybody stays claimed: until an agent that works counts as
-    stalled, until a moment that is near, and not at all for one that is far: the row wakes somebody then."""
+    stalled, until a moment that is near, and not at all for one that is far: the row wakes somebody then. Never
+    beyond a turn's deadline."""
+    seconds = _patience(state, now, heard_at, linger=linger, policy=policy)
+    deadline = until_deadline(state, now)
+    return seconds if deadline is None else min(seconds, deadline)
+
+
+def _patience(
+    state: SessionState, now: str, heard_at: str, *, linger: float, policy: Policy
+) -> float:
     if state.status == "erased" and state.turn is None:
         return 0.0  # what is kept of it is forgotten when it is let go of
     if (stalled := stalled_at(state, policy, heard_at)) is not None:
@@ -30,12 +45,16 @@ def patience(
     return linger if state.turn is None or state.awaits_people else 0.0
 
 
-def waited_out(state: SessionState, now: str, heard_at: str, chance: float) -> list[Input]:
-    """The inputs to decide on when nothing was heard since `heard_at`; none: the session can be let go of."""
-    if state.due_at is not None and state.due_at <= now:
+def waited_out(
+    state: SessionState, now: str, heard_at: str, chance: float, policy: Policy
+) -> list[Input] | None:
+    """The inputs to decide on when nothing was heard since `heard_at`; none of them: the session can be let go of;
+    None: it is too soon to say."""
+    moments = (state.due_at, state.deadline_at)
+    if any(moment is not None and moment <= now for moment in moments):
         return [DeadlineElapsed(at=now)]
-    if works(state):
-        return [Silent(since=heard_at, at=now, chance=chance)]
+    if (stalled := stalled_at(state, policy, heard_at)) is not None:
+        return [Silent(since=heard_at, at=now, chance=chance)] if stalled <= now else None
     return []
 
 

@@ -26,7 +26,13 @@ from services.agent_worker.session.filed import FiledInputs
 from services.agent_worker.session.forget import again_at, forgotten, is_over, left_elsewhere
 from services.agent_worker.session.handed import Handed
 from services.agent_worker.session.hearing import Hearing
-from services.agent_worker.session.patience import patience, rests, try_again_at, waited_out
+from services.agent_worker.session.patience import (
+    patience,
+    rests,
+    try_again_at,
+    until_deadline,
+    waited_out,
+)
 from services.agent_worker.session.perform import Performer, PutOff
 from services.agent_worker.session.tools import WorkerTools
 from services.agent_worker.session.trace import Claim, TurnTrace
@@ -146,28 +152,41 @@ class Shell:
                 async with asyncio.timeout(self._patience()):
                     await self._news.wait()
             except TimeoutError:
-                if not self._news.is_set():
-                    return self._waited_out()
+                if not self._news.is_set() and (found := self._waited_out()) is not None:
+                    return found
             finally:
                 self._waits = False
 
     def _patience(self) -> float | None:
-        """Seconds to wait for news; None: for ever, because something is being asked."""
-        session = self._session
+        """Seconds to wait for news; None: for ever, because something is being asked and no turn has a deadline."""
+        session, now = self._session, self._inputs.now()
         if self._stopping:
             return None if session.asking or self._tools.busy else 0.0
-        if session.commands or self._tools.busy:
-            return None
+        if self._busy:
+            return until_deadline(session.state, now)
         at_rest = session.state.turn is None and session.state.provider_session_id is not None
         if at_rest and (self._watch is None or session.put_off):
             return 0.0  # nothing is heard that the next turn could gain by
-        linger, policy, now = self._needs.linger, self._needs.policy, self._inputs.now()
+        linger, policy = self._needs.linger, self._needs.policy
         return patience(session.state, now, self._heard_at, linger=linger, policy=policy)
 
-    def _waited_out(self) -> list[Input]:
-        since, self._heard_at = self._heard_at, self._inputs.now()
-        found = waited_out(self._session.state, self._heard_at, since, self._needs.chance())
-        return [] if self._stopping else found
+    @property
+    def _busy(self) -> bool:
+        """Whether something is being asked of somebody."""
+        return bool(self._session.commands) or self._tools.busy
+
+    def _waited_out(self) -> list[Input] | None:
+        """What is to be decided on; empty: the session can be let go of; None: there is something to wait for."""
+        if self._stopping:
+            return []
+        state, now = self._session.state, self._inputs.now()
+        if self._busy:
+            return [DeadlineElapsed(at=now)] if until_deadline(state, now) == 0.0 else None
+        needs = self._needs
+        found = waited_out(state, now, self._heard_at, needs.chance(), needs.policy)
+        if found is not None:
+            self._heard_at = now
+        return found
 
     def _handed_over(self) -> list[Input]:
         if self._handed is None:
@@ -384,4 +403,5 @@ class Shell:
         if mid_turn:
             return now
         again = try_again_at(state, now, self._needs.chance()) if self._session.put_off else None
-        return min((at for at in (state.due_at, again) if at is not None), default=None)
+        moments = (state.due_at, state.deadline_at, again)
+        return min((at for at in moments if at is not None), default=None)

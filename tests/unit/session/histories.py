@@ -27,6 +27,7 @@ from tests.builders import (
 
 RUNNING: tuple[Input, ...] = (turn("t1"), bound())
 LATER = 10_000.0
+OVERDUE: tuple[Input, ...] = (turn("t1", deadline_seconds=5), bound(), elapsed(5))
 GATHERED: tuple[Input, ...] = tuple(
     turn(f"c{n}", f"part {n}", on_busy="coalesce", second=n / 100) for n in range(3)
 )
@@ -90,6 +91,10 @@ NAMED: dict[str, tuple[Input, ...]] = {
     "asked_in_vain": (*_asked(), elapsed(20 * LATER)),
     "stalled": (*RUNNING, seen(Wire().prompt()), silent(900)),
     "stalled_twice": (*RUNNING, seen(Wire().prompt()), silent(900), silent(1800)),
+    "overdue": (*OVERDUE, seen((d := Wire()).prompt(), d.interrupted(), d.idle())),
+    "overdue_while_opening": (turn("t1", deadline_seconds=5), elapsed(5), bound(second=6)),
+    "overdue_while_asked": (turn("t1", deadline_seconds=99), *_asked()[1:], elapsed(99)),
+    "overdue_while_waiting": (*RUNNING, turn("t2", deadline_seconds=5), elapsed(5)),
     "coalesced": (*GATHERED, elapsed(1), bound(), seen(*Wire().reply())),
     "coalesced_behind": (*RUNNING, *GATHERED, seen(*Wire().reply())),
     "gathering_interrupted": (*GATHERED, interrupting(0.2)),
@@ -122,6 +127,7 @@ def _asked_for(n: int, second: float) -> list[Callable[[], Input]]:
         lambda: turn(f"q{n}", [{"type": "text", "text": "…🎈"}], second, on_busy="interrupt"),
         lambda: turn(f"q{n}", "no", second, on_busy="reject"),
         lambda: turn(f"q{n}", "and", second, on_busy="coalesce"),
+        lambda: turn(f"q{n}", "soon", second, deadline_seconds=25),
         lambda: silent(second),
         lambda: interrupting(second),
         lambda: confirming("sevt_5", second),

@@ -70,11 +70,12 @@ class Reuse:
         return named if named and named != instead_of else self.ids("ses_")
 
     async def _newest_open(self, scope: UserScope, body: NewSession) -> str | None:
-        """A session that the user has without having asked for reuse before."""
+        """A session of this mode that the user has without having asked for reuse before: a job that ran in the
+        background is nothing to go on talking in."""
         wanted = SessionFilter(tenant_id=scope[0], user_id=body.user_id, limit=LOOKED_AT)
         for page in await self.read_model.sessions(wanted):
             same = scope[2] == ANY or (page.view.agent or "") == (body.agent or "")
-            if same and not self._closed(page):
+            if same and page.view.mode == body.mode and not self._closed(page):
                 return page.view.session_id
         return None
 

@@ -70,6 +70,26 @@ async def test_a_session_opened_without_reuse_is_gone_on_with() -> None:
     assert await asked(desk, reuse="user_agent", agent="agent_1") != (200, "ses_old")
 
 
+async def test_a_background_job_is_not_gone_on_with_in_a_chat() -> None:
+    desk = Desk()
+    await desk.open("ses_job", mode="background")
+    assert (await asked(desk, reuse="user"))[0] == 201
+    other = Desk()
+    await other.open("ses_job", mode="background")
+    assert await asked(other, reuse="user", mode="background") == (200, "ses_job")
+
+
+async def test_a_session_that_was_archived_because_it_was_idle_is_gone_on_with() -> None:
+    desk = Desk()
+    other = Desk(inputs=desk.inputs, read_model=desk.read_model, users=desk.users, place="b")
+    _, first = await asked(desk, reuse="user")
+    row = desk.read_model.rows["acme", first]
+    view = replace(row.page.view, status="archived", resumable=True)
+    desk.read_model.rows["acme", first] = StoredSession(replace(row.page, view=view))
+    for gateway in (desk, other):
+        assert await asked(gateway, reuse="user") == (200, first)
+
+
 @pytest.mark.parametrize("how", ["archive", "erase"])
 async def test_a_session_closed_on_request_is_replaced(how: str) -> None:
     desk = Desk()

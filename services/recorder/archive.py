@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Any
+from operator import itemgetter
+from typing import Any, TypeVar
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -117,22 +119,25 @@ class Away(Exception):
 class ClickHouseWriter:
     """Inserts into `session_events` of the database in `url` (`http://user:password@host:8123/turnstile`).
 
-    Not for two threads at once. `timeout` is in seconds, for one insert.
+    Several threads may insert at once. `timeout` is in seconds, for one insert.
     """
 
     def __init__(self, url: str, *, timeout: float) -> None:
         self._url = url
         self._timeout = timeout
         self._client: Client | None = None
+        self._connecting = threading.Lock()
 
     def insert(self, body: bytes) -> None:
         """Insert a JSONEachRow body; when this returns, the rows are there.
 
         Raises Refused or Away. Away says nothing about whether they are in: try again.
         """
+        # Bytes would be copied behind the statement; a view of them is sent as it is, and again when it must be.
+        block: Any = memoryview(body)
         try:
             self._connected().raw_insert(
-                TABLE, insert_block=body, fmt="JSONEachRow", settings=dict(SETTINGS)
+                TABLE, insert_block=block, fmt="JSONEachRow", settings=dict(SETTINGS)
             )
         except (ClickHouseError, OSError) as error:
             raise _judged(error) from error
@@ -153,18 +158,19 @@ class ClickHouseWriter:
                 client.close()
 
     def _connected(self) -> Client:
-        if self._client is None:
-            options: dict[str, Any] = {
-                "dsn": self._url,
-                "connect_timeout": CONNECT_TIMEOUT_S,
-                "send_receive_timeout": max(1, round(self._timeout)),
-                # A session would let one request run at a time, and we need nothing that lives in one.
-                "autogenerate_session_id": False,
-                "query_retries": 0,
-                "compress": False,
-            }
-            self._client = clickhouse_connect.get_client(**options)
-        return self._client
+        with self._connecting:
+            if self._client is None:
+                options: dict[str, Any] = {
+                    "dsn": self._url,
+                    "connect_timeout": CONNECT_TIMEOUT_S,
+                    "send_receive_timeout": max(1, round(self._timeout)),
+                    # A session would let one request run at a time, and we need nothing that lives in one.
+                    "autogenerate_session_id": False,
+                    "query_retries": 0,
+                    "compress": False,
+                }
+                self._client = clickhouse_connect.get_client(**options)
+            return self._client
 
 
 def _judged(error: Exception) -> Refused | Away:
@@ -179,14 +185,21 @@ def _judged(error: Exception) -> Refused | Away:
 FIRST_PAUSE_S = 0.2
 # One process asks, for one batch: an archive that comes back need not wait longer to be used.
 LONGEST_PAUSE_S = 0.5
+# Less than so many times the rows of an insert are not worth two: each plans the queries of all views.
+SPLIT = 1.6
 # Refused rows that are told one by one, in ten seconds.
 TOLD_EACH = 20
+T = TypeVar("T")
 
 log = logs.get("recorder")
 
 
 class ArchiveSink:
-    """Inserts rows, trying again until they are in or refused. `chance` gives 0..1 for jitter, `clock` seconds."""
+    """Inserts rows, trying again until they are in or refused. `chance` gives 0..1 for jitter, `clock` seconds.
+
+    When there are rows for nearly two inserts of `most`, they go in two at once, whose partitions differ: of one
+    session no row is in before an earlier one.
+    """
 
     def __init__(
         self,
@@ -195,9 +208,11 @@ class ArchiveSink:
         *,
         chance: Callable[[], float],
         clock: Callable[[], float],
+        most: int,
     ) -> None:
         self._writer = writer
         self._brake = brake
+        self._most = most
         self._chance = chance
         self._clock = clock
         self._flood = Flood(TOLD_EACH)
@@ -208,8 +223,20 @@ class ArchiveSink:
         Returns when everything else is in. Raises Braked when too many of our own are refused; what was inserted by
         then is in, and a repeat of it is harmless.
         """
+        shares = halves(rows) if len(rows) > SPLIT * self._most else [rows]
+        works = [asyncio.create_task(self._bring_in(share)) for share in shares if share]
+        try:
+            if works:
+                await asyncio.wait(works, return_when=asyncio.FIRST_EXCEPTION)
+            return [bad for work in _failed_first(works) for bad in work.result()]
+        finally:
+            for work in works:
+                work.cancel()
+
+    async def _bring_in(self, rows: Sequence[Record]) -> list[BadRecord]:
+        """One share of a batch; see `bring_in`."""
         refused: list[BadRecord] = []
-        parts = [rows] if rows else []
+        parts = [rows]
         while parts:
             part = parts.pop()
             try:
@@ -262,6 +289,21 @@ class ArchiveSink:
         metrics.inc("turnstile_rows_inserted_total", rows, table=TABLE)
         metrics.observe("turnstile_batch_rows", rows, table=TABLE)
         metrics.observe("turnstile_insert_seconds", seconds, table=TABLE)
+
+
+def halves(rows: Sequence[Record]) -> list[list[Record]]:
+    """The rows in two shares of about the same size, in their order; no partition is in both."""
+    shares: list[tuple[int, set[int]]] = [(0, set()), (0, set())]
+    for partition, count in Counter(row.partition for row in rows).most_common():
+        # The smaller one, which is kept first.
+        size, own = shares[0]
+        shares = sorted([(size + count, own | {partition}), shares[1]], key=itemgetter(0))
+    return [[row for row in rows if row.partition in own] for _, own in shares]
+
+
+def _failed_first(works: list[asyncio.Task[T]]) -> list[asyncio.Task[T]]:
+    """The one that failed, if one did: another may not be done."""
+    return [work for work in works if work.done() and work.exception()] or works
 
 
 def _not_taken(failures: int, error: Exception) -> None:

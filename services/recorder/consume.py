@@ -1,8 +1,10 @@
 """Brings records from the log into the archive: read, insert, commit, always in this order.
 
-One batch is inserted while the next is read, and no more than that is held: while ClickHouse is away the
-partitions are paused, polling goes on (so the group keeps this member), and the log is the buffer. What is left to
-do for a batch whose rows are in (dead letters, offsets) is done beside the insert of the next one.
+One batch is inserted while the next is read, and no more than that is held. A full batch that waits for the one
+before it goes on growing, to twice its size, and is inserted in two halves at once (`archive.ArchiveSink`). While
+ClickHouse is away the partitions are paused, polling goes on (so the group keeps this member), and the log is the
+buffer. What is left to do for a batch whose rows are in (dead letters, offsets) is done beside the insert of the
+next one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka import ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -18,7 +21,7 @@ from aiokafka.errors import KafkaError
 from services.recorder import archive
 from services.recorder.kafka import GROUP, TOPIC
 from services.recorder.ports import BadRecord, DeadLetterSender, EventConsumer, Record, RowSink
-from services.recorder.rows import Batch, is_ours
+from services.recorder.rows import Batch, KeptRecord, is_ours
 from services.recorder.settings import RecorderSettings
 from shared import dead_letters as letters
 from shared import logs, metrics
@@ -79,6 +82,8 @@ PAUSE_AFTER_S = 2.0
 REVOKE_TIMEOUT_S = 10.0
 # Records the client makes at once. They are let go of before it makes the next ones, in the same memory.
 TAKEN_AT_ONCE = 100
+# A batch that waits for the one before it may grow to so many times its size.
+GROWTH = 2
 # Of the whole stop: the batches in flight and the one in hand.
 STOP_TIMEOUT_S = 10.0
 # Bad records of one reason that are told one by one, in ten seconds.
@@ -196,18 +201,45 @@ class Recorder(ConsumerRebalanceListener):
         wait = self._settings.recorder_batch_seconds
         if self._hand:
             wait = max(0.0, self._launched + wait - self._now())
-        came = found = await self._poll(wait)
+        came = more = await self._take(wait)
+        while more and not self._is_full():
+            more = await self._take(0)
+        while self._may_grow() and (await self._take(0) or await self._take_meanwhile()):
+            pass
+        return came
+
+    def _may_grow(self) -> bool:
+        """Whether a full hand may take more, since the rows before it are not in yet."""
+        return self._is_full() and not self._is_full(self._most())
+
+    def _most(self) -> int:
+        """How many times its size a batch may have now."""
+        under_way = bool(self._flights) and not self._flights[-1].inserted.done()
+        return GROWTH if under_way else 1
+
+    async def _take(self, wait: float) -> bool:
+        """Have records in the hand within `wait` seconds; whether some came."""
+        # Nothing waits in between: a rebalance that drops the hand must find them there.
+        found = await self._poll(wait)
         self._refill(found)
-        while found and not self._is_full():
-            found = await self._poll(0)
-            self._refill(found)
-        return bool(came)
+        return bool(found)
+
+    async def _take_meanwhile(self) -> bool:
+        """The same until the rows on their way are in, for PAUSE_AFTER_S at most."""
+        taking = asyncio.create_task(self._take(PAUSE_AFTER_S), name="recorder-take")
+        both: set[asyncio.Future[Any]] = {taking, self._flights[-1].inserted}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            taking.cancel()
+            await asyncio.wait({taking})
+        return not taking.cancelled() and taking.result()
 
     async def _poll(self, wait: float) -> list[Record]:
         """Records, in order per partition; none when none came within `wait` seconds, or some are left over."""
         if self._rest:
             return []
-        room = self._settings.recorder_batch_rows - self._hand.count
+        room = self._most() * self._settings.recorder_batch_rows - self._hand.count
         most = max(1, min(room, TAKEN_AT_ONCE))
         # As long as it has records the client lets nobody else run: batches in flight have their turn here.
         await asyncio.sleep(0)
@@ -217,10 +249,13 @@ class Recorder(ConsumerRebalanceListener):
     def _refill(self, records: list[Record]) -> None:
         """Move records into the hand until it is full; the rest waits."""
         self._rest.extend(records)
-        good, hand, rest = 0, self._hand, self._rest
-        most, heaviest = self._settings.recorder_batch_rows, self._settings.recorder_batch_bytes
+        good, hand, rest, joiner = 0, self._hand, self._rest, self._joiner
+        most = self._most() * self._settings.recorder_batch_rows
+        heaviest = self._most() * self._settings.recorder_batch_bytes
         while rest and hand.count < most and hand.size < heaviest:
-            record = self._joiner.join(found := rest.popleft())
+            record: Record | None = (found := rest.popleft())
+            if joiner.holds or type(found) is not KeptRecord:
+                record = joiner.join(found)
             if record is None:
                 hand.pass_over(found)
                 continue
@@ -240,11 +275,12 @@ class Recorder(ConsumerRebalanceListener):
         if self._flood.passes(bad.reason) is not None:
             log.warning("bad_record", reason=bad.reason, detail=bad.detail)
 
-    def _is_full(self) -> bool:
-        settings = self._settings
+    def _is_full(self, times: int = 1) -> bool:
+        """Whether the hand has the size of so many batches."""
+        settings, hand = self._settings, self._hand
         return (
-            self._hand.count >= settings.recorder_batch_rows
-            or self._hand.size >= settings.recorder_batch_bytes
+            hand.count >= times * settings.recorder_batch_rows
+            or hand.size >= times * settings.recorder_batch_bytes
         )
 
     def _is_due(self) -> bool:

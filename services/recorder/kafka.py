@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from aiokafka import AIOKafkaConsumer
-
+from services.recorder.lean import LeanConsumer
 from services.recorder.ports import EventConsumer
 from shared.bus.topics import DEAD, EVENTS
 from shared.settings import KafkaSettings
@@ -24,7 +23,7 @@ GATHER_MS, GATHER_BYTES = 250, 1024 * 1024
 
 def consumer(settings: KafkaSettings, group: str = GROUP) -> EventConsumer:
     """A consumer that commits nothing by itself and begins at the log's beginning."""
-    make: Any = AIOKafkaConsumer
+    make: Any = LeanConsumer
     made = make(
         **settings.member(CLIENT_ID, group),
         max_partition_fetch_bytes=PARTITION_FETCH_BYTES,

@@ -63,7 +63,13 @@ class Parts:
         brake = Brake(
             ratio=limits.recorder_dead_ratio, consecutive=limits.recorder_dead_consecutive
         )
-        archive = ArchiveSink(self._writer, brake, chance=random.random, clock=time.perf_counter)
+        archive = ArchiveSink(
+            self._writer,
+            brake,
+            chance=random.random,
+            clock=time.perf_counter,
+            most=limits.recorder_batch_rows,
+        )
         dead = KafkaDeadLetterSender(letters.DeadLetters(self._producer, utcnow), utcnow)
         erasing = Erasing(
             archive,

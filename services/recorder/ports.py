@@ -82,7 +82,7 @@ class KafkaProducer(Protocol):
 
 
 class ArchiveWriter(Protocol):
-    """Blocking; raises Refused or Away (see `archive`)."""
+    """Blocking, for several threads at once; raises Refused or Away (see `archive`)."""
 
     def insert(self, body: bytes) -> None: ...
 

@@ -7,7 +7,7 @@ parsed. What ClickHouse reads out of `data` is its own affair (see the table's D
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
@@ -55,14 +55,22 @@ def read_row(value: bytes | None) -> Row:
     if not value:
         raise Corrupt("empty_value", "the record has no value; an event is a JSON object")
     try:
-        row = _decode(value)
+        row = _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        row = _reread(value)
+    if memoryview(row.data)[0] != _OBJECT:
+        raise Corrupt("invalid_event", "Expected `object` - at `$.data`")
+    return row
+
+
+def _reread(value: bytes) -> Row:
+    """The row of a text that could not be read at once. Raises Corrupt."""
+    try:
+        return _decode(value)
     except msgspec.ValidationError as error:
         raise Corrupt("invalid_event", str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Corrupt("invalid_json", _words(error)) from None
-    if memoryview(row.data)[0] != _OBJECT:
-        raise Corrupt("invalid_event", "Expected `object` - at `$.data`")
-    return row
 
 
 def _decode(value: bytes) -> Row:
@@ -88,14 +96,14 @@ def _words(error: Exception) -> str:
 
 def body(records: Iterable[Record]) -> bytes:
     """The records' values as one JSONEachRow body."""
-    return b"\n".join(record.value for record in records if record.value)
+    return b"\n".join([record.value for record in records if record.value])
 
 
 ERASED = "session.erased"
 
 
-class KeptRecord(Struct, frozen=True, gc=False):
-    """A record until it is in the archive, in a quarter of the memory.
+class KeptRecord(Struct, gc=False):
+    """A record until it is in the archive, in a quarter of the memory. `erases` is known once its value was read.
 
     A consumer's record is two dozen objects, most of them of its headers, which are asked for only when the row is
     refused. A batch of such would be looked through by the garbage collector again and again.
@@ -108,7 +116,7 @@ class KeptRecord(Struct, frozen=True, gc=False):
     key: bytes | None
     value: bytes | None
     packed_headers: bytes
-    erases: bool
+    erases: bool = False
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
@@ -116,13 +124,13 @@ class KeptRecord(Struct, frozen=True, gc=False):
         return headers
 
 
-_pack = msgspec.msgpack.Encoder().encode
-# A stranger's header may have no value, whatever the type of headers says.
+# What a record's headers are kept as, and back. A stranger's header may have no value, whatever their type says.
+pack: Callable[[Sequence[tuple[str, bytes]]], bytes] = msgspec.msgpack.Encoder().encode
 _unpack: Callable[[bytes], Any] = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]]).decode
 
 
-def kept(record: Record, row: Row) -> KeptRecord:
-    """The same record, in few objects; `row` is what its value says."""
+def kept(record: Record) -> KeptRecord:
+    """The same record, in few objects."""
     return KeptRecord(
         record.topic,
         record.partition,
@@ -130,8 +138,7 @@ def kept(record: Record, row: Row) -> KeptRecord:
         record.timestamp,
         record.key,
         record.value,
-        _pack(record.headers),
-        row.type == ERASED,
+        pack(record.headers),
     )
 
 
@@ -180,23 +187,22 @@ class Batch:
         self.pass_over(record)
         if self.oldest is None or record.timestamp < self.oldest:
             self.oldest = record.timestamp
-        self.size += len(record.value or b"") + OVERHEAD
+        value = record.value
+        self.size += len(value or b"") + OVERHEAD
         try:
-            row = read_row(record.value)
+            row = read_row(value)
         except Corrupt as error:
             self.bad.append(BadRecord(record, error.reason, str(error)))
             return False
-        self.rows.append(kept(record, row))
-        if row.type in TURN_ENDS:
-            _trace(self.ends, MAX_ENDS, record)
-        else:
-            _trace(self.links, MAX_LINKS, record)
+        good = record if isinstance(record, KeptRecord) else kept(record)
+        self.rows.append(good)
+        kind = row.type
+        if kind == ERASED:
+            good.erases = True
+        traces, most = (self.ends, MAX_ENDS) if kind in TURN_ENDS else (self.links, MAX_LINKS)
+        if len(traces) < most and (parent := traceparent_of(good.headers)):
+            traces[parent] = None
         return True
-
-
-def _trace(traces: dict[str, None], most: int, record: Record) -> None:
-    if len(traces) < most and (parent := traceparent_of(record.headers)):
-        traces[parent] = None
 
 
 def is_ours(record: Record) -> bool:

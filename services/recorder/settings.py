@@ -11,13 +11,16 @@ class RecorderSettings(Block):
     """How large a batch of the recorder is, and how much bad data is too much."""
 
     recorder_batch_rows: int = Field(
-        default=25_000, ge=1, le=100_000, description="rows with which a batch goes out"
+        default=25_000,
+        ge=1,
+        le=100_000,
+        description="rows with which a batch goes out; while the one before it is inserted it grows to twice that",
     )
     recorder_batch_bytes: int = Field(
         default=32 * 1024 * 1024,
         ge=1024,
         le=256 * 1024 * 1024,
-        description="bytes with which a batch goes out",
+        description="bytes with which a batch goes out; likewise",
     )
     recorder_batch_seconds: float = Field(
         default=1.0,

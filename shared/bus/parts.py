@@ -108,6 +108,11 @@ class Joiner:
         self._clock = clock
         self._sets: dict[_Name, _Set] = {}
 
+    @property
+    def holds(self) -> bool:
+        """Whether there are parts of what is not whole yet. While there are none, only parts need be given."""
+        return bool(self._sets)
+
     def join(self, record: R) -> R | None:
         """The record, when it carries a whole event. Of a part: the whole event at this part's offset, when it was
         the last that was missing; None when others are."""
@@ -159,10 +164,15 @@ class Joiner:
             del self._sets[name]
 
 
+def is_part(headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether a record says by its headers that it is a part of an event."""
+    # Every record of the log is asked, and a loop in Python over its headers costs twice as much.
+    return PART in map(_NAME, headers)
+
+
 def _part_of(record: Record) -> tuple[_Name | None, int]:
     """Which event the record is a part of, and which one; None when it is none, or its marks make no sense."""
-    # Every record of the log is asked, and a loop in Python over its headers costs twice as much.
-    if PART not in map(_NAME, record.headers):
+    if not is_part(record.headers):
         return None, 0
     part = _header(record, PART)
     try:

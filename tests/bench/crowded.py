@@ -1,30 +1,40 @@
 """Leg `crowded`: what a turn of a new session costs where very many sessions are known already.
 
-The tables of the gateway and of the workers are filled by SQL with copies of a session that rests. The rounds
-before and after lie minutes apart on a machine that may be busy, so processor time is told beside the turn's.
+The tables of gateway, workers and archive are filled with copies of a session of one turn that was written by the
+product (`crowd`). Beside the turn's time it is counted what it costs: on a busy machine only that says something.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
+import clickhouse_connect
 
-from tests.bench import child
+from tests.bench import child, crowd
 from tests.bench.cpu import cpu_seconds
 from tests.bench.options import Options
 from tests.bench.parts import Parts, running
 from tests.bench.sessions import TEXT
 
-SERVICES = ("agent-worker-1", "gateway")
+SERVICES = ("agent-worker-1", "gateway", "recorder")
 SESSIONS, TURNS, ROUNDS = 10, 20, 3
 IN_TIME_S = 240.0
-AT_ONCE = 50_000
-COPIED = ("gateway_sessions", "gateway_turns", "worker_heads")
 GOAL = 1.1
+# Counted by PostgreSQL for the whole database, by ClickHouse since it started.
+PAGES = """
+SELECT xact_commit AS transactions, blks_hit + blks_read AS pages, tup_returned + tup_fetched AS rows_read,
+    tup_inserted + tup_updated + tup_deleted AS rows_written
+FROM pg_stat_database WHERE datname = current_database()
+"""
+READ = """
+SELECT sumIf(value, event = 'SelectQuery'), sumIf(value, event = 'SelectedRows') FROM system.events
+"""
+MERGING = "SELECT count() FROM system.merges"
 
 
 async def measure(options: Options, known: int) -> dict[str, Any]:
@@ -35,8 +45,13 @@ async def measure(options: Options, known: int) -> dict[str, Any]:
         pids = {name: await stack.enter_async_context(parts.service(name)) for name in SERVICES}
         await _round(parts, pids)  # warms every path
         before = [await _round(parts, pids) for _ in range(ROUNDS)]
-        await _fill(parts, known)
+        model = crowd.session_id(0)
+        await _talk(parts, run=model.split("-")[1], sessions=1, turns=1)
         await parts.rest()
+        began = time.monotonic()
+        await crowd.fill(parts, model, known)
+        filled = time.monotonic() - began
+        await _merged(parts)
         after = [await _round(parts, pids) for _ in range(ROUNDS)]
     options.say(f"  before {before}; after {after}")
     found = {
@@ -44,60 +59,68 @@ async def measure(options: Options, known: int) -> dict[str, Any]:
         for name in before[0]
     }
     ratios = {name: [*pair, round(pair[1] / pair[0], 2)] for name, pair in found.items() if pair[0]}
-    return {"sessions known": known, **ratios, "goal": GOAL, "load": os.getloadavg()[0]}
+    told = {"filled in s": round(filled), "goal": GOAL, "load": os.getloadavg()[0]}
+    return {"sessions known": known, **ratios, **told}
 
 
 async def _round(parts: Parts, pids: dict[str, int]) -> dict[str, float]:
-    """Milliseconds of a turn (p50), and of processor a turn."""
+    """Milliseconds of a turn (p50), and what is counted of a turn."""
     await parts.rest()
-    cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
-    told = {
-        "url": parts.addresses.gateway,
-        "headers": {
-            "authorization": f"Bearer {parts.keys.first}",
-            "content-type": "application/json",
-        },
-        "run": time.time_ns(),
-        "sessions": SESSIONS,
-        "turns": TURNS,
-        "text": TEXT,
-    }
-    facts = await child.run("tests.bench.talking", told, IN_TIME_S)
-    used = {
-        f"{name} cpu ms": 1000 * (cpu_seconds(pid) - cpu[name]) / facts["turns"]
-        for name, pid in pids.items()
-    }
+    before = await _counted(parts, pids)
+    facts = await _talk(parts, run=str(time.time_ns()), sessions=SESSIONS, turns=TURNS)
+    await parts.rest()
+    after = await _counted(parts, pids)
+    used = {name: (after[name] - before[name]) / facts["turns"] for name in after}
     return {"turn p50 ms": facts["p50_ms"], **used}
 
 
-async def _fill(parts: Parts, known: int) -> None:
-    """Copy one session that rests, under other ids."""
-    url = parts.addresses.database_url.replace("postgresql+asyncpg://", "postgresql://")
-    connection = await asyncpg.connect(url, timeout=10, command_timeout=600)
+async def _talk(parts: Parts, *, run: str, sessions: int, turns: int) -> Any:
+    told = {
+        "url": parts.addresses.gateway,
+        "headers": parts.headers,
+        "run": run,
+        "sessions": sessions,
+        "turns": turns,
+        "text": TEXT,
+    }
+    return await child.run("tests.bench.talking", told, IN_TIME_S)
+
+
+async def _counted(parts: Parts, pids: dict[str, int]) -> dict[str, float]:
+    """All there was so far: processor ms of our services, and what database and archive count."""
+    connection = await asyncpg.connect(crowd.plain(parts), timeout=10)
     try:
-        resting = "SELECT session_id FROM worker_heads WHERE lease_owner IS NULL LIMIT 1"
-        model = await connection.fetchval(resting)
-        for begin in range(0, known, AT_ONCE):
-            for table in COPIED:
-                await connection.execute(await _copying(connection, table), model, begin, AT_ONCE)
-            parts.say(f"  {begin + AT_ONCE:,} sessions in the tables")
-        for table in COPIED:
-            await connection.execute(f"ANALYZE {table}")
+        # What a session counted is told when it is idle for a second.
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        pages = await connection.fetchrow(PAGES)
     finally:
         await connection.close()
+    queries, rows = (await _asked(parts, READ))[0]
+    return {
+        **{f"{name} cpu ms": 1000 * cpu_seconds(pid) for name, pid in pids.items()},
+        **{f"postgres {name}": float(value) for name, value in dict(pages or {}).items()},
+        "clickhouse queries": float(queries),
+        "clickhouse rows read": float(rows),
+    }
 
 
-async def _copying(connection: Any, table: str) -> str:
-    """The statement that copies the rows of session $1 under $3 ids from number $2 on; none of them is due."""
-    asked = "SELECT column_name FROM information_schema.columns WHERE table_name = $1"
-    columns = [row[0] for row in await connection.fetch(asked, table)]
-    other = {"session_id": "'known-' || n", "wake_at": "NULL"}
-    values = ", ".join(other.get(column, column) for column in columns)
-    numbers = "generate_series($2::bigint, $2::bigint + $3::bigint - 1) AS n"
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) "
-        f"SELECT {values} FROM {table}, {numbers} WHERE session_id = $1"
-    )
+async def _merged(parts: Parts) -> None:
+    """Wait until ClickHouse merges nothing, so that no merge is counted."""
+    async with asyncio.timeout(IN_TIME_S):
+        while (await _asked(parts, MERGING))[0][0]:  # noqa: ASYNC110 - it is told by nothing
+            await asyncio.sleep(1)
+
+
+async def _asked(parts: Parts, query: str) -> Any:
+    def ask() -> Any:
+        make: Any = clickhouse_connect.get_client
+        client = make(dsn=parts.addresses.clickhouse_url, autogenerate_session_id=False)
+        try:
+            return client.query(query).result_rows
+        finally:
+            client.close()
+
+    return await asyncio.to_thread(ask)
 
 
 def _middle(values: list[float]) -> float:

@@ -9,12 +9,20 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import pytest
-from aiokafka import AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka import (
+    AIOKafkaProducer,
+    ConsumerRebalanceListener,
+    ConsumerRecord,
+    TopicPartition,
+)
 
 from infra.kafka.topics import create_topics
 from services.recorder import kafka
 from services.recorder.ports import EventConsumer, Record
+from services.recorder.rows import KeptRecord
+from shared.bus.parts import Joiner
 from shared.bus.topics import DAY_MS, Topic
+from shared.kafka import connected
 from shared.settings import KafkaSettings
 from tests.unit.recorder.records import TOPIC, FakeLog, FakeRecord
 
@@ -152,3 +160,27 @@ async def test_the_next_member_starts_where_was_committed(bus: Bus) -> None:
     async with bus.log() as log:
         subscribe(bus, log)
         assert values(await read(log, 2)) == [b"2", b"3"]
+
+
+async def test_the_logs_records_are_few_objects_and_parts_are_what_the_joiner_puts_together(
+    kafka_bootstrap: str,
+) -> None:
+    """aiokafka has no public way to have them so: this is what notices when an inner name of it moves."""
+    name = f"events-{uuid.uuid4().hex[:8]}"
+    about = Topic(name, "events of a test", "", "", retention_ms=DAY_MS, partitions=1)
+    await create_topics(kafka_bootstrap, [about])
+    plain = [("ce_source", b"/other"), ("none", None), ("empty", b"")]
+    part = [("ce_source", b"/other"), ("part", b"1/1"), ("part_seq", b"7")]
+    async with connected(lambda: AIOKafkaProducer(bootstrap_servers=kafka_bootstrap)) as producer:
+        for headers in (plain, part):
+            await producer.send_and_wait(name, b'{"seq":7}', key=b"ses_1", headers=headers)
+        bus = KafkaBus(kafka_bootstrap, name, producer)
+        async with bus.log() as log:
+            subscribe(bus, log)
+            kept, whole = await read(log, 2)
+    assert isinstance(kept, KeptRecord)
+    assert kept.headers == plain
+    assert isinstance(whole, ConsumerRecord)
+    joined = Joiner().join(whole)
+    assert joined is not None
+    assert (joined.value, joined.headers) == (b'{"seq":7}', [("ce_source", b"/other")])

@@ -85,6 +85,7 @@ class Rig:
             brake,
             chance=lambda: 0.5,
             clock=time.perf_counter,
+            most=limits.recorder_batch_rows,
         )
         dead = KafkaDeadLetterSender(letters.DeadLetters(producer, utcnow), utcnow)
         noted = [Tombstones(self.url, timeout=10) for _ in range(2)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
 
 from services.recorder import archive as archive_module
-from services.recorder.archive import ArchiveSink, Away
+from services.recorder.archive import ArchiveSink, Away, halves
 from shared.bus.brake import Brake, Braked
 from tests.unit.recorder.records import OURS, FakeRecord, FakeWriter, good, value
 
@@ -20,9 +21,9 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive_module, "LONGEST_PAUSE_S", 0.002)
 
 
-def make(writer: FakeWriter, consecutive: int = 100) -> ArchiveSink:
+def make(writer: FakeWriter, consecutive: int = 100, most: int = 1000) -> ArchiveSink:
     brake = Brake(ratio=1.0, consecutive=consecutive)
-    return ArchiveSink(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
+    return ArchiveSink(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0, most=most)
 
 
 def values(records: Sequence[FakeRecord]) -> list[bytes]:
@@ -34,6 +35,47 @@ async def test_a_batch_is_one_insert() -> None:
     assert await make(writer).bring_in(records) == []
     assert writer.rows == values(records)
     assert writer.inserts == 1
+
+
+class Meeting(FakeWriter):
+    """No insert ends before another has begun."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._both = threading.Barrier(2, timeout=10)
+
+    def insert(self, body: bytes) -> None:
+        self._both.wait()
+        super().insert(body)
+
+
+async def test_rows_for_two_inserts_go_in_two_at_once() -> None:
+    writer, records = Meeting(), [*good(10), *good(10, partition=1)]
+    assert await make(writer, most=10).bring_in(records) == []
+    assert writer.inserts == 2
+    assert sorted(writer.rows) == sorted(values(records))
+
+
+async def test_one_of_two_inserts_that_pulls_the_brake_ends_both() -> None:
+    bad = [FakeRecord(value(seq), seq, headers=OURS) for seq in range(1, 20)]
+    fine = [FakeRecord(value(seq, session_id="ses_2"), seq, partition=1) for seq in range(1, 20)]
+    with pytest.raises(Braked):
+        await make(FakeWriter(refuses=values(bad)), consecutive=5, most=20).bring_in([*bad, *fine])
+
+
+def test_no_partition_is_in_both_halves_and_their_order_stays() -> None:
+    sizes = (5, 1, 4, 2)
+    rows = [record for part, size in enumerate(sizes) for record in good(size, partition=part)]
+    mixed = sorted(rows, key=lambda record: record.offset)
+    first, second = halves(mixed)
+    assert not {row.partition for row in first} & {row.partition for row in second}
+    assert {len(first), len(second)} == {6}
+    for half in (first, second):
+        assert half == [row for row in mixed if row in half]
+
+
+def test_rows_of_one_partition_stay_together() -> None:
+    assert sorted(map(len, halves(good(5)))) == [0, 5]
 
 
 async def test_no_rows_are_no_insert() -> None:

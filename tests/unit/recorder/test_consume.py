@@ -54,7 +54,7 @@ def make(
     log: FakeLog, writer: FakeWriter, letters: Letters | None = None, rows: int = 10
 ) -> Recorder:
     brake = Brake(ratio=1.0, consecutive=5)
-    archive = ArchiveSink(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0)
+    archive = ArchiveSink(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0, most=10)
     settings = RecorderSettings(recorder_batch_rows=rows, recorder_batch_seconds=0.02)
     at = datetime(2026, 11, 21, tzinfo=UTC)
     return Recorder(log, archive, letters or Letters(), brake, settings, lambda: at)
@@ -94,7 +94,7 @@ async def test_no_offset_is_committed_before_its_batch_is_archived() -> None:
         await until(lambda: log.committed == 25)
 
 
-async def test_no_more_than_two_batches_are_held_while_clickhouse_is_away(
+async def test_no_more_than_three_batches_are_held_while_clickhouse_is_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(consume, "PAUSE_AFTER_S", 0.01)
@@ -103,11 +103,38 @@ async def test_no_more_than_two_batches_are_held_while_clickhouse_is_away(
         await until(lambda: log.paused)
         polls = log.polls
         await until(lambda: log.polls > polls + 3)
-        assert log.at <= 20, "one batch in flight, one in hand"
+        assert log.at <= 30, "one batch in flight, one of twice its size in hand"
         writer.open.set()
         await until(lambda: log.committed == 500)
         assert not log.paused
     assert len(writer.rows) == 500
+
+
+async def test_a_full_batch_grows_while_the_one_before_it_is_on_its_way() -> None:
+    log, writer = FakeLog(good(10)), Gate()
+    async with running(make(log, writer)):
+        await until(lambda: log.at == 10)
+        log.more(good(15, first=10))
+        await until(lambda: log.at == 25)
+        writer.open.set()
+        await until(lambda: log.committed == 25)
+    assert writer.inserts == 2
+    assert writer.rows == [record.value for record in log.records]
+
+
+async def test_a_growing_batch_that_is_revoked_is_read_again() -> None:
+    log, writer = FakeLog(good(10)), Gate()
+    async with running(make(log, writer)):
+        await until(lambda: log.at == 10)
+        log.more(good(15, first=10))
+        await until(lambda: log.at == 25)
+        rebalance = asyncio.create_task(log.rebalance())
+        await asyncio.sleep(0)
+        writer.open.set()
+        await rebalance
+        await until(lambda: log.committed == 25)
+    assert set(writer.rows) == {record.value for record in log.records}
+    assert log.commits == sorted(log.commits)
 
 
 async def test_bad_records_become_letters_before_the_commit() -> None:
@@ -165,7 +192,7 @@ async def test_nothing_in_hand_goes_out_while_a_rebalance_waits() -> None:
     """It would be inserted, not committed, and come again."""
     log, writer = FakeLog(good(30)), Gate()
     async with running(make(log, writer)):
-        await until(lambda: log.at == 20)
+        await until(lambda: log.at == 30)
         moving = asyncio.create_task(log.rebalance())
         await asyncio.sleep(0)
         writer.open.set()
@@ -207,12 +234,13 @@ class SlowLetters(Letters):
 async def test_the_next_batch_is_inserted_while_letters_wait_and_committed_behind_them() -> None:
     bad = FakeRecord(b"no json", 9)
     log, writer, letters = (
-        FakeLog([*good(9), bad, *good(30, first=10)]),
+        FakeLog([*good(9), bad, *good(10, first=10)]),
         FakeWriter(),
         SlowLetters(),
     )
     async with running(make(log, writer, letters)):
         await until(lambda: len(writer.rows) == 19)
+        log.more(good(20, first=20))
         await until(lambda: log.at == 30)
         assert log.commits == []
         assert len(writer.rows) == 19, "no third batch before the first is whole"

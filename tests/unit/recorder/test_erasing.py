@@ -58,9 +58,8 @@ class Outside:
 
 
 def process(outside: Any, writer: FakeWriter) -> Erasing:
-    archive = ArchiveSink(
-        writer, Brake(ratio=1.0, consecutive=100), chance=lambda: 0.5, clock=lambda: 0.0
-    )
+    brake = Brake(ratio=1.0, consecutive=100)
+    archive = ArchiveSink(writer, brake, chance=lambda: 0.5, clock=lambda: 0.0, most=100)
     return Erasing(archive, outside, outside, clock=lambda: NOW, now=lambda: 0.0, news=lambda: None)
 
 

@@ -18,10 +18,14 @@ _AT_ONCE = 5_000
 
 
 @contextlib.asynccontextmanager
-async def producing(bootstrap: str) -> AsyncIterator[Any]:
+async def producing(bootstrap: str, compression_type: str | None = None) -> AsyncIterator[Any]:
     """A producer with acks=all."""
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap, acks="all", enable_idempotence=True, max_batch_size=262_144
+        bootstrap_servers=bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_batch_size=262_144,
+        compression_type=compression_type,
     )
     await producer.start()
     try:

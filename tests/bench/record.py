@@ -1,9 +1,10 @@
 """Leg `record`: events from the log into the archive, against inserting the same ready rows into the same tables,
 and into one plain table: the events' own without those that are filled from it.
 
-All sides are timed by the archive's own clock: rows in full inserts but the last, divided by the time from the
-start of the first of them to the start of the last one. What comes before is a start (the recorder inserts at once
-what it finds first), and what comes after a wait: a batch that is not full has its second.
+All sides are timed by the archive's own clock: rows from the first full batch to the last, divided by the time from
+the start of the one to the start of the other. What comes before is a start (the recorder inserts at once what it
+finds first), and what comes after a wait: a batch that is not full has its second. The log is compressed as the
+agent-worker compresses it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -41,15 +42,11 @@ BATCH = RecorderSettings().recorder_batch_rows
 PLAIN = "bench_plain"
 IN_TIME_S = 120.0
 TEMPLATE = "tenant-of-the-template"
-_RATE = """
-SELECT
-    sum(n), count(),
-    (sumIf(n, full) - argMaxIf(n, at, full)) / (dateDiff('millisecond', minIf(at, full), maxIf(at, full)) / 1000),
-    (sum(n) - argMax(n, at)) / (dateDiff('millisecond', min(at), max(at)) / 1000)
-FROM (
-    SELECT recorded_at AS at, count() AS n, n > 0.9 * {batch:UInt32} AS full FROM {table:Identifier}
-    WHERE tenant_id = {tenant:String} GROUP BY recorded_at
-)
+# Inserts that begin within so many seconds belong together: two halves of one batch.
+TOGETHER_S = 0.1
+_INSERTS = """
+SELECT toUnixTimestamp64Milli(recorded_at) / 1000 AS at, count() FROM {table:Identifier}
+WHERE tenant_id = {tenant:String} GROUP BY at ORDER BY at
 """
 
 
@@ -83,7 +80,7 @@ async def measure(options: Options) -> Result:
 
 async def _ours(parts: Parts, archive: Any, tenant: str, count: int) -> Side:
     """Fill the topic, then start the recorder and let it catch up."""
-    async with producing(parts.addresses.kafka) as producer:
+    async with producing(parts.addresses.kafka, compression_type="lz4") as producer:
         await publish(producer, EVENTS.name, _rows(tenant, count))
     await parts.rest()
     engine = parts.pid("clickhouse")
@@ -121,17 +118,40 @@ async def _until_there(archive: Any, tenant: str, count: int) -> None:
 async def _side(
     parts: Parts, archive: Any, table: str, tenant: str, count: int, cpu: tuple[float, float]
 ) -> Side:
-    there, inserts, rate, overall = await _ask(archive, _RATE, table, tenant)
-    if there != count:
+    inserts = (await asyncio.to_thread(_query, archive, _INSERTS, table, tenant)).result_rows
+    if (there := sum(rows for _, rows in inserts)) != count:
         raise child.ChildError(f"{tenant}: {there} rows instead of {count}")
-    parts.say(f"  {tenant}: {rate:,.0f} rows/s in {inserts} inserts")
-    return Side(rate, overall, count / inserts, *cpu)
+    rate, overall = rates(inserts)
+    parts.say(f"  {tenant}: {rate:,.0f} rows/s in {len(inserts)} inserts")
+    return Side(rate, overall, count / len(inserts), *cpu)
+
+
+def rates(inserts: Sequence[tuple[float, int]]) -> tuple[float, float]:
+    """Rows a second from the first full batch to the last, and from the first insert to the last, of which each
+    began at a moment and had so many rows. What begins last is not counted: nobody knows when it ended."""
+    batches: list[tuple[float, int]] = []
+    last = float("-inf")
+    for at, rows in inserts:
+        if at - last < TOGETHER_S:
+            batches[-1] = batches[-1][0], batches[-1][1] + rows
+        else:
+            batches.append((at, rows))
+        last = at
+    full = [place for place, (_, rows) in enumerate(batches) if rows > 0.9 * BATCH]
+
+    def between(first: int, last: int) -> float:
+        seconds = batches[last][0] - batches[first][0]
+        return sum(rows for _, rows in batches[first:last]) / seconds if seconds else 0.0
+
+    return between(full[0], full[-1]) if full else 0.0, between(0, len(batches) - 1)
 
 
 async def _ask(archive: Any, query: str, table: str, tenant: str) -> Any:
-    told = {"table": table, "tenant": tenant, "batch": BATCH}
-    found = await asyncio.to_thread(archive.query, query, parameters=told)
-    return found.result_rows[0]
+    return (await asyncio.to_thread(_query, archive, query, table, tenant)).result_rows[0]
+
+
+def _query(archive: Any, query: str, table: str, tenant: str) -> Any:
+    return archive.query(query, parameters={"table": table, "tenant": tenant})
 
 
 @cache

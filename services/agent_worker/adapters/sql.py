@@ -133,6 +133,9 @@ OWNER = given("owner", String())
 LEASED = Now() + given("lease", Double())
 KEEP = {name: given(name, HEADS.c[name].type) for name in KEPT}
 _due, _own = HEADS.alias("due"), HEADS.alias("own")
+# Asked once a statement. Compared as it is, the clock is asked for each row: no index helps then, and whoever looks
+# for what is due reads all sessions there are.
+NOW = select(Now()).scalar_subquery()
 
 CLAIM = (
     update(HEADS)
@@ -140,7 +143,7 @@ CLAIM = (
     .where(
         tuple_(*key_of(HEADS)).in_(
             select(*key_of(_due))
-            .where(_due.c.wake_at <= Now())
+            .where(_due.c.wake_at <= NOW)
             .order_by(_due.c.wake_at)
             .limit(given("limit", BigInteger()))
             .with_for_update(skip_locked=True)
@@ -182,7 +185,7 @@ ERASE_INBOX = delete(INBOX).where(
 WITH_NEWS = select(HeadRow.tenant_id, HeadRow.session_id).where(
     col(HeadRow.lease_owner) == OWNER, col(HeadRow.filed) > HeadRow.taken
 )
-DUE = select(func.count()).select_from(HeadRow).where(col(HeadRow.wake_at) <= Now())
+DUE = select(func.count()).select_from(HeadRow).where(col(HeadRow.wake_at) <= NOW)
 READ = select(InboxRow).where(*is_given(INBOX, "input_id"))
 
 

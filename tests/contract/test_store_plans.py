@@ -17,9 +17,9 @@ INSERT INTO worker_heads (tenant_id, session_id, epoch, version, state, unsaid, 
 SELECT 'acme', 'rests-' || n, 1, 1, '', '', '', 1, 1, 1 FROM generate_series(1, CAST(:count AS int)) AS n
 """
 READ = """
-SELECT pg_stat_get_xact_tuples_returned(c.oid)::bigint
-     + coalesce((SELECT sum(pg_stat_get_xact_tuples_returned(i.indexrelid)) FROM pg_index i WHERE i.indrelid = c.oid), 0)
-FROM pg_class c WHERE c.relname = 'worker_heads'
+SELECT sum(pg_stat_get_xact_tuples_returned(oid)) FROM (
+    SELECT 'worker_heads'::regclass AS oid
+    UNION ALL SELECT indexrelid FROM pg_index WHERE indrelid = 'worker_heads'::regclass) AS read
 """
 
 

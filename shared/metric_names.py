@@ -55,6 +55,7 @@ CounterName = Literal[
 GaugeName = Literal[
     "turnstile_sessions_driven",
     "turnstile_sessions_due",
+    "turnstile_caps_reached",
     "turnstile_events_waiting_bytes",
     "turnstile_rate_waiting",
     "turnstile_sse_streams",
@@ -204,6 +205,10 @@ COUNTERS: dict[CounterName, About] = {
 GAUGES: dict[GaugeName, About] = {
     "turnstile_sessions_driven": About("Sessions this process drives now"),
     "turnstile_sessions_due": About("Sessions with work that nobody drives, when last looked at"),
+    "turnstile_caps_reached": About(
+        "Caps of which this share (percent: 50, 80, 100) or more is spent, when last looked at",
+        ("scope", "period", "percent"),
+    ),
     "turnstile_events_waiting_bytes": About(
         "Provider events read from streams and not recorded yet, over all sessions of this process"
     ),

@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
 from services.agent_worker.adapters.bindings import SqlBindings
+from services.agent_worker.adapters.caps import LOOK_SECONDS, SqlCaps
 from services.agent_worker.adapters.clients import member_of, producer_of
 from services.agent_worker.adapters.engine import database_answers, make_engine, store_on
 from services.agent_worker.adapters.inputs import KafkaInputConsumer, burial
@@ -37,6 +38,7 @@ from shared import logs, price_file, process
 from shared.bus.brake import IntakeBrake
 from shared.clock import utcnow
 from shared.dead_letters import DeadLetters
+from shared.errors import Transient
 from shared.health import serve_health
 from shared.kafka import connected
 from shared.session.policy import Policy
@@ -123,7 +125,9 @@ async def _work(
     provider = await stack.enter_async_context(
         provider_of(settings, settings.toolbox, governor, profiles)
     )
-    needs = _dependencies(settings, store, publisher, provider)
+    caps = SqlCaps(engine)
+    await process.unless(stopping, _known(caps))
+    needs = _dependencies(settings, store, publisher, provider, caps)
     leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
     kept = await stack.enter_async_context(
         in_own_thread("leases", lambda: _keep(leases, settings.database))
@@ -144,6 +148,7 @@ async def _work(
         leases=kept,
         intake=intake.run,
         drive=drive.run,
+        caps=caps.run,
         backlog=partial(report_backlog, store),
         sweeper=sweeper_of(worker, provider, SqlBindings(engine)).run,
     )
@@ -170,8 +175,22 @@ def _intake(
     )
 
 
+async def _known(caps: SqlCaps) -> None:
+    """Read the caps before the first turn, however long the database is away."""
+    while True:
+        try:
+            return await caps.look()
+        except Transient as error:
+            log.warning("caps_not_read", reason=error.reason)
+            await asyncio.sleep(LOOK_SECONDS)
+
+
 def _dependencies(
-    settings: LoadedSettings, store: Store, publisher: Publisher, provider: Provider
+    settings: LoadedSettings,
+    store: Store,
+    publisher: Publisher,
+    provider: Provider,
+    caps: SqlCaps,
 ) -> Dependencies:
     worker = settings.worker
     return Dependencies(
@@ -190,6 +209,8 @@ def _dependencies(
         ),
         linger=worker.linger_seconds,
         tools=settings.toolbox,
+        caps=caps,
+        turn_reserve=round(worker.turn_reserve_usd * 1e6),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from shared.session.caps import Cap, Refusal, Spender
 from shared.session.commands import AnyCommand, DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent, read_request
@@ -94,6 +95,35 @@ class Head(Struct, frozen=True, kw_only=True):
     taken: int = 0
 
 
+class Money(Struct, frozen=True, kw_only=True):
+    """What a write does besides, for a session that caps count for. `reserve` and `release` are turns: one whose
+    message goes out next, and one that has ended. `least` is reserved at least, in millionths of a US dollar."""
+
+    spender: Spender
+    caps: tuple[Cap, ...]
+    reserve: str | None = None
+    release: str | None = None
+    least: int = 0
+
+
+class CapReached(Exception):
+    """A turn may not begin: of a cap too little is left. `words` are for the client."""
+
+    def __init__(self, turn_id: str, refusal: Refusal, words: str) -> None:
+        super().__init__(words)
+        self.turn_id = turn_id
+        self.refusal = refusal
+        self.words = words
+
+
+class Caps(Protocol):
+    """Which caps there are, as far as this worker knows: without a look at the database."""
+
+    def of(self, spender: Spender) -> tuple[Cap, ...]:
+        """The caps that turns of this spender count against."""
+        ...
+
+
 class Unread(Struct, frozen=True):
     """An input and its place in the session's inbox."""
 
@@ -138,9 +168,10 @@ class Store(LeaseStore, Protocol):
         """One input, whenever it was filed. Raises KeyError when there is none."""
         ...
 
-    async def write(self, head: Head) -> Head:
+    async def write(self, head: Head, money: Money | None = None) -> Head:
         """Compare-and-set the row to `head`; returns it with its next version. Raises Fenced when the epoch or the
-        version is not the row's any more: nothing was written then."""
+        version is not the row's any more: nothing was written then. With `money` all that it says is done in the
+        same transaction; raises CapReached when the turn can't be paid, and nothing was written."""
         ...
 
     async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:

@@ -170,6 +170,15 @@ class WorkerSettings(Block):
             "a file of list prices in place of the shipped `shared/prices.toml`: [money](money.md)"
         ),
     )
+    turn_reserve_usd: float = Field(
+        default=1.0,
+        gt=0,
+        le=10_000,
+        description=(
+            "what a turn under a cap reserves before it is sent, or as much as the dearest "
+            "turn seen under that cap: [money](money.md)"
+        ),
+    )
     tools: str = Field(
         default="",
         description=(

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from shared.session.caps import CAP_RESERVED
 from shared.session.events import (
     RESUMABLE,
     TURN_ENDS,
@@ -42,7 +43,7 @@ from shared.session.state import (
     SessionState,
     SessionStatus,
 )
-from shared.session.transitions import IllegalTransition
+from shared.session.transitions import IllegalTransition, after
 from shared.trace_context import joined
 
 Evolver = Callable[[SessionState, Event], SessionState]
@@ -262,8 +263,27 @@ def _rider_started(state: SessionState, event: Event, data: TurnStarted) -> Sess
     return _with_riders(state, tuple(riders))
 
 
+def _reserved(state: SessionState, event: Event) -> SessionState:
+    _, progress = _open(state, event)
+    return replace(state, progress=replace(progress, reserved=True, held_since=None))
+
+
+def _held(state: SessionState, event: Event, retry_at: str) -> SessionState:
+    """No attempt failed: none was made."""
+    turn, progress = _open(state, event)
+    since = progress.held_since or event.at
+    return replace(
+        state,
+        status=_working(state),
+        turn=replace(turn, status=after(turn.status, event.type)),
+        progress=replace(progress, retry_at=retry_at, gathers_until=None, held_since=since),
+    )
+
+
 def _retrying(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnRetrying)
+    if data.reason == CAP_RESERVED:
+        return _held(state, event, data.retry_at)
     turn, progress = _open(state, event)
     return replace(
         state,
@@ -419,6 +439,7 @@ OWN: dict[str, Evolver] = {
     "session.charged": _charged,
     "session.budget_raised": _budget_raised,
     "turn.accepted": _accepted,
+    "turn.reserved": _reserved,
     "turn.started": _started,
     "turn.retrying": _retrying,
     "turn.requires_action": _requires_action,

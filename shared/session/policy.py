@@ -6,6 +6,7 @@ Backoff And Jitter", AWS Architecture Blog, 2015. Chance comes in as an argument
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -15,12 +16,22 @@ from shared.session.lifetimes import Lifetimes
 from shared.session.prices import Prices
 
 
+class Barred(Struct, frozen=True, kw_only=True):
+    """Why the store let a turn not begin: `type` and words. `waits`: it may begin later; `chance` in [0, 1)."""
+
+    type: str
+    words: str
+    waits: bool
+    chance: float = 0.0
+
+
 class Policy(Struct, frozen=True, kw_only=True):
     """Bounds in seconds. `longest_wait` also caps what the provider asks for in `Retry-After`: a wish for hours is
     answered by failing the turn in time, not by holding it past `give_up_after`. `coalesce_for`: how long a turn
     that may be coalesced waits for company. `answer_within`: what waits for people longer is denied; None waits for
     ever. `max_stalls`: silences after which the provider session is given up. `silent_for`: how long an agent that
-    works may say nothing, `call_for`: how long one of its calls may take. `prices`: what tokens cost.
+    works may say nothing, `call_for`: how long one of its calls may take. `prices`: what tokens cost. `capped`:
+    turns reserve money before they begin; `barred` are those that can't, by id.
     `lifetimes`: None leaves what rests at rest for ever.
     """
 
@@ -35,6 +46,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     longest_wait: float = 120.0
     prices: Prices = Prices()
     lifetimes: Lifetimes | None = None
+    capped: bool = False
+    barred: Mapping[str, Barred] = {}
 
     def next_retry(
         self, *, failures: int, since: str, at: str, chance: float, retry_after: float | None = None

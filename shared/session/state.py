@@ -75,7 +75,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and goes on with a
     word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a message of
     somebody else, sent before the turn's own, whose fingerprint is `prompt`. `finished`: the primary thread came to
-    its end, whatever the session's idle says. `overdue`: its deadline has come, and it is being interrupted.
+    its end, whatever the session's idle says. `reserved`: money is set aside for it under a cap; `held_since`: it
+    waits for some to be left. `overdue`: its deadline has come, and it is being interrupted.
     """
 
     input_id: str
@@ -100,6 +101,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stray: bool = False
     finished: bool = False
     overdue: bool = False
+    reserved: bool = False
+    held_since: str | None = None
 
     @property
     def to_be_told(self) -> bool:

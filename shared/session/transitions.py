@@ -11,6 +11,7 @@ TRANSITIONS: dict[tuple[TurnStatus | None, str], TurnStatus] = {
         None,
         "turn.refused",
     ): "refused",  # busy and asked not to wait, or the session takes no more turns
+    ("accepted", "turn.reserved"): "accepted",  # a cap counts for it, and enough is left
     ("accepted", "turn.started"): "running",
     ("accepted", "turn.requires_action"): "requires_action",  # the budget was used up before it
     ("accepted", "turn.retrying"): "accepted",  # no provider session could be had yet
@@ -30,6 +31,7 @@ TRANSITIONS: dict[tuple[TurnStatus | None, str], TurnStatus] = {
     ("requires_action", "session.status_running"): "running",
     ("requires_action", "turn.requires_action"): "requires_action",
     ("requires_action", "turn.unanswered"): "requires_action",
+    ("requires_action", "turn.reserved"): "requires_action",
     ("requires_action", "turn.retrying"): "running",
     ("requires_action", "turn.started"): "running",
     ("requires_action", "turn.overdue"): "requires_action",

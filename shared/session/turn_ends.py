@@ -24,7 +24,7 @@ from shared.session.events import (
     TurnStarted,
 )
 from shared.session.inputs import Seen
-from shared.session.policy import Policy
+from shared.session.policy import Barred, Policy
 from shared.session.rest import come_to_rest
 from shared.session.state import CLOSED, GIVEN_UP
 
@@ -55,11 +55,32 @@ def begin(draft: Draft, *, at: str) -> None:
     if budget.used_up(draft.state):
         budget.pause(draft, at=at, now=at)
         return
+    if draft.policy.capped and not draft.progress.reserved and not draft.state.begun:
+        if (barred := draft.policy.barred.get(draft.state.turn.turn_id)) is not None:
+            _hold(draft, barred, at=at)
+            return
+        draft.turn("turn.reserved", at=at)
     if draft.state.provider_session_id is None:
         draft.ask(Open(turn_id=draft.state.turn.turn_id))
         return
     state = draft.state
     start(draft, state.provider_session_id or "", state.bound_agent or "", state.model or "", at)
+
+
+def _hold(draft: Draft, barred: Barred, *, at: str) -> None:
+    """Have the open turn wait until turns that run give back what they reserved, or refuse it: what is spent comes
+    back with another month, or never."""
+    since = draft.progress.held_since or at
+    waited = (parse(at) - parse(since)).total_seconds()
+    if barred.waits and waited < draft.policy.give_up_after:
+        wait = min(30.0, max(1.0, waited / 4)) * (0.5 + barred.chance)
+        again_at = rfc3339(parse(at) + timedelta(seconds=wait))
+        extra = {"reason": barred.type, "detail": barred.words, "retry_at": again_at}
+        draft.turn("turn.retrying", at=at, shape=TurnRetrying, extra=extra)
+        return
+    error = TurnError(type=barred.type, message=barred.words)
+    draft.end("turn.refused", at=at, error=error)
+    after_turn(draft, at=at)
 
 
 def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:

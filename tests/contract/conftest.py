@@ -51,7 +51,8 @@ async def store(engine: AsyncEngine | None) -> Store:
     async with engine.begin() as connection:
         await connection.execute(text("DELETE FROM worker_inbox"))
         await connection.execute(text("DELETE FROM worker_heads"))
-        await connection.execute(text("DELETE FROM worker_ledger"))
+        for table in ("ledger", "caps", "cap_accounts", "reservations"):
+            await connection.execute(text(f"DELETE FROM worker_{table}"))
     return store_on(engine)
 
 

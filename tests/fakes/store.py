@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 from msgspec.structs import replace
 
-from services.agent_worker.ports import Head, NewInput, Unread, filed_of
+from services.agent_worker.ports import Head, Money, NewInput, Unread, filed_of
 from shared.clock import Clock
 from shared.errors import Fenced
 from shared.moment import parse
@@ -16,6 +16,7 @@ from shared.session import commands, state
 from shared.session.events import read_event
 from shared.session.inputs import Filed
 from shared.session.key import SessionKey
+from tests.fakes.caps import MemoryBooks
 
 MAX_UNREAD = 1_000
 
@@ -37,6 +38,7 @@ class MemoryStore:
         self._clock = clock
         self.rows: dict[SessionKey, Row] = {}
         self.inbox: dict[SessionKey, dict[int, NewInput]] = {}
+        self.books = MemoryBooks()
 
     @property
     def next_wake(self) -> float | None:
@@ -102,9 +104,11 @@ class MemoryStore:
                 return filed_of(new)
         raise KeyError(input_id)
 
-    async def write(self, head: Head) -> Head:
+    async def write(self, head: Head, money: Money | None = None) -> Head:
         """See Store.write."""
         row = self._guarded(head)
+        if money is not None:
+            self.books.settle(head, money, self._now())
         row.head = replace(_through_bytes(head), version=head.version + 1)
         return replace(head, version=head.version + 1)
 

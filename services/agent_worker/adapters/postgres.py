@@ -31,12 +31,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.agent_worker.adapters.caps import write_with
 from services.agent_worker.adapters.ledger import COLUMNS, ledger_rows
 from services.agent_worker.adapters.sql import (
     HEAD,
     KEPT,
     NEW_HEAD,
-    Now,
     SqlLeases,
     columns_of,
     count_filed,
@@ -50,10 +50,11 @@ from services.agent_worker.adapters.sql import (
     values,
     writing,
 )
-from services.agent_worker.ports import Head, NewInput, Unread, filed_of
+from services.agent_worker.ports import Head, Money, NewInput, Unread, filed_of
 from shared.grouped import Grouped
 from shared.session.key import SessionKey
 from shared.tables.arrays import given_rows
+from shared.tables.clock import Now
 from shared.tables.worker import HEADS, INBOX, LEDGER
 
 KEY = ("tenant_id", "session_id")
@@ -265,8 +266,11 @@ class PostgresStore(SqlLeases):
         """See Store.unread; at most 1,000 at a time."""
         return await self._reads((key, after))
 
-    async def write(self, head: Head) -> Head:
+    async def write(self, head: Head, money: Money | None = None) -> Head:
         """See Store.write."""
+        if money is not None:
+            await write_with(self._engine, head, money)
+            return replace(head, version=head.version + 1)
         if not await self._writes(head):
             raise fenced(head)
         return replace(head, version=head.version + 1)

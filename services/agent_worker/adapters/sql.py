@@ -48,6 +48,7 @@ from shared.session import commands, state
 from shared.session.events import Event, read_event
 from shared.session.inputs import Filed
 from shared.session.key import SessionKey
+from shared.tables.clock import Now
 from shared.tables.worker import HEADS, INBOX, HeadRow, InboxRow
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError)
@@ -56,23 +57,6 @@ AWAY_CLASSES = ("08", "53", "57")
 # SQLSTATE of a transaction that PostgreSQL ended for the sake of another one: nothing of it was done.
 GAVE_WAY = frozenset({"40001", "40P01"})
 _packed = msgspec.msgpack.Decoder(list[bytes])
-
-
-class Now(FunctionElement[float]):
-    """The database's clock, in seconds since the epoch."""
-
-    type = Double()
-    inherit_cache = True
-
-
-@compiles(Now, "postgresql")
-def _postgres_now(_element: Now, _compiler: SQLCompiler, **_: Any) -> str:
-    return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
-
-
-@compiles(Now, "sqlite")
-def _sqlite_now(_element: Now, _compiler: SQLCompiler, **_: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 def given(name: str, kind: TypeEngine[Any] | None = None) -> BindParameter[Any]:

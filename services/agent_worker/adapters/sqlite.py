@@ -12,13 +12,13 @@ from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import col, select
 
+from services.agent_worker.adapters.caps import write_with
 from services.agent_worker.adapters.ledger import ledger_rows
 from services.agent_worker.adapters.sql import (
     KEEP,
     NEW_HEAD,
     RELEASE,
     WRITE,
-    Now,
     SqlLeases,
     columns_of,
     count_filed,
@@ -33,8 +33,9 @@ from services.agent_worker.adapters.sql import (
     values,
     writing,
 )
-from services.agent_worker.ports import Head, NewInput, Unread, filed_of
+from services.agent_worker.ports import Head, Money, NewInput, Unread, filed_of
 from shared.session.key import SessionKey
+from shared.tables.clock import Now
 from shared.tables.worker import HEADS, INBOX, LEDGER, InboxRow
 
 _once = [*key_of(INBOX), INBOX.c.input_id]
@@ -88,8 +89,11 @@ class SqliteStore(SqlLeases):
         rows = await self._rows(UNREAD, {**key_columns(key), "after": after})
         return [Unread(row.position, filed_of(row)) for row in rows]
 
-    async def write(self, head: Head) -> Head:
+    async def write(self, head: Head, money: Money | None = None) -> Head:
         """See Store.write."""
+        if money is not None:
+            await write_with(self._engine, head, money)
+            return replace(head, version=head.version + 1)
         lines = ledger_rows(head.unsaid)
         if lines:
             await self._write_with(head, lines)

@@ -18,13 +18,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.engine import make_engine
-from services.agent_worker.adapters.sql import Now, connection_to, given, values
+from services.agent_worker.adapters.sql import connection_to, given, values
 from services.agent_worker.governor import supply
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.governor.supply import Plan
 from services.agent_worker.ports import Grant
 from shared import logs
 from shared.errors import Transient
+from shared.tables.clock import Now
 from shared.tables.worker import ACCOUNTS
 
 TRIES = 10

@@ -10,14 +10,21 @@ perhaps not been done.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
 from services.agent_worker.leases import Leases, under_lease
-from services.agent_worker.ports import Head, NewInput, Provider, ProviderFeed, filed_of
+from services.agent_worker.ports import (
+    CapReached,
+    Head,
+    NewInput,
+    Provider,
+    ProviderFeed,
+    filed_of,
+)
 from services.agent_worker.session import trace
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.dependencies import Dependencies
@@ -34,6 +41,7 @@ from services.agent_worker.session.patience import (
     waited_out,
 )
 from services.agent_worker.session.perform import Performer, PutOff
+from services.agent_worker.session.spending import Spending
 from services.agent_worker.session.tools import WorkerTools
 from services.agent_worker.session.trace import Claim, TurnTrace
 from services.agent_worker.session.watch import Watch
@@ -44,6 +52,7 @@ from shared.session.commands import AnyCommand
 from shared.session.events import Event
 from shared.session.inputs import DeadlineElapsed, Filed, Input
 from shared.session.key import SessionKey
+from shared.session.policy import Barred
 from shared.session.state import SessionState
 
 T = TypeVar("T")
@@ -65,6 +74,7 @@ class Shell:
         self._session = DrivenSession(head, self._trace)
         self._filed = FiledInputs(needs.store, head.key)
         self._inputs = CoreInputs(needs.clock, needs.chance)
+        self._spending = Spending(needs.caps, needs.turn_reserve)
         self._performer = Performer(
             session=self._session,
             filed=self._filed,
@@ -119,6 +129,8 @@ class Shell:
         without it they are for the inbox. None: there is something to do first, or something handed already."""
         if not self._waits or self._poked or self._stopping or self._handed is not None:
             return None
+        if self._spending.of(self._session.state, ()):
+            return None  # what is paid for is written by itself
         self._handed = Handed(inputs)
         self._news.set()
         return self._handed.are_filed
@@ -223,8 +235,10 @@ class Shell:
         saying: Coroutine[Any, Any, None] | None = None
         if events or commands or any(isinstance(input, Filed) for input in inputs):
             with self._trace.writing(before, state, len(events)):
-                if not await self._written(decision, inputs):
-                    return
+                written = await self._written(decision, inputs)
+            if written is None:
+                return
+            state, events, commands = written.state, written.events, written.commands
             trace.recorded(events, before, state, self._needs.clock())
             self._keep_watch(fresh=before.provider_session_id is None)
             self._trace.know(state)
@@ -240,32 +254,63 @@ class Shell:
         if self._watch is not None:
             self._watch.taken()
 
-    async def _written(self, decision: Decision, inputs: Sequence[Input]) -> bool:
-        """Write what was decided, and file what was handed over. False: the inbox has that, and perhaps something
-        else; nothing was written, and all is to be decided on again. Raises Fenced."""
+    async def _written(self, decision: Decision, inputs: Sequence[Input]) -> Decision | None:
+        """Write what was decided, and file what was handed over; returns it. None: the inbox has that, and perhaps
+        something else; nothing was written, and all is to be decided on again. Raises Fenced."""
+        if self._handed is None:
+            return await self._paid(decision, inputs)
+        if self._spending.money(self._session.state, decision, inputs) is not None:
+            self._back_to_inbox(inputs)  # a cap was set since they were handed over
+            return None
+        return decision if await self._taken_in(decision, inputs) else None
+
+    async def _paid(self, decision: Decision, inputs: Sequence[Input]) -> Decision:
+        """Write what was decided; of a turn that can't be paid it is decided anew, without it."""
+        barred: dict[str, Barred] = {}
+        while True:
+            money = self._spending.money(self._session.state, decision, inputs)
+            head = self._head_after(decision)
+            try:
+                self._session.head = await self._needs.store.write(head, money)
+                return decision
+            except CapReached as short:
+                barred[short.turn_id] = self._spending.barred(short, self._needs.chance())
+                decision = self._decided(inputs, barred)
+
+    def _back_to_inbox(self, inputs: Sequence[Input]) -> None:
+        """What was handed over is read from the inbox instead, and everything is decided on again with it."""
+        self._give_back(filed=False)
+        self._signals[:0] = [input for input in inputs if not isinstance(input, Filed)]
+        self._poked = True
+
+    def _head_after(self, decision: Decision) -> Head:
+        todo = (*self._session.todo, *decision.commands)
+        head = self._session.head
+        return replace(head, state=decision.state, unsaid=decision.events, todo=todo)
+
+    async def _taken_in(self, decision: Decision, inputs: Sequence[Input]) -> bool:
         session, handed = self._session, self._handed
-        todo = (*session.todo, *decision.commands)
-        head = replace(session.head, state=decision.state, unsaid=decision.events, todo=todo)
-        if handed is None:
-            session.head = await self._needs.store.write(head)
-            return True
+        assert handed is not None
+        head = self._head_after(decision)
         taken = head.taken + len(handed.inputs)
         written = await self._needs.store.take_in(replace(head, taken=taken), handed.inputs)
         self._give_back(filed=True)
         filed = [input for input in inputs if isinstance(input, Filed)]
         if written is None:
-            self._signals[:0] = [input for input in inputs if not isinstance(input, Filed)]
-            self._poked = True
+            self._back_to_inbox(inputs)
             return False
         session.head = written
         self._filed.taken(filed)
         return True
 
-    def _decided(self, inputs: Sequence[Input]) -> Decision:
-        """What follows from all of them together."""
+    def _decided(
+        self, inputs: Sequence[Input], barred: Mapping[str, Barred] | None = None
+    ) -> Decision:
+        """What follows from all of them together; turns that are barred don't begin."""
         state, events, commands = self._session.state, list[Event](), list[AnyCommand]()
+        policy = self._spending.policy(self._needs.policy, state, inputs, barred or {})
         for input in inputs:
-            decision = decide(state, input, self._needs.policy, self._hearing.of(state))
+            decision = decide(state, input, policy, self._hearing.of(state))
             state = decision.state
             events += decision.events
             # What is being done already is not begun anew: a moment that has come may be heard of twice.

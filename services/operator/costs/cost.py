@@ -1,4 +1,4 @@
-"""`turnstile cost`: what was paid for, by tenant, user, agent, model or day."""
+"""`turnstile cost`: what was paid for, by tenant, user, agent, model or day; `caps` below it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 
 from services.operator import addresses
 from services.operator.archive import ArchiveReader
+from services.operator.costs.caps import caps
 from services.operator.costs.export import export
 from services.operator.costs.reconcile import reconcile
 from services.operator.failures import failing_clearly
@@ -26,6 +27,7 @@ def cost() -> typer.Typer:
     cli.callback(invoke_without_command=True)(told)
     cli.command("export")(export)
     cli.command("reconcile")(reconcile)
+    cli.add_typer(caps(), name="caps")
     return cli
 
 

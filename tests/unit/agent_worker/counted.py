@@ -9,6 +9,7 @@ from typing import Any
 from services.agent_worker.ports import (
     Head,
     InputRecord,
+    Money,
     NewInput,
     ProviderFeed,
     ProviderSession,
@@ -74,8 +75,8 @@ class CountedStore:
         await self._effects.alive(self._far)
         return await self._inner.read(key, input_id)
 
-    async def write(self, head: Head) -> Head:
-        return await self._effects.do("write", self._far, lambda: self._inner.write(head))
+    async def write(self, head: Head, money: Money | None = None) -> Head:
+        return await self._effects.do("write", self._far, lambda: self._inner.write(head, money))
 
     async def take_in(self, head: Head, inputs: Sequence[NewInput]) -> Head | None:
         def act() -> Any:

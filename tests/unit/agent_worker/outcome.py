@@ -21,7 +21,7 @@ import msgspec
 
 from shared.bus import topics
 from shared.session import Event, SessionState, fold
-from shared.session.events import OWN_TYPES, read_event
+from shared.session.events import OWN_TYPES, SessionCharged, read_event
 from tests.fakes.conversation import Conversation
 from tests.unit.agent_worker.outside import Outside
 
@@ -71,6 +71,7 @@ def outcome(outside: Outside) -> Outcome:
     (row,) = outside.store.rows.values()
     assert row.head.state == fold(log), "the row and the log differ"
     assert (row.head.unsaid, row.head.todo) == ((), ()), "something was left unsaid or undone"
+    _books_agree(outside, log)
     vanished = {e.id for s in outside.provider.sessions.values() if s.vanished for e in s.log}
     varying = vanished | {event.event_id for event in log if _varies(event, log)}
     facts = [_fact(event) for event in log if event.event_id not in varying]
@@ -93,6 +94,16 @@ def the_log(outside: Outside) -> list[Event]:
     assert not conflicts, f"two bodies for seq {conflicts}"
     assert sorted(bodies) == list(range(1, len(bodies) + 1)), f"a gap: {sorted(bodies)}"
     return [read_event(value) for seq in sorted(bodies) for value in bodies[seq]]
+
+
+def _books_agree(outside: Outside, log: list[Event]) -> None:
+    """Nothing is reserved for a turn that ended, and what was spent under a cap is what the ledger says."""
+    books = outside.store.books
+    assert not books.reservations, f"left behind: {books.reservations}"
+    charged = [e.data for e in log if e.type == "session.charged"]
+    lines = (line for d in charged for line in msgspec.json.decode(d, type=SessionCharged).lines)
+    total = sum(line.micro_usd for line in lines)
+    assert all(spent == total for spent in books.spent.values()), f"{books.spent} for {total}"
 
 
 def _every_provider_event_once(outside: Outside, log: list[Event]) -> None:

@@ -15,6 +15,7 @@ from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
 from shared.session.lifetimes import Lifetimes, read
 from tests.builders import BEGINNING, TRACEPARENT
+from tests.fakes.caps import KnownCaps
 from tests.fakes.inputs import MemoryInputTopic
 from tests.fakes.provider import MemoryProvider
 from tests.fakes.publisher import MemoryPublisher
@@ -64,6 +65,7 @@ class Outside:
         self._began = self._loop.time()
         self.topic = MemoryInputTopic()
         self.store = MemoryStore(self.clock)
+        self.caps = KnownCaps()
         self.publisher = MemoryPublisher(self.clock)
         self.provider = MemoryProvider()
         self.buried: list[tuple[InputRecord, str]] = []

@@ -106,6 +106,7 @@ class Worker:
             ),
             linger=SETTINGS.linger_seconds,
             tools=Toolbox([clock(outside)], seconds=TOOL_SECONDS),
+            caps=outside.caps,
         )
         loop = asyncio.get_running_loop()
         self.leases = Leases(owner, outside.pace.lease, loop.time)

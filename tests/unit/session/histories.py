@@ -70,7 +70,12 @@ NAMED: dict[str, tuple[Input, ...]] = {
         budget_set(2.0, "sevt_4", 9),
         seen(Wire("more", 10).running(), Wire("last", 12).idle()),
     ),
-    "budget_used_up_before": (opening(budget_usd=0.004), turn("t1"), raising(1.0, 1)),
+    "budget_used_up_before": (
+        opening(budget_usd=0.004),
+        turn("t1"),
+        raising(1.0, 1),
+        budget_set(1.0, "budget:t1", 2),
+    ),
     "retried": (*_ended("retries_exhausted"), elapsed(LATER)),
     "interrupted": (*RUNNING, seen((w := Wire()).prompt(), w.interrupted(), w.idle())),
     "busy": (*RUNNING, turn("t2", on_busy="reject")),

@@ -16,6 +16,7 @@ from shared.session.commands import encode as encode_commands
 from shared.session.events import OWN_TYPES, TurnStatus
 from shared.session.evolve import evolve
 from shared.session.inputs import Filed, Seen
+from shared.session.policy import DEFAULT, Policy
 from shared.session.state import SessionState, decode, encode
 from shared.session.transitions import TRANSITIONS, IllegalTransition
 from shared.session.transitions import after as status_after
@@ -154,9 +155,10 @@ def test_repeats_of_a_whole_reading_change_nothing(name: str) -> None:
 
 def test_the_table_of_transitions_is_what_happens() -> None:
     roads: dict[tuple[TurnStatus | None, str], str] = {}
-    for name, inputs in NAMED.items():
-        for pair in pairs(history(*inputs)):
-            roads.setdefault(pair, name)
+    for policy in (DEFAULT, Policy(capped=True)):
+        for name, inputs in NAMED.items():
+            for pair in pairs(history(*inputs, policy=policy)):
+                roads.setdefault(pair, name)
     assert TRANSITIONS.keys() - roads.keys() == set(), "nothing shows these"
     assert roads.keys() - TRANSITIONS.keys() == set(), "the table does not know these"
 

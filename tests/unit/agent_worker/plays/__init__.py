@@ -17,6 +17,7 @@ from tests.unit.agent_worker.outside import (
     Pace,
 )
 from tests.unit.agent_worker.plays import (
+    capped,
     closing,
     conversations,
     people,
@@ -29,7 +30,7 @@ from tests.unit.agent_worker.plays import (
 Play = Callable[[Outside], Awaitable[None]]
 PLAYS: dict[str, Play] = {
     play.__name__: play
-    for part in (conversations, people, retries, rotation, texting, closing, resting)
+    for part in (conversations, people, retries, rotation, texting, closing, resting, capped)
     for play in part.PLAYS
 }
 PACES: dict[Play, Pace] = {

@@ -3,8 +3,8 @@
 `worker_inbox` remembers every input id for as long as the session lives: that is what makes the same turn id twice
 one turn. `worker_heads` is one row a session; `wake_at` is the one mechanism behind claims, backoff and crash
 recovery: the row is due when that moment has passed, and a lease is nothing but a `wake_at` pushed ahead.
-`worker_rate_accounts` is one row a limit of the provider. Those of caps are in `caps.py`. `worker_ledger` is only added to: a row is a line of a
-`session.charged`, written with the head row that recorded the event.
+`worker_rate_accounts` is one row a limit of the provider. `worker_ledger` is only added to: a row is a line of a
+`session.charged`, written with the head row that recorded the event. The tables of caps are in `caps.py`.
 
 A table is declared here and nowhere else: statements take names and types from these classes, and a test compares
 them with what the migrations make.

@@ -95,6 +95,7 @@ async def test_every_kind_of_request_can_be_filed(store: Store) -> None:
         more = {
             "tool.confirmed": {"tool_use_id": "sevt_1", "result": "deny"},
             "tool.answered": {"custom_tool_use_id": "sevt_1", "content": "42"},
+            "budget.raised": {"budget_usd": 5.0},
             "turn.dropped": {"turn_id": "t1"},
             "turn.parked": {"turn_id": "t1", "user_id": "u1", "reason": "invalid_field"},
         }

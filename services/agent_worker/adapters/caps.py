@@ -280,8 +280,9 @@ class SqlCaps:
                     for mark in MARKS:
                         stand[row.scope, row.period, mark] = int(row._mapping[f"at_{mark}"])
         for (scope, period, mark), accounts in stand.items():
-            labels = {"scope": scope, "period": period, "percent": str(mark)}
-            metrics.set_gauge("turnstile_caps_reached", accounts, **labels)
+            metrics.set_gauge(
+                "turnstile_caps_reached", accounts, scope=scope, period=period, percent=str(mark)
+            )
 
     async def run(self) -> None:
         """Look every LOOK_SECONDS until cancelled; while the database is away, what was known goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
@@ -92,7 +93,7 @@ async def test_any_content_comes_back_as_it_was(store: Store, content: str) -> N
 
 async def test_every_kind_of_request_can_be_filed(store: Store) -> None:
     for kind in REQUESTS.keys() - {"turn.requested", "session.requested"}:
-        more = {
+        more: dict[str, dict[str, Any]] = {
             "tool.confirmed": {"tool_use_id": "sevt_1", "result": "deny"},
             "tool.answered": {"custom_tool_use_id": "sevt_1", "content": "42"},
             "budget.raised": {"budget_usd": 5.0},

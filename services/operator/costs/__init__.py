@@ -1,1 +1,1 @@
-"""What was paid for: told, exported, and held against the provider's own report."""
+"""What was paid for: told, capped, exported, and held against the provider's own report."""

@@ -281,6 +281,8 @@ def _at_budget(draft: Draft, idle: Event, *, now: str) -> None:
         _end_by_provider(draft, budget.BUDGET_REACHED, at=now)
     else:
         budget.pause(draft, at=idle.at, now=now, stop=idle.event_id)
+        if draft.progress.overdue:  # a session at its budget hears no interrupt
+            interrupt(draft, at=now)
 
 
 def _end_by_provider(draft: Draft, reason: str, *, at: str) -> None:

@@ -195,3 +195,15 @@ def test_a_budget_that_somebody_else_changed_at_the_provider_is_tried() -> None:
     assert resting.state.at_budget
     changed = resting.when(seen(Wire("u", 20).event("session.updated", budget=None)))
     assert not changed.state.at_budget
+
+
+def test_a_turn_past_its_deadline_does_not_wait_for_the_budget() -> None:
+    wire = Wire()
+    running = after(
+        opening(budget_usd=0.5), turn("t1", deadline_seconds=5), bound(), seen(wire.prompt())
+    )
+    overdue = running.when(elapsed(6))
+    assert "turn.overdue" in [event.type for event in overdue.events]
+    ended = Given(overdue.state).when(seen(wire.cost(50), wire.idle("budget_reached")))
+    assert ended.events[-2].type == "turn.interrupted"
+    assert b"deadline" in bytes(ended.events[-2].data)

@@ -48,3 +48,4 @@ async def test_what_the_provider_bills_is_in_the_ledger(
     differ = {one["provider_session_id"]: one["parts_usd"] for one in told["differences"]}
     for session, provider_session in billed.items():
         assert differ.get(provider_session, {}).keys() <= {"rounding"}, session
+    assert told["tokens"]["output_tokens"]["ledger"] > 100

@@ -86,6 +86,11 @@ async def charge(engine: AsyncEngine, session: str, micro_usd: int, **more: Any)
         await connection.execute(insert(LEDGER), line)
 
 
+def whole_days() -> Any:
+    now = datetime.now(UTC)
+    return {"starting_at": now - timedelta(days=1), "ending_at": now + timedelta(days=1)}
+
+
 def days() -> tuple[str, ...]:
     now = datetime.now(UTC)
     return "--since", f"{now - timedelta(days=40):%F}", "--until", f"{now + timedelta(days=1):%F}"
@@ -115,12 +120,15 @@ async def test_a_ledger_that_agrees_has_only_rounding(
     cents = 0
     for _ in range(3):
         session, amount = await spent(provider)
-        await charge(engine, session, amount * 10_000)
+        await charge(engine, session, amount * 10_000, output_tokens=4)
         cents += amount
     done = await reconciled()
     assert done.exit_code == 0, done.output
     assert "unexplained" not in done.output
     assert f"{cents / 100:,.6f}" in done.output
+    async for row in provider.beta.organization.analytics.usage.list(**whole_days()):
+        tokens = row.usage.output_tokens
+    assert f"{tokens:,} reported, 12 in the ledger: {tokens - 12:+,}" in done.output
     (reasons,) = {frozenset(why) for why in (await parts(0)).values()}
     assert reasons == {"rounding"}
 
@@ -184,8 +192,7 @@ async def test_the_report_adds_up_to_what_sessions_show_deleted_ones_too(
     shown: dict[str, int] = dict([await spent(provider) for _ in range(5)])
     await provider.beta.sessions.delete(next(iter(shown)))
     ask = provider.beta.organization.analytics.cost.list
-    now = datetime.now(UTC)
-    span: Any = {"starting_at": now - timedelta(days=1), "ending_at": now + timedelta(days=1)}
+    now, span = datetime.now(UTC), whole_days()
     found: dict[str, Decimal] = {}
     types: set[Any] = set()
     async for row in ask(**span, group_by=["session_id", "cost_type"], limit=2):
@@ -200,6 +207,12 @@ async def test_the_report_adds_up_to_what_sessions_show_deleted_ones_too(
     assert abs(Decimal(total[0].cost.amount) - sum(found.values())) < Decimal("0.001")
     one = [row async for row in ask(**span, group_by=["model"], session_ids=[session])]
     assert {row.group.model for row in one} >= {"claude-sonnet-5"}
+    usage = provider.beta.organization.analytics.usage.list
+    used = {row.group.session_id: row.usage async for row in usage(**span, group_by=["session_id"])}
+    assert used.keys() == shown.keys()
+    shows = (await provider.beta.sessions.retrieve(session)).usage
+    assert used[session].output_tokens == shows.output_tokens
+    assert used[session].uncached_input_tokens == shows.input_tokens
     for wrong in (
         {"starting_at": now - timedelta(days=40)},
         {"ending_at": now - timedelta(days=2)},

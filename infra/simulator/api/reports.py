@@ -1,4 +1,5 @@
-"""GET /v1/organizations/analytics/cost: what sessions cost, by session, agent, model or kind of cost."""
+"""GET /v1/organizations/analytics/cost and …/usage: what sessions cost, by session, agent, model or kind of cost,
+and the tokens they used, by session."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ from infra.simulator.api.query import Query
 from infra.simulator.errors import bad
 from infra.simulator.play.bill import HOUR
 from infra.simulator.play.session import Session
-from infra.simulator.play.usage import CENT
+from infra.simulator.play.usage import CENT, Tokens
 from infra.simulator.world import JSON, World
 
-PATH = "/v1/organizations/analytics/cost"
+PATH = "/v1/organizations/analytics/{report}"
 DAYS = 31
 GROUPS = ("agent_id", "cost_type", "environment_id", "model", "product", "session_id")
 PRODUCT = "managed_agents_api"
@@ -38,17 +39,39 @@ class Reports:
 
     def routes(self) -> list[Route]:
         """Paths, methods and their endpoints."""
-        return [Route(PATH, self.cost, methods=["GET"])]
+        return [
+            Route(PATH.format(report="cost"), self.cost, methods=["GET"]),
+            Route(PATH.format(report="usage"), self.usage, methods=["GET"]),
+        ]
+
+    async def usage(self, request: Request) -> Response:
+        """As the report of costs; rows are by session, or one for all."""
+        query = Query(request, *NAMES)
+        start, end = self._range(query)
+        fresh = self._fresh()
+        by_session = bool(query.many("group_by", ("session_id",)))
+        found: dict[str | None, list[Tokens]] = {}
+        for session in self._sessions(query):
+            used = session.bill.used(start, min(end, fresh))
+            if used:
+                found.setdefault(session.id if by_session else None, []).extend(used)
+        name = f"usage:{start}:{end}:{by_session}"
+        listed = sorted(found.items(), key=lambda pair: str(pair[0]))
+        page, following, _ = page_of(listed, query.text("page"), name, query.limit(20, 1000))
+        rows = [
+            {**_span(start, end), "group": {"session_id": session}, "usage": _usage(used)}
+            for session, used in page
+        ]
+        return _reported(rows, following, fresh)
 
     async def cost(self, request: Request) -> Response:
         """Whole hours of a range of 31 days at most; `cost_type` fans out and does not count towards the limit."""
         query = Query(request, *NAMES)
         start, end = self._range(query)
-        fresh = self._world.now() - round(self._world.settings.report_lag_seconds * stamps.SECOND)
+        fresh = self._fresh()
         groups = [name for name in GROUPS if name in query.many("group_by", GROUPS)]
-        products = query.many("products", (PRODUCT, "messages_api"))
         found: dict[Group, dict[Group, int]] = {}
-        for session in self._sessions(query) if not products or PRODUCT in products else ():
+        for session in self._sessions(query):
             for charged, parts in session.bill.between(start, min(end, fresh)):
                 told = _group(session, charged.cost_type, charged.model, groups)
                 outer = tuple(pair for pair in told if pair[0] != "cost_type")
@@ -58,8 +81,12 @@ class Reports:
         name = f"cost:{start}:{end}:{groups}"
         page, following, _ = page_of(listed, query.text("page"), name, query.limit(20, 1000))
         rows = [_row(told, parts, start, end) for _, inner in page for told, parts in inner.items()]
-        more = {"has_more": following is not None, "data_refreshed_at": stamps.written(fresh)}
-        return answer({"data": rows, "next_page": following, **more})
+        return _reported(rows, following, fresh)
+
+    def _fresh(self) -> int:
+        """Until when the reports know what happened."""
+        lag = self._world.settings.report_lag_seconds
+        return self._world.now() - round(lag * stamps.SECOND)
 
     def _range(self, query: Query) -> tuple[int, int]:
         start = _time(query, "starting_at")
@@ -73,6 +100,10 @@ class Reports:
         return start - start % HOUR, end - end % HOUR
 
     def _sessions(self, query: Query) -> Iterator[Session]:
+        """All that ever were, or those asked for; none when other products are asked for."""
+        products = query.many("products", (PRODUCT, "messages_api"))
+        if products and PRODUCT not in products:
+            return iter(())
         everyone = {**self._world.gone, **self._world.sessions}
         wanted = query.many("session_ids", everyone.keys())
         return (session for session in everyone.values() if not wanted or session.id in wanted)
@@ -101,9 +132,32 @@ def _group(session: Session, cost_type: str, model: str, names: list[str]) -> Gr
 def _row(told: Group, parts: int, start: int, end: int) -> JSON:
     amount = f"{(Decimal(parts) / CENT).quantize(_DIGITS).normalize():f}"
     cost: dict[str, Any] = {"amount": amount, "list_amount": amount, "currency": "USD"}
+    return {**_span(start, end), "group": dict(told), "cost": {**cost, "requests": None}}
+
+
+def _span(start: int, end: int) -> JSON:
+    return {"starting_at": stamps.written(start), "ending_at": stamps.written(end)}
+
+
+def _usage(used: list[Tokens]) -> JSON:
+    fresh, output, read, written, hour = (
+        sum(getattr(one, name) for one in used)
+        for name in ("fresh", "output", "cache_read", "cache_write", "cache_hour")
+    )
     return {
-        "starting_at": stamps.written(start),
-        "ending_at": stamps.written(end),
-        "group": dict(told),
-        "cost": {**cost, "requests": None},
+        "uncached_input_tokens": fresh,
+        "output_tokens": output,
+        "cache_read_input_tokens": read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": written - hour,
+            "ephemeral_1h_input_tokens": hour,
+        },
+        "server_tool_use": {"web_search_requests": 0, "web_fetch_requests": 0},
+        "total_tokens": fresh + output + read + written,
+        "requests": len(used),
     }
+
+
+def _reported(rows: list[JSON], following: str | None, fresh: int) -> Response:
+    more = {"has_more": following is not None, "data_refreshed_at": stamps.written(fresh)}
+    return answer({"data": rows, "next_page": following, **more})

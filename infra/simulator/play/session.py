@@ -144,7 +144,9 @@ class Session:
         self.usage.add(thread.model, tokens)
         thread.usage.add(thread.model, tokens)
         parts = (self.usage.nanodollars - before) * NANODOLLAR
-        self.bill.add(self.birth.now(), "tokens", thread.model, parts)
+        now = self.birth.now()
+        self.bill.add(now, "tokens", thread.model, parts)
+        self.bill.use(now, tokens)
 
     # -- status ------------------------------------------------------------------------------
 

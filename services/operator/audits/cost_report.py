@@ -1,4 +1,4 @@
-"""The provider's cost report as it is added up here. Pure."""
+"""The provider's reports of costs and tokens as they are added up here. Pure."""
 
 from __future__ import annotations
 
@@ -29,3 +29,24 @@ class CostReport:
             self.listed[session] = self.listed.get(session, Decimal()) + amount
         self.billed += other.billed
         self.refreshed_at = other.refreshed_at or self.refreshed_at
+
+
+# Kinds of tokens, named as columns of the ledger.
+KINDS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
+@dataclass(slots=True)
+class UsageReport:
+    """Tokens by provider session, in the order of KINDS."""
+
+    tokens: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def add(self, session: str, tokens: tuple[int, ...]) -> None:
+        """Add a row."""
+        there = self.tokens.get(session, (0,) * len(KINDS))
+        self.tokens[session] = tuple(a + b for a, b in zip(there, tokens, strict=True))
+
+    def join(self, other: UsageReport) -> None:
+        """Add the report of the time after."""
+        for session, tokens in other.tokens.items():
+            self.add(session, tokens)

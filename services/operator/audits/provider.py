@@ -13,7 +13,7 @@ from anthropic import AsyncAnthropic
 from msgspec import Raw, Struct
 from pydantic import SecretStr
 
-from services.operator.audits.cost_report import CostReport
+from services.operator.audits.cost_report import CostReport, UsageReport
 from services.operator.audits.evidence import Listed, ProviderLog, digest
 from services.operator.failures import Impossible
 from shared.orphans import MARK
@@ -53,19 +53,50 @@ class _Cost(Struct):
     list_amount: str
 
 
-class _CostGroup(Struct):
+class _Group(Struct):
     session_id: str | None = None
 
 
 class _CostRow(Struct):
     cost: _Cost
-    group: _CostGroup
+    group: _Group
 
 
 class _CostPage(Struct):
     data: list[_CostRow] = []
-    next_page: str | None = None
     data_refreshed_at: str | None = None
+
+
+class _Written(Struct, frozen=True):
+    ephemeral_5m_input_tokens: int = 0
+    ephemeral_1h_input_tokens: int = 0
+
+
+class _Usage(Struct):
+    uncached_input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation: _Written = _Written()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """In the order of KINDS."""
+        written = self.cache_creation
+        return (
+            self.uncached_input_tokens,
+            self.output_tokens,
+            self.cache_read_input_tokens,
+            written.ephemeral_5m_input_tokens + written.ephemeral_1h_input_tokens,
+        )
+
+
+class _UsageRow(Struct):
+    usage: _Usage
+    group: _Group
+
+
+class _UsagePage(Struct):
+    data: list[_UsageRow] = []
 
 
 class _Thread(Struct):
@@ -77,6 +108,8 @@ _page = msgspec.json.Decoder(_Page)
 _event = msgspec.json.Decoder(_Event)
 _session = msgspec.json.Decoder(Session)
 _thread = msgspec.json.Decoder(_Thread)
+_costs = msgspec.json.Decoder(_CostPage)
+_usages = msgspec.json.Decoder(_UsagePage)
 
 
 class Provider:
@@ -128,17 +161,36 @@ class Provider:
         analytics."""
         ask = self._client.beta.organization.analytics.cost.with_raw_response.list
         report = CostReport()
-        more: dict[str, Any] = {}
-        while True:
-            asked = {"starting_at": since, "ending_at": until, "group_by": ["session_id"], **more}
-            raw = await _patiently(ask, {**asked, "products": [PRODUCT], "limit": PAGE})
-            page = msgspec.json.decode(raw, type=_CostPage)
+        async for raw in self._reports(ask, since, until):
+            page = _costs.decode(raw)
             for row in page.data:
                 report.add(row.group.session_id or "", row.cost.list_amount, row.cost.amount)
             report.refreshed_at = page.data_refreshed_at or report.refreshed_at
-            if not page.next_page:
-                return report
-            more = {"page": page.next_page}
+        return report
+
+    async def usage(self, since: datetime, until: datetime) -> UsageReport:
+        """The tokens that each managed session used, likewise."""
+        ask = self._client.beta.organization.analytics.usage.with_raw_response.list
+        report = UsageReport()
+        async for raw in self._reports(ask, since, until):
+            for row in _usages.decode(raw).data:
+                report.add(row.group.session_id or "", row.usage.tokens)
+        return report
+
+    async def _reports(self, ask: Any, since: datetime, until: datetime) -> AsyncIterator[bytes]:
+        """The pages of a report by session."""
+        about = {
+            "starting_at": since,
+            "ending_at": until,
+            "group_by": ["session_id"],
+            "products": [PRODUCT],
+            "limit": PAGE,
+        }
+        page: str | None = ""
+        while page is not None:
+            raw = await _patiently(ask, {**about, "page": page} if page else about)
+            yield raw
+            page = _page.decode(raw).next_page or None
 
     async def delete(self, session: str) -> None:
         """Delete a session that is not running; one that runs, or is gone, is left as it is."""

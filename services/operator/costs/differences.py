@@ -36,7 +36,8 @@ REASONS: dict[Reason, str] = {
 class OfLedger:
     """What the ledger has of a provider session: in the time asked for, and of that what is `estimated` (counted
     without signs) and what is `late`, newer than the report. `after`: charged within the hour after that time,
-    `first` within its first hour. `brought`: brought forward in that time, and not in `micro_usd`."""
+    `first` within its first hour. `brought`: brought forward in that time, and not in `micro_usd`. `tokens` are
+    those of the time asked for, in the order of `cost_report.KINDS`."""
 
     tenant: str
     session: str
@@ -46,6 +47,7 @@ class OfLedger:
     after: int = 0
     first: int = 0
     brought: int = 0
+    tokens: tuple[int, ...] = ()
     erased: bool = False
 
 

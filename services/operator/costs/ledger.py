@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, func
 from sqlmodel import col, select
 
+from services.operator.audits.cost_report import KINDS
 from services.operator.costs.differences import OfLedger
 from services.operator.database import engine_on
 from shared.moment import normal, rfc3339
@@ -19,6 +20,7 @@ from shared.tables.worker import HeadRow, LedgerRow
 # Running time is charged when its account comes, requests when they are accounted for: seldom later than this.
 EDGE = timedelta(hours=1)
 BROUGHT = "brought_forward"
+SUMS = ("micro_usd", "estimated", "late", "after", "first", "brought")
 
 
 async def read_ledger(
@@ -40,7 +42,8 @@ async def read_ledger(
         row.provider_session_id: OfLedger(
             tenant=row.tenant_id,
             session=row.session_id,
-            **{name: int(getattr(row, name)) for name in _sums(since, until, refreshed_at)},
+            **{name: int(getattr(row, name)) for name in SUMS},
+            tokens=tuple(int(getattr(row, name)) for name in KINDS),
             erased=(row.tenant_id, row.session_id) in erased,
         )
         for row in rows
@@ -68,7 +71,7 @@ def _query(since: datetime, until: datetime, refreshed_at: str) -> Any:
 
 
 def _sums(since: datetime, until: datetime, refreshed_at: str) -> dict[str, ColumnElement[Any]]:
-    """Sums over the lines of a provider session, by the fields of OfLedger."""
+    """Sums over the lines of a provider session: SUMS, and the tokens by KINDS."""
     at, kind = col(LedgerRow.at), col(LedgerRow.kind)
     inside = and_(at < rfc3339(until), kind != BROUGHT)
     late = at > normal(refreshed_at) if refreshed_at else at > rfc3339(until)
@@ -80,6 +83,7 @@ def _sums(since: datetime, until: datetime, refreshed_at: str) -> dict[str, Colu
         "after": _sum(micro, and_(at >= rfc3339(until), kind != BROUGHT)),
         "first": _sum(micro, and_(inside, at < rfc3339(since + EDGE))),
         "brought": _sum(micro, and_(at < rfc3339(until), kind == BROUGHT)),
+        **{name: _sum(col(getattr(LedgerRow, name)), inside) for name in KINDS},
     }
 
 

@@ -1,4 +1,4 @@
-"""`turnstile cost reconcile`: the ledger held against the provider's own cost report."""
+"""`turnstile cost reconcile`: the ledger held against the provider's own reports of costs and tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from services.operator import addresses
-from services.operator.audits.cost_report import CostReport
+from services.operator.audits.cost_report import KINDS, CostReport, UsageReport
 from services.operator.audits.provider import connected
 from services.operator.costs.differences import REASONS, Difference, OfLedger, differences
 from services.operator.costs.ledger import known, read_ledger
@@ -41,6 +41,7 @@ class Account:
     until: datetime
     report: CostReport
     ledger: dict[str, OfLedger] = field(default_factory=dict)
+    usage: UsageReport = field(default_factory=UsageReport)
     found: list[Difference] = field(default_factory=list)
 
     @property
@@ -61,6 +62,13 @@ class Account:
         left = [one for one in self.found if not one.explained]
         return sorted(left, key=lambda one: -abs(one.parts["unexplained"]))
 
+    def tokens(self) -> Iterator[tuple[str, int, int]]:
+        """Each kind of tokens, as reported and by the ledger, of the sessions that the ledger has."""
+        ours = [(self.usage.tokens.get(name), one.tokens) for name, one in self.ledger.items()]
+        for place, kind in enumerate(KINDS):
+            reported = sum(told[place] for told, _ in ours if told)
+            yield kind, reported, sum(tokens[place] for _, tokens in ours)
+
     def reasons(self) -> Iterator[tuple[str, int, int]]:
         """Each reason there is, for how many sessions, and how much in all."""
         count = Counter(reason for one in self.found for reason in one.parts)
@@ -79,9 +87,9 @@ def reconcile(
 ) -> None:
     """Hold the ledger against the provider's cost report, session by session, and explain each difference.
 
-    Needs ANTHROPIC_ANALYTICS_KEY, a key that may read analytics (default: ANTHROPIC_API_KEY). Compared are list
-    prices of managed sessions, in full hours. Exit codes: 0 every difference is explained, 3 one is not, 1 it could
-    not be done.
+    The tokens of the sessions that both know are told beside it. Needs ANTHROPIC_ANALYTICS_KEY, a key that may read
+    analytics (default: ANTHROPIC_API_KEY). Compared are list prices of managed sessions, in full hours. Exit codes:
+    0 every difference is explained, 3 one is not, 1 it could not be done.
     """
     first, last = since.replace(tzinfo=UTC), (until or _this_hour()).replace(tzinfo=UTC)
     if first >= last:
@@ -101,16 +109,17 @@ def _this_hour() -> datetime:
 async def _reconciled(
     settings: ReportSettings, url: str, since: datetime, until: datetime
 ) -> Account:
-    report = CostReport()
+    report, usage = CostReport(), UsageReport()
     async with connected(settings.anthropic_analytics_key) as provider:
         start = since
         while start < until:
             end = min(start + WINDOW, until)
             report.join(await provider.costs(start, end))
+            usage.join(await provider.usage(start, end))
             start = end
     ledger = await read_ledger(url, since, until, report.refreshed_at)
     ours = await _ours(url, report, ledger)
-    account = Account(since, until, report, ledger)
+    account = Account(since, until, report, ledger, usage)
     account.found = differences(report, ledger, ours)
     return account
 
@@ -144,6 +153,9 @@ def _lines(account: Account) -> Iterator[str]:
         yield f"  {reason:36}{_usd(amount):>18}  {count} session(s): {REASONS[reason]}"  # type: ignore[index]
     if account.erased:
         yield f"{'of the ledger, erased sessions':38}{_usd(account.erased):>18}  `turnstile cost` leaves them out"
+    for kind, reported, reckoned in account.tokens():
+        label = kind.replace("_", " ")
+        yield f"{label:20}{reported:>18,} reported, {reckoned:,} in the ledger: {reported - reckoned:+,}"
     yield f"reported until {report.refreshed_at or 'a time that it does not say'}"
     for one in account.unexplained[:SHOWN]:
         whose = plain(f"{one.tenant}/{one.session}") if one.session else "no ledger"
@@ -164,6 +176,10 @@ def _json(account: Account) -> str:
         "billed_usd": round(account.report.billed) / 1e6,
         "ledger_usd": account.reckoned / 1e6,
         "erased_usd": account.erased / 1e6,
+        "tokens": {
+            kind: {"reported": reported, "ledger": reckoned}
+            for kind, reported, reckoned in account.tokens()
+        },
         "reasons": {
             reason: {"sessions": count, "usd": amount / 1e6}
             for reason, count, amount in account.reasons()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ SAID = {
 
 
 async def test_what_the_provider_bills_is_in_the_ledger(
-    local_stack: LocalStack, api: Api, provider: Provider
+    local_stack: LocalStack, api: Api, provider: Provider, tmp_path: Path
 ) -> None:
     for session, text in SAID.items():
         await api.open(session)
@@ -34,9 +35,9 @@ async def test_what_the_provider_bills_is_in_the_ledger(
     for session in SAID:
         assert (await api.ended(session, "t1"))["status"] == "completed"
     billed = {session: (await provider.of(ACME, session))[0] for session in SAID}
-    code, _ = await turnstile(
-        local_stack, "erase", "--session", "billed-erased", "--tenant", ACME, "--yes", seconds=400
-    )
+    whose = ("--session", "billed-erased", "--tenant", ACME, "--yes")
+    out = str(tmp_path / "certificate.json")
+    code, _ = await turnstile(local_stack, "erase", *whose, "--out", out, seconds=400)
     assert code == 0
     now = datetime.now(UTC)
     days = ("--since", f"{now - timedelta(days=1):%F}", "--until", f"{now + timedelta(days=1):%F}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from services.agent_worker.governor.governor import working_for
 from services.agent_worker.leases import Leases
@@ -35,6 +35,8 @@ async def report_backlog(sessions: DueSessions, every: float = LOOK_SECONDS) -> 
 
 # A session whose shell failed is looked at again after this long, by whichever worker.
 DROPPED_SECONDS = 5.0
+# Reasons of the store's: nothing is wrong with the session.
+THE_DATABASES = ("database_away", "database_conflict")
 
 
 class Drive:
@@ -47,8 +49,12 @@ class Drive:
         self._shells: dict[SessionKey, Shell] = {}
         self._tasks: dict[SessionKey, asyncio.Task[None]] = {}
         self._due = asyncio.Event()
+        # Sessions with a lease and no shell: when they were looked for last; whose shell only the database stopped;
+        # whose shell failed by itself.
         self._alone: frozenset[SessionKey] = frozenset()
         self._stranded: set[SessionKey] = set()
+        self._failed: set[SessionKey] = set()
+        self._strands = asyncio.Event()
 
     def news(self, keys: set[SessionKey]) -> None:
         """Inputs were filed by this process: driven sessions hear of them at once, others are claimed at once."""
@@ -80,6 +86,7 @@ class Drive:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._every(self._settings.poll_seconds, self._look))
             tasks.create_task(self._live())
+            tasks.create_task(self._restore())
             tasks.create_task(self._every(self._settings.lease_seconds / 3, self._settle))
             await self._claims()
 
@@ -138,6 +145,7 @@ class Drive:
         if (older := self._tasks.pop(head.key, None)) is not None:
             older.cancel()
         self._stranded.discard(head.key)
+        self._failed.discard(head.key)
         shell = Shell(head, self._needs, self._leases, claimed_at)
         self._shells[head.key] = shell
         task = asyncio.create_task(self._run(shell))
@@ -150,6 +158,8 @@ class Drive:
             del self._tasks[key], self._shells[key]
             metrics.set_gauge("turnstile_sessions_driven", len(self._tasks))
             self._due.set()
+            if key in self._stranded:
+                self._strands.set()
 
     async def _run(self, shell: Shell) -> None:
         tenant, session = shell.key
@@ -162,11 +172,12 @@ class Drive:
                 # Perhaps by nobody: a lease that ran out while the database was away is extended when it is back.
                 self._stranded.add(shell.key)
             except Transient as error:
-                if error.reason == "database_away":
-                    self._stranded.add(shell.key)
+                whose = self._stranded if error.reason in THE_DATABASES else self._failed
+                whose.add(shell.key)
                 log.warning("session_dropped", reason=error.reason)
             except Exception as error:
                 # The next driver starts from the row, once the lease was let go of (see `_settle`).
+                self._failed.add(shell.key)
                 log.exception("session_dropped", error=type(error).__name__)
 
     # ---- leases -----------------------------------------------------------------------------------------------
@@ -181,22 +192,40 @@ class Drive:
     async def _settle(self) -> None:
         """Stop shells whose lease is gone, let go of sessions that have a lease and no shell.
 
-        Those that only the database's absence stopped are due at once: it is back, or nothing could be let go of.
-        Letting go of what somebody else has taken over does nothing.
+        One whose shell failed waits; one that has no shell because the answer to its claim was lost need not.
         """
         at, mine = self._leases.kept
         for key, shell in list(self._shells.items()):
-            if key not in mine and shell.claimed_at < at and not shell.released:
+            if mine.get(key) != shell.epoch and shell.claimed_at < at and not shell.released:
                 log.warning("lease_lost", tenant_id=key[0], session_id=key[1])
                 self._tasks[key].cancel()
         # One just claimed or released may have no shell for a moment: only what was seen twice is really alone.
-        alone = mine - self._shells.keys()
-        for key in alone & (self._alone | self._stranded):
-            after = 0.0 if key in self._stranded else DROPPED_SECONDS
-            await self._needs.store.let_go(self._leases.owner, key, after)
-            self._stranded.discard(key)
+        alone = frozenset(mine.keys() - self._shells.keys())
+        left, self._alone = alone & self._alone, alone - self._alone
+        failed = left & self._failed
+        await self._let_go(failed, DROPPED_SECONDS)
+        await self._let_go(left - failed, 0.0)
+
+    async def _restore(self) -> None:
+        """Let go of sessions that only the absence of the database stopped, as soon as it is back: due at once."""
+        while True:
+            await self._strands.wait()
+            self._strands.clear()
+            self._stranded -= self._shells.keys()  # taken up again since
+            try:
+                await self._let_go(frozenset(self._stranded), 0.0)
+            except Transient as error:
+                log.warning("database_away", reason=error.reason)
+                await asyncio.sleep(self._settings.poll_seconds)
+                self._strands.set()
+
+    async def _let_go(self, keys: Collection[SessionKey], after: float) -> None:
+        """Letting go of what somebody else has taken over does nothing."""
+        if keys:
+            await self._needs.store.let_go(self._leases.owner, keys, after)
+            self._stranded.difference_update(keys)
+            self._failed.difference_update(keys)
             self._due.set()
-        self._alone = alone - self._alone
 
     async def _look(self) -> None:
         for key in await self._needs.store.with_news(self._leases.owner):

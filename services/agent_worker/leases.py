@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from services.agent_worker.ports import LeaseStore
 from shared import logs
 from shared.errors import Transient
+from shared.grouped import Grouped
 from shared.session.key import SessionKey
 
 _lasts: ContextVar[Callable[[], bool] | None] = ContextVar("turnstile_lease", default=None)
@@ -44,10 +46,10 @@ log = logs.get(__name__)
 
 
 class Kept(NamedTuple):
-    """The outcome of one extension, which was asked for `at`, by the worker's monotonic clock."""
+    """The outcome of one extension, asked for `at` by the monotonic clock: epochs of the sessions still ours."""
 
     at: float
-    mine: frozenset[SessionKey]
+    mine: Mapping[SessionKey, int]
 
 
 class Leases:
@@ -57,15 +59,18 @@ class Leases:
         self.owner = owner
         self.seconds = seconds
         self.monotonic = monotonic
-        self.kept = Kept(
-            -math.inf, frozenset()
-        )  # replaced as a whole: safe to read from any thread
+        self.kept = Kept(-math.inf, {})  # replaced as a whole: safe to read from any thread
+        self._replacing = threading.Lock()
         self._alive_at = monotonic()
+        self._again = Grouped(self._extend_for)
 
     async def run(self, store: LeaseStore) -> None:
-        """Extend three times in a lease until cancelled."""
+        """Extend three times in a lease until cancelled. What was answered late is followed by the next at once: it
+        counts from when it was asked for."""
+        due = self.monotonic() + self.seconds / 3
         while True:
-            await asyncio.sleep(self.seconds / 3)
+            await asyncio.sleep(max(0.0, due - self.monotonic()))
+            due = self.monotonic() + self.seconds / 3
             if self.monotonic() - self._alive_at > HANGS_SECONDS:
                 log.error("leases_not_extended", reason="the event loop hangs")
                 continue
@@ -75,16 +80,31 @@ class Leases:
                 log.warning("leases_not_extended", reason=error.reason)
 
     async def extend(self, store: LeaseStore) -> None:
-        """Extend once."""
+        """Extend once. Of two at the same time the one that was asked for later says what is kept."""
         at = self.monotonic()
-        self.kept = Kept(at, frozenset(await store.extend(self.owner, self.seconds)))
+        mine = await store.extend(self.owner, self.seconds)
+        with self._replacing:
+            if at >= self.kept.at:
+                self.kept = Kept(at, mine)
+
+    async def _extend_for(self, stores: Sequence[LeaseStore]) -> list[None]:
+        await self.extend(stores[0])
+        return [None] * len(stores)
+
+    async def regain(
+        self, store: LeaseStore, key: SessionKey, epoch: int, claimed_at: float
+    ) -> None:
+        """Ask once more, with whoever else does, if the lease no longer lasts by our clock: when the database stood
+        still it is mostly ours all the same. Raises Transient when the database is away."""
+        if not self.lasts(key, epoch, claimed_at):
+            await self._again(store)
 
     def alive(self) -> None:
         """The loop that drives is running."""
         self._alive_at = self.monotonic()
 
-    def lasts(self, key: SessionKey, claimed_at: float) -> bool:
-        """Whether the session that was claimed then is still ours at this moment."""
+    def lasts(self, key: SessionKey, epoch: int, claimed_at: float) -> bool:
+        """Whether the session that was claimed then, in that epoch, is still ours at this moment."""
         kept = self.kept
-        since = max(claimed_at, kept.at) if key in kept.mine else claimed_at
+        since = max(claimed_at, kept.at) if kept.mine.get(key) == epoch else claimed_at
         return self.monotonic() < since + self.seconds

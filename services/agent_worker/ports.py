@@ -134,8 +134,8 @@ class Unread(Struct, frozen=True):
 class LeaseStore(Protocol):
     """The part of the Store that keeps leases."""
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
-        """Extend all leases of `owner`; returns the sessions that are still its own."""
+    async def extend(self, owner: str, lease_seconds: float) -> Mapping[SessionKey, int]:
+        """Extend all leases of `owner`; returns the epochs of the sessions that are still its own."""
         ...
 
 
@@ -152,8 +152,8 @@ class Store(LeaseStore, Protocol):
         """Take up to `limit` due sessions under a lease and a raised epoch. Two claims never share one."""
         ...
 
-    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
-        """Give the lease of `owner` back and write nothing else; the session is due after `after_seconds`."""
+    async def let_go(self, owner: str, keys: Collection[SessionKey], after_seconds: float) -> None:
+        """Give the leases of `owner` on these back and write nothing else; they are due after `after_seconds`."""
         ...
 
     async def with_news(self, owner: str) -> set[SessionKey]:

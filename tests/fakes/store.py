@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -74,18 +74,19 @@ class MemoryStore:
             row.head = replace(row.head, epoch=row.head.epoch + 1)
         return [row.head for row in due[:limit]]
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
+    async def extend(self, owner: str, lease_seconds: float) -> dict[SessionKey, int]:
         """See Store.extend."""
         mine = {key: row for key, row in self.rows.items() if row.owner == owner}
         for row in mine.values():
             row.wake_at = self._now() + lease_seconds
-        return set(mine)
+        return {key: row.head.epoch for key, row in mine.items()}
 
-    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
+    async def let_go(self, owner: str, keys: Collection[SessionKey], after_seconds: float) -> None:
         """See Store.let_go."""
-        row = self.rows.get(key)
-        if row is not None and row.owner == owner:
-            row.owner, row.wake_at = None, self._now() + after_seconds
+        for key in keys:
+            row = self.rows.get(key)
+            if row is not None and row.owner == owner:
+                row.owner, row.wake_at = None, self._now() + after_seconds
 
     async def with_news(self, owner: str) -> set[SessionKey]:
         """See Store.with_news."""

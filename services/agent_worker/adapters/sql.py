@@ -147,7 +147,7 @@ EXTEND = (
             .with_for_update()
         )
     )
-    .returning(*key_of(HEADS))
+    .returning(*key_of(HEADS), HEADS.c.epoch)
 )
 LET_GO = (
     update(HEADS)
@@ -186,16 +186,20 @@ class SqlLeases:
         about = {"owner": owner, "limit": limit, "lease": lease_seconds}
         return [head_of(row) for row in await self._rows(CLAIM, about)]
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
+    async def extend(self, owner: str, lease_seconds: float) -> dict[SessionKey, int]:
         """See Store.extend."""
         rows = await self._rows(EXTEND, {"owner": owner, "lease": lease_seconds})
-        return {(row.tenant_id, row.session_id) for row in rows}
+        return {(row.tenant_id, row.session_id): row.epoch for row in rows}
 
-    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
+    async def let_go(self, owner: str, keys: Collection[SessionKey], after_seconds: float) -> None:
         """See Store.let_go."""
+        if not keys:
+            return
+        about = {"owner": owner, "after": after_seconds}
+        # In the order of `in_order`.
+        rows = [values({**key_columns(key), **about}) for key in sorted(keys)]
         async with self._connection(self._single) as connection:
-            about = {**key_columns(key), "owner": owner, "after": after_seconds}
-            await connection.execute(LET_GO, values(about))
+            await connection.execute(LET_GO, rows)
 
     async def with_news(self, owner: str) -> set[SessionKey]:
         """See Store.with_news."""

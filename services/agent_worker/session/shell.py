@@ -65,6 +65,7 @@ class Shell:
 
     def __init__(self, head: Head, needs: Dependencies, leases: Leases, claimed_at: float) -> None:
         self.key: SessionKey = head.key
+        self.epoch = head.epoch
         self.claimed_at = claimed_at
         self.released = False
         self._needs = needs
@@ -339,6 +340,7 @@ class Shell:
         self._start(self._perform(command, resumed=resumed))
 
     async def _perform(self, command: AnyCommand, *, resumed: bool) -> None:
+        await self._leases.regain(self._needs.store, self.key, self.epoch, self.claimed_at)
         result = None
         try:
             with under_lease(self._leased):
@@ -361,7 +363,7 @@ class Shell:
     # ---- the provider -----------------------------------------------------------------------------------------
 
     def _leased(self) -> bool:
-        return self._leases.lasts(self.key, self.claimed_at)
+        return self._leases.lasts(self.key, self.epoch, self.claimed_at)
 
     def _provider(self) -> Provider:
         """The provider, to be taken for one call at once. Raises Fenced when the lease has run out.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -48,18 +48,18 @@ class CountedStore:
             return []
         return await self._effects.do("claim", self._far, act)
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
+    async def extend(self, owner: str, lease_seconds: float) -> Mapping[SessionKey, int]:
         def act() -> Any:
             return self._inner.extend(owner, lease_seconds)
 
         if not any(row.owner == owner for row in self._inner.rows.values()):
             await self._effects.alive()
-            return set()
+            return {}
         return await self._effects.do("extend", self._far, act)
 
-    async def let_go(self, owner: str, key: SessionKey, after_seconds: float) -> None:
+    async def let_go(self, owner: str, keys: Collection[SessionKey], after_seconds: float) -> None:
         def act() -> Any:
-            return self._inner.let_go(owner, key, after_seconds)
+            return self._inner.let_go(owner, keys, after_seconds)
 
         await self._effects.do("let_go", self._far, act)
 

@@ -182,6 +182,36 @@ async def test_a_session_that_the_database_left_goes_on_when_it_is_back() -> Non
 
 
 @virtual
+async def test_a_session_whose_claim_had_no_answer_goes_on_soon() -> None:
+    """The database took the claim and died before it said so: the lease is ours, and nobody drives."""
+    outside = world()
+    await outside.store.file([asked(SESSION, "hello")])
+    await outside.store.claim("one", 1, SETTINGS.lease_seconds)
+    a_worker(outside, "one")
+    async with asyncio.timeout(DROPPED_SECONDS / 2):
+        await outside.until(lambda: outside.settled, "an end")
+    assert outside.received == ["hello"]
+
+
+@virtual
+async def test_a_database_that_stood_still_for_longer_than_a_lease_takes_no_session_away() -> None:
+    outside = world()
+    worker = a_worker(outside, "one")
+    still = 2 * SETTINGS.lease_seconds
+    worker.effects.slow = {"write": still, "extend": still}
+    outside.ask(turn())
+    await outside.until(lambda: "claim" in worker.effects.done, "the claim")
+    worker.effects.slow["claim"] = 10 * still  # nor does it claim its own session anew
+    await outside.until(lambda: "write" in worker.effects.done, "the first write")
+    await asyncio.sleep(0.9 * still)
+    worker.effects.slow.clear()
+    await outside.until(lambda: outside.settled, "an end")
+    assert outside.received == ["hello"]
+    assert "let_go" not in worker.effects.done
+    assert outside.store.rows[KEY].head.epoch == 1
+
+
+@virtual
 async def test_a_claim_that_was_answered_late_is_driven_at_once() -> None:
     """The database stood still: by the time that counts, when it was asked for, the lease is over on arrival."""
     outside = world()

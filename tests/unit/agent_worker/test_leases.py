@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -18,18 +19,21 @@ OURS, THEIRS = ("acme", "ours"), ("acme", "theirs")
 
 
 class Rows:
-    """Extends one session; notes when, and fails as often as told."""
+    """Extends one session; notes when, fails as often as told, and answers the first ones after these seconds."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, seconds: Sequence[float] = ()) -> None:
         self.extended: list[float] = []
         self._failures = failures
+        self._seconds = list(seconds)
 
-    async def extend(self, owner: str, lease_seconds: float) -> set[SessionKey]:
+    async def extend(self, owner: str, lease_seconds: float) -> dict[SessionKey, int]:
         if self._failures:
             self._failures -= 1
             raise Transient("database_away", "gone")
+        if self._seconds:
+            await asyncio.sleep(self._seconds.pop(0))
         self.extended.append(asyncio.get_running_loop().time())
-        return {OURS}
+        return {OURS: 1}
 
 
 def leases(seconds: float = 3.0) -> Leases:
@@ -41,9 +45,9 @@ def test_a_lease_lasts_from_when_it_was_asked_for() -> None:
         held = leases()
         claimed_at = held.monotonic()
         await asyncio.sleep(2.9)
-        assert held.lasts(THEIRS, claimed_at)
+        assert held.lasts(THEIRS, 1, claimed_at)
         await asyncio.sleep(0.2)
-        assert not held.lasts(THEIRS, claimed_at)
+        assert not held.lasts(THEIRS, 1, claimed_at)
 
     virtual_time.run(scene())
 
@@ -55,8 +59,62 @@ def test_an_extension_prolongs_what_is_still_ours_and_nothing_else() -> None:
         await asyncio.sleep(2.5)
         await held.extend(Rows())
         await asyncio.sleep(2.5)
-        assert held.lasts(OURS, claimed_at)
-        assert not held.lasts(THEIRS, claimed_at)
+        assert held.lasts(OURS, 1, claimed_at)
+        assert not held.lasts(THEIRS, 1, claimed_at)
+
+    virtual_time.run(scene())
+
+
+def test_an_extension_is_of_an_epoch() -> None:
+    """A session that was claimed anew since, by this very process too, is not held by who claimed it before."""
+
+    async def scene() -> None:
+        held = leases()
+        claimed_at = held.monotonic()
+        await asyncio.sleep(2.5)
+        await held.extend(Rows())
+        await asyncio.sleep(2.5)
+        assert held.lasts(OURS, 1, claimed_at)
+        assert not held.lasts(OURS, 2, claimed_at)
+
+    virtual_time.run(scene())
+
+
+def test_an_extension_that_was_answered_late_is_followed_by_the_next_at_once() -> None:
+    async def scene() -> None:
+        held, rows = leases(), Rows(seconds=[4.0])
+        task = asyncio.create_task(held.run(rows))
+        await asyncio.sleep(5.5)
+        task.cancel()
+        assert rows.extended == [5.0, 5.0]
+        assert held.lasts(OURS, 1, claimed_at=0.0), "it counts from second 5"
+
+    virtual_time.run(scene())
+
+
+def test_of_two_extensions_the_one_asked_for_later_says_what_is_kept() -> None:
+    async def scene() -> None:
+        held, rows = leases(), Rows(seconds=[4.0, 0.5])
+        first = asyncio.create_task(held.extend(rows))
+        await asyncio.sleep(2.0)
+        await held.extend(rows)
+        await first
+        assert held.kept.at == 2.0
+
+    virtual_time.run(scene())
+
+
+def test_a_lease_that_ran_out_is_asked_for_once_more_and_one_that_lasts_is_not() -> None:
+    async def scene() -> None:
+        held, rows = leases(), Rows()
+        await held.regain(rows, OURS, 1, claimed_at=0.0)
+        assert rows.extended == []
+        await asyncio.sleep(4.0)
+        again = (held.regain(rows, OURS, 1, claimed_at=0.0) for _ in range(200))
+        await asyncio.gather(*again, held.regain(rows, THEIRS, 1, claimed_at=0.0))
+        assert len(rows.extended) <= 3, "asked for together"
+        assert held.lasts(OURS, 1, claimed_at=0.0)
+        assert not held.lasts(THEIRS, 1, claimed_at=0.0)
 
     virtual_time.run(scene())
 

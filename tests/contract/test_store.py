@@ -98,7 +98,6 @@ async def test_every_kind_of_request_can_be_filed(store: Store) -> None:
             "tool.answered": {"custom_tool_use_id": "sevt_1", "content": "42"},
             "budget.raised": {"budget_usd": 5.0},
             "turn.dropped": {"turn_id": "t1"},
-            "budget.raised": {"budget_usd": 5.0},
             "turn.parked": {"turn_id": "t1", "user_id": "u1", "reason": "invalid_field"},
         }
         data = {"tenant_id": TENANT, "session_id": "s1", "at": "2026-11-21T10:00:00Z"}

@@ -11,27 +11,34 @@ from services.agent_worker.ports import Store, Unread
 from shared.session.inputs import Filed
 from shared.session.key import SessionKey
 
-MOST, LARGEST = 8, 4 * 1024
+# Of all that is kept, of one input, and what one takes beside its content; so many are looked at of those that come
+# at once.
+BYTES, LARGEST, BESIDE, MOST = 32 * 1024, 4 * 1024, 512, 64
 
 
 class Recent:
-    """Up to `MOST` inputs of up to `LARGEST` bytes. A turn is mostly sent as soon as it was filed; a hundred that
-    wait in line, or one of a megabyte, are not kept for each of thousands of sessions."""
+    """Inputs of up to `LARGEST` bytes, up to `BYTES` in all. Mostly a turn is sent as soon as it was filed, or waits
+    behind a few; a thousand in line, or one of a megabyte, are not kept for each of thousands of sessions."""
 
     def __init__(self) -> None:
-        self._inputs: OrderedDict[str, Filed] = OrderedDict()
+        self._inputs: OrderedDict[str, tuple[Filed, int]] = OrderedDict()
+        self._bytes = 0
 
     def add(self, filed: Filed) -> None:
-        """Keep it, if it is small; the oldest goes."""
-        if len(msgspec.json.encode(filed.request)) > LARGEST:
+        """Keep it, if it is small; the oldest go."""
+        size = len(msgspec.json.encode(filed.request))
+        if size > LARGEST or filed.input_id in self._inputs:
             return
-        self._inputs[filed.input_id] = filed
-        if len(self._inputs) > MOST:
-            self._inputs.popitem(last=False)
+        self._inputs[filed.input_id] = filed, size + BESIDE
+        self._bytes += size + BESIDE
+        while self._bytes > BYTES:
+            _, (_, gone) = self._inputs.popitem(last=False)
+            self._bytes -= gone
 
     def get(self, input_id: str) -> Filed | None:
         """The input; None when it has to be read."""
-        return self._inputs.get(input_id)
+        found = self._inputs.get(input_id)
+        return found[0] if found is not None else None
 
 
 class FiledInputs:

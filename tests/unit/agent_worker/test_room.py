@@ -7,9 +7,8 @@ import asyncio
 import pytest
 
 from services.agent_worker.provider.room import Line, Room
-from services.agent_worker.session.filed import LARGEST, MOST, Recent
 from shared.session.inputs import ProviderEvent
-from tests.builders import Wire, turn
+from tests.builders import Wire
 from tests.unit.agent_worker.virtual_time import virtual
 
 pytestmark = pytest.mark.unit
@@ -182,13 +181,3 @@ async def test_what_is_taken_back_leaves_its_room_and_never_comes() -> None:
     assert [event.at[17:19] for event in line.retract(None)] == ["01", "02"]
     assert room.taken == 2
     assert (await taken(line))[0] == [3]
-
-
-def test_only_few_and_small_inputs_are_remembered() -> None:
-    recent = Recent()
-    for number in range(MOST + 1):
-        recent.add(turn(f"t{number}"))
-    assert recent.get("turn:t0") is None
-    assert recent.get("turn:t1") == turn("t1")
-    recent.add(turn("large", "x" * LARGEST))
-    assert recent.get("turn:large") is None

@@ -17,8 +17,8 @@ BYTES, LARGEST, BESIDE, MOST = 32 * 1024, 4 * 1024, 512, 64
 
 
 class Recent:
-    """Inputs of up to `LARGEST` bytes, up to `BYTES` in all. Mostly a turn is sent as soon as it was filed, or waits
-    behind a few; a thousand in line, or one of a megabyte, are not kept for each of thousands of sessions."""
+    """Inputs of up to `LARGEST` bytes, up to `BYTES` in all. Mostly a turn is sent as soon as it was filed, or
+    waits behind a few; a thousand in line, or one of a megabyte, are not kept for each of thousands of sessions."""
 
     def __init__(self) -> None:
         self._inputs: OrderedDict[str, tuple[Filed, int]] = OrderedDict()

@@ -219,11 +219,12 @@ class Publisher(Protocol):
 
 
 class ProviderSession(Struct, frozen=True):
-    """A conversation at the provider."""
+    """A conversation at the provider, and the agent it was made with; `version` 0: the provider did not say."""
 
     id: str
     agent: str
     model: str
+    version: int = 0
 
 
 class ProviderFailure(Exception):

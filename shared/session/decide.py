@@ -81,7 +81,7 @@ def _bound(draft: Draft, bound: Bound, policy: Policy) -> None:
         if draft.state.turn is not None:
             draft.end("turn.interrupted", at=bound.at)
     elif draft.state.turn is not None and draft.state.provider_session_id is None:
-        start(draft, bound.provider_session_id, bound.agent, bound.model, bound.at)
+        start(draft, bound)
 
 
 def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:

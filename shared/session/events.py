@@ -157,13 +157,15 @@ class TurnAccepted(Turn, frozen=True, kw_only=True):
 class TurnStarted(Turn, frozen=True, kw_only=True):
     """`turn.started`: an attempt begins on this provider session; in one message with the turn `joined`, if any.
     With `ledger` the session's cost is from here on what `session.charged` says; before there was one it was the
-    provider's `list_cost`."""
+    provider's `list_cost`. `agent_version` is that of the agent the provider session was made with; absent where
+    the provider did not say."""
 
     provider_session_id: str
     agent: str
     model: str
     joined: str | None = None
     ledger: bool | UnsetType = UNSET
+    agent_version: int | UnsetType = UNSET
 
 
 class TurnRetrying(Turn, frozen=True, kw_only=True):

@@ -197,6 +197,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
         ledger=_ledger(state) if data.ledger is True else state.ledger,
         provider_session_id=data.provider_session_id,
         bound_agent=data.agent,
+        bound_version=data.agent_version or 0,
         model=data.model,
         status=_working(state),
         turn=replace(

@@ -183,12 +183,14 @@ class Heard(Struct, frozen=True, kw_only=True):
 
 
 class Bound(Struct, frozen=True, kw_only=True):
-    """The provider session for the open turn exists now (made, found or adopted)."""
+    """The provider session for the open turn exists now (made, found or adopted). `agent_version`: 0 for one that
+    nobody knows."""
 
     provider_session_id: str
     agent: str
     model: str
     at: str
+    agent_version: int = 0
 
 
 class Failed(Struct, frozen=True, kw_only=True):

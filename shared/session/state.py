@@ -171,6 +171,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rotated_from: str | None = None
     given_up: tuple[str, ...] = ()
     bound_agent: str | None = None
+    bound_version: int = 0
     model: str | None = None
     turn: Turn | None = None
     progress: Progress | None = None

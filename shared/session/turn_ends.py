@@ -23,7 +23,7 @@ from shared.session.events import (
     TurnRetrying,
     TurnStarted,
 )
-from shared.session.inputs import Seen
+from shared.session.inputs import Bound, Seen
 from shared.session.policy import Barred, Policy
 from shared.session.rest import come_to_rest
 from shared.session.state import CLOSED, GIVEN_UP
@@ -64,7 +64,14 @@ def begin(draft: Draft, *, at: str) -> None:
         draft.ask(Open(turn_id=draft.state.turn.turn_id))
         return
     state = draft.state
-    start(draft, state.provider_session_id or "", state.bound_agent or "", state.model or "", at)
+    bound = Bound(
+        provider_session_id=state.provider_session_id or "",
+        agent=state.bound_agent or "",
+        agent_version=state.bound_version,
+        model=state.model or "",
+        at=at,
+    )
+    start(draft, bound)
 
 
 def _hold(draft: Draft, barred: Barred, *, at: str) -> None:
@@ -83,13 +90,19 @@ def _hold(draft: Draft, barred: Barred, *, at: str) -> None:
     after_turn(draft, at=at)
 
 
-def start(draft: Draft, session: str, agent: str, model: str, at: str) -> None:
-    """Begin the next attempt of the open turn on this provider session: those that ride along start with it, and
-    the message is sent, unless its deadline has come; from the second attempt on it is looked for first."""
+def start(draft: Draft, bound: Bound) -> None:
+    """Begin the next attempt of the open turn on this provider session, at `bound.at`: those that ride along
+    start with it, and the message is sent, unless its deadline has come; from the second attempt on it is looked
+    for first."""
     turn = draft.state.turn
     assert turn is not None
-    attempt = draft.progress.failures + 1
-    where: dict[str, Any] = {"provider_session_id": session, "agent": agent, "model": model}
+    attempt, at = draft.progress.failures + 1, bound.at
+    where: dict[str, Any] = {
+        "provider_session_id": bound.provider_session_id,
+        "agent": bound.agent,
+        "agent_version": bound.agent_version or UNSET,
+        "model": bound.model,
+    }
     draft.turn(
         "turn.started",
         at=at,

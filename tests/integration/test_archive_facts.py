@@ -131,6 +131,40 @@ def test_model_requests_are_rows_with_their_tokens(archive: Archive) -> None:
     assert [row["cache_hit_rate"] for row in rates] == [30 / 80, None]
 
 
+def test_the_share_of_the_cache_is_by_version_of_the_agent(archive: Archive) -> None:
+    def started(seq: int, turn_id: str, version: int | None) -> bytes:
+        data = json.loads(turn("running")) | {"agent": "agent_1", "model": "m"}
+        data |= {} if version is None else {"agent_version": version}
+        return event(seq, "turn.started", json.dumps(data), turn_id=turn_id)
+
+    def asked(seq: int, turn_id: str | None, read: int, **more: Any) -> bytes:
+        usage = {"input_tokens": 10, "cache_read_input_tokens": read, "output_tokens": 5}
+        data = {"id": f"end_{seq}", "model_usage": usage, **more}
+        body = json.dumps(data)
+        return event(seq, "span.model_request_end", body, model="m", turn_id=turn_id)
+
+    archive.put(
+        started(1, "t1", 1),
+        asked(2, "t1", 0),
+        started(3, "t2", 1),
+        started(4, "t2", 2),
+        asked(5, "t2", 30),
+        asked(6, "t2", 60),
+        asked(7, "t2", 90, is_error=True),
+        started(8, "t3", None),
+        asked(9, "t3", 0),
+        asked(10, None, 10),
+    )
+    columns = "agent, agent_version, model, requests, cache_hit_rate"
+    found = archive.rows(f"SELECT {columns} FROM cache_hit_rates ORDER BY agent, agent_version")
+    assert [tuple(row.values()) for row in found] == [
+        ("", 0, "m", 1, 0.5),
+        ("agent_1", 0, "m", 1, 0.0),
+        ("agent_1", 1, "m", 1, 0.0),
+        ("agent_1", 2, "m", 2, 90 / 110),
+    ]
+
+
 def test_no_duration_is_below_zero_whatever_the_clocks_say(archive: Archive) -> None:
     """Old events may have a publisher's clock at one end; clocks of ours and of the provider are set back."""
     ahead = turn(

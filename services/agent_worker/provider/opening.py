@@ -144,7 +144,10 @@ async def _archive(client: AsyncAnthropic, session: str) -> None:
 
 
 def _bound(session: Any) -> ProviderSession:
-    return ProviderSession(id=session.id, agent=session.agent.id, model=session.agent.model.id)
+    agent = session.agent
+    return ProviderSession(
+        id=session.id, agent=agent.id, model=agent.model.id, version=agent.version or 0
+    )
 
 
 def _agent(agent: str) -> Any:

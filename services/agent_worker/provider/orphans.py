@@ -32,6 +32,7 @@ class _Model(Struct, frozen=True):
 
 class _Agent(Struct, frozen=True):
     id: str = ""
+    version: int = 0
     model: _Model = _Model()
 
 
@@ -90,12 +91,16 @@ class Orphans:
             for session in map(_made.decode, page):
                 for ask in marked.get(session.metadata.get(MARK, ""), ()):
                     if _lives(session) and _suits(session, ask):
-                        model = session.agent.model.id
-                        found.setdefault(ask, ProviderSession(session.id, session.agent.id, model))
+                        found.setdefault(ask, _bound(session))
             looked_at += len(page)
             if len(found) == len(set(asks)) or looked_at >= MAX_LOOKED_AT:
                 break
         return [found.get(ask) for ask in asks]
+
+
+def _bound(session: _Made) -> ProviderSession:
+    agent = session.agent
+    return ProviderSession(session.id, agent.id, agent.model.id, agent.version)
 
 
 def _lives(session: _Made) -> bool:

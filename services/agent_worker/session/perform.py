@@ -114,7 +114,13 @@ class Performer:
         except ProviderFailure as failure:
             return self.inputs.failed(command.turn_id, failure)
         now = self.inputs.now()
-        return Bound(provider_session_id=made.id, agent=made.agent, model=made.model, at=now)
+        return Bound(
+            provider_session_id=made.id,
+            agent=made.agent,
+            agent_version=made.version,
+            model=made.model,
+            at=now,
+        )
 
     async def _send(self, command: Send, resumed: bool) -> Failed | None:
         session = self.session

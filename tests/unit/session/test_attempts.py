@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from shared.session.commands import DeadLetter, Interrupt, Open, Send
 from shared.session.inputs import Input, NothingRan
@@ -37,6 +38,16 @@ def put_aside(attempts: int, reason: str = "overloaded_error", turn_id: str = "t
         detail=f"{reason}: in words",
         attempts=attempts,
     )
+
+
+def test_an_attempt_says_which_version_of_the_agent_it_is_put_to() -> None:
+    known = replace(bound(), agent_version=7)
+    began = after(turn()).when(known).saying("turn.started", agent="agent_1", agent_version=7)
+    assert began.state.bound_version == 7
+    again = after(turn(), known, failed()).when(elapsed(900))
+    again.saying("turn.started", agent_version=7)
+    (unsaid,) = after(turn()).when(bound()).events
+    assert b"agent_version" not in bytes(unsaid.data)
 
 
 def test_a_failed_attempt_waits_for_the_next() -> None:

@@ -1,0 +1,140 @@
+"""Sessions that nobody talks to, on a stack whose rests are short: idle, archived, gone on with; background ones
+end with their result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+
+from services.agent_worker.provider.front import HEADING
+from tests.e2e.api import Api
+from tests.e2e.provider import Provider
+from tests.e2e.waiting import eventually
+from tests.stack import running_stack
+
+pytestmark = pytest.mark.e2e
+TENANT = "local"
+
+
+@dataclass(frozen=True)
+class Place:
+    api: Api
+    provider: Provider
+
+
+@pytest.fixture(scope="module")
+async def place() -> AsyncIterator[Place]:
+    rests = {
+        "TURNSTILE_IDLE_SECONDS": "2",
+        "TURNSTILE_ARCHIVE_SECONDS": "6",
+        "TURNSTILE_LINGER_SECONDS": "1",
+    }
+    async with running_stack(**rests) as stack:
+        api = Api(stack.gateway, stack.key)
+        yield Place(api, Provider(stack.simulator))
+        await api.http.aclose()
+
+
+async def said(api: Api, session: str, kind: str, times: int = 1) -> None:
+    async def look() -> bool:
+        return [event["type"] for event in await api.events(session)].count(kind) >= times
+
+    await eventually(look, f"{session}: {times} {kind}")
+
+
+async def shown(api: Api, session: str, status: str) -> dict[str, object]:
+    async def look() -> dict[str, object] | None:
+        page = await api.session(session)
+        return page if page["status"] == status else None
+
+    return await eventually(look, f"{session}: {status}")
+
+
+async def test_a_session_that_was_left_alone_goes_on_with_its_past(place: Place) -> None:
+    api = place.api
+    await api.open("left")
+    await api.say("left", "t1", "My name is Ada.")
+    first = await api.ended("left", "t1")
+    await said(api, "left", "session.status_terminated")
+    types = [event["type"] for event in await api.events("left")]
+    assert types[-4:] == [
+        "session.idled",
+        "session.idled",
+        "session.archived",
+        "session.status_terminated",
+    ]
+    page = await shown(api, "left", "archived")
+    assert page["resumable"] is True
+
+    await api.say("left", "t2", "Who am I?")
+    ended = await api.ended("left", "t2")
+
+    assert ended["status"] == "completed"
+    _, second = await place.provider.of(TENANT, "left")
+    (message,) = (await place.provider.log(second)).user_messages
+    past, own = message["content"]
+    assert past["text"].startswith(HEADING)
+    assert "My name is Ada." in past["text"]
+    assert first["reply"] in past["text"]
+    assert own["text"] == "Who am I?"
+    seqs = [event["seq"] for event in await api.events("left")]
+    assert seqs == list(range(1, len(seqs) + 1))
+
+
+async def test_a_background_session_is_deleted_with_its_result_and_takes_another_turn(
+    place: Place,
+) -> None:
+    api = place.api
+    await api.open("job", mode="background")
+    await api.say("job", "t1", "Count the words.")
+    first = await api.ended("job", "t1")
+    assert first["status"] == "completed"
+    (session,) = await place.provider.of(TENANT, "job")
+    await place.provider.deleted(session)
+    page = await shown(api, "job", "archived")
+    assert page["resumable"] is True
+
+    await api.say("job", "t2", "And once more.")
+    assert (await api.ended("job", "t2"))["status"] == "completed"
+    _, second = await place.provider.of(TENANT, "job")
+    await place.provider.deleted(second)
+
+
+async def test_a_session_that_was_archived_on_request_stays_closed(place: Place) -> None:
+    api = place.api
+    await api.open("closed")
+    await api.say("closed", "t1", "Hello.")
+    await api.ended("closed", "t1")
+    await said(api, "closed", "session.archived")
+    assert (await api.http.post("/v1/sessions/closed/archive")).status_code == 202
+    late = await api.http.post("/v1/sessions/closed/turns", json={"content": "hello?"})
+    assert (late.status_code, late.json()["type"].rpartition(":")[2]) == (409, "session_archived")
+    await said(api, "closed", "session.archived", times=2)
+
+
+async def test_a_stream_stays_open_over_the_rest(place: Place) -> None:
+    api = place.api
+    await api.open("heard")
+    await api.say("heard", "t1", "Hello.")
+    heard: list[str] = []
+
+    async def listen() -> None:
+        stream = api.http.stream(
+            "GET", "/v1/sessions/heard/events", headers={"Accept": "text/event-stream"}
+        )
+        async with stream as answer:
+            async for line in answer.aiter_lines():
+                if line.startswith("event: "):
+                    heard.append(line.removeprefix("event: "))
+                if heard.count("turn.completed") == 2:
+                    return
+
+    listening = asyncio.create_task(listen())
+    await said(api, "heard", "session.archived")
+    await api.say("heard", "t2", "Still there?")
+    await asyncio.wait_for(listening, 60)
+    assert "end" not in heard
+    assert heard.index("session.archived") < heard.index("session.rotated")

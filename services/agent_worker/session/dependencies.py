@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.agent_worker.ports import Caps, Provider, Publisher, Store
+from services.agent_worker.session.patience import Places
 from services.agent_worker.session.tools import Toolbox
 from services.agent_worker.session.trace import Attempts
 from shared.clock import Clock
 from shared.session.caps import Cap, Spender
 from shared.session.policy import Policy
+
+# How many sessions at rest one process ends at the provider at once.
+ENDING = 64
 
 
 class NoCaps:
@@ -40,3 +44,4 @@ class Dependencies:
     tools: Toolbox = field(default_factory=Toolbox)
     caps: Caps = field(default_factory=NoCaps)
     turn_reserve: int = 1_000_000
+    ending: Places = field(default_factory=lambda: Places(ENDING))

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 from services.agent_worker.ports import Head
 from shared.moment import parse, rfc3339
+from shared.session.commands import Close
 from shared.session.inputs import DeadlineElapsed, Input, Silent
 from shared.session.policy import Policy
-from shared.session.state import SessionState
+from shared.session.state import CLOSED, SessionState
 from shared.session.waiting import stalled_at
 
 # What could not be done at the provider, and nobody waits for, is tried again between these seconds later.
@@ -58,6 +59,34 @@ def waited_out(
     return []
 
 
+class Places:
+    """So many sessions of one process at once may end what they left at the provider: a thousand that are due
+    together shall neither storm it nor keep turns waiting."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+
+    def take(self) -> bool:
+        """Take a place; False when there is none."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def give_back(self) -> None:
+        """Give one back."""
+        self._free += 1
+
+
+def only_ends(head: Head, now: str) -> bool:
+    """Whether the session was taken up to end what it left at the provider and for nothing else, as far as its row
+    tells."""
+    if head.state.turn is not None or head.state.status in CLOSED:
+        return False
+    closes = all(isinstance(command, Close) for command in head.todo)
+    return closes and (bool(head.todo) or rests(head, now))
+
+
 def rests(head: Head, now: str) -> bool:
     """Whether the session was taken up for what is due at rest, as far as its row tells."""
     due = head.state.rest.due_at if head.state.rest else None
@@ -65,9 +94,10 @@ def rests(head: Head, now: str) -> bool:
 
 
 def try_again_at(state: SessionState, now: str, chance: float) -> str:
-    """When to try what was put off once more: the later, the longer a provider session has waited for its end.
+    """When to try what was put off once more: the later, the longer the session has waited for its end.
     Those that came together part."""
-    waited = _seconds(state.retired.at, now) if state.retired else 0.0
+    since = state.retired.at if state.retired else state.rest.due_at if state.rest else None
+    waited = _seconds(since, now) if since else 0.0
     wait = min(max(waited, SOONEST_AGAIN), LATEST_AGAIN) * (0.5 + chance)
     return rfc3339(parse(now) + timedelta(seconds=wait))
 

@@ -34,6 +34,7 @@ from services.agent_worker.session.forget import again_at, forgotten, is_over, l
 from services.agent_worker.session.handed import Handed
 from services.agent_worker.session.hearing import Hearing
 from services.agent_worker.session.patience import (
+    only_ends,
     patience,
     rests,
     try_again_at,
@@ -94,6 +95,7 @@ class Shell:
         self._news = asyncio.Event()
         self._poked, self._stopping, self._waits = True, False, False
         self._handed: Handed | None = None
+        self._placed = self._deferred = False
         self._heard_at = self._inputs.now()
         self._broken: BaseException | None = None
 
@@ -106,19 +108,37 @@ class Shell:
         try:
             self._trace.resume(session.state, self._needs.clock())
             await self._saying(session.head.unsaid, session.state)
-            if not rests(session.head, self._inputs.now()):
-                self._keep_watch(fresh=False, begun=True)
-            for command in session.head.todo:
-                self._do(command, resumed=True)
+            self._begin()
             self._serve_tools()
             while inputs := await self._next():
                 await self._advance(inputs)
             await self._cease()
             await self._release()
         finally:
+            self._leave_place()
             self._trace.leave(session.state, self._needs.clock())
             self._give_back(filed=False)
             await self._cease()
+
+    def _begin(self) -> None:
+        """Go on with what the row tells; what ends at the provider and finds no place is for a later driver."""
+        head, now = self._session.head, self._inputs.now()
+        if only_ends(head, now):
+            self._placed = self._needs.ending.take()
+            self._deferred = not self._placed
+        if self._deferred:
+            self._session.put_off += head.todo
+            self._signals.clear()
+            return
+        if not rests(head, now):
+            self._keep_watch(fresh=False, begun=True)
+        for command in head.todo:
+            self._do(command, resumed=True)
+
+    def _leave_place(self) -> None:
+        if self._placed:
+            self._placed = False
+            self._needs.ending.give_back()
 
     def poke(self) -> None:
         """There may be new inputs in the inbox."""
@@ -190,7 +210,7 @@ class Shell:
 
     def _waited_out(self) -> list[Input] | None:
         """What is to be decided on; empty: the session can be let go of; None: there is something to wait for."""
-        if self._stopping:
+        if self._stopping or self._deferred:
             return []
         state, now = self._session.state, self._inputs.now()
         if self._busy:
@@ -232,6 +252,9 @@ class Shell:
         session = self._session
         before = session.state
         decision = self._decided(inputs)
+        self._deferred = False  # something came that is to be decided on now
+        if decision.state.turn is not None:
+            self._leave_place()
         state, events, commands = decision.state, decision.events, decision.commands
         saying: Coroutine[Any, Any, None] | None = None
         if events or commands or any(isinstance(input, Filed) for input in inputs):
@@ -350,6 +373,8 @@ class Shell:
             self._session.put_off.append(command)
         # Both at once: what comes of a command may be that it is given again.
         self._session.commands.remove(command)
+        if not self._session.commands:
+            self._leave_place()
         if result is not None:
             self._signal(result)
         if self._watch is not None:
@@ -449,6 +474,9 @@ class Shell:
         now = self._inputs.now()
         if mid_turn:
             return now
-        again = try_again_at(state, now, self._needs.chance()) if self._session.put_off else None
+        later = self._session.put_off or self._deferred
+        again = try_again_at(state, now, self._needs.chance()) if later else None
+        if self._deferred:
+            return again
         moments = (state.due_at, state.deadline_at, again)
         return min((at for at in moments if at is not None), default=None)

@@ -107,3 +107,22 @@ def test_a_clock_that_was_set_back_makes_nobody_wait_for_it() -> None:
     back = replace(initial("acme", "s1"), retired=Retired(reason="idle", at=at(1e8)))
     again = parse(try_again_at(back, at(0), 0.5)) - parse(at(0))
     assert again.total_seconds() == SOONEST_AGAIN
+
+
+@virtual
+async def test_a_turn_is_taken_up_though_all_places_for_ending_are_taken() -> None:
+    outside, worker = given(outside=Outside(RESTING))
+    outside.ask(turn())
+    await outside.said("turn.completed")
+    places = worker.needs.ending
+    while places.take():
+        pass
+    await outside.said("session.idled", count=1)
+    await outside.until(lambda: outside.clock().timestamp() > BEGINNING.timestamp() + 45, "a due")
+    assert "session.archived" not in types(outside)
+    outside.ask(turn("t2", "and on", 60))
+    await outside.said("turn.completed", count=2)
+    places.give_back()
+    await settled(outside)
+    (session,) = outside.provider.sessions.values()
+    assert session.closed

@@ -93,7 +93,7 @@ class Worker:
         self.tasks: set[asyncio.Task[Any]] = set()
         self._outside = outside
         self._store = store = CountedStore(outside.store, self.effects, tempo, lambda: outside.due)
-        needs = Dependencies(
+        self.needs = needs = Dependencies(
             store=store,
             publisher=CountedPublisher(outside.publisher, self.effects, tempo),
             provider=CountedProvider(outside.provider, self.effects, tempo),

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from services.agent_worker.ports import ProviderFailure
 from shared.errors import Transient
+from shared.session.caps import Cap
 from shared.session.events import Event, TurnRequiresAction
-from tests.builders import answering, confirming, interrupting, opening, raising, turn
+from tests.builders import TENANT, answering, confirming, interrupting, opening, raising, turn
 from tests.fakes.provider import past_of
 from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo
@@ -40,6 +41,11 @@ class Conversation:
 
     scripts: tuple[str, ...]
     gap: float | None
+
+    @property
+    def capped(self) -> bool:
+        """Whether a cap counts for them, which is wide enough."""
+        return len(self.scripts) == 2
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,9 @@ def _foretell(outside: Outside, conversation: Conversation) -> None:
 
 async def _to_the_end(outside: Outside, conversation: Conversation) -> None:
     scripts, gap = conversation.scripts, conversation.gap
+    if conversation.capped:
+        cap = Cap(tenant_id=TENANT, scope="tenant", who="", period="all", limit=10**9)
+        outside.caps.caps = (cap,)
     if "budget" in scripts:
         outside.ask(opening(budget_usd=1.0))
     asking = asyncio.create_task(_ask_all(outside, scripts, gap)) if gap is not None else None

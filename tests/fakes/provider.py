@@ -41,6 +41,7 @@ class MemoryProvider:
         self.lost_openings: deque[ProviderFailure] = deque()
         self.fates: deque[str] = deque()
         self.clock: Callable[[], datetime] | None = None
+        self.model = MODEL
         self._chunk = chunk
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
@@ -49,12 +50,12 @@ class MemoryProvider:
         alive = [id for id, s in self.sessions.items() if s.mark == mark and not s.closed]
         orphans = [id for id in alive if id not in state.given_up]
         if look and orphans:
-            return ProviderSession(orphans[-1], AGENT, MODEL)
-        made = Conversation(f"sesn_{len(self.sessions) + 1}", mark, self.clock)
+            return ProviderSession(orphans[-1], AGENT, self.model)
+        made = self._make(f"sesn_{len(self.sessions) + 1}", mark)
         self.sessions[made.id] = made
         if self.lost_openings:
             raise self.lost_openings.popleft()
-        return ProviderSession(made.id, AGENT, MODEL)
+        return ProviderSession(made.id, AGENT, self.model)
 
     async def send(self, state: SessionState, content: Any, *, look: bool) -> None:
         """See Provider.send."""
@@ -116,6 +117,9 @@ class MemoryProvider:
             yield feed
         finally:
             session.previews.discard(on_preview)
+
+    def _make(self, id: str, mark: str) -> Conversation:
+        return Conversation(id, mark, self.clock)
 
     def _alive(self, state: SessionState) -> Conversation:
         session = self.sessions.get(state.provider_session_id or "")

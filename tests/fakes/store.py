@@ -41,9 +41,14 @@ class MemoryStore:
         self.books = MemoryBooks()
 
     @property
+    def moving(self) -> dict[SessionKey, Row]:
+        """The rows that may be due or held by somebody."""
+        return self.rows
+
+    @property
     def next_wake(self) -> float | None:
         """When the next session is due, in seconds since the epoch."""
-        return min((r.wake_at for r in self.rows.values() if r.wake_at is not None), default=None)
+        return min((r.wake_at for r in self.moving.values() if r.wake_at is not None), default=None)
 
     async def file(self, inputs: Sequence[NewInput]) -> set[SessionKey]:
         """See Store.file."""
@@ -67,7 +72,9 @@ class MemoryStore:
     async def claim(self, owner: str, limit: int, lease_seconds: float) -> list[Head]:
         """See Store.claim."""
         now = self._now()
-        due = [row for row in self.rows.values() if row.wake_at is not None and row.wake_at <= now]
+        due = [
+            row for row in self.moving.values() if row.wake_at is not None and row.wake_at <= now
+        ]
         due.sort(key=lambda row: row.wake_at or 0.0)
         for row in due[:limit]:
             row.owner, row.wake_at = owner, now + lease_seconds
@@ -76,7 +83,7 @@ class MemoryStore:
 
     async def extend(self, owner: str, lease_seconds: float) -> dict[SessionKey, int]:
         """See Store.extend."""
-        mine = {key: row for key, row in self.rows.items() if row.owner == owner}
+        mine = {key: row for key, row in self.moving.items() if row.owner == owner}
         for row in mine.values():
             row.wake_at = self._now() + lease_seconds
         return {key: row.head.epoch for key, row in mine.items()}
@@ -90,7 +97,7 @@ class MemoryStore:
 
     async def with_news(self, owner: str) -> set[SessionKey]:
         """See Store.with_news."""
-        rows = self.rows.items()
+        rows = self.moving.items()
         return {key for key, row in rows if row.owner == owner and row.filed > row.head.taken}
 
     async def unread(self, key: SessionKey, after: int) -> list[Unread]:

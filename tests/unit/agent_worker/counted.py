@@ -52,7 +52,7 @@ class CountedStore:
         def act() -> Any:
             return self._inner.extend(owner, lease_seconds)
 
-        if not any(row.owner == owner for row in self._inner.rows.values()):
+        if not any(row.owner == owner for row in self._inner.moving.values()):
             await self._effects.alive()
             return {}
         return await self._effects.do("extend", self._far, act)

@@ -14,6 +14,7 @@ from shared.bus.envelope import GATEWAY, Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
 from shared.session.lifetimes import Lifetimes, read
+from shared.session.policy import Policy
 from tests.builders import BEGINNING, TRACEPARENT
 from tests.fakes.caps import KnownCaps
 from tests.fakes.inputs import MemoryInputTopic
@@ -66,6 +67,10 @@ class Outside:
         self.topic = MemoryInputTopic()
         self.store = MemoryStore(self.clock)
         self.caps = KnownCaps()
+        self.turn_reserve = 1_000_000
+        self.policy = Policy(
+            answer_within=pace.answer_within, silent_for=30.0, lifetimes=pace.lifetimes
+        )
         self.publisher = MemoryPublisher(self.clock)
         self.provider = MemoryProvider()
         self.buried: list[tuple[InputRecord, str]] = []

@@ -17,7 +17,7 @@ from services.agent_worker.session.tools import Function, Toolbox
 from services.agent_worker.settings import WorkerSettings
 from shared.bus.brake import IntakeBrake
 from shared.errors import Corrupt
-from shared.session.policy import Policy
+from tests.fakes.inputs import MemoryInputTopic
 from tests.unit.agent_worker.counted import (
     CountedInputConsumer,
     CountedProvider,
@@ -84,10 +84,17 @@ def clock(outside: Outside) -> Function:
 
 
 class Worker:
-    """One process. `owner` names it in leases; `halt` says where it stops."""
+    """One process. `owner` names it in leases; `halt` says where it stops; `topic` is what it takes in, where that
+    is not all."""
 
     def __init__(
-        self, outside: Outside, owner: str, *, halt: Halt | None = None, tempo: Tempo = EVEN
+        self,
+        outside: Outside,
+        owner: str,
+        *,
+        halt: Halt | None = None,
+        tempo: Tempo = EVEN,
+        topic: MemoryInputTopic | None = None,
     ) -> None:
         self.effects = Effects(halt)
         self.tasks: set[asyncio.Task[Any]] = set()
@@ -99,19 +106,16 @@ class Worker:
             provider=CountedProvider(outside.provider, self.effects, tempo),
             clock=outside.clock,
             chance=lambda: 0.5,
-            policy=Policy(
-                answer_within=outside.pace.answer_within,
-                silent_for=30.0,
-                lifetimes=outside.pace.lifetimes,
-            ),
+            policy=outside.policy,
             linger=SETTINGS.linger_seconds,
             tools=Toolbox([clock(outside)], seconds=TOOL_SECONDS),
             caps=outside.caps,
+            turn_reserve=outside.turn_reserve,
         )
         loop = asyncio.get_running_loop()
         self.leases = Leases(owner, outside.pace.lease, loop.time)
         self.drive = Drive(self.leases, needs, _settings(outside.pace))
-        inputs = CountedInputConsumer(outside.topic.member(), self.effects, tempo)
+        inputs = CountedInputConsumer((topic or outside.topic).member(), self.effects, tempo)
         self.intake = Intake(
             inputs,
             store,

@@ -142,6 +142,11 @@ def _caps(world: World) -> tuple[dict[str, str], list[str]]:
     wrong, beyond = list[str](), list[int]()
     for account, sum_of in spent.items():
         cap, who, period = account
+        if (kept := world.store.books.spent[cap.scope, who, period]) != sum_of:
+            wrong.append(
+                f"{cap.tenant_id} {cap.scope} {who} {period}: the account says {kept} "
+                f"micro-dollars, the ledger {sum_of}"
+            )
         if (over := sum_of - cap.limit) <= 0:
             continue
         beyond.append(over)

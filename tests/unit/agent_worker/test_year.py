@@ -77,6 +77,12 @@ def _overspend(year: Year) -> None:
     spent = year.world.log.book.by_month
     place = next(place for place in spent if place[0][0] == "free")
     spent[place] += 10_000_000
+    year.world.store.books.spent["user", place[1], place[2]] += 10_000_000
+
+
+def _misbook(year: Year) -> None:
+    account = next(iter(year.world.store.books.spent))
+    year.world.store.books.spent[account] += 1
 
 
 def _reserve(year: Year) -> None:
@@ -99,6 +105,7 @@ def _end_twice(year: Year) -> None:
         (_send_nothing, "sent 0 times, not 1"),
         (_lose_an_event, "events"),
         (_overspend, "beyond the cap"),
+        (_misbook, "the account says"),
         (_reserve, "left reserved"),
         (_end_twice, "ends"),
     ],

@@ -35,6 +35,7 @@ CounterName = Literal[
     "turnstile_previews_published_total",
     "turnstile_previews_dropped_total",
     "turnstile_orphans_archived_total",
+    "turnstile_prewarms_total",
     "turnstile_leases_claimed_total",
     "turnstile_leases_lost_total",
     "turnstile_head_conflicts_total",
@@ -55,6 +56,7 @@ CounterName = Literal[
 GaugeName = Literal[
     "turnstile_sessions_driven",
     "turnstile_sessions_due",
+    "turnstile_prewarmed_sessions",
     "turnstile_caps_reached",
     "turnstile_events_waiting_bytes",
     "turnstile_rate_waiting",
@@ -165,6 +167,9 @@ COUNTERS: dict[CounterName, About] = {
     "turnstile_orphans_archived_total": About(
         "Provider sessions that a crash left behind and nobody is bound to"
     ),
+    "turnstile_prewarms_total": About(
+        "Provider sessions asked for before any turn; outcome: made, failed, full", ("outcome",)
+    ),
     "turnstile_leases_claimed_total": About("Sessions claimed"),
     "turnstile_leases_lost_total": About("Leases that ended in other hands while driving"),
     "turnstile_head_conflicts_total": About("Head rows that another epoch or version had changed"),
@@ -205,6 +210,9 @@ COUNTERS: dict[CounterName, About] = {
 GAUGES: dict[GaugeName, About] = {
     "turnstile_sessions_driven": About("Sessions this process drives now"),
     "turnstile_sessions_due": About("Sessions with work that nobody drives, when last looked at"),
+    "turnstile_prewarmed_sessions": About(
+        "Provider sessions that a worker made before any turn, and that wait for one"
+    ),
     "turnstile_caps_reached": About(
         "Caps of which this share (percent: 50, 80, 100) or more is spent, when last looked at",
         ("scope", "period", "percent"),

@@ -51,8 +51,8 @@ def is_orphan(
 ) -> bool:
     """Whether nobody will ever use a provider session that carries the mark of a session we know.
 
-    `bound_to` is what that session's head row uses (`used_by`), `working` whether it has an open turn,
-    which may be about to adopt. Sessions of which there is no head row are not ours to judge: another
+    `bound_to` is what that session's head row uses (`used_by`), `working` whether it has an open turn or is being
+    prewarmed, which may be about to adopt. Sessions of which there is no head row are not ours to judge: another
     installation may use the same account.
     """
     if provider_session_id == bound_to or (working and not bound_to):

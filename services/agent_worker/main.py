@@ -32,6 +32,7 @@ from services.agent_worker.inbox.validate import parked
 from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Provider, Publisher, Store
 from services.agent_worker.session.dependencies import Dependencies
+from services.agent_worker.session.prewarmed import Prewarmed
 from services.agent_worker.session.tools import Function, Toolbox
 from services.agent_worker.settings import Settings
 from shared import logs, price_file, process
@@ -206,7 +207,9 @@ def _dependencies(
             call_for=worker.tool_call_seconds,
             prices=settings.prices,
             lifetimes=worker.lifetimes,
+            prewarm_for=worker.prewarm_seconds,
         ),
+        prewarmed=Prewarmed(worker.prewarm_max, worker.prewarm_seconds, time.monotonic),
         linger=worker.linger_seconds,
         tools=settings.toolbox,
         caps=caps,

@@ -102,6 +102,24 @@ class WorkerSettings(Block):
             "another one. By tenant and mode; 0: never"
         ),
     )
+    prewarm_seconds: float = Field(
+        default=300.0,
+        gt=0,
+        le=86_400,
+        description=(
+            "how long a provider session that was made before any turn (`prewarm`) waits for one; then it "
+            "is archived, and a turn that comes later gets another one"
+        ),
+    )
+    prewarm_max: int = Field(
+        default=64,
+        ge=0,
+        le=100_000,
+        description=(
+            "how many such provider sessions one worker keeps; sessions beyond it open without one. "
+            "0: none"
+        ),
+    )
     rotate_turns: str = Field(
         default="0",
         description=(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 import msgspec
+from msgspec import UNSET
 
 from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
@@ -419,4 +420,5 @@ def _session_request(
         budget_usd=body.budget_usd,
         vault_ids=body.vault_ids,
         mode=body.mode,
+        prewarm=body.prewarm or UNSET,
     )

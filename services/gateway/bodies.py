@@ -28,7 +28,8 @@ class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True): ...
 class NewSession(_Body, frozen=True, kw_only=True):
     """POST /v1/sessions. Without a `session_id` one is made. `reuse`: answer the user's open session (`user_agent`:
     the one with this agent) if there is one, with 200, and open one only if there is none; left out, what the
-    gateway is set to, unless a `session_id` is named."""
+    gateway is set to, unless a `session_id` is named. `prewarm`: make the provider session of a session that is
+    opened now at once, and not with its first turn."""
 
     user_id: Id
     session_id: Id | None = None
@@ -39,6 +40,14 @@ class NewSession(_Body, frozen=True, kw_only=True):
     vault_ids: VaultIds | None = None
     mode: Mode = "interactive"
     reuse: Literal["user", "user_agent", "never"] | None = None
+    prewarm: bool = False
+
+
+class Prewarm(_Body, frozen=True, kw_only=True):
+    """POST /v1/prewarm: what POST /v1/sessions with `prewarm` does, in short."""
+
+    user_id: Id
+    agent: Name | None = None
 
 
 # JSON's numbers have no bounds; those of 64 bits are understood everywhere.

@@ -15,7 +15,8 @@ class Command(Struct, frozen=True, kw_only=True, tag_field="do", omit_defaults=T
 
 
 class Open(Command, frozen=True, kw_only=True, tag="open"):
-    """Make, find or adopt the provider session for the open turn; ends in Bound or Failed."""
+    """Make, find or adopt the provider session for the open turn, or, with a `turn_id` of "", before any turn; ends
+    in Bound or Failed."""
 
     turn_id: str
 

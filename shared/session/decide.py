@@ -39,9 +39,10 @@ from shared.session.inputs import (
     Silent,
 )
 from shared.session.policy import DEFAULT, Policy
+from shared.session.prewarm import prewarm_failed, prewarmed
 from shared.session.requests import requested
 from shared.session.rest import rest_on
-from shared.session.state import CLOSED, SessionState
+from shared.session.state import CLOSED, OPENING, SessionState
 from shared.session.turn_ends import (
     begin,
     give_up,
@@ -74,7 +75,9 @@ def _seen(draft: Draft, seen: Seen, policy: Policy) -> None:
 
 
 def _bound(draft: Draft, bound: Bound, policy: Policy) -> None:
-    if draft.state.status in CLOSED:
+    if draft.state.prewarm == OPENING:
+        prewarmed(draft, bound, policy)
+    elif draft.state.status in CLOSED:
         # It was closed while its provider session was being made: nothing was sent, and nobody else knows of it.
         erase = draft.state.status == "erased"
         draft.ask(Close(provider_session_id=bound.provider_session_id, erase=erase))
@@ -85,6 +88,9 @@ def _bound(draft: Draft, bound: Bound, policy: Policy) -> None:
 
 
 def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
+    if not failed.turn_id and draft.state.prewarm == OPENING:
+        prewarm_failed(draft, failed.reason, failed.detail, at=failed.at)
+        return
     if failed.turn_id != draft.state.open_turn:
         return
     if draft.progress.prompted and not (failed.lost or failed.final):

@@ -19,6 +19,8 @@ TURN_ENDS = frozenset({"turn.completed", "turn.interrupted", "turn.refused", "tu
 OWN_TYPES = frozenset(
     {
         "session.opened",
+        "session.prewarmed",
+        "session.prewarm_failed",
         "session.rotated",
         "session.idled",
         "session.archived",
@@ -202,7 +204,8 @@ class TurnOverdue(Turn, frozen=True, kw_only=True):
 
 
 class SessionOpened(Struct, frozen=True, kw_only=True):
-    """`session.opened`: as it was asked for."""
+    """`session.opened`: as it was asked for. `prewarm`: its provider session is being made before any turn, which
+    ends in `session.prewarmed` or `session.prewarm_failed`; absent where nobody asked for that."""
 
     user_id: str
     agent: str | None = None
@@ -211,6 +214,28 @@ class SessionOpened(Struct, frozen=True, kw_only=True):
     budget_usd: float | None = None
     vault_ids: list[str] | None = None
     mode: str = "interactive"
+    prewarm: bool | UnsetType = UNSET
+
+
+class SessionPrewarmed(Struct, frozen=True, kw_only=True):
+    """`session.prewarmed`: the provider session for the first turn exists. Unless a turn comes first it is archived
+    at `archive_at` (`session.archived` with the reason `idle`), which is absent when one has come already.
+    `agent_version`: see `turn.started`."""
+
+    provider_session_id: str
+    agent: str
+    model: str
+    agent_version: int | UnsetType = UNSET
+    archive_at: str | UnsetType = UNSET
+
+
+class SessionPrewarmFailed(Struct, frozen=True, kw_only=True):
+    """`session.prewarm_failed`: the session has no provider session ahead of its first turn, which makes one as
+    usual. `reason` is a stable word: `prewarm_max`, the worker keeps as many as it may; `session_archived` and
+    `session_erased`, it was closed first; others are the provider's."""
+
+    reason: str
+    detail: str
 
 
 class SessionRotated(Struct, frozen=True, kw_only=True):
@@ -316,10 +341,14 @@ class SessionClosed(Struct, frozen=True, kw_only=True):
 # Why a session is archived that nobody asked to close: no turn came for long; a background one has its result.
 IDLE, DONE = "idle", "done"
 RESUMABLE = (IDLE, DONE)
+# Why a session is not prewarmed where its worker keeps as many as it may.
+PREWARM_MAX = "prewarm_max"
 
 
 DATA: dict[str, type[Struct]] = {
     "session.opened": SessionOpened,
+    "session.prewarmed": SessionPrewarmed,
+    "session.prewarm_failed": SessionPrewarmFailed,
     "session.rotated": SessionRotated,
     "session.idled": SessionIdled,
     "session.archived": SessionClosed,

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from shared.session.caps import CAP_RESERVED
 from shared.session.events import (
+    PREWARM_MAX,
     RESUMABLE,
     TURN_ENDS,
     Event,
@@ -20,6 +21,8 @@ from shared.session.events import (
     SessionIdled,
     SessionOpened,
     SessionParked,
+    SessionPrewarmed,
+    SessionPrewarmFailed,
     SessionRotated,
     SessionUnparked,
     Turn,
@@ -34,7 +37,9 @@ from shared.session.events import (
 from shared.session.fingerprint import fingerprint
 from shared.session.ledger import CENT, Ledger
 from shared.session.state import (
+    FAILED,
     GIVEN_UP,
+    OPENING,
     Length,
     Progress,
     Queued,
@@ -62,7 +67,31 @@ def _opened(state: SessionState, event: Event) -> SessionState:
         mode=data.mode,
         status="idle",
         opened_at=event.at,
+        prewarm=OPENING if data.prewarm is True else "",
     )
+
+
+def _prewarmed(state: SessionState, event: Event) -> SessionState:
+    data = msgspec.json.decode(event.data, type=SessionPrewarmed)
+    rest = None
+    if data.archive_at is not UNSET and state.turn is None:
+        rest = Rest(last_turn_id="", since=event.at, archive_at=data.archive_at)
+    return replace(
+        state,
+        prewarm="",
+        ledger=_ledger(state),
+        provider_session_id=data.provider_session_id,
+        bound_agent=data.agent,
+        bound_version=data.agent_version or 0,
+        model=data.model,
+        rest=rest,
+    )
+
+
+def _prewarm_failed(state: SessionState, event: Event) -> SessionState:
+    """Where the provider was asked it may have made one all the same: whoever opens next looks for it."""
+    reason = msgspec.json.decode(event.data, type=SessionPrewarmFailed).reason
+    return replace(state, prewarm="" if reason == PREWARM_MAX else FAILED)
 
 
 def _rotated(state: SessionState, event: Event) -> SessionState:
@@ -199,6 +228,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
         bound_agent=data.agent,
         bound_version=data.agent_version or 0,
         model=data.model,
+        prewarm="",
         status=_working(state),
         turn=replace(
             turn,
@@ -430,6 +460,8 @@ def _unparked(state: SessionState, event: Event) -> SessionState:
 
 OWN: dict[str, Evolver] = {
     "session.opened": _opened,
+    "session.prewarmed": _prewarmed,
+    "session.prewarm_failed": _prewarm_failed,
     "session.rotated": _rotated,
     "session.idled": _idled,
     "session.archived": _archived,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 # `(?![\s\S])` and not `$`: Python's `$` also matches before a trailing newline.
 Id = Annotated[
@@ -46,7 +46,8 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class SessionRequested(Request, frozen=True, kw_only=True):
-    """Open a session under an id the client chose; a repeat changes nothing."""
+    """Open a session under an id the client chose; a repeat changes nothing. `prewarm`: make its provider session
+    before the first turn, if there is room for it."""
 
     user_id: Id
     agent: Name | None = None
@@ -55,6 +56,7 @@ class SessionRequested(Request, frozen=True, kw_only=True):
     budget_usd: Budget | None = None
     vault_ids: VaultIds | None = None
     mode: Mode = "interactive"
+    prewarm: bool | UnsetType = UNSET
 
 
 class TurnRequested(Request, frozen=True, kw_only=True):
@@ -183,8 +185,8 @@ class Heard(Struct, frozen=True, kw_only=True):
 
 
 class Bound(Struct, frozen=True, kw_only=True):
-    """The provider session for the open turn exists now (made, found or adopted). `agent_version`: 0 for one that
-    nobody knows."""
+    """The provider session for the open turn, or asked for before any, exists now (made, found or adopted).
+    `agent_version`: 0 for one that nobody knows."""
 
     provider_session_id: str
     agent: str
@@ -194,7 +196,8 @@ class Bound(Struct, frozen=True, kw_only=True):
 
 
 class Failed(Struct, frozen=True, kw_only=True):
-    """The open turn could not be put to the provider.
+    """The open turn could not be put to the provider; with a `turn_id` of "", no provider session could be made
+    before any turn.
 
     `reason` is a stable word; `final` means trying again is useless; `lost` that the provider session is gone;
     `retry_after` is the provider's wish in seconds.

@@ -32,7 +32,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     ever. `max_stalls`: silences after which the provider session is given up. `silent_for`: how long an agent that
     works may say nothing, `call_for`: how long one of its calls may take. `prices`: what tokens cost. `capped`:
     turns reserve money before they begin; `barred` are those that can't, by id.
-    `lifetimes`: None leaves what rests at rest for ever.
+    `lifetimes`: None leaves what rests at rest for ever. `prewarm_for`: how long a provider session that was made
+    before any turn waits for one.
     """
 
     coalesce_for: float = 0.3
@@ -46,6 +47,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     longest_wait: float = 120.0
     prices: Prices = Prices()
     lifetimes: Lifetimes | None = None
+    prewarm_for: float = 300.0
     capped: bool = False
     barred: Mapping[str, Barred] = {}
 

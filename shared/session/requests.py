@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from shared.moment import normal, parse, rfc3339
 from shared.session import budget
-from shared.session.commands import Answer, Close, DeadLetter
+from shared.session.commands import Answer, Close, DeadLetter, Open
 from shared.session.decision import Draft
 from shared.session.events import (
     SessionAnswerRefused,
@@ -60,7 +60,10 @@ def _session_requested(
     if draft.state.status == "new":
         names = SessionOpened.__struct_fields__
         opened = SessionOpened(**{name: getattr(request, name) for name in names})
+        opened = replace(opened, prewarm=request.prewarm or UNSET)
         draft.own("session.opened", opened, at=filed.received_at)
+        if request.prewarm:
+            draft.ask(Open(turn_id=""))
 
 
 def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: Policy) -> None:

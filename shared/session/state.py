@@ -21,6 +21,9 @@ SessionStatus = Literal[
 
 PublicStatus = Literal["idle", "running", "requires_action", "archived", "erased"]
 
+# A provider session is being made before any turn; that came to nothing, and perhaps left one behind.
+OPENING, FAILED = "opening", "failed"
+
 # What takes no more turns.
 CLOSED = ("archived", "erased")
 
@@ -153,7 +156,8 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `cost_cents` is what all provider sessions said that they cost; those that were given up said `rotated_cents`,
     and may have cost up to `unsure_cents` more. `ledger` is what the session cost by its lines, None before it had
     any; `unsettled` are model requests without one. `at_budget`: the provider session has used its budget up and
-    takes no message until somebody raises it."""
+    takes no message until somebody raises it. `prewarm`: `opening` while a provider session is being made before
+    any turn, `failed` after that came to nothing and until a turn has started."""
 
     tenant_id: str
     session_id: str
@@ -168,6 +172,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     last_seq: int = 0
     opened_at: str | None = None
     provider_session_id: str | None = None
+    prewarm: Literal["", "opening", "failed"] = ""
     rotated_from: str | None = None
     given_up: tuple[str, ...] = ()
     bound_agent: str | None = None
@@ -242,6 +247,11 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def begun(self) -> bool:
         """Whether an attempt of the open turn was made: before that, nothing the provider says is about it."""
         return self.turn is not None and self.turn.started_at is not None
+
+    @property
+    def may_adopt(self) -> bool:
+        """Whether a provider session that nobody recorded may be this session's yet."""
+        return self.turn is not None or self.prewarm == OPENING
 
     @property
     def gathering(self) -> bool:

@@ -26,7 +26,7 @@ from shared.session.events import (
 from shared.session.inputs import Bound, Seen
 from shared.session.policy import Barred, Policy
 from shared.session.rest import come_to_rest
-from shared.session.state import CLOSED, GIVEN_UP
+from shared.session.state import CLOSED, GIVEN_UP, OPENING
 
 # Why the input of a turn is a dead letter that was tried until nothing more could be hoped for.
 TURN_FAILED = "turn_failed"
@@ -61,7 +61,8 @@ def begin(draft: Draft, *, at: str) -> None:
             return
         draft.turn("turn.reserved", at=at)
     if draft.state.provider_session_id is None:
-        draft.ask(Open(turn_id=draft.state.turn.turn_id))
+        if draft.state.prewarm != OPENING:  # else it begins with what comes of that (see `prewarm`)
+            draft.ask(Open(turn_id=draft.state.turn.turn_id))
         return
     state = draft.state
     bound = Bound(

@@ -6,8 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec.structs import replace
 
 from services.agent_worker.ports import ProviderFailure
+from shared.session.inputs import Bound
+from tests.builders import at, opening
 from tests.contract.provider_talk import DEADLINE_S, Talk, new_session, stop_reason
 from tests.contract.provider_worlds import World
 
@@ -29,6 +32,23 @@ async def test_a_session_that_an_earlier_try_has_made_is_found_again(world: Worl
     made = await Talk(world, session_id).open()
     assert await Talk(world, session_id).open(look=True) == made
     assert (await Talk(world, session_id).open()).id != made.id
+
+
+async def test_one_is_opened_before_any_turn_found_again_and_takes_the_first_turn(
+    world: World,
+) -> None:
+    talk = Talk(world)
+    asked = opening(prewarm=True)
+    talk.take(replace(asked, request=replace(asked.request, session_id=talk.state.session_id)))
+    made = await world.provider.open(talk.state, look=False)
+    assert await world.provider.open(talk.state, look=True) == made
+    talk.take(Bound(provider_session_id=made.id, agent=made.agent, model=made.model, at=at(1)))
+    assert talk.state.provider_session_id == made.id
+    assert (await world.log(made.id)).messages == []
+    async with talk.watching():
+        idle = await talk.turn("hello")
+    assert stop_reason(idle) == "end_turn"
+    await talk.check_all_heard_once()
 
 
 async def test_nobody_elses_session_is_adopted(world: World) -> None:

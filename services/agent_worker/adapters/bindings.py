@@ -43,7 +43,7 @@ class SqlBindings:
                     known = state.decode(row.state) if row.state else state.initial(*key)
                     found[key] = Bound(
                         to=used_by(known, commands.decode(row.todo) if row.todo else ()),
-                        working=known.turn is not None or row.filed > row.taken,
+                        working=known.may_adopt or row.filed > row.taken,
                         erased=known.status == "erased",
                     )
         return found

@@ -19,7 +19,7 @@ from services.agent_worker.provider.stream import sessions_since
 from shared.grouped import Grouped
 from shared.moment import parse
 from shared.orphans import MARK, mark
-from shared.session.state import SessionState
+from shared.session.state import OPENING, SessionState
 
 # Sessions looked through, newest first.
 MAX_LOOKED_AT = 10_000
@@ -74,11 +74,10 @@ class Orphans:
         self._asked = Grouped(self._look)
 
     async def find(self, state: SessionState) -> ProviderSession | None:
-        """The newest session made for `state` since its open turn was submitted, none that it gave up, none
-        with another budget than what is left."""
-        assert state.turn is not None
+        """The newest session made for `state` since its open turn was submitted (while it is being prewarmed: since
+        it was opened), none that it gave up, none with another budget than what is left."""
         marked = mark(state.tenant_id, state.session_id)
-        since = parse(state.turn.submitted_at) - CLOCKS_DIFFER
+        since = parse(_sought_since(state)) - CLOCKS_DIFFER
         return await self._asked(Ask(marked, since, state.given_up, state.budget_left))
 
     async def _look(self, asks: Sequence[Ask]) -> list[ProviderSession | None]:
@@ -96,6 +95,14 @@ class Orphans:
             if len(found) == len(set(asks)) or looked_at >= MAX_LOOKED_AT:
                 break
         return [found.get(ask) for ask in asks]
+
+
+def _sought_since(state: SessionState) -> str:
+    if state.prewarm == OPENING:
+        assert state.opened_at is not None
+        return state.opened_at
+    assert state.turn is not None
+    return state.turn.submitted_at
 
 
 def _bound(session: _Made) -> ProviderSession:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from services.agent_worker.ports import Caps, Provider, Publisher, Store
 from services.agent_worker.session.patience import Places
+from services.agent_worker.session.prewarmed import Prewarmed
 from services.agent_worker.session.tools import Toolbox
 from services.agent_worker.session.trace import Attempts
 from shared.clock import Clock
@@ -44,4 +46,5 @@ class Dependencies:
     tools: Toolbox = field(default_factory=Toolbox)
     caps: Caps = field(default_factory=NoCaps)
     turn_reserve: int = 1_000_000
+    prewarmed: Prewarmed = field(default_factory=lambda: Prewarmed(64, 300.0, time.monotonic))
     ending: Places = field(default_factory=lambda: Places(ENDING))

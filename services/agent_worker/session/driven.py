@@ -54,9 +54,10 @@ class DrivenSession:
         return any(isinstance(command, Send | Open) for command in self.commands)
 
     def sending(self, turn_id: str) -> bool:
-        """Whether the turn is on its way to the provider."""
+        """Whether the turn is on its way to the provider, or waits for the provider session that was asked for
+        before it."""
         return any(
-            isinstance(command, Send | Open) and command.turn_id == turn_id
+            isinstance(command, Send | Open) and command.turn_id in (turn_id, "")
             for command in self.commands
         )
 

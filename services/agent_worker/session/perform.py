@@ -15,8 +15,9 @@ from services.agent_worker.ports import Provider, ProviderFailure, ProviderFeed,
 from services.agent_worker.session.core_inputs import CoreInputs
 from services.agent_worker.session.driven import DrivenSession
 from services.agent_worker.session.filed import FiledInputs
+from services.agent_worker.session.prewarmed import Prewarmed
 from services.agent_worker.session.prompt import NUDGE, denial, joined
-from shared import telemetry
+from shared import metrics, telemetry
 from shared.errors import Transient
 from shared.session.commands import (
     Answer,
@@ -29,6 +30,7 @@ from shared.session.commands import (
     RaiseBudget,
     Send,
 )
+from shared.session.events import PREWARM_MAX
 from shared.session.inputs import (
     Bound,
     BudgetRefused,
@@ -39,7 +41,7 @@ from shared.session.inputs import (
     ToolAnswered,
     ToolConfirmed,
 )
-from shared.session.state import SessionState
+from shared.session.state import FAILED, OPENING, SessionState
 
 # How often one driver puts an interrupt or an answer to the provider; waits double from half a second.
 TRIES = 6
@@ -75,6 +77,7 @@ class Performer:
     feed: Callable[[], Awaitable[ProviderFeed]]
     publisher: Publisher
     inputs: CoreInputs
+    prewarmed: Prewarmed
 
     async def perform(self, command: AnyCommand, *, resumed: bool) -> Input | None:
         """Do what `command` says; `resumed` means that an earlier process may have done it already.
@@ -104,15 +107,39 @@ class Performer:
 
     async def _open(self, command: Open, resumed: bool) -> Bound | Failed | None:
         state = self.session.state
+        if not command.turn_id:
+            return await self._prewarm(resumed)
         if state.open_turn != command.turn_id:
             return None
+        # A second attempt may find what the first one made and never heard of.
+        tried = state.failures > 0 or state.prewarm == FAILED
+        return await self._opened(command.turn_id, look=resumed or tried)
+
+    async def _prewarm(self, resumed: bool) -> Bound | Failed | None:
+        """Make the provider session before any turn, if this process may keep another one."""
+        session = self.session
+        if session.state.prewarm != OPENING:
+            return None
+        if not self.prewarmed.take(session.head.key, made=resumed):
+            _count_prewarm("full")
+            words = "this worker keeps TURNSTILE_PREWARM_MAX provider sessions that wait for a turn"
+            return self.inputs.failed("", ProviderFailure(PREWARM_MAX, words))
+        bound = False
+        try:
+            opened = await self._opened("", look=resumed)
+            bound = isinstance(opened, Bound)
+        finally:
+            if not bound:
+                self.prewarmed.give_back(session.head.key)
+        _count_prewarm("made" if bound else "failed")
+        return opened
+
+    async def _opened(self, turn_id: str, *, look: bool) -> Bound | Failed:
         try:
             with telemetry.span("provider.open", parent=self.session.traceparent()):
-                # A second attempt may find what the first one made and never heard of.
-                look = resumed or state.failures > 0
-                made = await self.provider().open(state, look=look)
+                made = await self.provider().open(self.session.state, look=look)
         except ProviderFailure as failure:
-            return self.inputs.failed(command.turn_id, failure)
+            return self.inputs.failed(turn_id, failure)
         now = self.inputs.now()
         return Bound(
             provider_session_id=made.id,
@@ -340,3 +367,7 @@ def _overtaken(command: Send, state: SessionState) -> bool:
 def _answered(tool_use_id: str) -> Callable[[SessionState], bool]:
     """Whether a call waits no more."""
     return lambda state: all(action.tool_use_id != tool_use_id for action in state.pending)
+
+
+def _count_prewarm(outcome: str) -> None:
+    metrics.inc("turnstile_prewarms_total", outcome=outcome)

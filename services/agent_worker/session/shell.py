@@ -54,7 +54,7 @@ from shared.session.events import Event
 from shared.session.inputs import DeadlineElapsed, Filed, Input
 from shared.session.key import SessionKey
 from shared.session.policy import Barred
-from shared.session.state import SessionState
+from shared.session.state import CLOSED, SessionState
 
 T = TypeVar("T")
 log = logs.get(__name__)
@@ -84,6 +84,7 @@ class Shell:
             feed=self._feed,
             publisher=needs.publisher,
             inputs=self._inputs,
+            prewarmed=needs.prewarmed,
         )
         self._hearing = Hearing(self._inputs.now)
         self._tools = WorkerTools(
@@ -255,6 +256,8 @@ class Shell:
         self._deferred = False  # something came that is to be decided on now
         if decision.state.turn is not None:
             self._leave_place()
+        if decision.state.turn is not None or decision.state.status in (*CLOSED, "dormant"):
+            self._needs.prewarmed.give_back(self.key)
         state, events, commands = decision.state, decision.events, decision.commands
         saying: Coroutine[Any, Any, None] | None = None
         if events or commands or any(isinstance(input, Filed) for input in inputs):

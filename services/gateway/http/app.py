@@ -30,8 +30,13 @@ from services.gateway.http.events import events_endpoint
 from services.gateway.http.front import Front
 from services.gateway.http.profiles import profile_reader, profile_writer
 from services.gateway.http.replay import replay_endpoint
-from services.gateway.http.request import COSTS, PROFILE, SESSIONS, TURNS, route_of
-from services.gateway.http.sessions import OpenSession, session_lister, session_reader
+from services.gateway.http.request import COSTS, PREWARM, PROFILE, SESSIONS, TURNS, route_of
+from services.gateway.http.sessions import (
+    OpenSession,
+    PrewarmSession,
+    session_lister,
+    session_reader,
+)
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
 from services.gateway.ports import CostArchive, ProfileStore, ReadModel
@@ -102,7 +107,11 @@ def build(
         app.add_exception_handler(kind, problems.handle)
     app.add_exception_handler(405, _not_allowed)
     _add_routes(app, rooms)
-    posts: dict[str, ASGIApp] = {SESSIONS: OpenSession(rooms.accept), TURNS: PostTurn(rooms.accept)}
+    posts: dict[str, ASGIApp] = {
+        SESSIONS: OpenSession(rooms.accept),
+        PREWARM: PrewarmSession(rooms.accept),
+        TURNS: PostTurn(rooms.accept),
+    }
     front = Front(app, posts, keys)
     # Outermost: a preflight comes without a key, and a page may read refusals too.
     return CORSMiddleware(front, origins, **CORS) if origins else front
@@ -112,6 +121,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     reads, accept, history = rooms.read_model, rooms.accept, rooms.history
     closing = rooms.closing
     _add(app, "POST", SESSIONS, _straight, 201)
+    _add(app, "POST", PREWARM, _straight, 201)
     _add(app, "GET", SESSIONS, session_lister(reads))
     _add(app, "GET", SESSION, session_reader(rooms.caught_up, history))
     _add(app, "DELETE", SESSION, action(accept, "erase"), 202)

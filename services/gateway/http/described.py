@@ -14,16 +14,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from services.gateway import bodies
 from services.gateway.accept import ID
-from services.gateway.bodies import (
-    Confirmation,
-    NewBudget,
-    NewSession,
-    NewTurn,
-    Nothing,
-    Profile,
-    ToolResult,
-)
 from services.gateway.http.costs import Costs
 from services.gateway.http.problems import JSON, KNOWN, PROBLEM_JSON
 from services.gateway.http.request import OPEN, PROFILE
@@ -118,13 +110,14 @@ class Readiness(Struct, frozen=True, kw_only=True):
 
 
 BODIES: tuple[type[Any], ...] = (
-    NewSession,
-    NewTurn,
-    Profile,
-    NewBudget,
-    Confirmation,
-    ToolResult,
-    Nothing,
+    bodies.NewSession,
+    bodies.Prewarm,
+    bodies.NewTurn,
+    bodies.Profile,
+    bodies.NewBudget,
+    bodies.Confirmation,
+    bodies.ToolResult,
+    bodies.Nothing,
 )
 ANSWERS: tuple[type[Any], ...] = (
     SessionView,
@@ -185,7 +178,7 @@ class Route:
         }
         if self.body is not None:
             content = {JSON: {"schema": _ref(self.body)}}
-            extra["requestBody"] = {"required": self.body is not Nothing, "content": content}
+            extra["requestBody"] = {"required": self.body is not bodies.Nothing, "content": content}
         return extra
 
     def _good(self) -> dict[str, Any]:
@@ -250,24 +243,29 @@ AT_THE_END = {
     }
 }
 
+
+def _opens(name: str, summary: str, words: str, body: type[Any]) -> Route:
+    refuses = (*ALWAYS, *(word for word in PUBLISHES if word != "unknown_session"))
+    content = {JSON: {"schema": _ref(SessionView)}}
+    existed = {"200": {"description": "The session existed already", "content": content}}
+    place = (name, "sessions", summary, words, 201, body, SessionView)
+    return Route(*place, keyed=True, refuses=refuses, also=existed)
+
+
 DESCRIBED: dict[tuple[str, str], Route] = {
-    ("POST", "/v1/sessions"): Route(
+    ("POST", "/v1/sessions"): _opens(
         "open_session",
-        "sessions",
         "Open a session, or get the one that has this id, or the user's",
         "Answered once the session is safe on the log; a turn may be posted at once. With `reuse` all who ask for "
         "one user at once are answered one session, and one of them 201.",
-        201,
-        NewSession,
-        SessionView,
-        keyed=True,
-        refuses=(*ALWAYS, *(word for word in PUBLISHES if word != "unknown_session")),
-        also={
-            "200": {
-                "description": "The session existed already",
-                "content": {JSON: {"schema": _ref(SessionView)}},
-            }
-        },
+        bodies.NewSession,
+    ),
+    ("POST", "/v1/prewarm"): _opens(
+        "prewarm",
+        "Open a session whose provider session is made at once",
+        "What POST /v1/sessions with `prewarm` does, under the gateway's own `reuse`. A session that existed is "
+        "answered as it is.",
+        bodies.Prewarm,
     ),
     ("GET", "/v1/sessions"): Route(
         "list_sessions",
@@ -297,7 +295,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "sessions",
         "Take no more turns; the history stays",
         status=202,
-        body=Nothing,
+        body=bodies.Nothing,
         answer=Accepted,
         keyed=True,
         refuses=(*ALWAYS, *PUBLISHES),
@@ -307,7 +305,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "turns",
         "End the running turn; queued ones stay",
         status=202,
-        body=Nothing,
+        body=bodies.Nothing,
         answer=Accepted,
         keyed=True,
         refuses=(*ALWAYS, *OF_OPEN),
@@ -317,7 +315,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "turns",
         "Allow or deny a tool call",
         status=202,
-        body=Confirmation,
+        body=bodies.Confirmation,
         answer=Accepted,
         keyed=True,
         refuses=(*ALWAYS, *ANSWERS_CALL),
@@ -327,7 +325,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "turns",
         "Answer a custom tool call",
         status=202,
-        body=ToolResult,
+        body=bodies.ToolResult,
         answer=Accepted,
         keyed=True,
         refuses=(*ALWAYS, *ANSWERS_CALL),
@@ -339,7 +337,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "A turn that waits for it (a pending action of kind `budget`) goes on. A budget that the session does not "
         "take, not above what was spent or where it began without one, is told in `session.answer_refused`.",
         202,
-        NewBudget,
+        bodies.NewBudget,
         Accepted,
         keyed=True,
         refuses=(*ALWAYS, *OF_OPEN, "budget_not_raised"),
@@ -350,7 +348,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "Send a user turn",
         "Answered once the turn is safe on the log. The same turn again is the same turn, whatever its body.",
         202,
-        NewTurn,
+        bodies.NewTurn,
         AcceptedTurn,
         keyed=True,
         refuses=(*ALWAYS, *OF_OPEN),
@@ -397,7 +395,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "Keep this of a user, in place of what was",
         "Told to the agent as data at the beginning of each provider session that is opened from then on. "
         "Forgotten by `turnstile erase --user`.",
-        body=Profile,
+        body=bodies.Profile,
         answer=ProfileView,
         refuses=(*ALWAYS, "invalid_request", "body_timeout", "too_large", "database_unavailable"),
     ),

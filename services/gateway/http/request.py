@@ -25,10 +25,13 @@ def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
 
 
 COSTS = "/v1/costs"
+PREWARM = "/v1/prewarm"
 PROFILE = "/v1/users/{user_id}/profile"
 SESSIONS = "/v1/sessions"
 TURNS = "/v1/sessions/{session_id}/turns"
-_TOP = frozenset({COSTS, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"})
+_TOP = frozenset(
+    {COSTS, PREWARM, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"}
+)
 _OF_SESSION = frozenset(
     {
         "turns",

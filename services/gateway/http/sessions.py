@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.accept import ID, Accept, require_id
-from services.gateway.bodies import NewSession
+from services.gateway.bodies import NewSession, Prewarm
 from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, read_body
@@ -37,6 +37,7 @@ Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page 
 AtSeq = Annotated[int | None, Query(ge=1, description="As it was after this event")]
 Limit = Annotated[int, Query(ge=1, le=200, description="How many at most")]
 _new_session = msgspec.json.Decoder(NewSession)
+_prewarm = msgspec.json.Decoder(Prewarm)
 
 
 def session_key(request: Request) -> SessionKey:
@@ -54,6 +55,20 @@ class OpenSession:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = decode(_new_session, await read_body(scope, receive))
         tenant = caller_of(scope).tenant_id
+        page, new = await self._accept.open(tenant, body, idempotency_key(scope))
+        await as_json(page.view, 201 if new else 200)(scope, receive, send)
+
+
+class PrewarmSession:
+    """POST /v1/prewarm as an ASGI application. Raises what `problems.answer` knows."""
+
+    def __init__(self, accept: Accept) -> None:
+        self._accept = accept
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = decode(_prewarm, await read_body(scope, receive))
+        tenant = caller_of(scope).tenant_id
+        body = NewSession(user_id=asked.user_id, agent=asked.agent, prewarm=True)
         page, new = await self._accept.open(tenant, body, idempotency_key(scope))
         await as_json(page.view, 201 if new else 200)(scope, receive, send)
 

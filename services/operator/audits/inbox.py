@@ -118,7 +118,7 @@ def _head(row: Any) -> Head:
         position=row.position,
         provider_session_id=known.provider_session_id or "",
         uses=used_by(known, commands.decode(row.todo) if row.todo else ()),
-        working=known.turn is not None or row.filed > row.taken,
+        working=known.may_adopt or row.filed > row.taken,
     )
 
 

@@ -22,6 +22,8 @@ GUTTER = 33  # seq, time, who
 WHO = 11
 COLOURS = {"user": "cyan", "agent": "green", "tool": "yellow", "model": "bright_black"}
 MAX_OPEN = 1_000  # calls that wait for an end; a log may hold more that never end
+# Events of ours that are told by their own words, where nothing else tells them.
+OWN = ("turn.", "session.prewarm", "session.rotated", "session.archived")
 Data = dict[str, Any]
 
 
@@ -56,7 +58,7 @@ class Story:
         if event.type == "span.model_request_start":
             self._begin(event, "")
         tell = self._tell.get(event.type)
-        if tell is None and event.type.startswith(("turn.", "session.rotated", "session.archived")):
+        if tell is None and event.type.startswith(OWN):
             tell = self._own
         if tell is None:
             return ""

@@ -42,6 +42,18 @@ async def never_used(outside: Outside) -> None:
     outside.ask(erasing(9))
 
 
+async def prewarmed(outside: Outside) -> None:
+    """Its provider session waits for a turn."""
+    outside.ask(opening(title=SECRET, prewarm=True))
+    await outside.said("session.prewarmed")
+    outside.ask(erasing(9))
+
+
+async def being_prewarmed(outside: Outside) -> None:
+    """And with a turn that waits for it."""
+    outside.ask(opening(title=SECRET, prewarm=True), turn("t1", SECRET), erasing(9))
+
+
 async def archived(outside: Outside) -> None:
     outside.ask(turn("t1", SECRET))
     await outside.said("turn.completed")
@@ -114,6 +126,8 @@ PLAYS: dict[str, Callable[[Outside], Awaitable[None]]] = {
     for play in (
         at_rest,
         never_used,
+        prewarmed,
+        being_prewarmed,
         archived,
         running,
         deaf,

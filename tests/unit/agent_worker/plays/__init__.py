@@ -21,6 +21,7 @@ from tests.unit.agent_worker.plays import (
     closing,
     conversations,
     people,
+    prewarming,
     resting,
     retries,
     rotation,
@@ -30,13 +31,16 @@ from tests.unit.agent_worker.plays import (
 Play = Callable[[Outside], Awaitable[None]]
 PLAYS: dict[str, Play] = {
     play.__name__: play
-    for part in (conversations, people, retries, rotation, texting, closing, resting, capped)
+    for part in (
+        *(conversations, people, retries, rotation, texting, closing, resting, capped),
+        prewarming,
+    )
     for play in part.PLAYS
 }
 PACES: dict[Play, Pace] = {
     **dict.fromkeys((*people.UNANSWERED, retries.budget_not_raised), TWO_HOURS),
     **dict.fromkeys((retries.given_up, retries.stalled, rotation.silent_for_good), STEADY),
-    **dict.fromkeys(resting.PLAYS, RESTING),
+    **dict.fromkeys((*resting.PLAYS, *prewarming.PLAYS), RESTING),
     resting.worn: WEARING,
 }
 

@@ -96,7 +96,10 @@ def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
     if draft.progress.prompted and not (failed.lost or failed.final):
         return  # the send seemed to fail, but the agent has taken the message up: never send it again
     if failed.lost:
+        waits = draft.progress.retry_at is not None
         rotate(draft, failed.reason, at=failed.at)
+        if waits:
+            return  # no attempt was under way: that one has failed before, perhaps by the session's own last words
     if failed.reason == budget.BUDGET_REACHED and failed.final:
         budget.pause(draft, at=failed.at, now=failed.at)  # the provider takes no message
         return

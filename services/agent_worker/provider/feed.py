@@ -16,7 +16,7 @@ from anthropic import AsyncAnthropic
 from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.provider import stream
 from services.agent_worker.provider.dedupe import Deduplicator
-from services.agent_worker.provider.failures import explained, failure
+from services.agent_worker.provider.failures import WIRE_ERRORS, explained, failure
 from services.agent_worker.provider.list_overlap import KNOWN_RUN, unrecorded
 from services.agent_worker.provider.room import Line, Room
 from services.agent_worker.provider.stream import GLANCE, PAGE, newest_first, of_thread
@@ -127,11 +127,23 @@ class SessionFeed:
                 opened=self._on_opened,
                 take=self._take,
                 ended=self._on_ended,
-                failed=lambda error: explained(self._client, self._session, error, alone=True),
+                failed=self._refused,
                 chance=self._chance,
             )
         except Exception as failed:
             await self._fail(failed)
+
+    async def _refused(self, error: BaseException) -> ProviderFailure:
+        """What an error of the stream means. A session is lost once its lists were read, or are gone with it."""
+        told = await explained(self._client, self._session, error, alone=True)
+        if told.lost:
+            try:
+                await self._catch_up()
+                await self._catch_up_children(closing=True)
+            except WIRE_ERRORS as unread:
+                away = failure(unread, session=True)
+                return told if away.lost or away.final else away
+        return told
 
     async def _fail(self, failed: Exception) -> None:
         """Nothing more can be told, beyond what came: the session is gone, or this code is wrong."""
@@ -174,6 +186,9 @@ class SessionFeed:
         if not self._dedupe.has(head.id):
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)
+            elif head.type == "session.status_terminated":
+                await self._catch_up(head.id)
+                await self._before_end(head)
             elif self._holds_beside(head) and self._takes_up(head.type, raw):
                 # What was seen queued is taken up by now: its place is before this, and only the list may say so.
                 await self._catch_up(head.id)
@@ -258,6 +273,8 @@ class SessionFeed:
                 await self._line.put(kept.pop(unlisted.pop(0)), listed=True)
             if head.type == "session.status_idle" and thread is None:
                 await self._before_idle(raw, "")
+            elif head.type in ENDS and thread is None:
+                await self._before_end(head)
             if head.id in kept:
                 await self._line.put(kept.pop(head.id), listed=True)
                 continue
@@ -311,6 +328,13 @@ class SessionFeed:
             for event in self._dedupe.settle(provider.head(idle).processed_at):
                 await self._line.put(event)
         self._flushed = False
+
+    async def _before_end(self, end: provider.Head) -> None:
+        """Give on what the end of the session closes over: nobody listens to it afterwards. What is still queued
+        is never processed."""
+        await self._catch_up_children(closing=True)
+        for event in self._dedupe.settle(end.processed_at):
+            await self._line.put(event)
 
     # ---- child threads ----------------------------------------------------------------------------------------
 

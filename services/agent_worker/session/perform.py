@@ -68,13 +68,15 @@ class Performer:
 
     `provider` returns the provider, to be taken for one call at once, and raises Fenced once the lease has run out.
     `feed` returns the provider session's feed once it listens, and raises ProviderFailure when that can't be had in
-    time.
+    time. `hear_out` returns once all that a lost provider session has to say is before the core, and raises
+    ProviderFailure when that can't be had in time.
     """
 
     session: DrivenSession
     filed: FiledInputs
     provider: Callable[[], Provider]
     feed: Callable[[], Awaitable[ProviderFeed]]
+    hear_out: Callable[[], Awaitable[None]]
     publisher: Publisher
     inputs: CoreInputs
     prewarmed: Prewarmed
@@ -166,8 +168,20 @@ class Performer:
                 look = resumed or command.look
                 await self.provider().send(session.state, content, look=look)
         except ProviderFailure as failure:
-            return self.inputs.failed(command.turn_id, failure)
+            return await self._not_sent(command, failure)
         return None
+
+    async def _not_sent(self, command: Send, failure: ProviderFailure) -> Failed | None:
+        """A provider session that is lost is given up once all it said is recorded, or can't be read any more; while
+        the provider is away the attempt has failed and no more."""
+        if failure.lost:
+            try:
+                await self.hear_out()
+            except ProviderFailure as away:
+                failure = away
+        if _is_over(command, self.session.state):
+            return None  # it has ended by what was heard meanwhile: this is not the next one's failure
+        return self.inputs.failed(command.turn_id, failure)
 
     async def _content(self, command: Send) -> Any:
         if command.nudge:
@@ -357,11 +371,14 @@ class Performer:
 def _overtaken(command: Send, state: SessionState) -> bool:
     """Whether there is nothing left to send: the attempt is over, its provider session was given up, or the agent
     was seen to have its message."""
-    attempt = state.failures + 1
-    if (state.open_turn, attempt) != (command.turn_id, command.attempt):
+    if _is_over(command, state):
         return True
     prompted = state.progress is not None and state.progress.prompted
     return state.provider_session_id is None or prompted
+
+
+def _is_over(command: Send, state: SessionState) -> bool:
+    return (state.open_turn, state.failures + 1) != (command.turn_id, command.attempt)
 
 
 def _answered(tool_use_id: str) -> Callable[[SessionState], bool]:

@@ -82,6 +82,7 @@ class Shell:
             filed=self._filed,
             provider=self._provider,
             feed=self._feed,
+            hear_out=self._hear_out,
             publisher=needs.publisher,
             inputs=self._inputs,
             prewarmed=needs.prewarmed,
@@ -279,7 +280,7 @@ class Shell:
         if saying is not None:
             await saying
         if self._watch is not None:
-            self._watch.taken()
+            self._watch.taken(inputs)
 
     async def _written(self, decision: Decision, inputs: Sequence[Input]) -> Decision | None:
         """Write what was decided, and file what was handed over; returns it. None: the inbox has that, and perhaps
@@ -409,6 +410,10 @@ class Shell:
         )
         return await self._watch.feed()
 
+    async def _hear_out(self) -> None:
+        if self._watch is not None:
+            await self._watch.hear_out()
+
     def _keep_watch(self, *, fresh: bool, begun: bool = False) -> None:
         """Listen to the provider session there is now, if any; `fresh`: it was just made. At rest nobody begins to
         listen, but for a drive that has just begun."""
@@ -420,14 +425,15 @@ class Shell:
         if self._watch is None and bound_to is not None and wanted:
             self._watch = Watch(
                 self._session,
-                lambda: self._listen(fresh=fresh),
+                self._listen,
+                fresh=fresh,
                 inputs=self._inputs,
                 signal=self._signal,
                 start=self._start,
                 opening=self._needs.opening,
             )
 
-    def _listen(self, *, fresh: bool) -> AbstractAsyncContextManager[ProviderFeed]:
+    def _listen(self, fresh: bool) -> AbstractAsyncContextManager[ProviderFeed]:
         state, preview = self._session.state, self._preview
         return self._provider().watch(state, fresh=fresh, on_preview=preview)
 

@@ -59,10 +59,12 @@ class Session(DrivenSession):
         self.refuses: Exception | None = None
         self.asking_for = False
         self.heard: list[Input] = []
+        self.listened: list[bool] = []
         self.broken: list[BaseException] = []
         self.watch = Watch(
             self,
             self._listen,
+            fresh=True,
             inputs=CoreInputs(lambda: parse(at(7)), lambda: 0.25),
             signal=self.heard.append,
             start=self._start,
@@ -70,7 +72,8 @@ class Session(DrivenSession):
         )
 
     @asynccontextmanager
-    async def _listen(self) -> AsyncIterator[ProviderFeed]:
+    async def _listen(self, fresh: bool) -> AsyncIterator[ProviderFeed]:
+        self.listened.append(fresh)
         if self.refuses is not None:
             raise self.refuses
         yield self.tells
@@ -114,7 +117,7 @@ async def test_a_watch_reads_no_further_than_the_shell_has_taken(
         session.tells.says.put_nowait(batch)
     await moments()
     assert session.tells.given == 4
-    session.watch.taken()
+    session.watch.taken(session.heard)
     await moments()
     assert session.tells.given == 8
 
@@ -127,7 +130,7 @@ async def test_a_watch_reads_no_more_bytes_than_it_may_hold() -> None:
         session.tells.says.put_nowait((large,))
     await moments()
     assert session.tells.given == 2
-    session.watch.taken()
+    session.watch.taken(session.heard)
     await moments()
     assert session.tells.given == 4
 
@@ -217,3 +220,45 @@ async def test_a_watch_ends_when_it_is_told_to() -> None:
     session.tells.says.put_nowait((Wire().running(),))
     await moments()
     assert session.heard == []
+
+
+@virtual
+async def test_a_lost_session_is_heard_out_by_listening_anew_once_all_was_decided_on() -> None:
+    session, wire = Session(), Wire()
+    session.asking_for = True
+    session.tells.says.put_nowait((wire.prompt(),))
+    await moments()
+    asked = asyncio.create_task(session.watch.hear_out())
+    await moments()
+    assert session.listened == [True], "what is signalled and not written would come again"
+    session.watch.taken(session.heard)
+    session.tells.says.put_nowait((wire.running(),))
+    session.tells.says.put_nowait(GONE)
+    await asked
+    assert session.listened == [True, False]
+    assert [type(input) for input in session.heard] == [Seen, Seen], "who asked tells of the loss"
+    session.asking_for = False
+    session.watch.tell()
+    assert len(session.heard) == 2
+
+
+@virtual
+async def test_a_lost_session_that_cannot_be_read_is_not_given_up_yet() -> None:
+    session = Session()
+    with pytest.raises(ProviderFailure) as failed:
+        await session.watch.hear_out()
+    assert (failed.value.reason, failed.value.lost) == ("stream_unavailable", False)
+    assert asyncio.get_running_loop().time() == pytest.approx(OPENING)
+
+
+@virtual
+async def test_who_hears_out_waits_no_longer_than_the_watch_lasts() -> None:
+    """What was heard may have ended the attempt and given the session up."""
+    session = Session()
+    session.tells.says.put_nowait((Wire().prompt(),))
+    await moments()
+    asked = asyncio.create_task(session.watch.hear_out())
+    await moments()
+    session.watch.cancel()
+    await asked
+    assert asyncio.get_running_loop().time() < 1

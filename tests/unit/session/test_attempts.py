@@ -129,6 +129,16 @@ def test_a_lost_provider_session_is_replaced() -> None:
     ).saying("turn.started", provider_session_id="sesn_2", attempts=2)
 
 
+def test_a_session_lost_while_its_turn_waits_is_left_without_another_failure() -> None:
+    """Its own last words may have ended the attempt that hears of the loss, too."""
+    waits = after(*RUNNING, failed(second=4)).when(failed(second=4, reason="session_lost", lost=True))
+    waits.then("session.rotated")
+    assert waits.state.failures == 1
+    after(*RUNNING, failed(second=4), failed(second=4, lost=True)).when(elapsed(9)).then(
+        commands=(Open(turn_id="t1"),)
+    )
+
+
 def test_a_session_lost_before_there_was_one_is_only_tried_again() -> None:
     after(turn("t1")).when(failed(lost=True)).then("turn.retrying")
 

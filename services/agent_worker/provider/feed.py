@@ -187,7 +187,7 @@ class SessionFeed:
             if head.type == "session.status_idle":
                 await self._before_idle(raw, head.id)
             elif head.type == "session.status_terminated":
-                await self._catch_up(head.id)
+                await self._catch_up_or_deleted(head.id)
                 await self._before_end(head)
             elif self._holds_beside(head) and self._takes_up(head.type, raw):
                 # What was seen queued is taken up by now: its place is before this, and only the list may say so.
@@ -328,6 +328,13 @@ class SessionFeed:
             for event in self._dedupe.settle(provider.head(idle).processed_at):
                 await self._line.put(event)
         self._flushed = False
+
+    async def _catch_up_or_deleted(self, until: str) -> None:
+        """Catch up with the list of a session that has ended, unless it was deleted right away."""
+        try:
+            await self._catch_up(until)
+        except anthropic.NotFoundError:
+            await self._merge(None, [])
 
     async def _before_end(self, end: provider.Head) -> None:
         """Give on what the end of the session closes over: nobody listens to it afterwards. What is still queued

@@ -172,15 +172,17 @@ class Performer:
         return None
 
     async def _not_sent(self, command: Send, failure: ProviderFailure) -> Failed | None:
-        """A provider session that is lost is given up once all it said is recorded, or can't be read any more; while
-        the provider is away the attempt has failed and no more."""
+        """A provider session that is lost is given up once all it said is recorded, or can't be read any more;
+        while the provider is away the attempt has failed and no more."""
         if failure.lost:
             try:
                 await self.hear_out()
             except ProviderFailure as away:
                 failure = away
         if _is_over(command, self.session.state):
-            return None  # it has ended by what was heard meanwhile: this is not the next one's failure
+            return (
+                None  # it has ended by what was heard meanwhile: this is not the next one's failure
+            )
         return self.inputs.failed(command.turn_id, failure)
 
     async def _content(self, command: Send) -> Any:

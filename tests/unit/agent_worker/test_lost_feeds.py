@@ -78,8 +78,6 @@ async def test_a_stream_that_is_refused_for_good_is_told_behind_the_list() -> No
     tape = Tape(1, CALM)
     await tape.begin()
     state = running(tape, "[[script: terminal]]")
-    while tape.session.status != "terminated":
-        await asyncio.sleep(0.1)
 
     @asynccontextmanager
     async def refused(client: Any, session: str) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -92,11 +90,12 @@ async def test_a_stream_that_is_refused_for_good_is_told_behind_the_list() -> No
 
     heard: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "primary", tape.primary)
+        await _hear_the_end(listening(tape, state, fresh=True))
         patch.setattr(stream, "primary", refused)
         feed = listening(tape, state, fresh=False)
         with pytest.raises(ProviderFailure) as failed:
-            while True:
-                heard |= {event.id for event in await feed.next()}
+            await _hear_all(feed, heard)
         await feed.close()
     assert failed.value.lost
     assert heard == listed(tape) != set()
@@ -107,9 +106,7 @@ async def test_what_children_said_comes_before_the_end_of_the_session() -> None:
     """Whoever hears the end listens no more, and a child's stream may be behind."""
 
     @asynccontextmanager
-    async def silent(
-        client: Any, session: str, thread: str
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def silent(client: Any, session: str, thread: str) -> AsyncIterator[AsyncIterator[bytes]]:
         async def nothing() -> AsyncIterator[bytes]:
             await asyncio.sleep(3600)
             yield b""
@@ -135,6 +132,18 @@ async def test_what_children_said_comes_before_the_end_of_the_session() -> None:
     before = heard[: kinds.index("session.status_terminated") + 1]
     assert any(event.thread_id for event in before)
     assert said <= {event.id for event in before}
+
+
+async def _hear_the_end(feed: SessionFeed) -> None:
+    kinds: set[str] = set()
+    while "session.status_terminated" not in kinds:
+        kinds |= {event.type for event in await feed.next()}
+    await feed.close()
+
+
+async def _hear_all(feed: SessionFeed, heard: set[str]) -> None:
+    while True:
+        heard |= {event.id for event in await feed.next()}
 
 
 def _children(tape: Tape) -> list[Any]:

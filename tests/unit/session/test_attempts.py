@@ -131,7 +131,9 @@ def test_a_lost_provider_session_is_replaced() -> None:
 
 def test_a_session_lost_while_its_turn_waits_is_left_without_another_failure() -> None:
     """Its own last words may have ended the attempt that hears of the loss, too."""
-    waits = after(*RUNNING, failed(second=4)).when(failed(second=4, reason="session_lost", lost=True))
+    waits = after(*RUNNING, failed(second=4)).when(
+        failed(second=4, reason="session_lost", lost=True)
+    )
     waits.then("session.rotated")
     assert waits.state.failures == 1
     after(*RUNNING, failed(second=4), failed(second=4, lost=True)).when(elapsed(9)).then(

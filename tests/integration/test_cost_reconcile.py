@@ -190,7 +190,8 @@ async def test_the_report_adds_up_to_what_sessions_show_deleted_ones_too(
     provider: Provider,
 ) -> None:
     shown: dict[str, int] = dict([await spent(provider) for _ in range(5)])
-    await provider.beta.sessions.delete(next(iter(shown)))
+    deleted, *_, kept = shown
+    await provider.beta.sessions.delete(deleted)
     ask = provider.beta.organization.analytics.cost.list
     now, span = datetime.now(UTC), whole_days()
     found: dict[str, Decimal] = {}
@@ -205,14 +206,14 @@ async def test_the_report_adds_up_to_what_sessions_show_deleted_ones_too(
     total = [row async for row in ask(**span)]
     assert len(total) == 1
     assert abs(Decimal(total[0].cost.amount) - sum(found.values())) < Decimal("0.001")
-    one = [row async for row in ask(**span, group_by=["model"], session_ids=[session])]
+    one = [row async for row in ask(**span, group_by=["model"], session_ids=[kept])]
     assert {row.group.model for row in one} >= {"claude-sonnet-5"}
     usage = provider.beta.organization.analytics.usage.list
     used = {row.group.session_id: row.usage async for row in usage(**span, group_by=["session_id"])}
     assert used.keys() == shown.keys()
-    shows = (await provider.beta.sessions.retrieve(session)).usage
-    assert used[session].output_tokens == shows.output_tokens
-    assert used[session].uncached_input_tokens == shows.input_tokens
+    shows = (await provider.beta.sessions.retrieve(kept)).usage
+    assert used[kept].output_tokens == shows.output_tokens
+    assert used[kept].uncached_input_tokens == shows.input_tokens
     for wrong in (
         {"starting_at": now - timedelta(days=40)},
         {"ending_at": now - timedelta(days=2)},

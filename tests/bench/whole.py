@@ -61,11 +61,13 @@ async def measure(options: Options, sessions: int, turns: int) -> Result:
             for name in reversed(SERVICES)
         }
         pids |= {name: parts.pid(name) for name in GROUND}
-        url, its = await stack.enter_async_context(_pipeline(parts, sessions))
+        rounds = options.rounds or ROUNDS
+        # Its streams stay open: all rounds' sessions and those of the warm-up are there at the end.
+        url, its = await stack.enter_async_context(_pipeline(parts, (rounds + 1) * sessions))
         its |= {name: parts.pid(name) for name in ("kafka", "simulator")}
         for warmed, processes in ((parts.addresses.gateway, pids), (url, its)):
             await _talks(parts, warmed, processes, *WARM_UP)
-        for _, side in product(range(options.rounds or ROUNDS), SIDES):
+        for _, side in product(range(rounds), SIDES):
             await parts.rest()
             if side == "ours":
                 async with parts.profiler.watching(f"whole-{sessions}", pids["gateway"]):
@@ -81,7 +83,7 @@ async def measure(options: Options, sessions: int, turns: int) -> Result:
 
 @asynccontextmanager
 async def _pipeline(parts: Parts, sessions: int) -> AsyncIterator[tuple[str, dict[str, int]]]:
-    """Where the barest pipeline's gateway serves, and its processes."""
+    """Where the barest pipeline's gateway serves, and its processes. `sessions`: how many it will have in all."""
     kafka, (port,) = parts.addresses.kafka, free_ports(1)
     nobody = "nobody but a benchmark"
     await create_topics(

@@ -7,6 +7,7 @@ of that may reach the terminal of somebody who only wants to read it.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 
 # Joins the parts of an emoji; not printable for Python, and harmless.
 _JOINER = "\u200d"
@@ -34,3 +35,16 @@ def wrapped(text: str, width: int, indent: str) -> str:
         for piece in textwrap.wrap(line, max(20, width), replace_whitespace=False) or [""]
     ]
     return f"\n{indent}".join(lines).rstrip()
+
+
+def in_columns(lines: Sequence[Sequence[str]], left: int | None = None) -> list[str]:
+    """Lines of cells, each column as wide as its widest cell; the first `left` columns (None: all) are flush left,
+    the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if left is None or place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]

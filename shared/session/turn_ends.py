@@ -182,12 +182,15 @@ def give_up(draft: Draft, error: TurnError, *, at: str) -> None:
 
 
 def rotate(draft: Draft, reason: str, *, at: str) -> None:
+    """Give the provider session up, if there is one: what it cost is settled, and the next attempt opens another.
+
+    The oldest of those given up is deleted when the state names as many as it can: whoever erases the session must
+    know of all there are.
+    """
     lost = draft.state.provider_session_id
     if lost is not None:
         draft.settle(at=at)
-        if (
-            len(draft.state.given_up) == GIVEN_UP
-        ):  # whoever erases the session must know of all there are
+        if len(draft.state.given_up) == GIVEN_UP:
             draft.ask(Close(provider_session_id=draft.state.given_up[0], erase=True))
         draft.own("session.rotated", SessionRotated(provider_session_id=lost, reason=reason), at=at)
 

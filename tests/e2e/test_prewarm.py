@@ -6,20 +6,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.e2e.api import Api
-from tests.e2e.provider import Provider
-from tests.e2e.test_rest import TENANT, Place, said, shown
-from tests.stack import running_stack
+from tests.e2e.place import TENANT, Place, placed, said, shown
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
 async def place() -> AsyncIterator[Place]:
-    async with running_stack(TURNSTILE_PREWARM_SECONDS="6") as stack:
-        api = Api(stack.gateway, stack.key)
-        yield Place(api, Provider(stack.simulator))
-        await api.http.aclose()
+    async with placed(TURNSTILE_PREWARM_SECONDS="6") as place:
+        yield place
 
 
 async def test_the_provider_session_is_there_before_the_first_turn_which_goes_to_it(

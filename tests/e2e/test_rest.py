@@ -5,24 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
 from services.agent_worker.provider.front import HEADING
-from tests.e2e.api import Api
-from tests.e2e.provider import Provider
-from tests.e2e.waiting import eventually
-from tests.stack import running_stack
+from tests.e2e.place import TENANT, Place, placed, said, shown
 
 pytestmark = pytest.mark.e2e
-TENANT = "local"
-
-
-@dataclass(frozen=True)
-class Place:
-    api: Api
-    provider: Provider
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +21,8 @@ async def place() -> AsyncIterator[Place]:
         "TURNSTILE_ARCHIVE_SECONDS": "6",
         "TURNSTILE_LINGER_SECONDS": "1",
     }
-    async with running_stack(**rests) as stack:
-        api = Api(stack.gateway, stack.key)
-        yield Place(api, Provider(stack.simulator))
-        await api.http.aclose()
-
-
-async def said(api: Api, session: str, kind: str, times: int = 1) -> None:
-    async def look() -> bool:
-        return [event["type"] for event in await api.events(session)].count(kind) >= times
-
-    await eventually(look, f"{session}: {times} {kind}")
-
-
-async def shown(api: Api, session: str, status: str) -> dict[str, object]:
-    async def look() -> dict[str, object] | None:
-        page = await api.session(session)
-        return page if page["status"] == status else None
-
-    return await eventually(look, f"{session}: {status}")
+    async with placed(**rests) as place:
+        yield place
 
 
 async def test_a_session_that_was_left_alone_goes_on_with_its_past(place: Place) -> None:

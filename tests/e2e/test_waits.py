@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import datetime
 
 import pytest
@@ -14,11 +13,9 @@ from infra.simulator import reply_to, text_of
 from services.agent_worker.provider.front import HEADING
 from services.agent_worker.session.prompt import NUDGE
 from tests.e2e.api import Api
-from tests.e2e.provider import Provider
-from tests.stack import running_stack
+from tests.e2e.place import TENANT, Place, placed
 
 pytestmark = pytest.mark.e2e
-TENANT = "local"
 # The first turn of each session.
 FIRST = {
     "nobody": "May you? [[script: confirm]]",
@@ -29,12 +26,6 @@ FIRST = {
 }
 
 
-@dataclass(frozen=True)
-class Place:
-    api: Api
-    provider: Provider
-
-
 @pytest.fixture(scope="module")
 async def place() -> AsyncIterator[Place]:
     waits = {
@@ -43,11 +34,9 @@ async def place() -> AsyncIterator[Place]:
         "TURNSTILE_SILENCE_SECONDS": "6",
         "TURNSTILE_TOOL_CALL_SECONDS": "12",
     }
-    async with running_stack(**waits) as stack:
-        api = Api(stack.gateway, stack.key)
-        await asyncio.gather(*(begin(api, session, text) for session, text in FIRST.items()))
-        yield Place(api, Provider(stack.simulator))
-        await api.http.aclose()
+    async with placed(**waits) as place:
+        await asyncio.gather(*(begin(place.api, session, text) for session, text in FIRST.items()))
+        yield place
 
 
 async def begin(api: Api, session: str, text: str) -> None:

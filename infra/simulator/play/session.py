@@ -151,6 +151,7 @@ class Session:
     # -- status ------------------------------------------------------------------------------
 
     def set_status(self, status: str) -> None:
+        """Change the status; a stretch of `running` that ends is counted, and billed."""
         now = self.birth.now()
         if self.status == "running":
             self.usage.active += now - self._running_since

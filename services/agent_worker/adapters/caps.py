@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import count, product
+from itertools import chain, count, product
 from typing import Any
 
 import msgspec
@@ -246,18 +246,24 @@ class SqlCaps:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._caps: dict[str, tuple[Cap, ...]] = {}
+        self._caps: dict[tuple[str, Scope, str], list[Cap]] = {}  # by tenant, scope and who
 
     def of(self, spender: Spender) -> tuple[Cap, ...]:
         """See Caps.of."""
-        known = self._caps.get(spender.tenant_id)
-        return caps.applying(known, spender) if known else ()
+        if not self._caps:
+            return ()
+        tenant = spender.tenant_id
+        places = (
+            (scope, who) for scope in caps.SCOPES for who in (caps.EACH, spender.named(scope))
+        )
+        found = chain.from_iterable(self._caps.get((tenant, *place), ()) for place in places)
+        return caps.applying(found, spender)
 
     async def look(self) -> None:
         """Read which caps there are. Raises Transient."""
         async with connection_to(self._engine) as connection:
             rows = (await connection.execute(select(CAPS))).all()
-        found: dict[str, tuple[Cap, ...]] = {}
+        found: dict[tuple[str, Scope, str], list[Cap]] = {}
         for row in rows:
             cap = Cap(
                 tenant_id=row.tenant_id,
@@ -267,7 +273,7 @@ class SqlCaps:
                 limit=row.limit_micro_usd,
                 set_at=row.set_at,
             )
-            found[cap.tenant_id] = (*found.get(cap.tenant_id, ()), cap)
+            found.setdefault((cap.tenant_id, cap.scope, cap.who), []).append(cap)
         self._caps = found
 
     async def tell(self) -> None:

@@ -180,9 +180,7 @@ class Performer:
             except ProviderFailure as away:
                 failure = away
         if _is_over(command, self.session.state):
-            return (
-                None  # it has ended by what was heard meanwhile: this is not the next one's failure
-            )
+            return None  # ended by what was heard meanwhile: this is not the next one's failure
         return self.inputs.failed(command.turn_id, failure)
 
     async def _content(self, command: Send) -> Any:

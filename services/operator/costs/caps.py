@@ -12,7 +12,7 @@ from services.operator import addresses
 from services.operator.costs.cap_rows import KEY, Standing, put, remove, standing
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.owner import Tenant, owner
-from services.operator.printable import plain
+from services.operator.printable import in_columns, plain
 from shared.session.caps import EACH, usd
 from shared.session.inputs import Id
 
@@ -109,12 +109,7 @@ def _table(found: list[Standing]) -> list[str]:
     if not found:
         return []
     header = ["tenant", "on", "period", "limit", "spent", "reserved", "resets"]
-    lines = [header, *(_cells(one) for one in found)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+    return in_columns([header, *(_cells(one) for one in found)])
 
 
 def _cells(one: Standing) -> list[str]:

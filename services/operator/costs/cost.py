@@ -15,7 +15,7 @@ from services.operator.costs.caps import caps
 from services.operator.costs.export import export
 from services.operator.costs.reconcile import reconcile
 from services.operator.failures import failing_clearly
-from services.operator.printable import plain
+from services.operator.printable import in_columns, plain
 from shared.costs import BY, FIELDS, CostRow, Wanted, dimensions, question, rows
 
 _DAY = ["%Y-%m-%d"]
@@ -72,8 +72,7 @@ def table(names: tuple[str, ...], found: Iterable[CostRow]) -> list[str]:
     cells = [[*_names(names, row), *_figures([row])] for row in found]
     total = ["total", *[""] * (len(names) - 1), *_figures(found)]
     lines = [header, *cells, total]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(_cells(line, widths, len(names))).rstrip() for line in lines]
+    return in_columns(lines, left=len(names))
 
 
 def _names(names: tuple[str, ...], row: CostRow) -> list[str]:
@@ -97,11 +96,4 @@ def _figures(found: list[CostRow]) -> list[str]:
         f"{out:,}",
         f"{hours:.2f}",
         f"{unpriced:,}",
-    ]
-
-
-def _cells(line: list[str], widths: list[int], names: int) -> list[str]:
-    return [
-        cell.ljust(width) if place < names else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(line, widths, strict=True))
     ]

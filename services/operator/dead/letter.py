@@ -11,6 +11,7 @@ import msgspec
 from aiokafka.structs import ConsumerRecord
 from msgspec import Struct
 
+from services.operator.printable import in_columns
 from shared.session.key import SessionKey
 
 MARKS = ("dead_reason", "dead_detail", "dead_attempts", "dead_at", "dead_source")
@@ -140,9 +141,7 @@ def table(letters: Sequence[DeadLetter]) -> str:
         )
         for letter in letters
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(in_columns(rows))
 
 
 def page(letter: DeadLetter) -> str:

@@ -25,9 +25,10 @@ from services.gateway.http import health, problems
 from services.gateway.http.actions import ACTIONS, action
 from services.gateway.http.auth import Keys
 from services.gateway.http.costs import cost_reader
-from services.gateway.http.described import DESCRIBED, TITLE, complete
+from services.gateway.http.described import DESCRIBED
 from services.gateway.http.events import events_endpoint
 from services.gateway.http.front import Front
+from services.gateway.http.openapi import TITLE, complete
 from services.gateway.http.profiles import profile_reader, profile_writer
 from services.gateway.http.replay import replay_endpoint
 from services.gateway.http.request import COSTS, PREWARM, PROFILE, SESSIONS, TURNS, route_of

@@ -1,24 +1,30 @@
-"""What the OpenAPI document says about each route, beside what the framework reads from its endpoint.
+"""What the OpenAPI document says about each route.
 
 Each route names every reason for which it refuses a request; `problems.KNOWN` has their statuses.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from inspect import cleandoc
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from services.gateway import bodies
-from services.gateway.accept import ID
 from services.gateway.http.costs import Costs
-from services.gateway.http.problems import JSON, KNOWN, PROBLEM_JSON
-from services.gateway.http.request import OPEN, PROFILE
+from services.gateway.http.described_route import (
+    ALWAYS,
+    ANSWERS_CALL,
+    HISTORY,
+    OF_OPEN,
+    PUBLISHES,
+    SSE,
+    STREAMS,
+    Route,
+    Told,
+    ref,
+)
+from services.gateway.http.problems import JSON
+from services.gateway.http.request import PROFILE
 from services.gateway.views import (
     Accepted,
     AcceptedTurn,
@@ -29,48 +35,7 @@ from services.gateway.views import (
 )
 from shared.session.events import Event
 
-TITLE = "Turnstile gateway"
-VERSION = "1.0.0"
-ABOUT = (
-    "User turns to Claude Managed Agents sessions: each sent exactly once, everything that follows recorded, "
-    "streamed and replayed. What is posted is answered once it is safe on the log. "
-    "Every refusal is a problem (RFC 9457); a wrong field is named in its `errors`."
-)
-TAGS = {
-    "sessions": "Durable conversations",
-    "turns": "User turns, and what can be said to a running one",
-    "events": "What happened, live and again",
-    "users": "What is kept of users",
-    "costs": "What was paid for",
-    "service": "The gateway itself",
-}
-REF = "#/components/schemas/{name}"
 S = "/v1/sessions/{session_id}"
-SSE = "text/event-stream"
-RETRY_AFTER = {
-    "description": "Seconds to wait",
-    "schema": {"type": "string", "pattern": "^[0-9]+$"},
-}
-CHALLENGE = {"description": "How to authenticate", "schema": {"type": "string"}}
-
-
-class FieldProblem(Struct, frozen=True, kw_only=True):
-    """A wrong field, and what to change about it."""
-
-    field: str
-    message: str
-
-
-class Problem(Struct, frozen=True, kw_only=True):
-    """RFC 9457. `type` is `urn:turnstile:problem:` and a word that never changes; `last_seq` is the newest event's
-    number where a cursor was ahead of it."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldProblem] | UnsetType = UNSET
-    last_seq: int | UnsetType = UNSET
 
 
 class EventPage(Struct, frozen=True, kw_only=True):
@@ -78,15 +43,6 @@ class EventPage(Struct, frozen=True, kw_only=True):
 
     data: list[Event]
     next_after: int
-
-
-class Told(Struct, frozen=True, kw_only=True):
-    """One server-sent event. `data` is the JSON of an `Event`, `event` its type and `id` its seq; previews have
-    no `id`. Besides come `error` (data: a `Problem`) and `end` (data: `{}`)."""
-
-    event: str
-    data: Annotated[str, Meta(extra_json_schema={"contentMediaType": JSON})]
-    id: Annotated[str, Meta(pattern="^[0-9]+$")] | UnsetType = UNSET
 
 
 class Alive(Struct, frozen=True, kw_only=True):
@@ -109,134 +65,6 @@ class Readiness(Struct, frozen=True, kw_only=True):
     dependencies: dict[str, Dependency]
 
 
-BODIES: tuple[type[Any], ...] = (
-    bodies.NewSession,
-    bodies.Prewarm,
-    bodies.NewTurn,
-    bodies.Profile,
-    bodies.NewBudget,
-    bodies.Confirmation,
-    bodies.ToolResult,
-    bodies.Nothing,
-)
-ANSWERS: tuple[type[Any], ...] = (
-    SessionView,
-    SessionList,
-    TurnView,
-    AcceptedTurn,
-    Accepted,
-    EventPage,
-    Costs,
-    ProfileView,
-    Told,
-    Alive,
-    Readiness,
-    Problem,
-)
-# Why a request is refused whatever it asks for; `invalid_request`: every route has parameters or a body.
-ALWAYS = ("unauthorized", "forbidden", "head_timeout", "head_too_large", "internal")
-LOOKS = ("invalid_request", "unknown_session", "database_unavailable")
-PUBLISHES = (*LOOKS, "body_timeout", "too_large", "kafka_unavailable", "overloaded")
-HISTORY = (
-    *LOOKS,
-    *("cursor_ahead", "session_erased"),
-    *("kafka_unavailable", "archive_unavailable", "history_unavailable"),
-)
-OF_OPEN = (*PUBLISHES, "session_archived", "session_erased")
-ANSWERS_CALL = (*OF_OPEN, "already_answered", "no_longer_asked")
-STREAMS = (*HISTORY, "too_many_streams", "stream_share")
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """`body` and `answer` are structs of this code; `status` is that of a good answer, `also` are others.
-
-    `refuses` are the words of `problems.KNOWN` that it answers with; `keyed`: it takes an Idempotency-Key.
-    """
-
-    name: str
-    tag: str
-    summary: str
-    about: str = ""
-    status: int = 200
-    body: type[Any] | None = None
-    answer: type[Any] | None = None
-    media: str = JSON
-    keyed: bool = False
-    refuses: tuple[str, ...] = ()
-    also: dict[str, dict[str, Any]] = field(default_factory=dict)
-    streams: bool = False
-
-    def openapi(self, path: str) -> dict[str, Any]:
-        """The parts of the operation that the framework can't know."""
-        extra: dict[str, Any] = {
-            "tags": [self.tag],
-            "description": self.about or f"{self.summary}.",
-            "responses": {str(self.status): self._good(), **self.also, **_problems(self.refuses)},
-            "parameters": [*_in_path(path), *([IDEMPOTENCY_KEY] if self.keyed else [])],
-            "security": [] if path in OPEN else [{"key": []}],
-        }
-        if self.body is not None:
-            content = {JSON: {"schema": _ref(self.body)}}
-            extra["requestBody"] = {"required": self.body is not bodies.Nothing, "content": content}
-        return extra
-
-    def _good(self) -> dict[str, Any]:
-        plain = {"type": "string"} if self.media.startswith("text/") else {"type": "object"}
-        content = {self.media: {"schema": _ref(self.answer) if self.answer else plain}}
-        if self.streams:
-            content[SSE] = {"schema": _ref(Told)}
-        return {"description": self.summary, "content": content}
-
-
-def _ref(struct: type[Any]) -> dict[str, str]:
-    return {"$ref": REF.format(name=struct.__name__)}
-
-
-def _problems(words: tuple[str, ...]) -> dict[str, Any]:
-    """The responses by status, with the reasons for each."""
-    found: dict[str, list[str]] = {}
-    for word in words:
-        found.setdefault(str(KNOWN[word][0]), []).append(word)
-    return {status: _problem(status, reasons) for status, reasons in sorted(found.items())}
-
-
-def _problem(status: str, words: list[str]) -> dict[str, Any]:
-    response: dict[str, Any] = {
-        "description": "; ".join(f"`{word}`: {KNOWN[word][1]}" for word in words),
-        "content": {PROBLEM_JSON: {"schema": _ref(Problem)}},
-    }
-    if status in ("429", "503"):
-        response["headers"] = {"Retry-After": RETRY_AFTER}
-    elif status == "401":
-        response["headers"] = {"WWW-Authenticate": CHALLENGE}
-    return response
-
-
-def _in_path(path: str) -> Iterator[dict[str, Any]]:
-    for name in re.findall(r"{(\w+)}", path):
-        yield {
-            "name": name,
-            "in": "path",
-            "required": True,
-            "description": IN_PATH[name],
-            "schema": {"type": "string", "pattern": ID},
-        }
-
-
-IN_PATH = {
-    "session_id": "The session's id, unique within the tenant",
-    "turn_id": "The turn's id, unique within the session",
-    "user_id": "The user's id, as sessions are opened for it",
-}
-IDEMPOTENCY_KEY = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "required": False,
-    "description": "The same key again, for the same session and route, is the same request: its turn "
-    "is the first one's. With answers to tool calls it names the answer to one call.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
-}
 AT_THE_END = {
     "204": {
         "description": "The session is closed, or the replay told, and the client has all of it"
@@ -246,7 +74,7 @@ AT_THE_END = {
 
 def _opens(name: str, summary: str, words: str, body: type[Any]) -> Route:
     refuses = (*ALWAYS, *(word for word in PUBLISHES if word != "unknown_session"))
-    content = {JSON: {"schema": _ref(SessionView)}}
+    content = {JSON: {"schema": ref(SessionView)}}
     existed = {"200": {"description": "The session existed already", "content": content}}
     place = (name, "sessions", summary, words, 201, body, SessionView)
     return Route(*place, keyed=True, refuses=refuses, also=existed)
@@ -413,7 +241,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "service",
         "Ready; names each dependency",
         answer=Readiness,
-        also={"503": {"description": "Not ready", "content": {JSON: {"schema": _ref(Readiness)}}}},
+        also={"503": {"description": "Not ready", "content": {JSON: {"schema": ref(Readiness)}}}},
     ),
     ("GET", "/metrics"): Route("metrics", "service", "Prometheus text", media="text/plain"),
     ("GET", "/openapi.json"): Route("openapi", "service", "This document", refuses=ALWAYS),
@@ -421,71 +249,3 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "asyncapi", "service", "The topics and their messages", refuses=ALWAYS
     ),
 }
-
-
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """The framework's document with what it can't know: the schemas referred to, and what holds for all operations.
-
-    Its own 422 answers are left out: a wrong parameter is a 400 like every other wrong field.
-    """
-    document["info"] |= {"version": VERSION, "description": ABOUT}
-    document["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
-    document["servers"] = [{"url": "/", "description": "This gateway"}]
-    document["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
-    document["components"] = {
-        "schemas": _schemas(),
-        "securitySchemes": {
-            "key": {"type": "http", "scheme": "bearer", "description": "A key of this gateway"}
-        },
-    }
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            operation["responses"].pop("422", None)
-            for parameter in operation.get("parameters", ()):
-                parameter["schema"] = _without_null(parameter["schema"])
-    return document
-
-
-def _schemas() -> dict[str, Any]:
-    """Every struct by its name. What clients send says its defaults in words, since generators take a default for a
-    promise that the field is there; what they get has all fields but those left unset.
-
-    Events were written by older builds too: what came later may be missing from them.
-    """
-    _, schemas = msgspec.json.schema_components([*BODIES, *ANSWERS], ref_template=REF)
-    for name, schema in schemas.items():
-        sent = schema.get("additionalProperties") is False
-        for field_name, about in schema["properties"].items():
-            default = about.pop("default", UNSET)
-            if default is UNSET or name == Event.__name__:
-                continue
-            if not sent:
-                schema.setdefault("required", []).append(field_name)
-            elif default is not None:
-                about["description"] = f"Default: `{msgspec.json.encode(default).decode()}`"
-    found: dict[str, Any] = _portable(schemas)
-    return found
-
-
-def _portable(schema: Any) -> Any:
-    """JSON Schema as every generator reads it: by the standard `$` is the end of the text and nothing before it,
-    which Python's is not."""
-    if isinstance(schema, list):
-        return [_portable(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: _portable(value) for key, value in schema.items()}
-    if isinstance(found.get("pattern"), str):
-        found["pattern"] = found["pattern"].replace(r"(?![\s\S])", "$")
-    if isinstance(found.get("description"), str):
-        found["description"] = cleandoc(found["description"])
-    if isinstance(found.get("enum"), list):
-        found.setdefault("type", "string")
-    return found
-
-
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A parameter that may be left out; there is no way to say null in a URL or a header."""
-    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
-    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "title")}
-    return {**rest, **choices[0]} if len(choices) == 1 else {**schema}

@@ -21,7 +21,7 @@ from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
 from services.gateway.http.connection import TRANSPORT
-from services.gateway.http.described import complete
+from services.gateway.http.openapi import complete
 from services.gateway.http.sse import Shares
 from services.gateway.ports import Entry, Record
 from services.gateway.read_model.caught_up import CaughtUp

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from services.gateway.http.described import DESCRIBED, Route
+from services.gateway.http.described import DESCRIBED
+from services.gateway.http.described_route import Route
 from services.gateway.http.problems import KNOWN
 from services.gateway.http.request import OPEN
 from tests.unit.gateway.desk import document

@@ -70,7 +70,7 @@ class Prices(Struct, frozen=True):
     def find(self, model: str, day: str, prompt_tokens: int) -> Price | None:
         """The row for a request to `model` on `day` (`YYYY-MM-DD`) with so long a prompt; None: no price is known.
         Of several days the latest counts, and of several bands the narrowest that holds the prompt."""
-        of_model = [row for row in self.rows if _names(row.model, model) and row.since <= day]
+        of_model = [row for row in self.rows if names_model(row.model, model) and row.since <= day]
         latest = max((row.since for row in of_model), default="")
         fitting = [
             row
@@ -80,7 +80,8 @@ class Prices(Struct, frozen=True):
         return min(fitting, key=lambda row: (row.up_to is None, row.up_to or 0), default=None)
 
 
-def _names(known: str, model: str) -> bool:
+def names_model(known: str, model: str) -> bool:
+    """Whether `model` is the `known` one, or a release of it that its day follows."""
     return model == known or (
         model.startswith(known) and _RELEASE.fullmatch(model, len(known)) is not None
     )

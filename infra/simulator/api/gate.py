@@ -74,8 +74,8 @@ class Gate:
         if headers.get(b"anthropic-version") not in VERSIONS:
             raise bad(f"anthropic-version: header must be one of {', '.join(VERSIONS)}")
         betas = headers.get(b"anthropic-beta", "").split(",")
-        if scope["path"].startswith("/v1/files"):
-            betas = [BETA]  # files are no part of this beta
+        if scope["path"].startswith(("/v1/files", "/v1/messages")):
+            betas = [BETA]  # these are no part of this beta
         wanted = REPORTS_BETA if scope["path"].startswith("/v1/organizations/") else BETA
         if wanted not in (beta.strip() for beta in betas):
             raise bad(f"anthropic-beta: header must include {wanted}")

@@ -6,18 +6,23 @@ on demand): `main` does so in a thread, while the log and the database are conne
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+from anthropic import AsyncAnthropic
 
 from services.agent_worker.governor.governor import Governor
 from services.agent_worker.ports import Bindings, Profiles
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
+from services.agent_worker.provider.prompt_cache import check_prompt
 from services.agent_worker.provider.sweep import Sweeper
 from services.agent_worker.session.tools import Toolbox
 from services.agent_worker.settings import Settings, WorkerSettings
+from shared import cache_minimum
 from shared.clock import utcnow
 from shared.settings import ProviderSettings
 
@@ -41,11 +46,23 @@ async def provider_of(
         model=api.turnstile_model,
         tools=[tool.declaration for tool in toolbox],
     )
+    checking = _checking(client, api.turnstile_agent)
     try:
         openings = Openings(client, parts)
         yield AnthropicProvider(client, openings, profiles, clock=utcnow, chance=random.random)
     finally:
+        if checking is not None:
+            checking.cancel()
+            await asyncio.gather(checking, return_exceptions=True)
         await client.close()
+
+
+def _checking(client: AsyncAnthropic, agent: str | None) -> asyncio.Task[None] | None:
+    """Beside all else: no turn waits for it. The agent that Turnstile makes itself has no prompt to be short."""
+    if agent is None:
+        return None
+    day = utcnow().date().isoformat()
+    return asyncio.create_task(check_prompt(client, agent, cache_minimum.load(), day))
 
 
 def sweeper_of(worker: WorkerSettings, provider: AnthropicProvider, bindings: Bindings) -> Sweeper:

@@ -149,7 +149,8 @@ async def health_on(
 
 def _listen(host: str, port: int) -> socket.socket:
     """A listening socket. Bound before the service starts its work, so that a wrong port stops it at once."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -63,8 +63,11 @@ def new_server(settings: Settings) -> tuple[Server, World]:
 
 
 def bound(settings: Settings) -> socket.socket:
-    """A listening socket. Raises OSError when the port is taken."""
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """A listening socket. Raises OSError when the port is taken.
+
+    Its protocol is said: asyncio sends small pieces of a stream at once (no delay) only then.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((settings.host, settings.port))

@@ -233,8 +233,10 @@ def listening(http: HttpSettings) -> list[socket.socket]:
 
 def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
     """A socket whose connections have its options. A peer that is gone, or acknowledges nothing while something is
-    sent, is cut off by the kernel within two minutes (tcp(7))."""
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sent, is cut off by the kernel within two minutes (tcp(7)). The protocol is said, so that asyncio sends what is
+    written at once."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if shared:

@@ -22,7 +22,7 @@ def listeners(names: list[str]) -> dict[str, socket.socket]:
     """A socket for each process to be asked at. Raises OSError."""
     made = {}
     for name in names:
-        made[name] = socket.socket(socket.AF_INET)
+        made[name] = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         made[name].bind((HOST, 0))
         # At once, so that whoever asks while the process starts waits for it.
         made[name].listen()

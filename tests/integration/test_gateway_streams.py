@@ -22,6 +22,7 @@ from shared.bus.topics import EVENTS, PREVIEWS
 from shared.clock import utcnow
 from tests.bench.process import MIB, resident
 from tests.clickhouse_server import fresh_database
+from tests.e2e.refused import assert_refused, refusal
 from tests.family import children_of, paused
 from tests.integration.gateway_process import GatewayProcess, gateway_process
 from tests.stack import fresh_database as fresh_sql
@@ -208,9 +209,8 @@ async def test_a_cursor_ahead_of_the_log_is_a_400_with_the_last_seq(bench: Bench
     async with bench.gateway.client() as client:
         for headers in ({}, JSON):
             answer = await client.get(path, headers={"Last-Event-ID": "5000", **headers})
-            assert answer.status_code == 400
-            assert answer.json()["type"] == "urn:turnstile:problem:cursor_ahead"
-            assert answer.json()["last_seq"] == 20
+            assert_refused(answer, 400, "cursor_ahead")
+            assert refusal(answer)["last_seq"] == 20
 
 
 async def test_a_closed_sessions_stream_ends_and_a_reconnect_at_its_end_is_204(
@@ -287,7 +287,7 @@ async def test_a_client_that_never_reads_is_cut_off_and_its_place_is_free(
                         pass
                 assert (await client.get(path)).status_code == 429  # the share is one
                 async with gateway.client("key-b") as other:
-                    assert (await other.get(path)).status_code == 404
+                    assert_refused(await other.get(path), 404, "unknown_session")
                 for seq in range(1, 41):
                     value = an_event(seq, data={"t": filler}, key=("acme", session), at=utcnow())
                     await bench.publish(session, [value])

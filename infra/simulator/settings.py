@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.simulator.play.delays import NONE, Delays, delays_of
 from infra.simulator.play.scripts import OPTIONS, SCRIPTS
 
 DEFAULT_MIX = {"reply": 12, "tools": 3, "threads": 1}  # all end by themselves in end_turn
@@ -27,6 +28,7 @@ class Settings:
     status_lag_seconds: float = 0.05
     report_lag_seconds: float = 0.0
     rate_limits: bool = False
+    delays: Delays = NONE
     retain: int = 10_000  # deleted sessions whose log is kept
 
 
@@ -45,6 +47,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
         status_lag_seconds=args.status_lag,
         report_lag_seconds=args.report_lag,
         rate_limits=args.rate_limits,
+        delays=args.delays,
         retain=args.retain,
     )
 
@@ -71,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--report-lag", type=_not_negative, default=0.0, metavar="SECONDS",
         help="how far the cost report runs behind (default %(default)s)")  # fmt: skip
     add("--rate-limits", action="store_true", help="300 creates and 1200 reads a minute, else 429")
+    add("--delays", type=delays_of, default=NONE, metavar="NAME=SECONDS,...",
+        help="create, provision, first_token, uncached, cached; provision_for=tools or turn")  # fmt: skip
     add("--retain", type=int, default=10_000, metavar="N", help="deleted sessions to remember")
     return parser
 
@@ -86,6 +91,7 @@ def script_help() -> str:
         "options of every script: pace=X  cut=1  hold=N (before the Nth request from the end wait for",
         "  POST /_sim/sessions/ID/release)  patience=SECONDS (60; then it goes on by itself)",
         "  late=1 (an event after the idle)  times=N (a plain reply from the N+1st time on)",
+        "  cache=1 (tokens by the agent's system prompt and the minimum of its model's cache)",
         *(f"options of {name}: {'  '.join(sorted(keys))}" for name, keys in OPTIONS.items()),
     ]
     return "\n".join(lines)

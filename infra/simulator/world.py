@@ -10,6 +10,7 @@ from infra.simulator import stamps
 from infra.simulator.chance import Ids
 from infra.simulator.errors import missing
 from infra.simulator.play.casting import Casting
+from infra.simulator.play.delays import NONE, Delays
 from infra.simulator.play.driver import Driver
 from infra.simulator.play.session import Session
 from infra.simulator.settings import Settings
@@ -51,6 +52,7 @@ class World:
     gone: OrderedDict[str, Session] = field(default_factory=OrderedDict)  # deleted ones, bounded
     requests: deque[JSON] = field(default_factory=lambda: deque(maxlen=MAX_REQUESTS_KEPT))
     created: int = 0  # sessions ever
+    delays: Delays = NONE  # of sessions made from now on
 
     def written_now(self) -> str:
         return stamps.written(self.now())
@@ -80,4 +82,5 @@ def new_world(settings: Settings, now: stamps.Now = stamps.wall_clock) -> World:
     """An empty provider."""
     casting = Casting(settings.seed, settings.mix)
     driver = Driver(casting, settings.pace)
-    return World(settings, now, Ids("world", settings.seed), casting, driver)
+    ids = Ids("world", settings.seed)
+    return World(settings, now, ids, casting, driver, delays=settings.delays)

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from infra.local.errors import StackError
-from tests.bench import accept, live, overhead, record, replay, sessions, whole
+from tests.bench import accept, first_token, live, overhead, record, replay, sessions, whole
 from tests.bench.child import ChildError
 from tests.bench.options import Options
 from tests.bench.profile import PROGRAM, Profiler
@@ -23,6 +23,7 @@ from tests.bench.results import Result, markdown, plain
 
 LEGS: dict[str, Callable[[Options], Awaitable[Result]]] = {
     "accept": accept.measure,
+    "first_token": first_token.measure,
     "live": live.measure,
     "overhead": overhead.measure,
     "record": record.measure,

@@ -70,6 +70,7 @@ def _session(world: World, asked: CreateSession, agent: JSON, place: JSON) -> Se
         vault_ids=list(asked.vault_ids),
         now=world.now,
         status_lag=int(world.settings.status_lag_seconds * 1e6),
+        delays=world.delays,
     )
     return Session(birth)
 

@@ -12,6 +12,7 @@ from infra.simulator.api.answer import JsonBytes, answer
 from infra.simulator.errors import missing
 from infra.simulator.faults.rules import Faults, decode_rules
 from infra.simulator.play.calls import Input
+from infra.simulator.play.delays import decode_delays
 from infra.simulator.play.session import Session
 from infra.simulator.world import JSON, World
 
@@ -35,6 +36,7 @@ class Inspect:
             Route("/_sim/faults", self.faults, methods=["GET"]),
             Route("/_sim/faults", self.set_faults, methods=["POST"]),
             Route("/_sim/faults", self.clear_faults, methods=["DELETE"]),
+            Route("/_sim/delays", self.set_delays, methods=["POST"]),
             Route("/healthz", self.healthz, methods=["GET"]),
             Route("/readyz", self.healthz, methods=["GET"]),
         ]
@@ -98,6 +100,11 @@ class Inspect:
     async def clear_faults(self, request: Request) -> Response:
         self._faults.replace([])
         return JsonBytes(b'{"rules":[]}')
+
+    async def set_delays(self, request: Request) -> Response:
+        """The delays of sessions that are made from now on, in place of those of the command line."""
+        self._world.delays = decode_delays(await request.body())
+        return answer(msgspec.to_builtins(self._world.delays))
 
     def _find(self, request: Request) -> Session:
         ident = request.path_params["session_id"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,8 @@ class Sessions:
     async def create(self, request: Request) -> Response:
         asked = await body_of(request, CREATE_SESSION)
         session = born(self._world, asked)
+        if session.birth.delays.create:
+            await asyncio.sleep(session.birth.delays.create)
         return answer(session.as_json())
 
     async def retrieve(self, request: Request) -> Response:

@@ -70,6 +70,7 @@ def _directed(plan: Plan, directive: Directive) -> Plan:
         patience=given.get("patience", plan.patience),
         late=bool(given.get("late", 0)),
         cut=bool(given.get("cut", 0)),
+        cache=bool(given.get("cache", 0)),
         pace=given.get("pace"),
     )
 

@@ -79,7 +79,7 @@ class Driver:
         pace = self._pace if plan.pace is None else plan.pace
         prompt = Prompt()
         turn_dice = dice("turn", session.birth.seed, session.birth.number, session.turns)
-        stage = Stage(session, turn_dice, pace, prompt.reply, cut=plan.cut)
+        stage = Stage(session, turn_dice, pace, prompt.reply, cut=plan.cut, cache=plan.cache)
         turn = Turn(stage, prompt)
         status.run(session, errors=plan.opening_errors)
         try:

@@ -107,6 +107,7 @@ class Plan:
     unprocessed: bool = False  # the prompt is never marked processed
     inert: bool = False  # the session does nothing ever after
     late: bool = False  # one more event after the idle
+    cache: bool = False  # tokens by the session's prompt cache, see cache.py
     cut: bool = False  # deltas end inside of characters that JSON writes as two halves
     # Wait before this request from the end (1: the last) until released or interrupted; 0: nowhere.
     hold: int = 0

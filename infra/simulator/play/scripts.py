@@ -25,7 +25,7 @@ from infra.simulator.play.plan import (
 from infra.simulator.play.usage import Tokens
 
 MAX_REQUESTS = 200
-COMMON_OPTIONS = frozenset({"pace", "hold", "patience", "late", "times", "cut"})
+COMMON_OPTIONS = frozenset({"pace", "hold", "patience", "late", "times", "cut", "cache"})
 TOOLS = ("bash", "read", "grep", "write", "web_search")
 FRUITLESS = Tokens()
 SAYS: tuple[Says, ...] = ("all", "evaluation", "nothing")

@@ -17,7 +17,9 @@ import msgspec
 from infra.simulator import stamps
 from infra.simulator.chance import Ids, dice
 from infra.simulator.play.bill import Bill
+from infra.simulator.play.cache import PromptCache
 from infra.simulator.play.calls import Call, Input
+from infra.simulator.play.delays import NONE, Delays
 from infra.simulator.play.log import Entry
 from infra.simulator.play.thread import Thread
 from infra.simulator.play.usage import CENT, NANODOLLAR, Tokens, Usage
@@ -42,6 +44,7 @@ class Birth:
     vault_ids: list[str]
     now: stamps.Now
     status_lag: int  # microseconds by which retrieve runs behind the events
+    delays: Delays = NONE
 
 
 class Session:
@@ -64,6 +67,7 @@ class Session:
         self.budget = birth.budget_cents
         self.archived_at: int | None = None
         self.usage = Usage()
+        self.cache = PromptCache(birth.agent["model"]["id"], birth.agent["system"] or "")
         self.bill = Bill()
         self.outcomes: dict[str, JSON] = {}
         self.status = self._status_before = "idle"

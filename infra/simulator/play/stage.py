@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from random import Random
+from typing import Literal
 
 from infra.simulator import stamps
 from infra.simulator.play.calls import Call, Kind
@@ -37,7 +38,7 @@ class Interrupted(Exception):
 
 
 class Stage:
-    """One turn's view of its session. `answer` gives the reply to the newest prompt; `cut`: see Plan."""
+    """One turn's view of its session. `answer` gives the reply to the newest prompt; `cut`, `cache`: see Plan."""
 
     def __init__(
         self,
@@ -47,12 +48,14 @@ class Stage:
         answer: Callable[[], str],
         *,
         cut: bool = False,
+        cache: bool = False,
     ) -> None:
         self.session = session
         self.dice = dice
         self.pace = pace
         self.answer = answer
         self.cut = cut
+        self._caches = cache
         self.tools: dict[str, tuple[Thread, UseTool]] = {}  # used, result not yet there
         self._span: tuple[Thread, str] | None = None
 
@@ -98,15 +101,34 @@ class Stage:
         `prelude` may make events right after the span has started. Open client calls are left in
         `session.calls`; delegations are the caller's business.
         """
+        await self._provisioned("turn")
         await self.pause(0.3, 1.2)
+        tokens = self._tokens(request)
         if not (request.steps and all(isinstance(step, Evaluate) for step in request.steps)):
             self._span = (thread, self.session.emit("span.model_request_start", thread=thread))
         if prelude:
             prelude()
+        if self._span is not None:
+            await self._delayed(self.session.birth.delays.until_token(tokens))
         for step in request.steps:
             await self._step(thread, step, request)
-        self.end_span(request.tokens, failed=request.failure is not None)
+        self.end_span(tokens, failed=request.failure is not None)
         await self.run_tools(thread, request)
+
+    def _tokens(self, request: Request) -> Tokens:
+        if not self._caches or request.failure:
+            return request.tokens
+        return self.session.cache.request(request.tokens.fresh, request.tokens.output)
+
+    async def _provisioned(self, whom: Literal["tools", "turn"]) -> None:
+        birth = self.session.birth
+        await self._delayed(birth.delays.until_there(self.session.created_at, birth.now(), whom))
+
+    async def _delayed(self, seconds: float) -> None:
+        """Like `pause`, whatever the pace."""
+        if seconds > 0:
+            await self._wait(seconds)
+            self.check()
 
     def end_span(self, tokens: Tokens = NO_TOKENS, *, failed: bool = False) -> None:
         """Closes the open span, if any, and counts its tokens."""
@@ -120,9 +142,9 @@ class Stage:
 
     async def run_tools(self, thread: Thread, request: Request) -> None:
         """Gives the result of each built-in tool call that needs nobody's leave."""
-        if request.runs:
-            await self._wait(request.runs)
-            self.check()
+        await self._delayed(request.runs)
+        if self.tools:
+            await self._provisioned("tools")
         first = True
         for ident, (_, tool) in list(self.tools.items()):
             if self.session.calls.get(ident):

@@ -12,7 +12,10 @@ pytestmark = pytest.mark.unit
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["acept"], "no leg 'acept'; there are accept, live, overhead, record, replay, sessions"),
+        (
+            ["acept"],
+            "no leg 'acept'; there are accept, first_token, live, overhead, record, replay, sessions",
+        ),
         (["--seconds", "0"], "more than 0"),
         (["--seconds", "soon"], "--seconds"),
         (["--rounds", "0"], "--rounds"),

@@ -17,8 +17,10 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.bus.topics import READ_COMMITTED
+from shared.ownership import Thing, Unbound
 from shared.retention import Rule
 from shared.retention import read as read_retention
+from shared.session.references import of_agent
 
 # FastStream starts a reading task again that ended with an error, and it asks the environment whether to. With us
 # such an error is the process's own.
@@ -268,6 +270,19 @@ class TenantSettings(Block):
         return frozenset(filter(None, (name.strip() for name in self.tenants.split(","))))
 
 
+class OwnershipSettings(Block):
+    """Whose the provider's things are that nobody has bound to a tenant."""
+
+    unbound_ids: Unbound = Field(
+        default="bind",
+        description=(
+            "what becomes of an id of the provider's that is bound to no tenant. `bind`: agents and environments "
+            "are everybody's; a vault, a file or a memory store becomes the tenant's that names it first. "
+            "`refuse`: it is not there; for installations whose vaults are made outside Turnstile"
+        ),
+    )
+
+
 class HealthSettings(Block):
     """Where a process without a port of its own serves `/healthz`, `/readyz` and `/metrics`."""
 
@@ -329,6 +344,13 @@ class ProviderSettings(Block):
     turnstile_model: str = Field(
         default="claude-sonnet-5", description="the model of the agent that is made"
     )
+
+    @property
+    def defaults(self) -> tuple[Thing, ...]:
+        """The agent and the environment that are named here: every tenant's."""
+        agents = (("agent", one.id) for one in of_agent(self.turnstile_agent))
+        environment = self.turnstile_environment
+        return (*agents, *((("environment", environment),) if environment else ()))
 
 
 class ReportSettings(Block):

@@ -22,6 +22,7 @@ from services.agent_worker.adapters.engine import database_answers, make_engine,
 from services.agent_worker.adapters.inputs import KafkaInputConsumer, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
 from services.agent_worker.adapters.own_thread import in_own_thread
+from services.agent_worker.adapters.owned import SqlOwned
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.profiles import SqlProfiles
 from services.agent_worker.adapters.tokens import governed
@@ -42,6 +43,7 @@ from shared.dead_letters import DeadLetters
 from shared.errors import Transient
 from shared.health import serve_health
 from shared.kafka import connected
+from shared.ownership import Ownership
 from shared.session.policy import Policy
 from shared.settings import DatabaseSettings, KafkaSettings
 from shared.stream import Publishing
@@ -134,7 +136,14 @@ async def _work(
         in_own_thread("leases", lambda: _keep(leases, settings.database))
     )
     drive = Drive(leases, needs, worker)
-    intake = _intake(settings, inputs, store, burial(letters, utcnow), drive)
+    ownership = Ownership(
+        SqlOwned(engine),
+        unbound=settings.ownership.unbound_ids,
+        defaults=settings.provider.defaults,
+        clock=utcnow,
+        monotonic=time.monotonic,
+    )
+    intake = _intake(settings, inputs, store, burial(letters, utcnow), drive, ownership)
     checks = {
         "kafka": producer.check,
         "database": database_answers(engine),
@@ -158,7 +167,12 @@ async def _work(
 
 
 def _intake(
-    settings: Settings, inputs: KafkaInputConsumer, store: Store, bury: Bury, drive: Drive
+    settings: Settings,
+    inputs: KafkaInputConsumer,
+    store: Store,
+    bury: Bury,
+    drive: Drive,
+    ownership: Ownership,
 ) -> Intake:
     worker, knows = settings.worker, settings.tenants.knows
     brake = IntakeBrake(ratio=worker.dead_ratio, window=worker.dead_window)
@@ -173,6 +187,7 @@ def _intake(
         pause=worker.dead_pause_seconds,
         parks=parks,
         hand=drive.hand,
+        strange=ownership.strange,
     )
 
 

@@ -15,6 +15,7 @@ from shared.session.commands import AnyCommand, DeadLetter
 from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent, read_request
 from shared.session.key import SessionKey
+from shared.session.references import Reference
 from shared.session.state import SessionState
 
 
@@ -50,6 +51,7 @@ class NewInput(Struct, frozen=True):
     """A valid request on its way into the inbox. `body` is the record's value; `input_id` unique per session.
 
     `received_at`: see Filed. `formerly` is the id under which an earlier version may have filed it, "" for none.
+    `references`: what it names at the provider.
     """
 
     key: SessionKey
@@ -59,6 +61,7 @@ class NewInput(Struct, frozen=True):
     traceparent: str = ""
     received_at: str = ""
     formerly: str = ""
+    references: tuple[Reference, ...] = ()
 
     def repeats(self, kind: str, body: bytes) -> bool:
         """Whether an input of that kind and body asks for the same, whenever it was asked."""

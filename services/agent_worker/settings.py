@@ -15,6 +15,7 @@ from shared.settings import (
     Block,
     DatabaseSettings,
     HealthSettings,
+    OwnershipSettings,
     ProcessSettings,
     ProviderSettings,
     TenantSettings,
@@ -247,6 +248,7 @@ class Settings(ProcessSettings):
     database: DatabaseSettings
     provider: ProviderSettings
     health: HealthSettings
+    ownership: OwnershipSettings
     tenants: TenantSettings
     worker: WorkerSettings
     rate: RateSettings

@@ -10,7 +10,7 @@ import contextlib
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -37,6 +37,7 @@ from shared.bus.topics import INPUTS
 from shared.clock import Clock
 from shared.errors import Rejected, Transient
 from shared.moment import rfc3339
+from shared.ownership import Ownership, strange_words
 from shared.session.inputs import (
     ArchiveRequested,
     BudgetRaised,
@@ -49,6 +50,7 @@ from shared.session.inputs import (
     TurnRequested,
 )
 from shared.session.key import SessionKey
+from shared.session.references import Reference, of_agent, of_content, of_session, references
 from shared.telemetry import SpanKind
 
 # As JSON Schema writes it.
@@ -122,6 +124,7 @@ class Accept:
     register: Register
     claims: Claims
     reuse: Reuse
+    ownership: Ownership
     gate: Gate
     clock: Clock
     ids: Callable[[str], str] = fresh
@@ -145,12 +148,14 @@ class Accept:
     async def open(
         self, tenant_id: str, body: NewSession, idempotency_key: str | None
     ) -> tuple[SessionPage, bool]:
-        """The session and whether it is new. Raises Rejected or Transient.
+        """The session and whether it is new. Raises Rejected (`unknown_reference`: an id that is not the
+        tenant's) or Transient.
 
         The id is that of the first request under the key, else of the session that is to be reused, else the
         client's, else a fresh one. Of several requests that ask for one session at once, here or at several
         gateways, one gets True.
         """
+        await self._require_ours(tenant_id, of_session(body.agent, body.vault_ids))
         scope = self.reuse.scope(tenant_id, body)
         named = reused = body.session_id
         if scope is not None:
@@ -202,10 +207,13 @@ class Accept:
         """Publish the turn; returns it once it is safe on the log. One that was accepted before is not published
         again.
 
-        Raises Rejected (`unknown_session`, `session_archived`, `session_erased`) or Transient.
+        Raises Rejected (`unknown_session`, `session_archived`, `session_erased`, `unknown_reference`) or Transient.
         """
         tenant_id, session_id = key
         session = self.register.session(key) or await self.session_of(key)
+        named = (*of_agent(session.agent), *of_content(body.content))
+        if named:
+            await self._require_ours(tenant_id, named)
         turn_id, again = await self._turn_id(key, session, body.turn_id, idempotency_key)
         turn_key = (tenant_id, session_id, turn_id)
         accepted = self.register.turn(turn_key)
@@ -251,15 +259,16 @@ class Accept:
         return claimed or named or keyed, claimed is not None
 
     async def wish(self, kind: str, request: Request, idempotency_key: str | None) -> None:
-        """Publish any other input. Raises Rejected (`unknown_session`) or Transient, and for what is known to be
-        without effect Rejected (`session_archived`, `session_erased`, `already_answered`, `no_longer_asked`,
-        `budget_not_raised`).
+        """Publish any other input. Raises Rejected (`unknown_session`, `unknown_reference`) or Transient, and for
+        what is known to be without effect Rejected (`session_archived`, `session_erased`, `already_answered`,
+        `no_longer_asked`, `budget_not_raised`).
 
         A request that is made again under its key is refused only when its session is erased: it goes to the log
         again under the same id, and counts once.
         """
         key = (request.tenant_id, request.session_id)
         session = await self.session_of(key)
+        await self._require_ours(request.tenant_id, references(request))
         call = _call_of(request)
         async with self.gate:
             if idempotency_key is None:
@@ -273,6 +282,13 @@ class Accept:
             await self._close(key, "archive")
         elif isinstance(request, EraseRequested):
             await self._close(key, "erase")
+
+    async def _require_ours(self, tenant_id: str, named: Sequence[Reference]) -> None:
+        """Raise Rejected (`unknown_reference`) when one of these is not the tenant's."""
+        strange = await self.ownership.strange(tenant_id, named) if named else None
+        if strange is not None:
+            words = strange_words(strange)
+            raise Rejected("unknown_reference", words, field=strange.field)
 
     async def _close(self, key: SessionKey, why: Closing) -> None:
         """No more turns here, and no gateway answers the session to a user who opens one. Without the database that

@@ -19,6 +19,7 @@ import random
 import resource
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from services.gateway.adapters.clickhouse import ClickHouseEventArchive
 from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, KafkaTail
 from services.gateway.adapters.kafka_inputs import KafkaInputPublisher
 from services.gateway.adapters.kafka_log import KafkaEventLog
+from services.gateway.adapters.owned import SqlOwned
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.adapters.users import SqlUsers
 from services.gateway.claims import Claims
@@ -51,6 +53,7 @@ from services.gateway.streams.live import Listener, Live
 from shared import process
 from shared.clock import utcnow
 from shared.health import QuietServer, health_on
+from shared.ownership import Ownership
 
 PROJECTOR = "projector"
 REQUESTS_SECONDS = 3
@@ -101,7 +104,15 @@ class Gateway:
         reuse = Reuse(self.users, self.read_model, self.register, http.session_reuse, fresh)
         claims = Claims(self.read_model)
         accept = Accept(
-            self.inputs, self.read_model, self.register, claims, reuse, gate, utcnow, fresh
+            self.inputs,
+            self.read_model,
+            self.register,
+            claims,
+            reuse,
+            self._ownership(),
+            gate,
+            utcnow,
+            fresh,
         )
         rooms = Rooms(
             accept=accept,
@@ -123,6 +134,16 @@ class Gateway:
             patience=TABLES_SECONDS if http.gateway_processes > 1 else 0.0,
         )
         return build(rooms, Keys(self.settings.tenants.keys), origins=http.origins)
+
+    def _ownership(self) -> Ownership:
+        settings = self.settings
+        return Ownership(
+            SqlOwned(self.read_model.engine),
+            unbound=settings.ownership.unbound_ids,
+            defaults=settings.provider.defaults,
+            clock=utcnow,
+            monotonic=time.monotonic,
+        )
 
     async def _check_kafka(self) -> None:
         """Both ways: inputs can be published, and what is published is heard and projected."""

@@ -7,7 +7,14 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from shared.settings import Block, DatabaseSettings, ProcessSettings, TenantSettings
+from shared.settings import (
+    Block,
+    DatabaseSettings,
+    OwnershipSettings,
+    ProcessSettings,
+    ProviderSettings,
+    TenantSettings,
+)
 
 # RFC 6454, section 6.2, of the schemes that pages have.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
@@ -123,6 +130,8 @@ class Settings(ProcessSettings):
 
     http: HttpSettings
     database: DatabaseSettings
+    provider: ProviderSettings
+    ownership: OwnershipSettings
     tenants: TenantSettings
 
     def __init__(self) -> None:

@@ -14,13 +14,14 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from services.agent_worker.inbox.validate import MARK, Bad, turn_input, validated
+from services.agent_worker.inbox.validate import MARK, Bad, estranged, turn_input, validated
 from services.agent_worker.ports import InputConsumer, InputRecord, NewInput, Store
 from shared import logs, metrics, telemetry
 from shared.bus.brake import Braked, IntakeBrake
 from shared.errors import Corrupt, Transient
 from shared.retry import patiently
 from shared.session.key import SessionKey
+from shared.session.references import Reference
 from shared.telemetry import SpanKind
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
@@ -31,6 +32,7 @@ T = TypeVar("T")
 Parks = Callable[[InputRecord, Corrupt], NewInput | None]
 Hand = Callable[[list[NewInput]], Awaitable[list[NewInput]]]
 Bury = Callable[[Sequence[Bad]], Awaitable[None]]
+Strange = Callable[[str, Sequence[Reference]], Awaitable[Reference | None]]
 
 
 class Intake:
@@ -38,7 +40,9 @@ class Intake:
     inputs.
 
     `parks` returns what makes a session wait for a turn that nobody can use; without it later turns do not wait.
-    `hand` gives inputs to who drives their sessions in this process, and returns those that were not filed by that.
+    `strange` returns which reference of a tenant's input is not the tenant's (`Ownership.strange`); without it all
+    are. `hand` gives inputs to who drives their sessions in this process, and returns those that were not filed by
+    that.
     `pause` is how many seconds intake rests when the brake holds it; `braked` says why it does, "" while inputs are
     taken in.
     """
@@ -55,6 +59,7 @@ class Intake:
         pause: float,
         parks: Parks | None = None,
         hand: Hand | None = None,
+        strange: Strange | None = None,
     ) -> None:
         self._inputs = inputs
         self._store = store
@@ -65,6 +70,7 @@ class Intake:
         self._pause = pause
         self._parks = parks
         self._hand = hand
+        self._strange = strange
         self.braked = ""
 
     async def run(self) -> None:
@@ -84,7 +90,7 @@ class Intake:
         """Take a batch in and commit. Raises Braked: of the first batch that is too bad nothing was taken in, and
         of one after a pause everything, else a batch would be tried for ever."""
         records = await self._inputs.batch()
-        read = [self._read(record) for record in records]
+        read = await self._owned([self._read(record) for record in records])
         why = self._brake.look(
             (record.headers, isinstance(new, NewInput))
             for record, new in zip(records, read, strict=True)
@@ -103,6 +109,20 @@ class Intake:
             return _traced(validated(record, self._knows))
         except Corrupt as error:
             return error
+
+    async def _owned(self, read: Sequence[NewInput | Corrupt]) -> Sequence[NewInput | Corrupt]:
+        """What was read, less the inputs that refer to what is not their tenant's. Nothing is asked of a batch that
+        names nothing."""
+        if self._strange is None or not any(_names(new) for new in read):
+            return read
+        return await asyncio.gather(*map(self._if_ours, read))
+
+    async def _if_ours(self, new: NewInput | Corrupt) -> NewInput | Corrupt:
+        strange = self._strange
+        if strange is None or not isinstance(new, NewInput) or not new.references:
+            return new
+        found = await waited_for(lambda: strange(new.key[0], new.references))
+        return new if found is None else estranged(found)
 
     async def _take(
         self, records: Sequence[InputRecord], read: Sequence[NewInput | Corrupt]
@@ -172,6 +192,10 @@ class Intake:
     async def _file(self, inputs: list[NewInput]) -> set[SessionKey]:
         """File, however long the database is away: the log keeps what comes meanwhile."""
         return await waited_for(lambda: self._store.file(inputs))
+
+
+def _names(new: NewInput | Corrupt) -> bool:
+    return isinstance(new, NewInput) and bool(new.references)
 
 
 async def waited_for(ask: Callable[[], Awaitable[T]]) -> T:

@@ -16,6 +16,7 @@ from shared.bus.envelope import GATEWAY, GATEWAY_ID, Envelope, read, traceparent
 from shared.clock import Clock
 from shared.errors import Corrupt
 from shared.moment import rfc3339
+from shared.ownership import strange_words
 from shared.session.admission import admit, received
 from shared.session.field_error import NO_TEXT, field_and_fix, field_of_half_character
 from shared.session.inputs import (
@@ -27,6 +28,7 @@ from shared.session.inputs import (
     TurnParked,
     TurnRequested,
 )
+from shared.session.references import Reference, references
 
 # A record nobody can use, and why.
 Bad = tuple[InputRecord, Corrupt]
@@ -55,7 +57,13 @@ def validated(record: InputRecord, knows: Callable[[str], bool]) -> NewInput:
         traceparent=envelope.traceparent,
         received_at=received(request, record.received_at, by_gateway=envelope.source == GATEWAY),
         formerly=formerly,
+        references=references(request),
     )
+
+
+def estranged(reference: Reference) -> Corrupt:
+    """Why a record that refers to what is not its tenant's can't be used."""
+    return Corrupt("unknown_reference", f"{strange_words(reference)} - at `$.{reference.field}`")
 
 
 def _request(kind: str, record: InputRecord) -> Request:

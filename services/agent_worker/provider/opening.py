@@ -16,9 +16,10 @@ from services.agent_worker.provider.failures import (
     may_have_landed,
 )
 from services.agent_worker.provider.orphans import Orphans
-from services.agent_worker.provider.parts import Gone, Part, Parts, pinned
+from services.agent_worker.provider.parts import Gone, Part, Parts
 from shared import telemetry
 from shared.orphans import MARK, mark
+from shared.session.references import pinned
 from shared.session.state import SessionState
 
 MAX_METADATA = 16

@@ -15,6 +15,7 @@ from anthropic import AsyncAnthropic, omit
 from services.agent_worker.provider.failures import WIRE_ERRORS, verdict
 from shared import logs, metrics
 from shared.grouped import Grouped
+from shared.session.references import pinned
 from shared.session.state import SessionState
 
 DEFAULT_NAME = "turnstile"
@@ -38,12 +39,6 @@ class Gone(NamedTuple):
 
     part: Part
     how: str
-
-
-def pinned(agent: str) -> tuple[str, int | None]:
-    """`ID` is the agent's newest version, `ID@7` its seventh."""
-    id, at, version = agent.rpartition("@")
-    return (id, int(version)) if at and version.isdecimal() else (agent, None)
 
 
 class Parts:

@@ -73,7 +73,8 @@ AT_THE_END = {
 
 
 def _opens(name: str, summary: str, words: str, body: type[Any]) -> Route:
-    refuses = (*ALWAYS, *(word for word in PUBLISHES if word != "unknown_session"))
+    lasting = (word for word in PUBLISHES if word != "unknown_session")
+    refuses = (*ALWAYS, *lasting, "unknown_reference")
     content = {JSON: {"schema": ref(SessionView)}}
     existed = {"200": {"description": "The session existed already", "content": content}}
     place = (name, "sessions", summary, words, 201, body, SessionView)
@@ -156,7 +157,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         body=bodies.ToolResult,
         answer=Accepted,
         keyed=True,
-        refuses=(*ALWAYS, *ANSWERS_CALL),
+        refuses=(*ALWAYS, *ANSWERS_CALL, "unknown_reference"),
     ),
     ("PUT", f"{S}/budget"): Route(
         "put_budget",
@@ -179,7 +180,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         bodies.NewTurn,
         AcceptedTurn,
         keyed=True,
-        refuses=(*ALWAYS, *OF_OPEN),
+        refuses=(*ALWAYS, *OF_OPEN, "unknown_reference"),
     ),
     ("GET", f"{S}/turns/{{turn_id}}"): Route(
         "get_turn",

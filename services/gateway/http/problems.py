@@ -31,6 +31,7 @@ KNOWN: dict[str, tuple[int, str]] = {
     "not_found": (404, "There is no such resource"),
     "unknown_session": (404, "There is no such session"),
     "unknown_turn": (404, "There is no such turn"),
+    "unknown_reference": (404, "What the request refers to is not there"),
     "method_not_allowed": (405, "The resource does not take this method"),
     "session_archived": (409, "The session is archived"),
     "session_erased": (409, "The session is erased"),

@@ -16,9 +16,11 @@ from shared import metrics
 from shared.bus.brake import Braked, IntakeBrake
 from shared.bus.envelope import GATEWAY, Headers
 from shared.errors import Transient
+from shared.ownership import Binding, Ownership
 from shared.session.key import SessionKey
 from tests.builders import BEGINNING, SESSION, TENANT, interrupting, turn
 from tests.fakes.inputs import MemoryInputTopic
+from tests.fakes.owners import MemoryOwners
 from tests.fakes.store import MemoryStore
 from tests.unit.agent_worker.outside import as_record
 from tests.unit.agent_worker.virtual_time import virtual
@@ -53,6 +55,7 @@ class Room:
     buried: list[tuple[InputRecord, str, str]] = field(default_factory=list)
     news: list[set[SessionKey]] = field(default_factory=list)
     parks: Parks | None = None
+    owners: MemoryOwners = field(default_factory=MemoryOwners)
 
     def __post_init__(self) -> None:
         self.store = AwayStore(self.topic)
@@ -74,6 +77,13 @@ class Room:
             brake=self.brake,
             pause=PAUSE_S,
             parks=self.parks,
+            strange=Ownership(
+                self.owners,
+                unbound="bind",
+                defaults=(),
+                clock=lambda: BEGINNING,
+                monotonic=lambda: 0.0,
+            ).strange,
         )
         self.intake = intake
         running = asyncio.create_task(intake.run())
@@ -341,3 +351,44 @@ async def test_a_ratio_of_one_lets_everything_through() -> None:
         room.topic.put(*unusable(GATEWAY))
     await room.taken()
     assert len(room.buried) == 100
+
+
+def with_file(turn_id: str, file_id: str) -> tuple[bytes, bytes, Headers]:
+    source = {"type": "file", "file_id": file_id}
+    return as_record(turn(turn_id, content=[{"type": "image", "source": source}]))
+
+
+@virtual
+async def test_what_refers_to_another_tenants_things_is_a_dead_letter() -> None:
+    room = Room(owners=MemoryOwners([Binding(kind="file", id="file_b", tenant_id="other")]))
+    room.topic.put(*with_file("t1", "file_b"))
+    room.topic.put(*with_file("t2", "file_a"))
+    room.topic.put(*as_record(turn("t3")))
+    await room.taken()
+    assert await room.inbox() == ["turn:t2", "turn:t3"]
+    ((_, reason, words),) = room.buried
+    assert reason == "unknown_reference"
+    assert words.endswith("at `$.content[0].source.file_id`")
+    assert room.owners.rows["file", "file_a"].tenant_id == TENANT
+
+
+@virtual
+async def test_who_names_nothing_asks_nothing() -> None:
+    room = Room()
+    room.topic.put(*as_record(turn("t1")))
+    await room.taken()
+    assert room.owners.asked == []
+
+
+@virtual
+async def test_who_names_something_waits_for_the_database() -> None:
+    room = Room()
+    room.owners.down = True
+    room.topic.put(*with_file("t1", "file_a"))
+    taking = asyncio.create_task(room.taken())
+    await asyncio.sleep(5)
+    assert await room.inbox() == []
+    assert room.topic.committed == 0
+    room.owners.down = False
+    await taking
+    assert await room.inbox() == ["turn:t1"]

@@ -34,6 +34,7 @@ from services.gateway.streams.live import Live, read_heading
 from shared.bus.topics import INPUTS
 from shared.clock import Clock
 from shared.moment import rfc3339
+from shared.ownership import Ownership, Unbound
 from shared.session.events import Event
 from shared.session.key import SessionKey
 from tests.documented import require_documented
@@ -45,6 +46,7 @@ from tests.fakes.gateway import (
     MemoryRecordConsumer,
     MemoryUsers,
 )
+from tests.fakes.owners import MemoryOwners
 
 KEYS = {
     "key-a": ("acme", frozenset[str]()),
@@ -109,6 +111,8 @@ class Desk:
     clock: Clock = lambda: NOON
     gate: Gate = field(default_factory=lambda: Gate(100, 0))
     reuse: Literal["never", "user", "user_agent"] = "never"
+    owners: MemoryOwners = field(default_factory=MemoryOwners)
+    unbound: Unbound = "bind"
     place: str = ""
 
     def __post_init__(self) -> None:
@@ -124,6 +128,13 @@ class Desk:
             self.register,
             Claims(self.read_model),
             Reuse(self.users, self.read_model, self.register, self.reuse, ids),
+            Ownership(
+                self.owners,
+                unbound=self.unbound,
+                defaults=(),
+                clock=self.clock,
+                monotonic=lambda: 0.0,
+            ),
             self.gate,
             self.clock,
             ids,

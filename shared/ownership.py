@@ -1,0 +1,121 @@
+"""Whose the provider's things are: vaults, agents, environments, files, memory stores. The provider lets every
+session of a workspace use all of them, so which tenant may name which is ours to keep (docs/decisions/0031).
+
+The rule, here and nowhere else: what is another tenant's is not there. What is nobody's is everybody's where it is
+an agent or an environment, and becomes the tenant's that names it first where it is anything else; or is not there
+either, where the settings say so. What the settings name as defaults is everybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from shared.clock import Clock
+from shared.moment import rfc3339
+from shared.session.references import Kind, Reference
+
+Unbound = Literal["bind", "refuse"]
+# A thing of the provider's.
+Thing = tuple[Kind, str]
+SHARED: frozenset[Kind] = frozenset({"agent", "environment"})
+# For so many seconds what was a tenant's is taken to be still, for so many things at most. Bindings do not move:
+# they are only deleted.
+FRESH_SECONDS = 10.0
+MOST_FRESH = 10_000
+
+
+class Binding(Struct, frozen=True, kw_only=True):
+    """A thing and its tenant; of one project or one user of the tenant's, "" for all of them. `label` is what
+    people call it; no secret."""
+
+    kind: Kind
+    id: str
+    tenant_id: str
+    project: str = ""
+    user_id: str = ""
+    label: str = ""
+    created_at: str = ""
+
+
+class Owners(Protocol):
+    """The table of bindings. Raises Transient while the database is away."""
+
+    async def owner(self, thing: Thing) -> str | None:
+        """The tenant that a thing is bound to."""
+
+    async def bind(self, binding: Binding) -> str:
+        """Bind a thing that is bound to nobody; the tenant it is bound to then, committed when this returns. Of
+        those who bind one at once, one wins."""
+
+
+def verdict(
+    owner: str | None, tenant_id: str, kind: Kind, unbound: Unbound
+) -> Literal["ours", "bind", "strange"]:
+    """What becomes of a reference of a tenant's to a thing of `owner`: None for nobody."""
+    if owner is not None:
+        return "ours" if owner == tenant_id else "strange"
+    if unbound == "refuse":
+        return "strange"
+    return "ours" if kind in SHARED else "bind"
+
+
+class Ownership:
+    """Asks whose things are. `defaults` are those that the settings name."""
+
+    def __init__(
+        self,
+        owners: Owners,
+        *,
+        unbound: Unbound,
+        defaults: Collection[Thing],
+        clock: Clock,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._owners = owners
+        self._unbound: Unbound = unbound
+        self._defaults = frozenset(defaults)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._fresh: dict[tuple[str, Thing], float] = {}
+
+    async def strange(self, tenant_id: str, named: Sequence[Reference]) -> Reference | None:
+        """The first reference to what is not the tenant's, None where all are. Raises Transient."""
+        asked = dict.fromkeys((one.kind, one.id) for one in named)
+        found = await asyncio.gather(*(self._is_ours(tenant_id, thing) for thing in asked))
+        ours = {thing for thing, is_ours in zip(asked, found, strict=True) if is_ours}
+        return next((one for one in named if (one.kind, one.id) not in ours), None)
+
+    async def _is_ours(self, tenant_id: str, thing: Thing) -> bool:
+        if thing in self._defaults:
+            return True
+        if not thing[
+            1
+        ].isprintable():  # no id of the provider's, and no text that every database takes
+            return False
+        now = self._monotonic()
+        if self._fresh.get((tenant_id, thing), now) > now:
+            return True
+        kind, id = thing
+        said = verdict(await self._owners.owner(thing), tenant_id, kind, self._unbound)
+        if said == "bind":
+            at = rfc3339(self._clock())
+            binding = Binding(kind=kind, id=id, tenant_id=tenant_id, created_at=at)
+            said = "ours" if await self._owners.bind(binding) == tenant_id else "strange"
+        if said == "ours":
+            self._remember((tenant_id, thing), now + FRESH_SECONDS)
+        return said == "ours"
+
+    def _remember(self, whose: tuple[str, Thing], until: float) -> None:
+        self._fresh.pop(whose, None)
+        while len(self._fresh) >= MOST_FRESH:
+            del self._fresh[next(iter(self._fresh))]
+        self._fresh[whose] = until
+
+
+def strange_words(reference: Reference) -> str:
+    """What is told of a reference to what is not there, for this tenant."""
+    return f"there is no {reference.kind.replace('_', ' ')} {reference.id!r}: see its id"

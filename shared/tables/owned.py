@@ -1,0 +1,63 @@
+"""Whose the provider's things are. Gateway, worker and operator add rows and read them; nobody changes one, and the
+operator and the gateway delete those of things that are no more (docs/decisions/0031).
+
+A table is declared here and nowhere else: statements take names and types from these classes, and a test compares
+them with what the migrations make.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Index, MetaData, Table, bindparam, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlmodel import Field, SQLModel, select
+
+from shared.ownership import Binding, Thing
+
+METADATA = MetaData()
+
+
+class OwnedRow(SQLModel, table=True):
+    """A thing of the provider's and its tenant; `project` and `user_id` are "" for all of the tenant's."""
+
+    __tablename__ = "gateway_owned"
+    __table_args__ = (Index("gateway_owned_by_tenant", "tenant_id", "kind", "id"),)
+    metadata = METADATA
+
+    kind: str = Field(primary_key=True, max_length=16)
+    id: str = Field(primary_key=True, max_length=256)
+    tenant_id: str = Field(max_length=128)
+    project: str = Field(max_length=128)
+    user_id: str = Field(max_length=128)
+    label: str = Field(max_length=256)
+    created_at: str = Field(max_length=40)
+
+
+OWNED: Table = METADATA.tables["gateway_owned"]
+_KEY = (OwnedRow.kind, OwnedRow.id)
+_OWNERS = select(*_KEY, OwnedRow.tenant_id).where(
+    tuple_(*_KEY).in_(bindparam("things", expanding=True))
+)
+
+
+async def owners_of(connection: AsyncConnection, things: Sequence[Thing]) -> list[str | None]:
+    """The tenant that each thing is bound to, None for nobody."""
+    rows = await connection.execute(_OWNERS, {"things": list(dict.fromkeys(things))})
+    found: dict[Any, str] = {(row.kind, row.id): row.tenant_id for row in rows}
+    return [found.get(thing) for thing in things]
+
+
+async def bound(connection: AsyncConnection, bindings: Sequence[Binding]) -> list[str]:
+    """Insert those that are not there, each statement by itself, and return the tenant of each then."""
+    lite = connection.dialect.name == "sqlite"
+    insert = sqlite.insert(OWNED) if lite else postgresql.insert(OWNED)
+    wanted = {(one.kind, one.id): one for one in reversed(bindings)}
+    rows = sorted(wanted.items())  # two who bind the same at once wait for each other in one order
+    values = [msgspec.structs.asdict(one) for _, one in rows]
+    await connection.execute(insert.values(values).on_conflict_do_nothing())
+    found = await owners_of(connection, [(one.kind, one.id) for one in bindings])
+    return [owner or "" for owner in found]

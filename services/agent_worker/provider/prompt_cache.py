@@ -7,10 +7,10 @@ from anthropic import AsyncAnthropic, omit
 from services.agent_worker.governor.governor import in_lane
 from services.agent_worker.governor.supply import BACKGROUND
 from services.agent_worker.provider.failures import WIRE_ERRORS
-from services.agent_worker.provider.parts import pinned
 from shared import logs
 from shared.cache_minimum import Minimums
 from shared.count_tokens import count_tokens
+from shared.session.references import pinned
 
 log = logs.get(__name__)
 

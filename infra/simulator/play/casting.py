@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from infra.simulator.chance import dice
 from infra.simulator.directive import Directive, directive_in
 from infra.simulator.errors import bad
-from infra.simulator.play.plan import Evaluate, Plan, Request, Say, Think
-from infra.simulator.play.scripts import COMMON_OPTIONS, OPTIONS, SCRIPTS, Brief
-from infra.simulator.play.usage import Tokens
+from infra.simulator.play.plan import Plan
+from infra.simulator.play.scripts import COMMON_OPTIONS, OPTIONS, SCRIPTS, Brief, outcome
 from infra.simulator.reply import own_words, text_of
 
 Content = Sequence[Mapping[str, Any]]
+OUTCOME = outcome.__name__
 
 
 class Casting:
@@ -27,14 +27,25 @@ class Casting:
         self._weights = list(mix.values())
         self._played: Counter[str] = Counter()
 
+    def check_outcome(self, description: str) -> None:
+        """Likewise for what a client wants to be worked towards."""
+        directive = self._directive(description)
+        if directive is not None and directive.name != OUTCOME:
+            raise bad(f"simulator directive: an outcome takes the script {OUTCOME} only")
+        if directive is not None:
+            _known(directive, {OUTCOME})
+
     def check(self, content: Content) -> None:
         """Raises ApiError 400 where the message holds a directive that cannot be followed."""
+        directive = self._directive(own_words(content))
+        if directive is not None:
+            _known(directive, SCRIPTS)
+
+    def _directive(self, text: str) -> Directive | None:
         try:
-            directive = directive_in(own_words(content))
+            return directive_in(text)
         except ValueError as error:
             raise bad(f"simulator directive: {error}") from None
-        if directive is not None:
-            _known(directive)
 
     def plan(self, content: Content) -> Plan:
         """The plan for a message that passed `check`.
@@ -56,10 +67,14 @@ class Casting:
         plan = SCRIPTS[name](Brief(text_of(content), throw, directive.options))
         return _directed(plan, directive)
 
-    def outcome_plan(self, description: str, outcome_id: str) -> Plan:
-        """Work towards an outcome, then its evaluation."""
-        work = Request((Think(), Say()), Tokens(fresh=900 + len(description) // 4, output=300))
-        return Plan("outcome", (work, Request((Evaluate(outcome_id),))))
+    def outcome_plan(self, asked: Mapping[str, Any]) -> Plan:
+        """Work towards a `user.define_outcome`, and its evaluations, by the script in its description, if any."""
+        description = str(asked["description"])
+        directive = directive_in(description)
+        options = directive.options if directive else {}
+        brief = Brief(description, dice("script", self._seed, description), options)
+        made = outcome(brief, str(asked["outcome_id"]), int(asked["max_iterations"]))
+        return _directed(made, directive) if directive else made
 
 
 def _directed(plan: Plan, directive: Directive) -> Plan:
@@ -75,10 +90,10 @@ def _directed(plan: Plan, directive: Directive) -> Plan:
     )
 
 
-def _known(directive: Directive) -> None:
-    if directive.name not in SCRIPTS:
+def _known(directive: Directive, scripts: Collection[str]) -> None:
+    if directive.name not in scripts:
         raise bad(
-            f"simulator directive: no script {directive.name!r}; there are {', '.join(SCRIPTS)}"
+            f"simulator directive: no script {directive.name!r}; there are {', '.join(scripts)}"
         )
     allowed = OPTIONS.get(directive.name, frozenset()) | COMMON_OPTIONS
     for key in directive.options:

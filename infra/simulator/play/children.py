@@ -29,7 +29,7 @@ def hire(stage: Stage, work: Delegate) -> Thread:
     if usable and (stage.dice.random() < 0.5 or len(session.threads) > MAX_CHILDREN):
         child = usable[0]
     else:
-        child = _new_child(session, work.agent_name)
+        child = new_child(session, work.agent_name)
     fields = {
         "to_session_thread_id": child.id,
         "to_agent_name": child.name,
@@ -39,13 +39,16 @@ def hire(stage: Stage, work: Delegate) -> Thread:
     return child
 
 
-def _new_child(session: Session, name: str) -> Thread:
+def new_child(session: Session, name: str, *, run: str = "") -> Thread:
+    """A new thread, of a workflow run where one is named."""
     agent = {**without_roster(session.agent), "name": name}
     child = Thread(
         session.made.new("sthr"), session.id, agent, session.updated_at, session.primary.id
     )
     session.threads[child.id] = child
-    session.emit("session.thread_created", {"session_thread_id": child.id, "agent_name": name})
+    fields = {"session_thread_id": child.id, "agent_name": name}
+    session.emit("session.thread_created", fields | ({"workflow_run_id": run} if run else {}))
+    child.run = run or None
     return child
 
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 
 from infra.simulator.chance import dice
-from infra.simulator.play import status
+from infra.simulator.play import runs, status
 from infra.simulator.play.casting import Casting
 from infra.simulator.play.plan import Plan
 from infra.simulator.play.session import Session
@@ -97,6 +97,7 @@ class Driver:
     async def _afterthought(self, stage: Stage, count: int) -> None:
         """Late events: they come after the idle, with nothing running."""
         stage.session.late_events = 0
+        runs.close_open(stage.session)
         for _ in range(count):
             with contextlib.suppress(Interrupted):
                 await stage.pause(0.2, 1.0)
@@ -108,7 +109,7 @@ class Driver:
             (i for i in reversed(session.inbox) if i.type != "system.message"), session.inbox[-1]
         )
         if newest.type == "user.define_outcome":
-            return self._casting.outcome_plan(newest.body["description"], newest.body["outcome_id"])
+            return self._casting.outcome_plan(newest.body)
         return self._casting.plan(newest.body.get("content", []))
 
     def _close(self, session: Session, stop: str) -> None:

@@ -50,7 +50,10 @@ def admit(session: Session, events: Sequence[UserEvent], casting: Casting) -> No
         else:
             if isinstance(event, UserMessage):
                 _admit_text(event, casting)
-            if not interrupted:
+            if isinstance(event, UserDefineOutcome):
+                casting.check_outcome(event.description)
+            # A system.message is let in with what it follows, tool results of a waiting session too.
+            if not interrupted and not isinstance(event, SystemMessage):
                 _admit_work(session)
 
 

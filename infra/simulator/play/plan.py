@@ -40,6 +40,8 @@ class UseTool:
     type: str = "agent.tool_use"
     result: str = "agent.tool_result"
     ahead: bool = False
+    server: str = ""  # an MCP server's tool
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,42 @@ class ReportUsage:
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """The grader looks at an outcome the client defined."""
+    """The grader looks at an outcome the client defined, for the `iteration`th time from 0, with this result."""
 
     outcome_id: str
+    iteration: int = 0
+    result: str = "satisfied"
 
 
-Step = Think | Say | UseTool | UseCustomTool | Delegate | ReportUsage | Evaluate
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """The context has grown too long and is replaced by its summary."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunWorkflow:
+    """A workflow run of so many phases and threads in each. It completes, unless it `fails` or is `stopped`;
+    `refused`: there is none. `after`: it ends after the turn's idle."""
+
+    phases: int = 2
+    threads: int = 1
+    fails: bool = False
+    stopped: bool = False
+    refused: bool = False
+    after: bool = False
+
+
+Step = (
+    Think
+    | Say
+    | UseTool
+    | UseCustomTool
+    | Delegate
+    | ReportUsage
+    | Evaluate
+    | Compact
+    | RunWorkflow
+)
 
 
 @dataclass(frozen=True, slots=True)

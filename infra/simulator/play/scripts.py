@@ -10,11 +10,14 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from infra.simulator.play.plan import (
+    Compact,
     Delegate,
+    Evaluate,
     Failure,
     Plan,
     ReportUsage,
     Request,
+    RunWorkflow,
     Say,
     Says,
     Step,
@@ -250,12 +253,86 @@ def budget(brief: Brief) -> Plan:
     return Plan("budget", (*requests, Request((Say(),), _tokens(brief, rounds))))
 
 
+def mcp(brief: Brief) -> Plan:
+    """Tools of an MCP server and their results, then the answer.
+
+    Options: calls (1), failed=1 (the first result is an error).
+    """
+    count = brief.number("calls", 1) or 1
+    calls = tuple(
+        UseTool(
+            "search",
+            {"query": f"part {index}"},
+            "not found" if brief.flag("failed") and index == 0 else f"{index} pages",
+            type="agent.mcp_tool_use",
+            result="agent.mcp_tool_result",
+            server="library",
+            failed=brief.flag("failed") and index == 0,
+        )
+        for index in range(count)
+    )
+    asking = Request((Think(), *calls), _tokens(brief, 0))
+    return Plan("mcp", (asking, Request((Say(),), _tokens(brief, 1))))
+
+
+def compaction(brief: Brief) -> Plan:
+    """The context is compacted between two model requests, then the answer.
+
+    Options: rounds (1).
+    """
+    rounds = [
+        Request((Think(), _call(brief, index), Compact()), _tokens(brief, index))
+        for index in range(brief.number("rounds", 1) or 1)
+    ]
+    return Plan("compaction", (*rounds, Request((Say(),), _tokens(brief, len(rounds)))))
+
+
+def workflow(brief: Brief) -> Plan:
+    """A workflow run in phases, each with threads of its own, then the answer.
+
+    Options: phases (2), threads (1) of a phase, fails=1, stopped=1, refused=1 (there are too many runs), after=1
+    (the run ends after the idle).
+    """
+    run = RunWorkflow(
+        phases=brief.number("phases", 2, most=20) or 1,
+        threads=brief.number("threads", 1, most=25),
+        **{name: brief.flag(name) for name in ("fails", "stopped", "refused", "after")},
+    )
+    return Plan(
+        "workflow",
+        (
+            Request((Think(), run), _tokens(brief, 0)),
+            Request((Say(),), _tokens(brief, 1)),
+        ),
+    )
+
+
+def outcome(brief: Brief, outcome_id: str, iterations: int) -> Plan:
+    """Work towards an outcome and the evaluations of it, by the description of `user.define_outcome`.
+
+    Options: revise (0) times the result needs revision first, failed=1 (the rubric cannot be applied), graded (0)
+    tokens that an evaluation reads, which only the session's usage tells.
+    """
+    revise, graded = brief.number("revise", 0), Tokens(fresh=brief.number("graded", 0, most=10**6))
+    requests: list[Request] = []
+    for iteration in range(min(revise + 1, iterations)):
+        if iteration < revise:
+            last = iteration == iterations - 1
+            result = "max_iterations_reached" if last else "needs_revision"
+        else:
+            result = "failed" if brief.flag("failed") else "satisfied"
+        work = replace(_tokens(brief, iteration), output=300)
+        requests.append(Request((Think(), Say()), work))
+        requests.append(Request((Evaluate(outcome_id, iteration, result),), graded))
+    return Plan("outcome", tuple(requests))
+
+
 Script = Callable[[Brief], Plan]
 SCRIPTS: dict[str, Script] = {
     script.__name__: script
     for script in (
         reply, tools, confirm, unfamiliar, custom_tool, threads, long, refusal, retries_exhausted,
-        error_retrying, exhausted, terminal, budget,
+        error_retrying, exhausted, terminal, budget, mcp, compaction, workflow,
     )
 }  # fmt: skip
 OPTIONS: dict[str, frozenset[str]] = {
@@ -269,6 +346,10 @@ OPTIONS: dict[str, frozenset[str]] = {
     "error_retrying": frozenset({"errors"}),
     "exhausted": frozenset({"unprocessed", "inert"}),
     "budget": frozenset({"rounds", "cents"}),
+    "mcp": frozenset({"calls", "failed"}),
+    "compaction": frozenset({"rounds"}),
+    "workflow": frozenset({"phases", "threads", "fails", "stopped", "refused", "after"}),
+    "outcome": frozenset({"revise", "failed", "graded"}),
 }
 
 

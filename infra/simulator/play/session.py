@@ -86,6 +86,7 @@ class Session:
         self.inert = False
         self.late_events = 0  # to be made after the next idle
         self.turns = 0
+        self.open_runs: list[tuple[str, JSON]] = []  # runs that end after the next idle
         self.releases = 0
         self.nudge = asyncio.Event()  # something came in that a waiting driver may want
         self.driver: asyncio.Task[None] | None = None

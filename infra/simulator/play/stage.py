@@ -14,10 +14,12 @@ from typing import Literal
 from infra.simulator import stamps
 from infra.simulator.play.calls import Call, Kind
 from infra.simulator.play.plan import (
+    Compact,
     Delegate,
     Evaluate,
     ReportUsage,
     Request,
+    RunWorkflow,
     Say,
     Step,
     Think,
@@ -31,6 +33,15 @@ from infra.simulator.play.usage import NO_TOKENS, Tokens
 DELTA_SECONDS = 0.025  # at pace 1: forty fragments a second
 AHEAD = 500_000  # microseconds a usage event inside a request runs ahead of the later ones
 INTERRUPTED = "The call was stopped by an interrupt before it was done; it can be tried again."
+
+
+VERDICTS = {
+    "satisfied": "The result meets the rubric.",
+    "needs_revision": "The result does not meet the rubric yet.",
+    "max_iterations_reached": "The result does not meet the rubric, and no iteration is left.",
+    "failed": "The rubric cannot be applied to the result.",
+    "interrupted": "The evaluation was interrupted.",
+}
 
 
 class Interrupted(Exception):
@@ -58,6 +69,7 @@ class Stage:
         self._caches = cache
         self.tools: dict[str, tuple[Thread, UseTool]] = {}  # used, result not yet there
         self._span: tuple[Thread, str] | None = None
+        self._evaluation: tuple[Evaluate, str] | None = None  # and the event that began it
 
     async def pause(self, low: float, high: float) -> None:
         """Waits between `low` and `high` seconds at pace 1, scaled; at pace 0 lets others run once.
@@ -151,7 +163,8 @@ class Stage:
                 continue  # asked for; runs when it is allowed
             if not request.burst:
                 await self.pause(0.2, 2.0)
-            self.tool_result(thread, ident, tool.output, hold=int(request.swap and first))
+            hold = int(request.swap and first)
+            self.tool_result(thread, ident, tool.output, failed=tool.failed, hold=hold)
             first = False
 
     def tool_result(
@@ -183,8 +196,10 @@ class Stage:
             case ReportUsage():
                 self.session.emit_usage(ahead=AHEAD)
             case Evaluate():
-                await self._evaluate(step.outcome_id)
-            case Delegate():
+                await self._evaluate(step, request.tokens)
+            case Compact():
+                self.session.emit("agent.thread_context_compacted", None, thread)
+            case Delegate() | RunWorkflow():
                 pass  # performed by the turn, after the request
 
     async def _think(self, thread: Thread, burst: bool) -> None:
@@ -235,6 +250,8 @@ class Stage:
     def _use(self, thread: Thread, tool: UseTool) -> None:
         ask = tool.ask or _asks(thread, tool.name)
         fields: dict[str, object] = {"name": tool.name, "input": tool.input}
+        if tool.server:
+            fields["mcp_server_name"] = tool.server
         if tool.says == "all":
             fields["evaluated_permission"] = "ask" if ask else "allow"
         if tool.says != "nothing":
@@ -250,25 +267,34 @@ class Stage:
     def open_call(self, ident: str, kind: Kind, thread: Thread) -> None:
         self.session.calls[ident] = Call(ident, kind, thread.id)
 
-    async def _evaluate(self, outcome_id: str) -> None:
-        session, outcome = self.session, self.session.outcomes[outcome_id]
-        base = {"outcome_id": outcome_id, "iteration": 0}
-        outcome["result"] = "evaluating"
-        start = session.emit("span.outcome_evaluation_start", base)
+    async def _evaluate(self, step: Evaluate, tokens: Tokens) -> None:
+        session, base = self.session, {"outcome_id": step.outcome_id, "iteration": step.iteration}
+        session.outcomes[step.outcome_id].update(result="evaluating", iteration=step.iteration)
+        self._evaluation = (step, session.emit("span.outcome_evaluation_start", base))
         await self.pause(1.0, 3.0)
         session.emit("span.outcome_evaluation_ongoing", base)
         await self.pause(1.0, 3.0)
-        verdict = "The result meets the rubric."
+        session.count(session.primary, tokens)
+        self.end_evaluation(step.result)
+
+    def end_evaluation(self, result: str = "interrupted") -> None:
+        """The verdict of the evaluation that is open, if any. Its usage was all zeros wherever it was seen."""
+        if self._evaluation is None:
+            return
+        (step, start), self._evaluation = self._evaluation, None
+        outcome = self.session.outcomes[step.outcome_id]
+        verdict = VERDICTS[result]
         end = {
-            **base,
+            "outcome_id": step.outcome_id,
+            "iteration": step.iteration,
             "outcome_evaluation_start_id": start,
-            "result": "satisfied",
+            "result": result,
             "explanation": verdict,
             "usage": NO_TOKENS.span(),
         }
-        session.emit("span.outcome_evaluation_end", end)
-        outcome.update(result="satisfied", explanation=verdict)
-        outcome["completed_at"] = stamps.written(session.updated_at)
+        self.session.emit("span.outcome_evaluation_end", end)
+        outcome.update(result=result, explanation=verdict)
+        outcome["completed_at"] = stamps.written(self.session.updated_at)
 
 
 def halved(text: str) -> list[str]:

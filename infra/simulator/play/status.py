@@ -38,6 +38,13 @@ def thread_rests(session: Session, thread: Thread, stop: dict[str, Any], *, hold
     _on_both(session, thread, "session.thread_status_idle", fields, hold=hold)
 
 
+def thread_ends(session: Session, thread: Thread) -> None:
+    """A thread takes no more input."""
+    thread.status = "terminated"
+    thread.archived_at = session.updated_at
+    _on_both(session, thread, "session.thread_status_terminated", {})
+
+
 def rest(
     session: Session, stop: dict[str, Any], *, thread_stop: dict[str, Any] | None = None
 ) -> None:

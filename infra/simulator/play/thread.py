@@ -27,6 +27,7 @@ class Thread:
         self.parent = parent
         self.created_at = self.updated_at = created_at
         self.archived_at: int | None = None
+        self.run: str | None = None  # the workflow run it belongs to
         self.status = "idle"
         self.log = EventLog()
         self.channel = Channel()
@@ -57,7 +58,7 @@ class Thread:
                 "duration_seconds": round(seconds, 3),
                 "startup_seconds": 0.0,
             },
-            "workflow_run_id": None,
+            "workflow_run_id": self.run,
             "created_at": stamps.written(self.created_at),
             "updated_at": stamps.written(self.updated_at),
             "archived_at": None if self.archived_at is None else stamps.written(self.archived_at),

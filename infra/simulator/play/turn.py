@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from infra.simulator.play import children, status
+from infra.simulator.play import children, runs, status
 from infra.simulator.play.calls import Call, Input
 from infra.simulator.play.casting import Content
-from infra.simulator.play.plan import Delegate, Failure, Plan, Request
+from infra.simulator.play.plan import Delegate, Failure, Plan, Request, RunWorkflow
 from infra.simulator.play.stage import INTERRUPTED, Stage
 from infra.simulator.play.thread import Thread
 from infra.simulator.reply import reply_to, text_of
@@ -61,6 +61,7 @@ class Turn:
                 await self._delegated(staff)
                 staff = []
             staff += self._hire(request)
+            await self._run(request)
 
     def take_messages(self) -> None:
         """Marks the queued messages processed; the last of them is what gets answered."""
@@ -95,6 +96,11 @@ class Turn:
     def _failed(self, failure: Failure) -> TurnDied:
         status.error(self.session, failure.type, failure.message, failure.retry)
         return TurnDied(failure)
+
+    async def _run(self, request: Request) -> None:
+        for step in request.steps:
+            if isinstance(step, RunWorkflow):
+                await runs.run(self.stage, step)
 
     # -- child threads -------------------------------------------------------------------------
 
@@ -197,6 +203,7 @@ class Turn:
         """Closes what is open: the span, running tools, calls that wait, children; then the turn."""
         session, stage = self.session, self.stage
         stage.end_span()
+        stage.end_evaluation()
         where = {ident: thread for ident, (thread, _) in stage.tools.items()}
         for call in session.open_calls():
             where[call.id] = session.threads[call.thread_id]

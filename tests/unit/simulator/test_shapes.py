@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, get_args
 
+import httpx2
 import pytest
 from anthropic._models import BaseModel
 from anthropic.types.beta.sessions import (
@@ -14,7 +15,9 @@ from anthropic.types.beta.sessions import (
     BetaManagedAgentsStreamSessionEvents,
 )
 
-from tests.unit.simulator.provider import Client, a_world, play_through
+from infra.simulator.api.app import build
+from infra.simulator.faults.rules import Faults
+from tests.unit.simulator.provider import Client, a_world, message, play_through
 
 pytestmark = pytest.mark.unit
 
@@ -33,13 +36,24 @@ PROMPTS = (
     "[[script: retries_exhausted]]",
     "[[script: error_retrying]]",
     "[[script: budget]]",
+    "[[script: mcp calls=2 failed=1]]",
+    "[[script: compaction]]",
+    "[[script: workflow fails=1]]",
+    "[[script: workflow after=1]]",
+    "[[script: workflow refused=1]]",
     "[[script: exhausted unprocessed=1]]",
     "[[script: terminal]]",
 )
 OUTCOME = {
     "type": "user.define_outcome",
-    "description": "a page",
+    "description": "a page [[script: outcome revise=1]]",
     "rubric": {"type": "text", "content": "one page"},
+}
+
+HEADERS = {
+    "anthropic-beta": "managed-agents-2026-04-01",
+    "anthropic-version": "2026-10-21",
+    "x-api-key": "k",
 }
 
 
@@ -93,6 +107,36 @@ async def made() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     return listed, streamed
 
 
+async def test_every_type_of_the_sdk_is_played() -> None:
+    """Whatever the provider's own list and streams can hold has been seen in the simulator's."""
+    listed, streamed = await made()
+    types = {event["type"] for event in [*listed, *streamed, *await by_the_client()]}
+    assert types == set(LISTED) | set(STREAMED)
+
+
+async def by_the_client() -> list[dict[str, Any]]:
+    """Events that a client's own requests make: on a sandbox of its own, and through the whole application."""
+    world = a_world()
+    world.environments["env_1"]["config"] = {"type": "self_hosted"}
+    client = Client(world)
+    client.send(message("[[script: tools rounds=1 calls=1]]"))
+    idle = await client.idle("requires_action")
+    (call,) = idle["stop_reason"]["event_ids"]
+    result = {"type": "user.tool_result", "tool_use_id": call, "content": []}
+    client.send(result, {"type": "system.message", "content": [{"type": "text", "text": "Hurry."}]})
+    await client.idle("end_turn")
+    client.send({"type": "user.interrupt"})
+    await client.until(lambda event: event["type"] == "user.interrupt")
+    transport = httpx2.ASGITransport(app=build(world, Faults(1)))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://simulator") as http:
+        where = f"/v1/sessions/{client.session.id}"
+        await http.post(where, json={"title": "Renamed"}, headers=HEADERS)
+        await client.until(lambda event: event["type"] == "session.updated")
+        await http.delete(where, headers=HEADERS)
+        await client.until(lambda event: event["type"] == "session.deleted")
+    return [*client.everything(), *client.seen]
+
+
 async def test_listed_events_are_what_the_sdk_expects() -> None:
     listed, _ = await made()
     for event in listed:
@@ -138,7 +182,7 @@ async def compare(known: dict[str, set[frozenset[str]]]) -> None:
         if shapes is None:
             continue
         compared.add(event["type"])
-        own = shape(event)
+        own = shape(event) - {"workflow_run_id"}  # no workflow run was recorded
         if event["type"] == "session.usage" and "budget" not in event:
             shapes = {frozenset(k for k in keys if not k.startswith("budget")) for keys in shapes}
         if event["type"].endswith("status_idle"):  # not every stop reason was recorded

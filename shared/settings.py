@@ -342,7 +342,8 @@ class ProviderSettings(Block):
         default=None, description="the environment of sessions; unset: one is made"
     )
     turnstile_model: str = Field(
-        default="claude-sonnet-5", description="the model of the agent that is made"
+        default="claude-sonnet-5-5",
+        description="the model of agents that are made, and of agent files that name none",
     )
 
     @property

@@ -25,6 +25,7 @@ from services.agent_worker.adapters.own_thread import in_own_thread
 from services.agent_worker.adapters.owned import SqlOwned
 from services.agent_worker.adapters.previews import Previews
 from services.agent_worker.adapters.profiles import SqlProfiles
+from services.agent_worker.adapters.releases import SqlReleases
 from services.agent_worker.adapters.tokens import governed
 from services.agent_worker.drive import Drive, report_backlog
 from services.agent_worker.governor.governor import Governor
@@ -126,7 +127,7 @@ async def _work(
     governor = await stack.enter_async_context(_governor(settings))
     profiles = SqlProfiles(engine)
     provider = await stack.enter_async_context(
-        provider_of(settings, settings.toolbox, governor, profiles)
+        provider_of(settings, settings.toolbox, governor, profiles, SqlReleases(engine))
     )
     caps = SqlCaps(engine)
     await process.unless(stopping, _known(caps))

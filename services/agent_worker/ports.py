@@ -16,6 +16,7 @@ from shared.session.events import Event
 from shared.session.inputs import Filed, ProviderEvent, read_request
 from shared.session.key import SessionKey
 from shared.session.references import Reference
+from shared.session.releases import Release
 from shared.session.state import SessionState
 
 
@@ -314,6 +315,15 @@ class Profiles(Protocol):
     async def of(self, tenant_id: str, user_id: str) -> str:
         """The user's preferences and facts as JSON in one line, "" when there are none. Raises Transient while the
         database is away."""
+        ...
+
+
+class Releases(Protocol):
+    """Which versions of agents sessions get that name an agent by its release."""
+
+    async def of(self, tenant_id: str, name: str) -> Release | None:
+        """The tenant's own release of that name, else everybody's; None when there is neither. Raises Transient
+        while the database is away."""
         ...
 
 

@@ -13,8 +13,8 @@ TURNSTILE_DATABASE_URL (PostgreSQL on 127.0.0.1:5433) and TURNSTILE_CLICKHOUSE_U
 (http://127.0.0.1:8123/turnstile). `make up` uses the same defaults. Audits also ask the provider:
 ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL.
 
-Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage; `audit`, `diff`, `rerun` and
-`cost reconcile` have their own.
+Exit codes: 0 done, 1 it could not be done (the message says why), 2 wrong usage; `audit`, `diff`, `rerun`,
+`agents` and `cost reconcile` have their own.
 """
 
 
@@ -24,6 +24,7 @@ COMMANDS = {
     "state": "services.operator.replays.state:state",
     "diff": "services.operator.replays.diff:diff",
     "rerun": "services.operator.reruns.rerun:rerun",
+    "agents": "services.operator.agents.commands:agents",
     "cost": "services.operator.costs.cost:cost",
     "export": "services.operator.exports.export:export",
     "rebuild": "services.operator.rebuild:rebuild",

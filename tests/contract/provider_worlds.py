@@ -22,6 +22,7 @@ from services.agent_worker.provider.parts import Parts
 from shared.clock import utcnow
 from tests.fakes.profiles import MemoryProfiles
 from tests.fakes.provider import MemoryProvider
+from tests.fakes.releases import MemoryReleases
 
 SEND = {"method": "POST", "path": "/v1/sessions/[^/]+/events$"}
 LIST = {"method": "GET", "path": "/v1/sessions/[^/]+/events$"}
@@ -125,7 +126,14 @@ class WireWorld:
     def __init__(self, url: str) -> None:
         self.client = connect(api_key="key", base_url=url, sessions=50)
         openings = Openings(
-            self.client, Parts(self.client, agent=None, environment=None, model="claude-sonnet-5")
+            self.client,
+            Parts(
+                self.client,
+                agent=None,
+                environment=None,
+                model="claude-sonnet-5",
+                releases=MemoryReleases(),
+            ),
         )
         self.profiles = MemoryProfiles()
         self.provider = AnthropicProvider(

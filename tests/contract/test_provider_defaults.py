@@ -18,6 +18,7 @@ from shared import metrics
 from shared.session.state import SessionState
 from tests.contract.provider_talk import Talk
 from tests.contract.provider_worlds import WireWorld, wire_world
+from tests.fakes.releases import MemoryReleases
 
 pytestmark = pytest.mark.contract
 MANY = 60
@@ -138,7 +139,13 @@ async def test_workers_that_start_together_use_one_environment() -> None:
         openings = [
             Openings(
                 world.client,
-                Parts(world.client, agent=None, environment=None, model="claude-sonnet-5"),
+                Parts(
+                    world.client,
+                    agent=None,
+                    environment=None,
+                    model="claude-sonnet-5",
+                    releases=MemoryReleases(),
+                ),
             )
             for _ in range(4)
         ]
@@ -157,7 +164,14 @@ async def test_an_agent_that_settings_name_is_not_replaced(world: WireWorld) -> 
     """Somebody chose it: its turns fail and say why, on no other agent."""
     mine = await world.client.beta.agents.create(name="mine", model="claude-sonnet-5")
     openings = Openings(
-        world.client, Parts(world.client, agent=mine.id, environment=None, model="claude-sonnet-5")
+        world.client,
+        Parts(
+            world.client,
+            agent=mine.id,
+            environment=None,
+            model="claude-sonnet-5",
+            releases=MemoryReleases(),
+        ),
     )
     await openings.open(_asking(world), look=False)
     await world.client.beta.agents.archive(mine.id)

@@ -21,6 +21,7 @@ from shared.clock import utcnow
 from shared.session.inputs import ProviderEvent
 from tests.contract.provider_talk import DEADLINE_S, Talk, stop_reason
 from tests.contract.provider_worlds import LIST, SEND, STREAM, WireWorld
+from tests.fakes.releases import MemoryReleases
 
 pytestmark = pytest.mark.contract
 CREATE = {"method": "POST", "path": "/v1/sessions$"}
@@ -53,7 +54,14 @@ async def placed(world: WireWorld, environment: str) -> AsyncIterator[None]:
     """Sessions are made in this environment, as the settings would say."""
     usual = world.provider
     openings = Openings(
-        world.client, Parts(world.client, agent=None, environment=environment, model=MODEL)
+        world.client,
+        Parts(
+            world.client,
+            agent=None,
+            environment=environment,
+            model=MODEL,
+            releases=MemoryReleases(),
+        ),
     )
     world.provider = AnthropicProvider(
         world.client, openings, world.profiles, clock=utcnow, chance=lambda: 0.0

@@ -14,6 +14,7 @@ from services.agent_worker.provider.anthropic import connect
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
 from tests.builders import turn
+from tests.fakes.releases import MemoryReleases
 from tests.unit.session.specification import after
 
 pytestmark = pytest.mark.contract
@@ -39,7 +40,15 @@ def tool(name: str, description: str = "Does it.") -> dict[str, Any]:
 async def opened(client: AsyncAnthropic, *tools: dict[str, Any], agent: str | None = None) -> Any:
     """The agent of a session that a worker with these tools opens, as the session keeps it."""
     openings = Openings(
-        client, Parts(client, agent=agent, environment=None, model="claude-sonnet-5", tools=tools)
+        client,
+        Parts(
+            client,
+            agent=agent,
+            environment=None,
+            model="claude-sonnet-5",
+            releases=MemoryReleases(),
+            tools=tools,
+        ),
     )
     made = await openings.open(STATE, look=False)
     return (await client.beta.sessions.retrieve(made.id)).agent

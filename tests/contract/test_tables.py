@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel import AutoString
 
 from infra.postgres.migrate import TREES, migrate_async
-from shared.tables import gateway, owned, profiles, worker
+from shared.tables import gateway, owned, profiles, releases, worker
 from tests.stack import fresh_database
 
 pytestmark = pytest.mark.contract
@@ -76,7 +76,13 @@ async def test_a_table_that_drifts_is_seen(
 def _declared() -> MetaData:
     """The tables of both services, copied."""
     declared = MetaData()
-    for metadata in (worker.METADATA, gateway.METADATA, owned.METADATA, profiles.METADATA):
+    for metadata in (
+        worker.METADATA,
+        gateway.METADATA,
+        owned.METADATA,
+        profiles.METADATA,
+        releases.METADATA,
+    ):
         for table in metadata.tables.values():
             table.to_metadata(declared)
     return declared

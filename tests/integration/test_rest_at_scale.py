@@ -41,6 +41,7 @@ from shared.tables.worker import HEADS
 from tests.e2e.waiting import eventually
 from tests.fakes.profiles import MemoryProfiles
 from tests.fakes.publisher import MemoryPublisher
+from tests.fakes.releases import MemoryReleases
 from tests.integration.simulator_client import Provider, provided
 
 pytestmark = pytest.mark.integration
@@ -96,7 +97,9 @@ async def due(engine: AsyncEngine, provider: Provider) -> None:
 
 def worker(engine: AsyncEngine, url: str) -> tuple[Drive, Leases, MemoryPublisher]:
     client = connect(api_key="key", base_url=url, sessions=2_000)
-    parts = Parts(client, agent=None, environment=None, model="claude-sonnet-5")
+    parts = Parts(
+        client, agent=None, environment=None, model="claude-sonnet-5", releases=MemoryReleases()
+    )
     provider = AnthropicProvider(
         client, Openings(client, parts), MemoryProfiles(), clock=utcnow, chance=lambda: 0.5
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,11 +15,13 @@ from infra.simulator.api.query import Query
 from infra.simulator.api.resources import (
     CREATE_ENVIRONMENT,
     CREATE_VAULT,
+    UPDATE_ENVIRONMENT,
     Cloud,
     Packages,
     SelfHosted,
 )
-from infra.simulator.errors import ApiError
+from infra.simulator.api.shape import metadata_patched
+from infra.simulator.errors import ApiError, bad
 from infra.simulator.world import JSON, World
 
 MANAGERS = ("apt", "cargo", "gem", "go", "npm", "pip")
@@ -37,6 +40,7 @@ class Environments:
             Route("/v1/environments", self.create, methods=["POST"]),
             Route("/v1/environments", self.list, methods=["GET"]),
             Route(one, self.retrieve, methods=["GET"]),
+            Route(one, self.update, methods=["POST"]),
             Route(one, self.delete, methods=["DELETE"]),
             Route(f"{one}/archive", self.archive, methods=["POST"]),
         ]
@@ -44,8 +48,7 @@ class Environments:
     async def create(self, request: Request) -> Response:
         """Names are unique among all environments that are not deleted: 409 otherwise."""
         asked = await body_of(request, CREATE_ENVIRONMENT)
-        if any(asked.name == other["name"] for other in self._world.environments.values()):
-            raise ApiError(409, f"name: an environment named {asked.name!r} exists already")
+        self._require_free(asked.name)
         now = self._world.written_now()
         body: JSON = {
             "id": self._world.ids.new("env"),
@@ -64,6 +67,32 @@ class Environments:
 
     async def retrieve(self, request: Request) -> Response:
         return answer(self._environment(request))
+
+    async def update(self, request: Request) -> Response:
+        """What is not sent stays as it is. Raises ApiError 400, 404 or 409."""
+        asked = await body_of(request, UPDATE_ENVIRONMENT)
+        body = self._environment(request)
+        if body["archived_at"] is not None:
+            raise bad("environment is archived and cannot be updated", "environment_archived")
+        if asked.name is not UNSET:
+            self._require_free(asked.name, body)
+            body["name"] = asked.name
+        if asked.description is not UNSET:
+            body["description"] = asked.description
+        if asked.config is not UNSET and asked.config is not None:
+            body["config"] = _config_json(asked.config, body["config"])
+        if asked.metadata is not UNSET:
+            body["metadata"] = metadata_patched(body["metadata"], asked.metadata)
+        if asked.scope is not UNSET:
+            body["scope"] = asked.scope
+        body["updated_at"] = self._world.written_now()
+        return answer(body)
+
+    def _require_free(self, name: str, own: JSON | None = None) -> None:
+        """Raises ApiError 409 for a name that another environment has."""
+        others = [one for one in self._world.environments.values() if one is not own]
+        if any(name == other["name"] for other in others):
+            raise ApiError(409, f"name: an environment named {name!r} exists already")
 
     async def list(self, request: Request) -> Response:
         return _listed(request, "environments", self._world.environments)
@@ -156,16 +185,20 @@ def _listed(request: Request, kind: str, items: dict[str, JSON]) -> Response:
     return listing(page, following)
 
 
-def _config_json(config: Cloud | SelfHosted | None) -> JSON:
+def _config_json(config: Cloud | SelfHosted | None, old: JSON | None = None) -> JSON:
+    """A configuration with every default written out; what is not sent stays as in `old`."""
     if isinstance(config, SelfHosted):
         return {"type": "self_hosted"}
     config = config or Cloud()
-    network: JSON = {"type": "unrestricted"}
+    kept = old if old and old["type"] == "cloud" else None
+    network: JSON = kept["networking"] if kept else {"type": "unrestricted"}
     if config.networking is not None:
         network = msgspec.to_builtins(config.networking)
     if network["type"] == "limited":
         unset = {"allowed_hosts": [], "allow_mcp_servers": False, "allow_package_managers": False}
         network = {**unset, **network}
+    if kept and config.packages is None:
+        return {"type": "cloud", "networking": network, "packages": kept["packages"]}
     asked = msgspec.to_builtins(config.packages or Packages())
     packages = {"type": "packages", **{name: asked.get(name) or [] for name in MANAGERS}}
     return {"type": "cloud", "networking": network, "packages": packages}

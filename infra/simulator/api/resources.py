@@ -181,6 +181,14 @@ class CreateEnvironment(Strict):
     scope: Literal["organization", "account"] | None = None
 
 
+class UpdateEnvironment(Strict):
+    name: Name | UnsetType = UNSET
+    config: Cloud | SelfHosted | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    metadata: MetadataPatch | UnsetType = UNSET
+    scope: Literal["organization", "account"] | UnsetType | None = UNSET
+
+
 class CreateVault(Strict):
     display_name: Name
     metadata: Metadata = field(default_factory=dict)
@@ -244,6 +252,7 @@ class UpdateSession(Strict):
 CREATE_AGENT = msgspec.json.Decoder(CreateAgent)
 UPDATE_AGENT = msgspec.json.Decoder(UpdateAgent)
 CREATE_ENVIRONMENT = msgspec.json.Decoder(CreateEnvironment)
+UPDATE_ENVIRONMENT = msgspec.json.Decoder(UpdateEnvironment)
 CREATE_VAULT = msgspec.json.Decoder(CreateVault)
 CREATE_SESSION = msgspec.json.Decoder(CreateSession)
 UPDATE_SESSION = msgspec.json.Decoder(UpdateSession)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from anthropic import AsyncAnthropic
 
 from services.agent_worker.governor.governor import Governor
-from services.agent_worker.ports import Bindings, Profiles
+from services.agent_worker.ports import Bindings, Profiles, Releases
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
@@ -29,7 +29,11 @@ from shared.settings import ProviderSettings
 
 @asynccontextmanager
 async def provider_of(
-    settings: Settings, toolbox: Toolbox, governor: Governor | None, profiles: Profiles
+    settings: Settings,
+    toolbox: Toolbox,
+    governor: Governor | None,
+    profiles: Profiles,
+    releases: Releases,
 ) -> AsyncIterator[AnthropicProvider]:
     """The provider, asked when the governor lets it; its agent declares the tools of `toolbox`."""
     api = settings.provider
@@ -44,6 +48,7 @@ async def provider_of(
         agent=api.turnstile_agent,
         environment=api.turnstile_environment,
         model=api.turnstile_model,
+        releases=releases,
         tools=[tool.declaration for tool in toolbox],
     )
     checking = _checking(client, api.turnstile_agent)

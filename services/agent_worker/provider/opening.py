@@ -18,6 +18,7 @@ from services.agent_worker.provider.failures import (
 from services.agent_worker.provider.orphans import Orphans
 from services.agent_worker.provider.parts import Gone, Part, Parts
 from shared import telemetry
+from shared.errors import Transient
 from shared.orphans import MARK, mark
 from shared.session.references import pinned
 from shared.session.state import SessionState
@@ -42,6 +43,8 @@ class Openings:
             return found or await self._create(state, parts)
         except WIRE_ERRORS as error:
             raise failure(error) from error
+        except Transient as error:
+            raise ProviderFailure(error.reason, str(error)) from error
 
     async def _create(self, state: SessionState, parts: Sequence[Part]) -> ProviderSession:
         """Make a session of these parts, once; where a default is gone, once more with another."""

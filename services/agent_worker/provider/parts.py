@@ -11,11 +11,14 @@ from typing import Any, Literal, NamedTuple
 
 import anthropic
 from anthropic import AsyncAnthropic, omit
+from anthropic.types.beta import BetaLimitedNetworkParams
 
+from services.agent_worker.ports import Releases
 from services.agent_worker.provider.failures import WIRE_ERRORS, verdict
 from shared import logs, metrics
 from shared.grouped import Grouped
 from shared.session.references import pinned
+from shared.session.releases import version_for
 from shared.session.state import SessionState
 
 DEFAULT_NAME = "turnstile"
@@ -23,6 +26,13 @@ DEFAULT_NAME = "turnstile"
 MOST_NAMES = 20
 # A turn that is refused for good fails within two seconds: so long the reason may be looked for.
 LOOK_SECONDS = 1.0
+# Of an environment that is made here: no host but registries of packages and the agent's MCP servers.
+NETWORK: BetaLimitedNetworkParams = {
+    "type": "limited",
+    "allowed_hosts": [],
+    "allow_package_managers": True,
+    "allow_mcp_servers": True,
+}
 Kind = Literal["agent", "environment", "vault"]
 log = logs.get(__name__)
 
@@ -43,7 +53,8 @@ class Gone(NamedTuple):
 
 class Parts:
     """The parts of sessions. Where `agent` or `environment` is None, one called `turnstile` is used, and made when
-    there is none. That agent, and no other, is told of `tools`: declarations of custom tools.
+    there is none. That agent, and no other, is told of `tools`: declarations of custom tools. A named agent may be
+    one of `releases`: then the session gets the version that is released for it.
 
     Sessions that need a default at the same time share one look for it. Raises what the SDK raises.
     """
@@ -55,21 +66,24 @@ class Parts:
         agent: str | None,
         environment: str | None,
         model: str,
+        releases: Releases,
         tools: Sequence[Any] = (),
     ) -> None:
         self._client = client
         self._named: dict[Kind, str | None] = {"agent": agent, "environment": environment}
         self._model = model
         self._tools = tools
+        self._releases = releases
         self._known: dict[Kind, str] = {}
         self._replaced: dict[Part, str] = {}
         self._looking: dict[Kind, asyncio.Task[str]] = {}
         self._looked = Grouped(self._look)
 
     async def of(self, state: SessionState) -> tuple[Part, ...]:
-        """Agent, environment and vaults of a session, in this order."""
+        """Agent, environment and vaults of a session, in this order. Raises Transient without a database."""
         environment = self._named["environment"] or await self._default("environment")
-        agent = state.agent or self._named["agent"] or await self._default("agent")
+        named = state.agent or self._named["agent"]
+        agent = await self._released(named, state) if named else await self._default("agent")
         vaults = (Part("vault", id) for id in state.vault_ids or ())
         return (Part("agent", agent), Part("environment", environment), *vaults)
 
@@ -106,6 +120,15 @@ class Parts:
                 self._replaced[part] = how
                 metrics.inc("turnstile_provider_defaults_replaced_total", kind=part.kind)
                 log.warning("default_gone", kind=part.kind, id=part.id, reason=how)
+
+    async def _released(self, named: str, state: SessionState) -> str:
+        """The agent that a name stands for in this session, as `ID@VERSION`; an id stands for itself."""
+        name, version = pinned(named)
+        release = await self._releases.of(state.tenant_id, name)
+        if release is None:
+            return named
+        key = (state.tenant_id, state.session_id)
+        return f"{release.agent_id}@{version or version_for(release, key)}"
 
     # ---- what is there ----------------------------------------------------------------------------------------
 
@@ -199,7 +222,7 @@ class Parts:
 
     async def _make_environment(self, name: str) -> str:
         made = await self._client.beta.environments.create(
-            name=name, config={"type": "cloud", "networking": {"type": "unrestricted"}}
+            name=name, config={"type": "cloud", "networking": NETWORK}
         )
         return made.id
 

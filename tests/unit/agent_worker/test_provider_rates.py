@@ -25,6 +25,7 @@ from shared.session import decide
 from shared.session.state import SessionState, initial
 from tests.builders import SESSION, TENANT, bound, turn
 from tests.fakes.profiles import MemoryProfiles
+from tests.fakes.releases import MemoryReleases
 from tests.fakes.tokens import MemoryTokens
 from tests.unit.agent_worker.governor.worlds import busiest_minute, now
 from tests.unit.agent_worker.virtual_time import virtual
@@ -88,7 +89,16 @@ class Worker:
         self.client = AsyncAnthropic(
             api_key="key", base_url="http://provider", max_retries=0, http_client=http
         )
-        openings = Openings(self.client, Parts(self.client, agent="a", environment="e", model="m"))
+        openings = Openings(
+            self.client,
+            Parts(
+                self.client,
+                agent="a",
+                environment="e",
+                model="m",
+                releases=MemoryReleases(),
+            ),
+        )
         self.provider = AnthropicProvider(
             self.client, openings, MemoryProfiles(), clock=utcnow, chance=lambda: 0.5
         )

@@ -22,7 +22,8 @@ from tests.chaos.failed import ChaosFailed
 from tests.chaos.options import Options
 from tests.chaos.report import Report, report
 from tests.chaos.run import Run
-from tests.chaos.schedule import schedule
+from tests.chaos.schedule import PARTS, schedule
+from tests.chaos.speakers import LIFETIMES, speakers
 
 _WORKERS = 2
 
@@ -30,7 +31,15 @@ _WORKERS = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when every promise was kept, 1 when one was not, 2 when the run could not be carried out."""
     asked = _parser().parse_args(arguments)
-    options = Options(asked.seed, asked.duration, asked.sessions, _WORKERS, _say)
+    options = Options(
+        seed=asked.seed,
+        duration=asked.duration,
+        sessions=asked.sessions,
+        workers=_WORKERS,
+        say=_say,
+        parts=asked.parts,
+        troubled=not asked.provider_in_order,
+    )
     root = Path(tempfile.mkdtemp(prefix="turnstile-chaos-"))
     try:
         told = asyncio.run(_run(root, options))
@@ -57,12 +66,17 @@ async def _run(root: Path, options: Options) -> Report:
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    settings = replace(own_settings(root), workers=options.workers)
-    plan = schedule(options.seed, options.duration, options.workers)
+    settings = own_settings(root)
+    told = {**settings.environment, **LIFETIMES}
+    settings = replace(settings, workers=options.workers, environment=told)
+    plan = schedule(
+        options.seed, options.duration, options.workers, options.parts, options.troubled
+    )
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    sessions = len(speakers(options.sessions))
     _say(
         f"seed {options.seed}: {len(plan.strikes)} strikes and {len(plan.troubles)} troubles of the provider in "
-        f"{options.duration:.0f} s, {options.sessions} sessions; {os.cpu_count()} cores, load before {load}"
+        f"{options.duration:.0f} s, {sessions} sessions; {os.cpu_count()} cores, load before {load}"
     )
     async with supervised(settings, _say) as supervisor:
         keys = load_keys(settings)
@@ -112,10 +126,25 @@ def _parser() -> argparse.ArgumentParser:
         choices=range(1, 201),
         metavar="N",
         default=8,
-        help="at once (default 8)",
+        help="that never pause (default 8), beside seven that rest, have jobs or come to caps",
     )
+    add(
+        "--parts",
+        type=_parts,
+        default=PARTS,
+        metavar="NAME,...",
+        help=f"strike these alone, of {', '.join(PARTS)}",
+    )
+    add("--provider-in-order", action="store_true", help="the provider does not misbehave")
     add("--json", type=Path, metavar="FILE", help="write figures, recoveries and findings there")
     return parser
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = tuple(text.split(","))
+    if unknown := sorted({*parts} - {*PARTS}):
+        raise argparse.ArgumentTypeError(f"no part {', '.join(unknown)}; of {', '.join(PARTS)}")
+    return parts
 
 
 def _seconds(text: str) -> float:

@@ -24,6 +24,11 @@ _LAST = (
 )
 _CLOSED = """
 SELECT count() FROM events WHERE tenant_id = {tenant:String} AND type = 'session.archived'
+    AND JSONExtractString(data, 'reason') = 'requested'
+"""
+_LEDGER = """
+SELECT provider_session_id, sum(micro_usd) FROM cost_facts
+WHERE tenant_id = {tenant:String} GROUP BY provider_session_id
 """
 _TIMEOUT_S = 5
 
@@ -60,9 +65,13 @@ class Archive:
         return None if found is None else {str(one): int(seq) for one, seq in found}
 
     async def closed(self) -> int:
-        """How many sessions are recorded as archived; 0 when it can't be asked."""
+        """How many sessions are recorded as archived on request; 0 when it can't be asked."""
         found = await self._ask(_CLOSED)
         return int(found[0][0]) if found else 0
+
+    async def ledger(self) -> dict[str, int]:
+        """Millionths of a US dollar by provider session; nothing when it can't be asked."""
+        return {str(one): int(total) for one, total in await self._ask(_LEDGER, timeout=60) or ()}
 
     async def wrong_sums(self) -> list[str]:
         """Figures of the views that are not what the events come to; that they can't be had is one too."""

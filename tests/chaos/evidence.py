@@ -23,12 +23,16 @@ class Made:
 @dataclass(frozen=True, slots=True)
 class ProviderSession:
     """One session at the provider. `messages`: the text blocks of each user message it took, in order.
-    `unlisted`: ids of events that only streams showed."""
+    `unlisted`: ids of events that only streams showed. `over`: it was closed, or `deleted`. `bill`: what it cost,
+    in millionths of a US dollar."""
 
     id: str
     messages: Sequence[Sequence[str]]
     events: Sequence[Made]
     unlisted: frozenset[str] = frozenset()
+    over: bool = True
+    deleted: bool = False
+    bill: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything about one of our sessions. `at_provider`: oldest first. `heard_wrong`: what the client's stream
-    brought twice or left out, in words."""
+    brought twice or left out, in words. `capped`: how the cap that may refuse turns is named, "" where none may."""
 
     session_id: str
     accepted: Sequence[Said]
@@ -64,6 +68,7 @@ class Evidence:
     rows: Sequence[Row]
     published: Published = field(default_factory=Published)
     heard_wrong: Sequence[str] = ()
+    capped: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from datetime import datetime
 import httpx2
 
 from infra.clients.gateway import Received
+from shared.session.caps import CAP_RESERVED
 from tests.chaos.gateway import Gateway, Json
 
 ENDS = frozenset({"turn.completed", "turn.interrupted", "turn.refused", "turn.failed"})
@@ -22,8 +23,8 @@ class Follower:
 
     `said`: turn ids and when each was answered with 202, as the talker tells. `taken`: when each was heard to be
     accepted. `ended`: the type of event it ended with. `pending`: tool calls that ask, by id. `latest`: the
-    youngest event's own time, seconds since the epoch. `closed`: the session was archived. `wrong`: seqs
-    that came twice or after a gap, in words.
+    youngest event's own time, seconds since the epoch. `held`: turns that wait for what others reserved under a
+    cap. `closed`: the session was archived on request. `wrong`: seqs that came twice or after a gap, in words.
     """
 
     def __init__(self, gateway: Gateway, session_id: str) -> None:
@@ -34,6 +35,7 @@ class Follower:
         self.ended: dict[str, str] = {}
         self.pending: dict[str, Json] = {}
         self.latest = 0.0
+        self.held: set[str] = set()
         self.closed = False
         self.wrong: list[str] = []
         self._gateway = gateway
@@ -41,8 +43,8 @@ class Follower:
 
     @property
     def busy(self) -> bool:
-        """A turn was answered with 202 and was not heard to end."""
-        return bool(self.said.keys() - self.ended.keys())
+        """A turn was answered with 202 and was not heard to end, and none waits for money."""
+        return bool(self.said.keys() - self.ended.keys()) and not self.held
 
     def uptakes(self) -> list[float]:
         """Seconds from the 202 of each turn until its `turn.accepted` was heard."""
@@ -82,8 +84,12 @@ class Follower:
         moved.set()
 
     def _know(self, kind: str, body: Json) -> None:
+        if kind.startswith("turn."):
+            self.held.discard(body["turn_id"])
         if kind == "session.archived":
-            self.closed = True
+            self.closed |= body["data"]["reason"] == "requested"
+        elif kind == "turn.retrying" and body["data"]["reason"] == CAP_RESERVED:
+            self.held.add(body["turn_id"])
         elif kind in ENDS:
             self.ended[body["turn_id"]] = kind
             self.pending.clear()

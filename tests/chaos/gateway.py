@@ -36,25 +36,40 @@ class Gateway:
 
         Raises ChaosFailed on a refusal, and when patience runs out.
         """
+        tries, _ = await self._taken(path, body)
+        return tries
+
+    async def open(self, body: Json) -> tuple[int, str]:
+        """POST /v1/sessions likewise; the id of the session, too."""
+        tries, answer = await self._taken("/v1/sessions", body)
+        return tries, str(answer.json()["session_id"])
+
+    async def cost(self, session_id: str) -> int:
+        """What GET shows of a session's cost, in millionths of a US dollar. Raises UnexpectedAnswer and
+        httpx2.TransportError."""
+        page = await self._client.get(f"/v1/sessions/{session_id}")
+        return round(float(page["cost_usd"]) * 1_000_000)
+
+    async def _taken(self, path: str, body: Json) -> tuple[int, httpx2.Response]:
         deadline = time.monotonic() + self._patience
         tries = 0
         while True:
             tries += 1
             said = await self._once(path, body)
-            if said is None:
-                return tries
+            if isinstance(said, httpx2.Response):
+                return tries, said
             if time.monotonic() > deadline:
                 raise ChaosFailed(f"POST {path}: not taken in {self._patience:.0f} s: {said}")
             await asyncio.sleep(_PAUSE_S)
 
-    async def _once(self, path: str, body: Json) -> str | None:
-        """None when it was taken, else why it may be tried again."""
+    async def _once(self, path: str, body: Json) -> httpx2.Response | str:
+        """The answer when it was taken, else why it may be tried again."""
         try:
             answer = await self._client.http.post(path, json=body)
         except httpx2.TransportError as error:
             return repr(error)
         if answer.is_success or _is_settled(answer):
-            return None
+            return answer
         said = f"{answer.status_code} {answer.text[:300]}"
         if answer.status_code in (429, 502, 503, 504):
             return said

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import msgspec
 
 from infra.simulator import reply_to
-from tests.chaos.evidence import Evidence, Finding, Made, Row
+from services.agent_worker.provider.front import HEADING, LOST
+from shared.session.caps import CAP_REACHED
+from tests.chaos.evidence import Evidence, Finding, Made, ProviderSession, Row
 from tests.chaos.follower import ENDS
-from tests.chaos.moves import COMPLETED
+from tests.chaos.moves import COMPLETED, REFUSED
 
-KINDS = ("lost", "doubled", "out of order", "missing", "repeated", "gaps", "wrong", "sums")
+KINDS = (
+    *("lost", "doubled", "out of order", "missing", "repeated", "gaps", "wrong", "sums"),
+    *("context", "caps", "money", "leaked"),
+)
+_REFUSAL = re.compile(r"the cap of \$([0-9.]+) (.*) is reached: \$([0-9.]+) spent, ")
 
 
 def judge(found: Evidence) -> list[Finding]:
@@ -27,11 +34,12 @@ def _lost(found: Evidence) -> Iterator[str]:
     """Accepted, and no end that this turn may have; or completed without its message."""
     ends = _ends(found.rows)
     sent = Counter(_sent(found))
+    refused = _refused_by_cap(found.rows)
     for said in found.accepted:
         got = ends.get(said.turn_id, [])
         if not got:
             yield f"{said.turn_id} never ended"
-        elif not set(got) <= said.ends:
+        elif not set(got) <= said.ends and said.turn_id not in refused:
             yield f"{said.turn_id} ended with {got[0]}"
         elif got[0] == COMPLETED and not sent[said.turn_id]:
             yield f"{said.turn_id} completed, and the provider never had it"
@@ -137,6 +145,60 @@ def _wrong_replies(found: Evidence) -> Iterator[str]:
             yield f"{said.turn_id} was completed with the reply {replies.get(said.turn_id)!r}"
 
 
+def _context(found: Evidence) -> Iterator[str]:
+    """A provider session that follows another begins with what was said there; a first one, or a later message,
+    with nothing but the user's own words."""
+    texts = {said.text for said in found.accepted}
+    before: ProviderSession | None = None
+    for session in found.at_provider:
+        for place, message in enumerate(session.messages):
+            front = [text for text in message if text not in texts]
+            if (before is None or place) and front:
+                yield f"{session.id}: message {place + 1} has something in front: {front[0][:60]!r}"
+            elif before is not None and not place and not _carries(front, before, texts):
+                yield f"{session.id} does not begin with what was said in {before.id}: {front!r:.200}"
+        before = session if session.messages else before
+
+
+def _carries(front: Sequence[str], before: ProviderSession, texts: Container[str]) -> bool:
+    if before.deleted and list(front) == [LOST]:
+        return True
+    own = [text for text in before.messages[-1] if text in texts]
+    return len(front) == 1 and front[0].startswith(HEADING) and all(t in front[0] for t in own)
+
+
+def _capped(found: Evidence) -> Iterator[str]:
+    """Turns that a cap refused: only the small one may, only once it is spent, and nothing of them is sent."""
+    sent = Counter(_sent(found))
+    for turn_id, words in _refused_by_cap(found.rows).items():
+        told = _REFUSAL.search(words)
+        if sent[turn_id]:
+            yield f"{turn_id} was refused by a cap, and the provider had it"
+        if told is None or not found.capped or told[2] != found.capped:
+            yield f"{turn_id} was refused though its cap is {found.capped!r}: {words}"
+        elif float(told[3]) < float(told[1]):
+            yield f"{turn_id} was refused though something is left: {words}"
+
+
+class _Error(msgspec.Struct, frozen=True):
+    type: str = ""
+    message: str = ""
+
+
+class _Refused(msgspec.Struct):
+    error: _Error = _Error()
+
+
+def _refused_by_cap(rows: Iterable[Row]) -> dict[str, str]:
+    """Turn id to the words of the refusal."""
+    errors = {
+        row.turn_id: msgspec.json.decode(row.data, type=_Refused).error
+        for row in rows
+        if row.type == REFUSED
+    }
+    return {turn: error.message for turn, error in errors.items() if error.type == CAP_REACHED}
+
+
 class _Block(msgspec.Struct):
     type: str = ""
     text: str = ""
@@ -196,4 +258,6 @@ _LOOKS: tuple[tuple[str, Callable[[Evidence], Iterator[str]]], ...] = (
     ("repeated", _repeated),
     ("gaps", _gaps),
     ("wrong", _wrong),
+    ("context", _context),
+    ("caps", _capped),
 )

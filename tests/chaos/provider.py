@@ -31,7 +31,15 @@ class _Thread(msgspec.Struct):
     events: list[msgspec.Raw]
 
 
+class _Session(msgspec.Struct):
+    status: str
+    archived_at: str | None = None
+
+
 class _Log(msgspec.Struct):
+    session: _Session
+    deleted: bool
+    spent_micro_usd: float
     user_messages: list[_Message]
     events: list[msgspec.Raw]
     stream_only: list[msgspec.Raw]
@@ -90,6 +98,11 @@ class Provider:
             ],
             events=events,
             unlisted=frozenset(msgspec.json.decode(raw, type=_Head).id for raw in log.stream_only),
+            over=log.deleted
+            or log.session.archived_at is not None
+            or log.session.status == "terminated",
+            deleted=log.deleted,
+            bill=log.spent_micro_usd,
         )
 
 

@@ -8,8 +8,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tests.chaos.evidence import Evidence, Finding
+import msgspec
+
+from shared.session.caps import CAP_REACHED
+from tests.chaos import money
+from tests.chaos.evidence import Evidence, Finding, Row
 from tests.chaos.judge import KINDS, judge
+from tests.chaos.moves import REFUSED
 from tests.chaos.recovery import Recovery
 from tests.chaos.run import Outcome
 
@@ -59,6 +64,11 @@ class Report:
             "turns accepted": sum(len(found.accepted) for found in outcome.evidence),
             **{end.removeprefix("turn."): ends[end] for end in _ENDS},
             **{kind: kinds[kind] for kind in KINDS},
+            "refused by a cap": len(
+                [row for row in rows if row.type == REFUSED and CAP_REACHED in row.data]
+            ),
+            **_lives(rows),
+            **money.figures(outcome.money),
             "events archived": len(rows),
             "records repeated on the topic": sum(f.published.repeats for f in outcome.evidence),
             "calls sent again by clients": sum(talk.resent for talk in outcome.talks),
@@ -94,7 +104,24 @@ def report(seed: int, duration: float, outcome: Outcome) -> Report:
     """Judge what was found."""
     findings = [finding for found in outcome.evidence for finding in judge(found)]
     findings += [Finding("sums", "all", detail) for detail in outcome.wrong_sums]
+    findings += money.judge_money(outcome.money)
     return Report(seed, duration, outcome, findings)
+
+
+def _lives(rows: Sequence[Row]) -> dict[str, int]:
+    """How often sessions rested, and provider sessions were given up."""
+    reasons: Counter[str] = Counter()
+    for row in rows:
+        if row.type in ("session.archived", "session.rotated"):
+            told = msgspec.json.decode(row.data, type=_Reason)
+            reasons[f"{row.type.removeprefix('session.')}, {told.reason}"] += 1
+        elif row.type == "session.idled" and "idle_since" in row.data:
+            reasons["idle"] += 1
+    return dict(sorted(reasons.items()))
+
+
+class _Reason(msgspec.Struct):
+    reason: str
 
 
 def _seconds(recoveries: Sequence[Recovery]) -> list[float]:

@@ -11,14 +11,18 @@ from infra.local.addresses import addresses_of
 from infra.local.keys import TENANT
 from infra.local.settings import StackSettings
 from tests.chaos.archive import Archive
+from tests.chaos.books import read_money
 from tests.chaos.calm import calm
 from tests.chaos.evidence import Evidence, Published
 from tests.chaos.follower import Follower
 from tests.chaos.gateway import Gateway
+from tests.chaos.money import Money
 from tests.chaos.options import Options
 from tests.chaos.provider import Provider
+from tests.chaos.raising import Operator
 from tests.chaos.recovery import Recovery, counts_from_the_start, recovered
 from tests.chaos.schedule import Schedule, Strike, Trouble
+from tests.chaos.speakers import speakers
 from tests.chaos.striking import hit, process_of
 from tests.chaos.talker import Conversation, Talker
 from tests.chaos.topic import published
@@ -32,7 +36,8 @@ _TELL_EVERY_S = 10.0
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """All that a run showed. `quiet`: what had not come to rest when it was looked at. `uptakes`: seconds from
-    the 202 of each turn until its session was heard to have it. `wrong_sums`: what the archive adds up wrongly."""
+    the 202 of each turn until its session was heard to have it. `wrong_sums`: what the archive adds up wrongly.
+    `money`: what all sides have of it, at rest."""
 
     evidence: list[Evidence]
     talks: list[Conversation]
@@ -41,6 +46,7 @@ class Outcome:
     quiet: str
     uptakes: list[float] = field(default_factory=list)
     wrong_sums: list[str] = field(default_factory=list)
+    money: Money = field(default_factory=Money)
 
 
 class Run:
@@ -51,13 +57,16 @@ class Run:
         assert found.anthropic_base_url is not None
         self._settings = settings
         self._kafka = found.kafka
+        self._database = found.database_url
+        self._provider_url = found.anthropic_base_url
         self._options = options
         self._say = options.say
         self._gateway = Gateway(found.gateway, key, _PATIENCE_S)
         self._provider = Provider(found.anthropic_base_url)
         self._archive = Archive(found.clickhouse_url, TENANT)
-        names = [f"chaos-{number:02d}" for number in range(1, options.sessions + 1)]
-        self._followers = [Follower(self._gateway, name) for name in names]
+        self._operator = Operator(found.database_url, self._note)
+        self._speakers = speakers(options.sessions)
+        self._followers = [Follower(self._gateway, one.session_id) for one in self._speakers]
         self._silent: dict[str, str] = {}
         self._silenced: dict[str, float] = {}
         self._misbehaving: list[tuple[float, float]] = []
@@ -70,6 +79,7 @@ class Run:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._gateway.close)
             stack.push_async_callback(self._provider.close)
+            await self._operator.begin()
             following = [asyncio.create_task(follower.run()) for follower in self._followers]
             try:
                 talks, recoveries = await self._under_load(schedule)
@@ -87,23 +97,26 @@ class Run:
                 await asyncio.gather(*following, return_exceptions=True)
             evidence = await self._evidence(talks)
             sums = await self._archive.wrong_sums()
+            money = await self._money(evidence)
         uptakes = [took for follower in self._followers for took in follower.uptakes()]
-        return Outcome(evidence, talks, recoveries, self._faults, quiet, uptakes, sums)
+        return Outcome(evidence, talks, recoveries, self._faults, quiet, uptakes, sums, money)
 
     async def _under_load(self, schedule: Schedule) -> tuple[list[Conversation], list[Recovery]]:
         self._began = time.monotonic()
         self._pending = len(schedule.strikes)
         talkers = [
-            Talker(self._gateway, follower, self._options.seed, self._goes_on)
-            for follower in self._followers
+            Talker(self._gateway, speaker, follower, self._options.seed, self._goes_on)
+            for speaker, follower in zip(self._speakers, self._followers, strict=True)
         ]
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(self._tell(talkers))
+            raising = group.create_task(self._operator.run())
             strikes = [group.create_task(self._strike(strike)) for strike in schedule.strikes]
             troubles = group.create_task(self._misbehave(schedule.troubles))
             talking = [group.create_task(talker.run()) for talker in talkers]
             await asyncio.wait([*strikes, troubles, *talking])
             telling.cancel()
+            raising.cancel()
         recoveries = [self._with_trouble(*task.result()) for task in strikes]
         return [talker.talk for talker in talkers], recoveries
 
@@ -185,7 +198,19 @@ class Run:
                 at_provider=[await self._provider.log(i) for i in behind.get(talk.session_id, [])],
                 rows=rows.get(talk.session_id, []),
                 published=log.get(talk.session_id, Published()),
-                heard_wrong=follower.wrong,
+                heard_wrong=[*follower.wrong, *(f"{one} is the user's too" for one in talk.others)],
+                capped=speaker.capped,
             )
-            for talk, follower in zip(talks, self._followers, strict=True)
+            for talk, speaker, follower in zip(talks, self._speakers, self._followers, strict=True)
         ]
+
+    async def _money(self, evidence: list[Evidence]) -> Money:
+        return await read_money(
+            self._database,
+            self._archive,
+            self._gateway,
+            self._provider_url,
+            [one for found in evidence for one in found.at_provider],
+            [found.session_id for found in evidence],
+            (self._operator.caps, self._operator.looked),
+        )

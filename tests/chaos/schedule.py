@@ -51,14 +51,16 @@ class Schedule:
     troubles: tuple[Trouble, ...]
 
 
-def schedule(seed: int, duration: float, workers: int) -> Schedule:
+def schedule(
+    seed: int, duration: float, workers: int, parts: tuple[str, ...] = PARTS, troubled: bool = True
+) -> Schedule:
     """The same arguments give the same schedule; a longer one begins like a shorter one.
 
-    Every part goes down once before any goes down a second time.
+    Every part goes down once before any goes down a second time. Not `troubled`: the provider is in order.
     """
     end = duration - _CALM_BEFORE_END
-    strikes = tuple(_until(end, _strikes(Random(f"strikes {seed}"), workers)))
-    troubles = tuple(_until(end, _troubles(Random(f"troubles {seed}"))))
+    strikes = tuple(_until(end, _strikes(Random(f"strikes {seed}"), workers, parts)))
+    troubles = tuple(_until(end, _troubles(Random(f"troubles {seed}")))) if troubled else ()
     return Schedule(strikes, troubles)
 
 
@@ -69,8 +71,8 @@ def _until(end: float, things: Iterator[Any]) -> Iterator[Any]:
         yield thing
 
 
-def _strikes(dice: Random, workers: int) -> Iterator[Strike]:
-    parts = _deck(dice, PARTS)
+def _strikes(dice: Random, workers: int, of: tuple[str, ...]) -> Iterator[Strike]:
+    parts = _deck(dice, of)
     at = _FIRST_AT
     while True:
         first = _strike(dice, at, next(parts), workers)

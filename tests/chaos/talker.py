@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from random import Random
 
 from tests.chaos.follower import Follower
 from tests.chaos.gateway import Gateway, Json
-from tests.chaos.moves import INTERRUPTED, Move, Said, move
+from tests.chaos.moves import INTERRUPTED, REFUSED, Move, Said, move
+from tests.chaos.speakers import Speaker
 
 ANSWER = "Parcel 4711: handed over at number 12."
 _MOVE_S = 150.0  # a silent stream is believed to live for 70 s
@@ -18,23 +20,31 @@ _MOVE_S = 150.0  # a silent stream is believed to live for 70 s
 @dataclass(slots=True)
 class Conversation:
     """One session as its client knows it. `accepted`: turns that were answered with 202, in order.
-    `resent`: calls that had to be made again; `stuck`: turns that did not end while the client waited."""
+    `resent`: calls that had to be made again; `stuck`: turns that did not end while the client waited; `others`:
+    other sessions that were answered for the user's own."""
 
     session_id: str
     accepted: list[Said] = field(default_factory=list)
     resent: int = 0
     stuck: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
 
 class Talker:
     """Plays one conversation. `goes_on` answers whether another move is to be made."""
 
     def __init__(
-        self, gateway: Gateway, follower: Follower, seed: int, goes_on: Callable[[], bool]
+        self,
+        gateway: Gateway,
+        speaker: Speaker,
+        follower: Follower,
+        seed: int,
+        goes_on: Callable[[], bool],
     ) -> None:
         self.talk = Conversation(follower.session_id)
         self._base = f"/v1/sessions/{follower.session_id}"
         self._gateway = gateway
+        self._speaker = speaker
         self._follower = follower
         self._seed = seed
         self._goes_on = goes_on
@@ -44,12 +54,26 @@ class Talker:
 
     async def run(self) -> None:
         """Open the session and play moves until it is not to go on. Raises ChaosFailed."""
-        opening = {"session_id": self.talk.session_id, "user_id": "chaos"}
-        await self._post("/v1/sessions", opening)
+        await self._open()
         number = 0
         while self._goes_on():
-            await self._play(move(self._seed, self.talk.session_id, number))
+            one = move(self._seed, self.talk.session_id, number)
+            await self._play(one)
             number += 1
+            dice = Random(f"pause {self._seed} {self.talk.session_id} {number}")
+            refused = self._speaker.capped and self._was_refused(one)
+            await asyncio.sleep(self._speaker.pause(dice, refused=bool(refused)))
+            if self._speaker.reuse:
+                await self._open()
+
+    async def _open(self) -> None:
+        tries, session = await self._gateway.open(self._speaker.opening())
+        self.talk.resent += tries - 1
+        if session != self.talk.session_id:
+            self.talk.others.append(session)
+
+    def _was_refused(self, one: Move) -> bool:
+        return any(self._follower.ended.get(said.turn_id) == REFUSED for said in one.turns)
 
     async def _play(self, one: Move) -> None:
         for said in one.turns:

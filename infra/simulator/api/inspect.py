@@ -14,9 +14,11 @@ from infra.simulator.faults.rules import Faults, decode_rules
 from infra.simulator.play.calls import Input
 from infra.simulator.play.delays import decode_delays
 from infra.simulator.play.session import Session
+from infra.simulator.play.usage import CENT
 from infra.simulator.world import JSON, World
 
 Raw = msgspec.Raw
+MICRO_USD_A_CENT = 10_000
 
 
 class Inspect:
@@ -61,6 +63,7 @@ class Inspect:
             {
                 "session": session.as_json(),
                 "deleted": session.id in self._world.gone,
+                "spent_micro_usd": session.spent * MICRO_USD_A_CENT / CENT,
                 "user_messages": [
                     _received(i) for i in session.received if i.type == "user.message"
                 ],

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from infra.simulator import reply_to
+from services.agent_worker.provider.front import HEADING, LOST
+from shared.session.caps import CAP_REACHED
 from tests.chaos.evidence import Evidence, Made, ProviderSession, Published, Row
 from tests.chaos.judge import judge
-from tests.chaos.moves import COMPLETED, INTERRUPTED, Said
+from tests.chaos.moves import COMPLETED, INTERRUPTED, REFUSED, Said
 
 pytestmark = pytest.mark.unit
 
@@ -100,7 +102,7 @@ def test_a_message_that_was_sent_twice_is_doubled() -> None:
 
 def test_a_message_in_another_provider_session_too_is_doubled() -> None:
     other = ProviderSession("sesn_0", [["one"]], [])
-    assert found(replace(GOOD, at_provider=[other, PROVIDER])) == ["doubled"]
+    assert "doubled" in found(replace(GOOD, at_provider=[other, PROVIDER]))
 
 
 def test_turns_in_another_order_than_accepted_are_found() -> None:
@@ -161,3 +163,69 @@ def test_a_reply_to_something_else_is_found() -> None:
     rows = [replace(r, data=other.raw.decode()) if r.event_id == "e2" else r for r in ROWS]
     evidence = provider(events=[EVENTS[0], other, *EVENTS[2:]])
     assert found(replace(evidence, rows=rows)) == ["wrong"]
+
+
+def moved(*front: str, **before: Any) -> Evidence:
+    """The second turn went to another provider session, with that in front of it."""
+    first = replace(PROVIDER, messages=[["one"]], events=EVENTS[:3], **before)
+    text = "\n".join([*front, "two"])
+    told = replace(made("e5", "agent.message"), raw=answer("e5", text).raw)
+    second = ProviderSession("sesn_2", [[*front, "two"]], [EVENTS[3], told, EVENTS[5]])
+    rows = [recorded(row.seq, row.turn_id, told) if row.event_id == "e5" else row for row in ROWS]
+    return replace(GOOD, at_provider=[first, second], rows=rows)
+
+
+def test_a_provider_session_that_follows_another_carries_what_was_said() -> None:
+    assert found(moved(f"{HEADING}\n\nUser: one")) == []
+    assert found(moved()) == ["context"]
+    assert found(moved(f"{HEADING}\n\nUser: something else")) == ["context"]
+
+
+def test_only_what_was_deleted_may_be_told_as_lost() -> None:
+    assert found(moved(LOST, deleted=True)) == []
+    assert found(moved(LOST)) == ["context"]
+
+
+def test_a_first_provider_session_has_nothing_in_front() -> None:
+    text = f"{HEADING}\n\nUser: none"
+    assert "context" in found(provider(messages=[[text, "one"], ["two"]]))
+
+
+CAP = "in this month on user u1"
+WORDS = f"the cap of $0.30 {CAP} is reached: $0.31 spent, $0.00 reserved by turns that run"
+
+
+def refused(words: str = WORDS, capped: str = CAP, **more: Any) -> Evidence:
+    """The second turn was refused by a cap."""
+    error = {"error": {"type": CAP_REACHED, "message": words}}
+    end = Row(len(ROWS) + 1, "s:9", REFUSED, "t2", "", "", json.dumps(error))
+    rows = [*ROWS[:6], replace(ROWS[6], seq=7), replace(end, seq=8)]
+    at_provider = [replace(PROVIDER, messages=[["one"]], events=EVENTS[:3])]
+    shown = {"at_provider": at_provider, **more}
+    return replace(GOOD, rows=rows, published=Published(last_seq=8), capped=capped, **shown)
+
+
+def test_a_small_cap_may_refuse_a_turn() -> None:
+    assert found(refused()) == []
+
+
+def test_a_generous_cap_may_refuse_none() -> None:
+    assert found(refused(capped="")) == ["caps"]
+
+
+def test_a_refusal_names_its_cap_and_comes_when_nothing_is_left() -> None:
+    assert found(refused(WORDS.replace("u1", "u2"))) == ["caps"]
+    assert found(refused(WORDS.replace("0.31", "0.29"))) == ["caps"]
+    assert found(refused("no")) == ["caps"]
+
+
+def test_nothing_of_a_refused_turn_is_sent() -> None:
+    sent = [replace(PROVIDER, messages=[["one"], ["two"]], events=EVENTS[:3])]
+    assert found(refused(at_provider=sent)) == ["caps"]
+
+
+def test_another_refusal_is_a_loss() -> None:
+    evidence = refused()
+    other = json.dumps({"error": {"type": "session_busy", "message": ""}})
+    rows = [*evidence.rows[:-1], replace(evidence.rows[-1], data=other)]
+    assert found(replace(evidence, rows=rows)) == ["lost"]

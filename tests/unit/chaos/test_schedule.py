@@ -72,3 +72,9 @@ def test_the_simulator_knows_every_script() -> None:
             assert directive.name in SCRIPTS
             known = COMMON_OPTIONS | OPTIONS.get(directive.name, frozenset())
             assert directive.options.keys() <= known
+
+
+def test_only_the_parts_that_are_named_are_struck() -> None:
+    plan = schedule(1, 180, 2, ("postgres",), troubled=False)
+    assert {strike.part for strike in plan.strikes} == {"postgres"}
+    assert plan.troubles == ()

@@ -123,7 +123,12 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
 
 def _spoken_in(state: SessionState) -> str | None:
     """Where the conversation is: not in a provider session that was lost before it heard anything."""
-    return state.provider_session_id if state.prompts else state.rotated_from
+    return state.provider_session_id if _has_heard(state) else state.rotated_from
+
+
+def _has_heard(state: SessionState) -> bool:
+    """Whether the provider session that there is got a message."""
+    return state.provider_session_id is not None and bool(state.prompts)
 
 
 def _nothing(state: SessionState, event: Event) -> SessionState:
@@ -422,8 +427,8 @@ def _ended(state: SessionState, event: Event) -> SessionState:
         pending=(),
         calls=(),
         answered=(),
-        # What was said before is still to be told to the next provider session where there is none yet.
-        rotated_from=state.rotated_from if state.provider_session_id is None else None,
+        # What was said before is still to be told where no provider session has heard of it yet.
+        rotated_from=None if _has_heard(state) else state.rotated_from,
         status=status,
         length=_one_more(state),
     )

@@ -32,11 +32,13 @@ def turn_of(state: SessionState, kind: str, thread_id: str | None, raw: bytes | 
 
 
 def _user_message(state: SessionState, event: Event) -> SessionState:
-    if event.thread_id is not None:
-        return state
+    if event.thread_id is not None or state.provider_session_id is None:
+        return state  # without one it was said by a provider session that was given up
     state = replace(state, prompts=(*state.prompts[-PROMPTS + 1 :], event.event_id))
-    if state.progress is None or state.provider_session_id is None or state.gathering:
-        return state  # nothing was sent yet: said by a provider session that was given up
+    if state.progress is None:  # it came late: what was in front of it is known there
+        return replace(state, rotated_from=None)
+    if state.gathering:
+        return state  # nothing was sent yet
     if provider.head(event.data).processed_at is None:
         return state
     if event.turn_id is None:

@@ -16,6 +16,7 @@ from tests.builders import (
     at,
     bound,
     elapsed,
+    failed,
     interrupting,
     seen,
     silent,
@@ -228,3 +229,18 @@ def test_a_lost_session_leaves_where_it_was_to_the_next_one() -> None:
     again = Given(unheard.state).when(seen(Wire("two", 100).terminated()))
     assert again.state.rotated_from == "sesn_1", "the second one never heard a word of it"
     assert msgspec.json.decode(again.events[1].data)["provider_session_id"] == "sesn_2"
+
+
+def test_what_was_said_before_is_told_even_if_the_turn_that_moved_was_never_sent() -> None:
+    """Its message was refused and a person ended it: the provider session of its own has heard nothing."""
+    wire = Wire()
+    lost = after(*RUNNING, seen(wire.prompt(), wire.terminated()))
+    moved = Given(lost.when(elapsed(100)).state).when(bound("sesn_2", 100))
+    refused = Given(moved.state).when(failed("t1", "rate_limit_error", 101))
+    ended = Given(refused.state).when(interrupting(102))
+    ended.then("turn.interrupted", "session.idled")
+    assert ended.state.rotated_from == "sesn_1"
+    asked = Given(ended.state).when(turn("t2", second=103))
+    assert asked.state.rotated_from == "sesn_1"
+    heard = Given(asked.state).when(seen(*Wire("two", 104).reply("hello", "fine")))
+    assert (heard.state.turn, heard.state.rotated_from) == (None, None)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, UnknownError
 
 from shared import logs, metrics
 from shared.retry import patiently
@@ -55,6 +55,13 @@ async def started(make: Callable[[], C]) -> C:
 
     away = (KafkaError, OSError, TimeoutError)
     return await patiently(start, on=away, first=RETRY_S, longest=RETRY_S, say=say)
+
+
+def is_passing(error: KafkaError) -> bool:
+    """Whether the broker takes the same request a moment later. Its own word for a failure inside, after it stood
+    still for instance, comes as it is, or from joining a group as the words of another error."""
+    inside = isinstance(error, UnknownError) or repr(UnknownError()) in error.args
+    return inside or bool(error.retriable)
 
 
 async def stopped(client: Client) -> None:

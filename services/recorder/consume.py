@@ -29,7 +29,7 @@ from shared.bus.brake import Brake
 from shared.bus.envelope import dead_letter
 from shared.bus.parts import Joiner
 from shared.clock import Clock
-from shared.kafka import measure
+from shared.kafka import RETRY_S, is_passing, measure
 from shared.logs import Flood
 from shared.moment import rfc3339
 
@@ -243,7 +243,15 @@ class Recorder(ConsumerRebalanceListener):
         most = max(1, min(room, TAKEN_AT_ONCE))
         # As long as it has records the client lets nobody else run: batches in flight have their turn here.
         await asyncio.sleep(0)
-        found = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
+        try:
+            found = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
+        except KafkaError as error:
+            if not is_passing(error):
+                raise
+            # The client has told it now, and joins its group again by itself.
+            log.warning("nothing_read", error=str(error))
+            await asyncio.sleep(RETRY_S)
+            return []
         return [record for records in found.values() for record in records]
 
     def _refill(self, records: list[Record]) -> None:

@@ -18,7 +18,7 @@ from shared.bus.envelope import dead_letter
 from shared.bus.topics import received_at
 from shared.clock import Clock, utcnow
 from shared.dead_letters import DeadLetters, Letter
-from shared.kafka import started, stopped
+from shared.kafka import RETRY_S, is_passing, started, stopped
 from shared.moment import rfc3339
 from shared.stream import COMMIT_TIMEOUT_S, Member
 
@@ -54,8 +54,19 @@ class KafkaInputConsumer:
         return self._member
 
     async def batch(self) -> Sequence[InputRecord]:
-        """See InputConsumer.batch. Raises what made reading stop."""
-        member = await self.join()
+        """See InputConsumer.batch. Raises what made reading stop, unless it passes: then the group is left and
+        joined again."""
+        while True:
+            try:
+                return await self._batch(await self.join())
+            except KafkaError as error:
+                if not is_passing(error):
+                    raise
+                log.warning("inputs_joined_again", error=str(error))
+                await self.leave()
+                await asyncio.sleep(RETRY_S)
+
+    async def _batch(self, member: Member) -> Sequence[InputRecord]:
         while True:
             if found := await member.batch(QUIET_S if self._dealt_with else LOOK_S):
                 now = self._clock()

@@ -66,6 +66,7 @@ class FakeLog:
         self.listener: ConsumerRebalanceListener | None = None
         self.partition = TopicPartition(TOPIC, 0)
         self.came = asyncio.Event()
+        self.refusals: list[Exception] = []  # the next polls raise them
 
     def subscribe(
         self, topics: Sequence[str], *, listener: ConsumerRebalanceListener | None = None
@@ -106,6 +107,8 @@ class FakeLog:
     ) -> Mapping[TopicPartition, Sequence[FakeRecord]]:
         self.polls += 1
         await asyncio.sleep(0)
+        if self.refusals:
+            raise self.refusals.pop(0)
         if self.paused or self.at >= len(self.records):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout_ms / 1000):

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, UnknownError
 
 from services.recorder import consume
 from services.recorder.archive import ArchiveSink
@@ -310,3 +311,22 @@ async def test_a_full_batch_by_size_goes_out() -> None:
     async with running(recorder):
         await until(lambda: log.committed == 9)
     assert log.commits[0] <= 4
+
+
+@pytest.mark.parametrize("refusal", [UnknownError(), KafkaError(repr(UnknownError()))])
+async def test_a_broker_that_failed_inside_is_asked_again(
+    refusal: KafkaError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that stood still answers a join with that, once."""
+    monkeypatch.setattr(consume, "RETRY_S", 0.0)
+    log, writer = FakeLog(good(10)), FakeWriter()
+    log.refusals = [refusal]
+    async with running(make(log, writer)):
+        await until(lambda: log.committed == 10)
+
+
+async def test_a_reader_that_may_not_read_ends() -> None:
+    log = FakeLog(good(1))
+    log.refusals = [GroupAuthorizationFailedError("turnstile.recorder")]
+    with pytest.raises(GroupAuthorizationFailedError):
+        await make(log, FakeWriter()).run()

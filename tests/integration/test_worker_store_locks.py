@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from asyncpg import StringDataRightTruncationError
 from msgspec.structs import replace
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
@@ -82,7 +82,7 @@ async def test_filing_for_many_sessions_never_deadlocks_with_the_extension_of_th
 
 async def test_a_text_too_long_for_its_column_is_refused_and_never_cut(engine: AsyncEngine) -> None:
     store, key = store_on(engine), ("acme", "long")
-    with pytest.raises(DBAPIError, match="too long"):
+    with pytest.raises(StringDataRightTruncationError, match="too long"):
         await store.file([NewInput(key, "i" * 301, "interrupt.requested", b"{}")])
     assert await store.unread(key, 0) == []
 

@@ -8,6 +8,13 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel import select
 
+from services.agent_worker.adapters.direct import (
+    CONNECT_S,
+    PATIENCE_S,
+    STATEMENT_S,
+    beside,
+    put_beside,
+)
 from services.agent_worker.adapters.postgres import PostgresStore
 from services.agent_worker.adapters.sqlite import SqliteStore
 from shared.health import Check
@@ -15,7 +22,8 @@ from shared.tables.worker import HeadRow
 
 
 def make_engine(url: str, *, pool: int) -> AsyncEngine:
-    """An engine; the caller disposes of it. `pool` bounds connections (SQLite: one writer at a time anyway).
+    """An engine; the caller disposes of it. `pool` bounds connections (SQLite: one writer at a time anyway), half
+    of them the store's own (see `direct.py`); there are two at least.
 
     Its errors leave out what a statement was given: that holds what users said, and errors are logged.
     """
@@ -24,19 +32,24 @@ def make_engine(url: str, *, pool: int) -> AsyncEngine:
         event.listen(engine.sync_engine, "connect", _sqlite_connected)
         event.listen(engine.sync_engine, "begin", _sqlite_begins)
         return engine
-    return create_async_engine(
+    direct = (pool + 1) // 2
+    engine = create_async_engine(
         url,
-        pool_size=pool,
+        pool_size=max(1, pool - direct),
         max_overflow=0,
-        pool_timeout=10.0,
+        pool_timeout=PATIENCE_S,
         hide_parameters=True,
-        connect_args={"timeout": 5.0, "command_timeout": 30.0},
+        connect_args={"timeout": CONNECT_S, "command_timeout": STATEMENT_S},
     )
+    put_beside(engine, direct)
+    return engine
 
 
 def store_on(engine: AsyncEngine) -> PostgresStore | SqliteStore:
     """The Store port on `engine`, which the caller made and disposes of."""
-    return PostgresStore(engine) if engine.dialect.name == "postgresql" else SqliteStore(engine)
+    if engine.dialect.name != "postgresql":
+        return SqliteStore(engine)
+    return PostgresStore(engine, beside(engine))
 
 
 def _sqlite_connected(connection: Any, _record: Any) -> None:

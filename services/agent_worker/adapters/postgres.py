@@ -32,6 +32,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.agent_worker.adapters.caps import write_with
+from services.agent_worker.adapters.direct import Direct
 from services.agent_worker.adapters.ledger import COLUMNS, ledger_rows
 from services.agent_worker.adapters.sql import (
     HEAD,
@@ -235,8 +236,9 @@ WRITE, RELEASE, CHARGE = _write()[0], _release(), _charge()
 class PostgresStore(SqlLeases):
     """The Store port on PostgreSQL."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, direct: Direct) -> None:
         super().__init__(engine)
+        self._direct = direct
         self._writes = Grouped(self._write_group)
         self._releases = Grouped(self._release_group)
         self._takes = Grouped(self._take_group)
@@ -246,9 +248,8 @@ class PostgresStore(SqlLeases):
         """See Store.file."""
         inputs = await self._without_repeats(inputs)
         rows = [inbox_row(new) for new in inputs]
-        async with self._connection(self._single) as connection:
-            await connection.execute(MAKE_HEADS, values(_arrays(KEY, rows)))
-            found = (await connection.execute(FILE, values(_arrays(INPUT, rows)))).all()
+        await self._rows(MAKE_HEADS, _arrays(KEY, rows))
+        found = await self._rows(FILE, _arrays(INPUT, rows))
         filed = [inputs[row.place - 1] for row in found]
         count_filed(inputs, filed)
         return {new.key for new in filed}
@@ -289,6 +290,9 @@ class PostgresStore(SqlLeases):
         """See Store.release."""
         if not await self._releases((head, due_at)):
             raise fenced(head)
+
+    async def _rows(self, statement: Executable, row: Mapping[str, Any]) -> Sequence[Any]:
+        return await self._direct.rows(statement, values(row))
 
     async def _write_group(self, heads: Sequence[Head]) -> list[bool]:
         rows = [columns_of(head) for head in heads]

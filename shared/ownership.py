@@ -9,7 +9,7 @@ either, where the settings say so. What the settings name as defaults is everybo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -64,7 +64,8 @@ def verdict(
 
 
 class Ownership:
-    """Asks whose things are. `defaults` are those that the settings name."""
+    """Asks whose things are. `defaults` are those that the settings name; `released` says whether a name is that of
+    an agent which the operator released for a tenant, or for everybody."""
 
     def __init__(
         self,
@@ -74,12 +75,14 @@ class Ownership:
         defaults: Collection[Thing],
         clock: Clock,
         monotonic: Callable[[], float],
+        released: Callable[[str, str], Awaitable[bool]] | None = None,
     ) -> None:
         self._owners = owners
         self._unbound: Unbound = unbound
         self._defaults = frozenset(defaults)
         self._clock = clock
         self._monotonic = monotonic
+        self._released = released
         self._fresh: dict[tuple[str, Thing], float] = {}
 
     async def strange(self, tenant_id: str, named: Sequence[Reference]) -> Reference | None:
@@ -101,6 +104,8 @@ class Ownership:
             return True
         kind, id = thing
         said = verdict(await self._owners.owner(thing), tenant_id, kind, self._unbound)
+        if said == "strange" and kind == "agent" and self._released is not None:
+            return await self._released(tenant_id, id)
         if said == "bind":
             at = rfc3339(self._clock())
             binding = Binding(kind=kind, id=id, tenant_id=tenant_id, created_at=at)

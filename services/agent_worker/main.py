@@ -125,9 +125,9 @@ async def _work(
     letters, store = DeadLetters(producer, utcnow), store_on(engine)
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     governor = await stack.enter_async_context(_governor(settings))
-    profiles = SqlProfiles(engine)
+    profiles, releases = SqlProfiles(engine), SqlReleases(engine)
     provider = await stack.enter_async_context(
-        provider_of(settings, settings.toolbox, governor, profiles, SqlReleases(engine))
+        provider_of(settings, settings.toolbox, governor, profiles, releases)
     )
     caps = SqlCaps(engine)
     await process.unless(stopping, _known(caps))
@@ -143,6 +143,7 @@ async def _work(
         defaults=settings.provider.defaults,
         clock=utcnow,
         monotonic=time.monotonic,
+        released=releases.has,
     )
     intake = _intake(settings, inputs, store, burial(letters, utcnow), drive, ownership)
     checks = {

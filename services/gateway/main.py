@@ -33,6 +33,7 @@ from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, Kafka
 from services.gateway.adapters.kafka_inputs import KafkaInputPublisher
 from services.gateway.adapters.kafka_log import KafkaEventLog
 from services.gateway.adapters.owned import SqlOwned
+from services.gateway.adapters.releases import SqlReleases
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.adapters.users import SqlUsers
 from services.gateway.claims import Claims
@@ -80,6 +81,7 @@ class Gateway:
         settings, http = self.settings, self.settings.http
         self.read_model = _read_model(settings)
         self.users = SqlUsers(self.read_model.engine)
+        self.releases = SqlReleases(self.read_model.engine)
         self.inputs = KafkaInputPublisher(settings.kafka)
         self.archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
         self.live = Live()
@@ -122,6 +124,7 @@ class Gateway:
             history=self.history,
             costs=self.archive,
             profiles=self.users,
+            releases=self.releases,
             live=self.live,
             shares=self.shares,
             checks={
@@ -143,6 +146,7 @@ class Gateway:
             defaults=settings.provider.defaults,
             clock=utcnow,
             monotonic=time.monotonic,
+            released=self.releases.has,
         )
 
     async def _check_kafka(self) -> None:

@@ -15,6 +15,7 @@ from services.gateway.views import ProfileView, SessionPage, TurnView
 from shared.bus.envelope import Envelope, Headers
 from shared.costs import CostRow, Wanted
 from shared.session.key import SessionKey
+from shared.session.releases import Release
 from shared.session.state import SessionState
 
 TurnKey = tuple[str, str, str]  # tenant, session, turn
@@ -200,6 +201,13 @@ class ProfileStore(Protocol):
 
     async def put_profile(self, tenant_id: str, profile: ProfileView) -> None:
         """Write it in place of what was kept; committed when this returns. An empty one is not kept."""
+
+
+class ReleaseStore(Protocol):
+    """Releases of agents, which the operator writes."""
+
+    async def releases(self, tenant_id: str) -> Sequence[Release]:
+        """The tenant's own, and those of everybody (`tenant_id` "")."""
 
 
 class EventArchive(Protocol):

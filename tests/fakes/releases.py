@@ -7,11 +7,20 @@ from shared.session.releases import Release
 
 
 class MemoryReleases:
-    """The Releases port. `known`: by tenant ("": everybody's) and name."""
+    """The worker's Releases port and the gateway's ReleaseStore. `known`: by tenant ("": everybody's) and name."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[str, str], Release] = {}
         self.down = False
+
+    async def releases(self, tenant_id: str) -> list[Release]:
+        """See the gateway's ReleaseStore."""
+        if self.down:
+            raise Transient("database_unavailable", "it does not answer")
+        return [one for (whose, _), one in self.known.items() if whose in (tenant_id, "")]
+
+    async def has(self, tenant_id: str, name: str) -> bool:
+        return await self.of(tenant_id, name) is not None
 
     def put(self, release: Release) -> None:
         self.known[(release.tenant_id, release.name)] = release

@@ -31,6 +31,10 @@ class SqlReleases:
         """See Releases.of. Sessions that open at the same time share a read."""
         return await self._asked((tenant_id, name))
 
+    async def has(self, tenant_id: str, name: str) -> bool:
+        """Whether a session of the tenant may name it."""
+        return await self.of(tenant_id, name) is not None
+
     async def _read(self, asked: Sequence[tuple[str, str]]) -> list[Release | None]:
         whose = dict.fromkeys([*asked, *((EVERYBODYS, name) for _, name in asked)])
         async with connection_to(self._engine) as connection:

@@ -23,6 +23,7 @@ import shared.bus
 from services.gateway.accept import Accept
 from services.gateway.http import health, problems
 from services.gateway.http.actions import ACTIONS, action
+from services.gateway.http.agents import agent_lister
 from services.gateway.http.auth import Keys
 from services.gateway.http.costs import cost_reader
 from services.gateway.http.described import DESCRIBED
@@ -31,7 +32,7 @@ from services.gateway.http.front import Front
 from services.gateway.http.openapi import TITLE, complete
 from services.gateway.http.profiles import profile_reader, profile_writer
 from services.gateway.http.replay import replay_endpoint
-from services.gateway.http.request import COSTS, PREWARM, PROFILE, SESSIONS, TURNS, route_of
+from services.gateway.http.request import AGENTS, COSTS, PREWARM, PROFILE, SESSIONS, TURNS, route_of
 from services.gateway.http.sessions import (
     OpenSession,
     PrewarmSession,
@@ -40,7 +41,7 @@ from services.gateway.http.sessions import (
 )
 from services.gateway.http.sse import Shares
 from services.gateway.http.turns import PostTurn, turn_reader
-from services.gateway.ports import CostArchive, ProfileStore, ReadModel
+from services.gateway.ports import CostArchive, ProfileStore, ReadModel, ReleaseStore
 from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.register import Register
 from services.gateway.streams.history import History
@@ -64,6 +65,7 @@ class Rooms:
     history: History
     costs: CostArchive
     profiles: ProfileStore
+    releases: ReleaseStore
     live: Live
     shares: Shares
     checks: Mapping[str, Check]
@@ -146,6 +148,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     _add(app, "GET", PROFILE, profile_reader(rooms.profiles))
     _add(app, "PUT", PROFILE, profile_writer(rooms.profiles, accept.clock))
     _add(app, "GET", COSTS, cost_reader(rooms.costs))
+    _add(app, "GET", AGENTS, agent_lister(rooms.releases))
     _add(app, "GET", "/healthz", health.healthz)
     _add(app, "GET", "/readyz", health.readyz(rooms.checks))
     _add(app, "GET", "/metrics", health.metrics_text(rooms.metrics))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from services.gateway import bodies
+from services.gateway.http.agents import Agents
 from services.gateway.http.costs import Costs
 from services.gateway.http.described_route import (
     ALWAYS,
@@ -24,7 +25,7 @@ from services.gateway.http.described_route import (
     ref,
 )
 from services.gateway.http.problems import JSON
-from services.gateway.http.request import PROFILE
+from services.gateway.http.request import AGENTS, PROFILE
 from services.gateway.views import (
     Accepted,
     AcceptedTurn,
@@ -235,6 +236,15 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         "Sums of the ledger by user, agent, model or day, behind by what the archive is behind.",
         answer=Costs,
         refuses=(*ALWAYS, "invalid_request", "archive_unavailable"),
+    ),
+    ("GET", AGENTS): Route(
+        "list_agents",
+        "agents",
+        "The agents that sessions may name",
+        "With the version that new provider sessions get, and a canary's share of sessions. Set by "
+        "`turnstile agents`.",
+        answer=Agents,
+        refuses=(*ALWAYS, "database_unavailable"),
     ),
     ("GET", "/healthz"): Route("healthz", "service", "Alive", answer=Alive),
     ("GET", "/readyz"): Route(

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from services.gateway import bodies
+from services.gateway.http.agents import Agents
 from services.gateway.http.costs import Costs
 from services.gateway.http.described import Alive, EventPage, Readiness
 from services.gateway.http.described_route import REF, Problem, Told
@@ -34,6 +35,7 @@ TAGS = {
     "turns": "User turns, and what can be said to a running one",
     "events": "What happened, live and again",
     "users": "What is kept of users",
+    "agents": "Agents by name",
     "costs": "What was paid for",
     "service": "The gateway itself",
 }
@@ -56,6 +58,7 @@ ANSWERS: tuple[type[Any], ...] = (
     Accepted,
     EventPage,
     Costs,
+    Agents,
     ProfileView,
     Told,
     Alive,

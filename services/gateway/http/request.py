@@ -24,13 +24,14 @@ def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
     return found
 
 
+AGENTS = "/v1/agents"
 COSTS = "/v1/costs"
 PREWARM = "/v1/prewarm"
 PROFILE = "/v1/users/{user_id}/profile"
 SESSIONS = "/v1/sessions"
 TURNS = "/v1/sessions/{session_id}/turns"
 _TOP = frozenset(
-    {COSTS, PREWARM, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"}
+    {AGENTS, COSTS, PREWARM, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"}
 )
 _OF_SESSION = frozenset(
     {

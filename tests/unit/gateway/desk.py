@@ -47,6 +47,7 @@ from tests.fakes.gateway import (
     MemoryUsers,
 )
 from tests.fakes.owners import MemoryOwners
+from tests.fakes.releases import MemoryReleases
 
 KEYS = {
     "key-a": ("acme", frozenset[str]()),
@@ -97,6 +98,7 @@ class Desk:
     inputs: MemoryInputPublisher = field(default_factory=MemoryInputPublisher)
     read_model: MemoryReadModel = field(default_factory=MemoryReadModel)
     users: MemoryUsers = field(default_factory=MemoryUsers)
+    releases: MemoryReleases = field(default_factory=MemoryReleases)
     archive: MemoryEventArchive = field(default_factory=MemoryEventArchive)
     log: MemoryEventLog = field(default_factory=MemoryEventLog)
     live: Live = field(default_factory=Live)
@@ -134,6 +136,7 @@ class Desk:
                 defaults=(),
                 clock=self.clock,
                 monotonic=lambda: 0.0,
+                released=self.releases.has,
             ),
             self.gate,
             self.clock,
@@ -146,6 +149,7 @@ class Desk:
             history=self.history,
             costs=self.archive,
             profiles=self.users,
+            releases=self.releases,
             register=self.register,
             live=self.live,
             shares=self.shares,

@@ -45,24 +45,34 @@ _gauge_children: dict[_Key, Gauge] = {}
 _histogram_children: dict[_Key, Histogram] = {}
 
 
-def inc(name: CounterName, amount: float = 1, **labels: str) -> None:
-    """Add `amount` (not negative) to a counter."""
+def counter(name: CounterName, **labels: str) -> Counter:
+    """The counter with these labels, for who counts with it again and again."""
     key = (name, *labels.items())
     child = _counter_children.get(key)
     if child is None:
         metric = _counters[name]
         child = _counter_children[key] = metric.labels(**labels) if labels else metric
-    child.inc(amount)
+    return child
 
 
-def observe(name: HistogramName, value: float, **labels: str) -> None:
-    """Put one value, in the metric's unit, into a histogram."""
+def inc(name: CounterName, amount: float = 1, **labels: str) -> None:
+    """Add `amount` (not negative) to a counter."""
+    counter(name, **labels).inc(amount)
+
+
+def histogram(name: HistogramName, **labels: str) -> Histogram:
+    """The histogram with these labels, likewise."""
     key = (name, *labels.items())
     child = _histogram_children.get(key)
     if child is None:
         metric = _histograms[name]
         child = _histogram_children[key] = metric.labels(**labels) if labels else metric
-    child.observe(value)
+    return child
+
+
+def observe(name: HistogramName, value: float, **labels: str) -> None:
+    """Put one value, in the metric's unit, into a histogram."""
+    histogram(name, **labels).observe(value)
 
 
 def set_gauge(name: GaugeName, value: float, **labels: str) -> None:

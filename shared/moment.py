@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
 FIRST_YEAR, LAST_YEAR = 1971, 2261
 _UNTIL_OFFSET = len("2026-11-21T10:00:00.123456")
+_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
 
 
 def rfc3339(moment: datetime) -> str:
@@ -25,9 +27,10 @@ def parse(text: str) -> datetime:
         raise ValueError(f"{text!r} has no UTC offset")
     if not FIRST_YEAR <= moment.year <= LAST_YEAR:
         raise ValueError(f"{text!r} is not between {FIRST_YEAR} and {LAST_YEAR}")
-    return moment.astimezone(UTC)
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def normal(text: str) -> str:
     """The same moment in this module's form: the provider writes 0, 3 or 6 digits (seen on the wire)."""
-    return rfc3339(parse(text))
+    moment = parse(text)
+    return text if _FORM.fullmatch(text) else rfc3339(moment)

@@ -169,11 +169,13 @@ def span(
     malformed parent begins a new trace, a malformed link is left out. An exception passes through and marks the
     span as failed with its type; a cancellation does not.
     """
-    if not parent:
-        current = trace.get_current_span()
-        if _tracer is None or _tracer.leaves_out(current.get_span_context()):
-            return nullcontext(current)
-    return _Scope(_start(name, parent, kind, attributes, links))
+    if parent:
+        return _Scope(_start(name, parent, kind, attributes, links))
+    current = trace.get_current_span()
+    above = current.get_span_context()
+    if _tracer is None or _tracer.leaves_out(above):
+        return nullcontext(current)
+    return _Scope(_tracer.start(name, above, kind, attributes, _links(links)))
 
 
 def record(
@@ -288,9 +290,10 @@ def note(attributes: Attributes) -> None:
     trace.get_current_span().set_attributes(dict(attributes))
 
 
-def traceparent() -> str:
-    """The current span as header text; "" when there is none."""
-    return write(trace.get_current_span().get_span_context())
+def traceparent(span: Span | None = None) -> str:
+    """The span as header text, the current one where none is given; "" when there is none."""
+    found = trace.get_current_span() if span is None else span
+    return write(found.get_span_context())
 
 
 def kept() -> bool:
@@ -316,9 +319,12 @@ def _start(
     above = read(parent) if parent else trace.get_current_span().get_span_context()
     if _tracer is None:
         return trace.NonRecordingSpan(above)
-    found = [trace.Link(context) for text in links if (context := read(text)).is_valid]
     began = _nanoseconds(at) if at else None
-    return _tracer.start(name, above, kind, attributes, found, began, keep=keep)
+    return _tracer.start(name, above, kind, attributes, _links(links), began, keep=keep)
+
+
+def _links(texts: Sequence[str]) -> Sequence[trace.Link]:
+    return [trace.Link(context) for text in texts if (context := read(text)).is_valid]
 
 
 def _nanoseconds(moment: datetime) -> int:

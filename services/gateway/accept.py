@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 
 import msgspec
 from msgspec import UNSET
@@ -20,6 +17,7 @@ from msgspec import UNSET
 from services.gateway.bodies import NewSession, NewTurn
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
+from services.gateway.ids import derived, fresh, keyed_session, keyed_turn, turn_input
 from services.gateway.ports import InputPublisher, ReadModel, UserScope
 from services.gateway.register import Known, Register, known
 from services.gateway.reuse import Reuse
@@ -53,61 +51,8 @@ from shared.session.key import SessionKey
 from shared.session.references import Reference, of_agent, of_content, of_session, references
 from shared.telemetry import SpanKind
 
-# As JSON Schema writes it.
-ID = "^[A-Za-z0-9._:-]{1,128}$"
-_ID = re.compile(ID)
-_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-
-
-def derived(prefix: str, *parts: str) -> str:
-    """`prefix` and 32 hex digits that depend on nothing but `parts`.
-
-    A zero byte separates the parts; none of them can hold one.
-    """
-    return prefix + sha256("\0".join(parts).encode()).hexdigest()[:32]
-
-
-def turn_input(tenant_id: str, session_id: str, turn_id: str) -> str:
-    """`ce_id` of a turn's request: publishing it again is the same event."""
-    return derived("in_", tenant_id, session_id, "turn", turn_id)
-
-
-def keyed_turn(tenant_id: str, session_id: str, key: str) -> str:
-    """The turn that an Idempotency-Key stands for where its first request names none; also the key's digest."""
-    return derived("turn_", tenant_id, session_id, key)
-
-
-def keyed_session(tenant_id: str, key: str) -> str:
-    """The session that an Idempotency-Key stands for where its first request names none; also the key's digest."""
-    return derived("ses_", tenant_id, "session", key)
-
-
-def require_id(value: str, field: str) -> str:
-    """`value`, when it is an id. Raises Rejected (`invalid_request`) naming `field`."""
-    if _ID.fullmatch(value) is None:
-        raise Rejected(
-            "invalid_request", "must be 1 to 128 characters of A-Z a-z 0-9 . _ : -", field=field
-        )
-    return value
-
-
-def require_key(value: str | None) -> str | None:
-    """The Idempotency-Key, when it is one. Raises Rejected (`invalid_request`) naming the header."""
-    if value is not None and _KEY.fullmatch(value) is None:
-        raise Rejected(
-            "invalid_request",
-            "must be 1 to 255 printable ASCII characters",
-            field="Idempotency-Key",
-        )
-    return value
-
-
-def fresh(prefix: str) -> str:
-    """A new id nobody can guess."""
-    return prefix + secrets.token_hex(16)
-
-
 _encode = msgspec.json.Encoder().encode
+_publish_seconds = metrics.histogram("turnstile_publish_seconds", topic=INPUTS.name)
 _ASKED = ("user_id", "agent", "title", "metadata", "budget_usd", "vault_ids", "mode")
 _CLOSED = {"archive": "archived", "erase": "erased"}
 
@@ -214,7 +159,10 @@ class Accept:
         named = (*of_agent(session.agent), *of_content(body.content))
         if named:
             await self._require_ours(tenant_id, named)
-        turn_id, again = await self._turn_id(key, session, body.turn_id, idempotency_key)
+        if idempotency_key is None:
+            turn_id, again = body.turn_id or self.ids("turn_"), False
+        else:
+            turn_id, again = await self._keyed_turn(key, session, body.turn_id, idempotency_key)
         turn_key = (tenant_id, session_id, turn_id)
         accepted = self.register.turn(turn_key)
         if accepted is None and session.closed is not None:
@@ -242,13 +190,11 @@ class Accept:
         self.register.accept(turn_key, turn)
         return turn
 
-    async def _turn_id(
-        self, key: SessionKey, session: Known, named: str | None, idempotency_key: str | None
+    async def _keyed_turn(
+        self, key: SessionKey, session: Known, named: str | None, idempotency_key: str
     ) -> tuple[str, bool]:
-        """The turn of a request: that of the first one under its key, else the one it names, else a new one. And
-        whether it is known to be a repeat, which is looked for where a first request would be refused."""
-        if idempotency_key is None:
-            return named or self.ids("turn_"), False
+        """The turn of a request under a key: that of the first one under it, else the one it names, else the key's.
+        And whether it is known to be a repeat, which is looked for where a first request would be refused."""
         keyed = keyed_turn(*key, idempotency_key)
         if session.closed == "erase":  # its keys are forgotten, and it takes no more
             return named or keyed, False
@@ -348,7 +294,7 @@ class Accept:
         with telemetry.span("send turnstile.inputs.v1", kind=SpanKind.PRODUCER) as span:
             if span.is_recording():
                 span.set_attributes(_sent(request, input_id))
-            trace = telemetry.traceparent()
+            trace = telemetry.traceparent(span)
             await self.inputs.publish(
                 Envelope(
                     id=input_id,
@@ -360,8 +306,8 @@ class Accept:
                 ),
                 _encode(request),
             )
-        metrics.inc("turnstile_inputs_published_total", type=kind)
-        metrics.observe("turnstile_publish_seconds", time.perf_counter() - began, topic=INPUTS.name)
+        metrics.counter("turnstile_inputs_published_total", type=kind).inc()
+        _publish_seconds.observe(time.perf_counter() - began)
         return trace
 
 

@@ -27,7 +27,7 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
-from services.gateway.accept import Accept, fresh
+from services.gateway.accept import Accept
 from services.gateway.adapters.clickhouse import ClickHouseEventArchive
 from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, KafkaTail
 from services.gateway.adapters.kafka_inputs import KafkaInputPublisher
@@ -42,6 +42,7 @@ from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
 from services.gateway.http.connection import Connection
 from services.gateway.http.sse import Shares
+from services.gateway.ids import fresh
 from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.projector import Projector
 from services.gateway.read_model.refold import Refold

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from services.gateway.event_stream import message
 from services.gateway.views import ProfileView, SessionPage, TurnView
-from shared.bus.envelope import Envelope, Headers
+from shared.bus.envelope import Envelope
 from shared.costs import CostRow, Wanted
 from shared.session.key import SessionKey
 from shared.session.releases import Release
@@ -25,7 +25,7 @@ Claim = tuple[str, str, str]
 UserScope = tuple[str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """A record as it came from a topic. `received_at`: when an input came, by a clock of ours ("": nobody says)."""
 
@@ -34,7 +34,7 @@ class Record:
     offset: int
     key: bytes | None
     value: bytes
-    headers: Headers
+    headers: Sequence[tuple[str, bytes]]
     received_at: str = ""
 
 

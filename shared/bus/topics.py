@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 from shared.moment import rfc3339
@@ -75,8 +76,13 @@ _LOG_APPEND_TIME = 1
 
 def received_at(timestamp_ms: int, timestamp_type: int, now: datetime) -> str:
     """When a record came, by a clock of ours: the broker's, or `now` where its timestamp is the producer's."""
-    ours = timestamp_type == _LOG_APPEND_TIME
-    return rfc3339(datetime.fromtimestamp(timestamp_ms / 1000, UTC) if ours else now)
+    return _written(timestamp_ms) if timestamp_type == _LOG_APPEND_TIME else rfc3339(now)
+
+
+# What was written together has one time.
+@lru_cache(maxsize=1024)
+def _written(milliseconds: int) -> str:
+    return rfc3339(datetime.fromtimestamp(milliseconds / 1000, UTC))
 
 
 TOPICS: tuple[Topic, ...] = (INPUTS, EVENTS, PREVIEWS, DEAD)

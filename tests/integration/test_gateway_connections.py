@@ -157,6 +157,50 @@ async def test_a_large_body_is_no_header(port: int) -> None:
         assert (await client.answer())[0] == 200
 
 
+def opening(session_id: str, *more: bytes) -> bytes:
+    body = b'{"user_id":"u1","session_id":"%b"}' % session_id.encode()
+    length = b"content-length: %d\r\n" % len(body)
+    return POST + length + b"".join(one + b"\r\n" for one in more) + b"\r\n" + body
+
+
+async def test_posts_on_one_connection_are_answered_in_order(port: int) -> None:
+    async with connected(port) as client:
+        await client.send(*(opening(f"s{n}") for n in range(3)))  # one by one
+        assert [(await client.answer())[1]["session_id"] for _ in range(3)] == ["s0", "s1", "s2"]
+        await client.send(b"".join(opening(f"s{n}") for n in range(3, 8)))  # all at once
+        told = [await client.answer() for _ in range(5)]
+        assert [one["session_id"] for _, one in told] == [f"s{n}" for n in range(3, 8)]
+        assert {status for status, _ in told} == {201}
+
+
+async def test_an_answer_has_the_headers_of_any_answer(port: int) -> None:
+    async with connected(port) as client:
+        for request in (opening("s1"), GET + KEY + b"\r\n"):
+            await client.send(request)
+            head = (await client.reader.readuntil(b"\r\n\r\n")).lower()
+            fields = {line.partition(b":")[0] for line in head.split(b"\r\n")[1:] if line}
+            assert fields == {b"date", b"server", b"content-type", b"content-length"}
+            assert b"content-type: application/json" in head
+            await client.reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+async def test_a_connection_that_is_to_end_ends_with_its_answer(port: int, version: bytes) -> None:
+    last = opening("s1", b"connection: close").replace(b"HTTP/1.1", b"HTTP/" + version)
+    async with connected(port) as client:
+        await client.send(last)
+        assert (await client.answer())[0] == 201
+        assert await client.ended()
+
+
+async def test_who_hangs_up_before_the_answer_harms_nobody(port: int) -> None:
+    async with connected(port) as client:
+        await client.send(opening("gone"))
+    async with connected(port) as client:
+        await client.send(opening("gone"))
+        assert (await client.answer())[1]["session_id"] == "gone"
+
+
 async def test_trailers_are_headers_too(port: int) -> None:
     body = b'{"user_id":"u1"}'
     chunk = b"%x\r\n%b\r\n0\r\n" % (len(body), body)

@@ -45,7 +45,7 @@ def record(found: Any) -> Record:
         offset=found.offset,
         key=found.key,
         value=found.value or b"",
-        headers=list(found.headers),
+        headers=found.headers,
         received_at=came,
     )
 

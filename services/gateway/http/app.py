@@ -28,7 +28,7 @@ from services.gateway.http.auth import Keys
 from services.gateway.http.costs import cost_reader
 from services.gateway.http.described import DESCRIBED
 from services.gateway.http.events import events_endpoint
-from services.gateway.http.front import Front
+from services.gateway.http.front import Front, Post
 from services.gateway.http.openapi import TITLE, complete
 from services.gateway.http.profiles import profile_reader, profile_writer
 from services.gateway.http.replay import replay_endpoint
@@ -110,12 +110,12 @@ def build(
         app.add_exception_handler(kind, problems.handle)
     app.add_exception_handler(405, _not_allowed)
     _add_routes(app, rooms)
-    posts: dict[str, ASGIApp] = {
+    posts: dict[str, Post] = {
         SESSIONS: OpenSession(rooms.accept),
         PREWARM: PrewarmSession(rooms.accept),
         TURNS: PostTurn(rooms.accept),
     }
-    front = Front(app, posts, keys)
+    front = Front(app, posts, keys, outermost=not origins)
     # Outermost: a preflight comes without a key, and a page may read refusals too.
     return CORSMiddleware(front, origins, **CORS) if origins else front
 

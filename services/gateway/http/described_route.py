@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from services.gateway import bodies
-from services.gateway.accept import ID
 from services.gateway.http.problems import JSON, KNOWN, PROBLEM_JSON
 from services.gateway.http.request import OPEN
+from services.gateway.ids import ID
 
 REF = "#/components/schemas/{name}"
 SSE = "text/event-stream"

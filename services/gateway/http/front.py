@@ -1,18 +1,22 @@
 """What happens to every request before and after its route: admitted, traced, counted, answered.
 
 One layer of plain ASGI around the application. It also carries what is posted most, turns and new sessions,
-straight to its endpoint: the framework's own layers cost as much as everything else about accepting one.
+straight to its endpoint and its answer in one piece to the connection: the framework's own layers cost as much as
+everything else about accepting one.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.http.auth import CALLER, Keys
-from services.gateway.http.problems import answer
+from services.gateway.http.connection import ANSWER
+from services.gateway.http.problems import JSON, answer
 from services.gateway.http.request import OPEN, TURNS, ClientGone, headers_of, route_of
 from services.gateway.http.sse import STREAM
 from shared import metrics, telemetry
@@ -21,18 +25,25 @@ from shared.telemetry import SpanKind
 from shared.trace_context import joined
 
 _METHODS = frozenset({"GET", "POST", "DELETE", "HEAD", "PUT", "PATCH", "OPTIONS"})
+_JSON = (b"content-type", JSON.encode())
+# An endpoint that is posted to straight: status and JSON of its answer.
+Post = Callable[[Scope, Receive], Awaitable[tuple[int, bytes]]]
 
 
 class Front:
-    """The outermost application; `posts` are the endpoints of routes that are posted to straight.
+    """The application inside everything but CORS; `posts` are the endpoints of routes that are posted to straight.
+    `outermost`: nothing stands between this and the connection.
 
     Whatever is raised below becomes a problem+json answer.
     """
 
-    def __init__(self, app: ASGIApp, posts: Mapping[str, ASGIApp], keys: Keys) -> None:
+    def __init__(
+        self, app: ASGIApp, posts: Mapping[str, Post], keys: Keys, *, outermost: bool = True
+    ) -> None:
         self._app = app
         self._posts = posts
         self._keys = keys
+        self._outermost = outermost
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,38 +55,69 @@ class Front:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        watch = _Watch(send)
+        post = self._posts.get(route) if method == "POST" else None
         with telemetry.span(
             http_span(method, route), parent=_context(scope), kind=SpanKind.SERVER
         ) as span:
-            await self._answer(route, scope, receive, watch)
+            if post is None:
+                status = await self._through(scope, receive, send)
+            else:
+                status = await self._straight(post, route, scope, receive, send)
             if span.is_recording():
-                span.set_attributes(_attributes(scope, method, route, watch.status))
-        metrics.inc(
-            "turnstile_http_requests_total", method=method, route=route, status=str(watch.status)
-        )
-        seconds = time.perf_counter() - began
-        metrics.observe("turnstile_http_request_seconds", seconds, method=method, route=route)
+                span.set_attributes(_attributes(scope, method, route, status))
+        requests, took = _counted(method, route, status)
+        requests.inc()
+        took.observe(time.perf_counter() - began)
 
-    async def _answer(self, route: str, scope: Scope, receive: Receive, watch: _Watch) -> None:
+    async def _through(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Through the framework; the status of the answer, 499 where nobody waited for it."""
+        watch = _Watch(send)
         try:
             self._keys.admit(scope)
-            post = self._posts.get(route) if scope["method"] == "POST" else None
-            if post is None:
-                await self._app(scope, receive, watch)
-                if STREAM in scope:
-                    await scope.pop(STREAM).run(scope, receive, watch)
-            else:
-                if route == TURNS:
-                    scope["path_params"] = {"session_id": scope["path"].split("/")[3]}
-                await post(scope, receive, watch)
+            await self._app(scope, receive, watch)
+            if STREAM in scope:
+                await scope.pop(STREAM).run(scope, receive, watch)
         except ClientGone:
-            watch.status = 499
+            return 499
         except Exception as error:
             if not watch.status:
                 await answer(error)(scope, receive, watch)
             elif not watch.complete:
                 raise  # all that is left is to break the connection
+        return watch.status
+
+    async def _straight(
+        self, post: Post, route: str, scope: Scope, receive: Receive, send: Send
+    ) -> int:
+        """The same past the framework: nothing is sent before all is known."""
+        try:
+            self._keys.admit(scope)
+            if route == TURNS:
+                scope["path_params"] = {"session_id": scope["path"].split("/")[3]}
+            status, content = await post(scope, receive)
+        except ClientGone:
+            return 499
+        except Exception as error:
+            response = answer(error)
+            await response(scope, receive, send)
+            return response.status_code
+        if not (self._outermost and ANSWER in scope and scope[ANSWER](status, content)):
+            length = (b"content-length", b"%d" % len(content))
+            start = {"type": "http.response.start", "status": status, "headers": [_JSON, length]}
+            await send(start)
+            await send({"type": "http.response.body", "body": content})
+        return status
+
+
+@cache
+def _counted(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """What counts such requests, and what takes their seconds."""
+    return (
+        metrics.counter(
+            "turnstile_http_requests_total", method=method, route=route, status=str(status)
+        ),
+        metrics.histogram("turnstile_http_request_seconds", method=method, route=route),
+    )
 
 
 class _Watch:

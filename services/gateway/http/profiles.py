@@ -8,11 +8,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.gateway.accept import require_id
 from services.gateway.bodies import Profile
 from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, read_body
+from services.gateway.ids import require_id
 from services.gateway.ports import ProfileStore
 from services.gateway.views import ProfileView
 from shared.clock import Clock

@@ -11,14 +11,15 @@ import msgspec
 from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
-from services.gateway.accept import ID, Accept, require_id
+from services.gateway.accept import Accept
 from services.gateway.bodies import NewSession, Prewarm
 from services.gateway.http.auth import caller_of
 from services.gateway.http.problems import as_json
 from services.gateway.http.request import decode, read_body
 from services.gateway.http.turns import idempotency_key
+from services.gateway.ids import ID, require_id
 from services.gateway.ports import ReadModel, SessionFilter
 from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.read_model.refold import state_at
@@ -47,30 +48,30 @@ def session_key(request: Request) -> SessionKey:
 
 
 class OpenSession:
-    """POST /v1/sessions as an ASGI application. Raises what `problems.answer` knows."""
+    """POST /v1/sessions, as `Front` calls it. Raises what `problems.answer` knows."""
 
     def __init__(self, accept: Accept) -> None:
         self._accept = accept
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         body = decode(_new_session, await read_body(scope, receive))
         tenant = caller_of(scope).tenant_id
         page, new = await self._accept.open(tenant, body, idempotency_key(scope))
-        await as_json(page.view, 201 if new else 200)(scope, receive, send)
+        return 201 if new else 200, msgspec.json.encode(page.view)
 
 
 class PrewarmSession:
-    """POST /v1/prewarm as an ASGI application. Raises what `problems.answer` knows."""
+    """POST /v1/prewarm, as `Front` calls it. Raises what `problems.answer` knows."""
 
     def __init__(self, accept: Accept) -> None:
         self._accept = accept
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         asked = decode(_prewarm, await read_body(scope, receive))
         tenant = caller_of(scope).tenant_id
         body = NewSession(user_id=asked.user_id, agent=asked.agent, prewarm=True)
         page, new = await self._accept.open(tenant, body, idempotency_key(scope))
-        await as_json(page.view, 201 if new else 200)(scope, receive, send)
+        return 201 if new else 200, msgspec.json.encode(page.view)
 
 
 def session_lister(read_model: ReadModel) -> Callable[..., Awaitable[Response]]:

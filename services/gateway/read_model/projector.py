@@ -109,7 +109,7 @@ class Projector:
         by_gateway = about.source == envelope.GATEWAY
         at = received(request, record.received_at, by_gateway=by_gateway)
         trace_id = telemetry.trace_id_of(about.traceparent)
-        return replace(request, at=at), trace_id
+        return request if at == request.at else replace(request, at=at), trace_id
 
 
 def _apply_one(projection: Projection, record: Record, item: Input | Event | None) -> None:

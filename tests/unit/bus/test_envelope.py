@@ -52,3 +52,32 @@ def test_an_id_has_at_most_256_characters() -> None:
 @pytest.mark.parametrize("value", [b"\xff", b"00-\x00", b"", "é".encode()])
 def test_a_traceparent_that_is_no_text_counts_as_none(value: bytes) -> None:
     assert read(headers(traceparent=value)).traceparent == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"ce_time": b""},
+        {"ce_id": b"i" * 257},
+        {"ce_id": b""},
+        {"ce_subject": "s\u00e9".encode()},
+        {"ce_source": b"a\nb"},
+        {"ce_specversion": b"0.3"},
+        {"content-type": b"\xff"},
+        {"traceparent": b""},
+        {"traceparent": PARENT.encode() + b" a=b"},
+        {"traceparent": PARENT.encode() + b"-" + b"x" * 64},
+    ],
+)
+def test_headers_mean_the_same_in_any_order(change: dict[str, bytes]) -> None:
+    """Ours come in one order, which is read at once."""
+
+    def found(given: list[tuple[str, bytes]]) -> Envelope | str:
+        try:
+            return read(given)
+        except Corrupt as error:
+            return f"{error.reason}: {error}"
+
+    as_written = headers(**change)
+    assert found(as_written) == found(as_written[::-1]) == found([*as_written, ("extra", b"x")])

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from services.gateway.accept import fresh
 from services.gateway.gate import Gate
+from services.gateway.ids import fresh
 from services.gateway.ports import StoredTurn, TurnKey
 from services.gateway.register import Known
 from services.gateway.views import TurnView

@@ -28,6 +28,10 @@ CounterName = Literal[
     "turnstile_provider_sends_reconciled_total",
     "turnstile_provider_events_total",
     "turnstile_provider_account_refusals_total",
+    "turnstile_provider_reschedules_total",
+    "turnstile_compactions_total",
+    "turnstile_outcome_evaluations_total",
+    "turnstile_workflow_runs_total",
     "turnstile_provider_defaults_replaced_total",
     "turnstile_rate_tokens_total",
     "turnstile_rate_held_total",
@@ -142,6 +146,18 @@ COUNTERS: dict[CounterName, About] = {
     ),
     "turnstile_provider_events_total": About(
         "Provider events by how they were seen; source: stream, list", ("source",)
+    ),
+    "turnstile_provider_reschedules_total": About(
+        "Sessions that the provider put off after an error of its own"
+    ),
+    "turnstile_compactions_total": About("Contexts that had grown too long and were compacted"),
+    "turnstile_outcome_evaluations_total": About(
+        "Evaluations of outcomes; result: the provider's word (satisfied, needs_revision, …), or other",
+        ("result",),
+    ),
+    "turnstile_workflow_runs_total": About(
+        "Workflow runs that ended, or were not created; result: completed, stopped, error, refused, other",
+        ("result",),
     ),
     "turnstile_provider_account_refusals_total": About(
         "Answers of the provider about the account, not a request (key, bill, spend limit): people must act"

@@ -162,6 +162,19 @@ class _Thread(Struct, frozen=True):
     session_thread_id: str | None = None
 
 
+class _Evaluated(Struct, frozen=True):
+    result: str = ""
+
+
+class _RunEnd(Struct, frozen=True):
+    type: str = ""
+
+
+class _Run(Struct, frozen=True):
+    workflow_run_id: str | None = None
+    result: _RunEnd = _RunEnd()
+
+
 _message = msgspec.json.Decoder(_Message)
 _tool_use = msgspec.json.Decoder(_ToolUse)
 _result = msgspec.json.Decoder(_Result)
@@ -172,6 +185,8 @@ _idle = msgspec.json.Decoder(_Idle)
 _updated = msgspec.json.Decoder(_Updated)
 _error = msgspec.json.Decoder(_SessionError)
 _thread = msgspec.json.Decoder(_Thread)
+_evaluation_end = msgspec.json.Decoder(_Evaluated)
+_run = msgspec.json.Decoder(_Run)
 _head = msgspec.json.Decoder(Head)
 
 
@@ -295,3 +310,18 @@ def error(raw: bytes | Raw) -> SessionError:
 def thread_of(raw: bytes | Raw) -> str | None:
     """The child thread an event speaks of."""
     return read(_thread, raw).session_thread_id
+
+
+def verdict(raw: bytes | Raw) -> str:
+    """What came of `span.outcome_evaluation_end`."""
+    return read(_evaluation_end, raw).result
+
+
+def run_result(raw: bytes | Raw) -> str:
+    """How `workflow_run.status_ended` says that the run ended."""
+    return read(_run, raw).result.type
+
+
+def run_of(raw: bytes | Raw) -> str:
+    """The workflow run an event speaks of; empty for an error that kept one from being created."""
+    return read(_run, raw).workflow_run_id or ""

@@ -67,7 +67,11 @@ async def test_a_closed_session_is_not_adopted(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", ["reply", "tools", "threads", "long events=60", "error_retrying"]
+    "script",
+    [
+        *("reply", "tools", "threads", "long events=60", "error_retrying"),
+        *("mcp calls=2", "compaction", "workflow threads=2", "workflow fails=1"),
+    ],
 )
 async def test_every_event_of_a_turn_comes_once_in_order_byte_for_byte(
     talk: Talk, script: str

@@ -21,6 +21,9 @@ SAID = {
     "billed-plain": "hello",
     "billed-tools": "[[script: tools rounds=3 calls=2]]",
     "billed-threads": "[[script: threads children=2]]",
+    "billed-runs": "[[script: workflow phases=2 threads=2]]",
+    "billed-mcp": "[[script: mcp calls=2]]",
+    "billed-compacted": "[[script: compaction rounds=2]]",
     "billed-dear": "[[script: budget rounds=2 cents=31]]",
     "billed-erased": "[[script: tools]] forget me",
 }

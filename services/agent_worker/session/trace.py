@@ -32,6 +32,12 @@ TOKENS = {
     "cache_write": "cache_write_tokens",
 }
 
+# The provider's words for the end of an evaluation and of a workflow run; any other is counted as one.
+VERDICTS = frozenset(
+    {"satisfied", "needs_revision", "max_iterations_reached", "failed", "interrupted"}
+)
+ENDS = frozenset({"completed", "stopped", "error"})
+
 
 def recorded(
     events: Sequence[Event], before: SessionState, after: SessionState, now: datetime
@@ -50,6 +56,8 @@ def recorded(
             metrics.inc("turnstile_turn_retries_total", reason=reason)
         elif event.type == "session.charged":
             _unpriced(msgspec.json.decode(event.data, type=SessionCharged))
+        else:
+            _said(event)
     _spent(before, after)
 
 
@@ -70,6 +78,23 @@ def _ended(turn: Turn) -> None:
     if turn.first_output_at is not None:
         seconds = _seconds(turn.submitted_at, parse(turn.first_output_at))
         metrics.observe("turnstile_turn_first_output_seconds", seconds)
+
+
+def _said(event: Event) -> None:
+    """What of the provider's own words an operator looks at in numbers."""
+    if event.type == "span.outcome_evaluation_end":
+        result = provider.verdict(event.data)
+        known = result if result in VERDICTS else "other"
+        metrics.inc("turnstile_outcome_evaluations_total", result=known)
+    elif event.type == "workflow_run.status_ended":
+        result = provider.run_result(event.data)
+        metrics.inc("turnstile_workflow_runs_total", result=result if result in ENDS else "other")
+    elif event.type == "workflow_run.error" and not provider.run_of(event.data):
+        metrics.inc("turnstile_workflow_runs_total", result="refused")
+    elif event.type == "agent.thread_context_compacted":
+        metrics.inc("turnstile_compactions_total")
+    elif event.type == "session.status_rescheduled":
+        metrics.inc("turnstile_provider_reschedules_total")
 
 
 def _unpriced(charged: SessionCharged) -> None:

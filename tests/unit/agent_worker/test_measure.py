@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared import metrics
@@ -66,6 +68,30 @@ def test_requests_to_a_model_without_a_price_are_counted() -> None:
     told.tell(turn(), bound())
     told.tell(seen(*Wire().reply()))
     assert moved("turnstile_unpriced_requests_total") == 1
+
+
+def test_what_the_agent_does_besides_talking_is_counted() -> None:
+    moved, told, wire = Moved(), Told(), Wire()
+    told.tell(turn(), bound())
+    run: dict[str, Any] = {"workflow_run_id": "wrun_1"}
+    told.tell(
+        seen(
+            wire.event("span.outcome_evaluation_end", result="needs_revision"),
+            wire.event("span.outcome_evaluation_end", result="sublime"),
+            wire.event("workflow_run.error", **run),
+            wire.event("workflow_run.status_ended", **run, result={"type": "error"}),
+            wire.event("workflow_run.status_ended", **run, result="gone"),
+            wire.event("workflow_run.error", workflow_run_id=None),
+            wire.event("agent.thread_context_compacted"),
+            wire.event("session.status_rescheduled"),
+        )
+    )
+    evaluations, runs = "turnstile_outcome_evaluations_total", "turnstile_workflow_runs_total"
+    assert moved(evaluations, result="needs_revision") == 1
+    assert moved(evaluations, result="other") == 1
+    assert [moved(runs, result=end) for end in ("error", "other", "refused")] == [1, 1, 1]
+    assert moved("turnstile_compactions_total") == 1
+    assert moved("turnstile_provider_reschedules_total") == 1
 
 
 def test_a_second_attempt_is_a_retry_and_no_second_wait() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -15,6 +16,7 @@ from infra.postgres.migrate import migrate_async
 from infra.simulator.server import running
 from infra.simulator.settings import Settings
 from services.operator.main import build
+from shared.settings import ProviderSettings
 from tests.integration.agents_folder import FILES, write
 
 pytestmark = pytest.mark.integration
@@ -32,6 +34,14 @@ async def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     async with running(Settings(port=0)) as provider:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", provider)
         yield tmp_path / "team"
+
+
+async def without_models() -> None:
+    """The provider answers as a server that has no list of models."""
+    rule = {"match": {"path": "/v1/models"}, "fault": {"kind": "respond", "status": 404}}
+    where = ProviderSettings().anthropic_base_url or ""
+    async with httpx2.AsyncClient(base_url=where) as client:
+        assert (await client.post("/_sim/faults", json={"rules": [rule]})).status_code == 200
 
 
 async def agents(*arguments: object) -> Result:
@@ -114,3 +124,27 @@ async def test_without_a_key_or_a_provider_it_is_said(
     assert "listing agents" in away.output
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     assert "set ANTHROPIC_API_KEY" in (await agents("plan", folder)).output
+
+
+async def test_models_that_go_are_named_with_who_uses_them_and_the_days_left(folder: Path) -> None:
+    assert (await agents("radar")).exit_code == 0
+    old = "---\nname: Old\nmodel: {}\n---\nBe old.\n"
+    write(folder, {"agents/plain.md": old.format("claude-sonnet-4-5")})
+    await agents("apply", folder)
+    write(folder, {"agents/plain.md": old.format("claude-opus-4-5")})
+    await agents("apply", folder, "--canary", 10)
+    found = await agents("radar")
+    assert found.exit_code == 1, found.output
+    gone, going = found.output.splitlines()[1:]
+    assert gone.startswith("claude-sonnet-4-5  retired 2026-11-30")  # what most sessions get
+    assert "deprecated; retires 2027-01-22" in going
+    assert "Old agent_" in going
+    told = json.loads((await agents("radar", "--json")).output)["models"]
+    assert [one["lifecycle"] for one in told] == ["retired", "deprecated"]
+
+
+async def test_a_server_without_a_list_of_models_is_said_not_crashed(folder: Path) -> None:
+    await without_models()
+    found = await agents("radar")
+    assert found.exit_code == 2
+    assert "no list of models" in found.output

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from anthropic import BadRequestError, ConflictError, NotFoundError
+from anthropic.types import ModelInfo
 
 from infra.simulator import reply_to, text_of
 from tests.integration.simulator_client import BETA, Provider, message, provided, read
@@ -190,3 +191,16 @@ async def test_the_wire_has_comments_record_names_and_no_ids(provider: Provider)
     assert text.startswith(": connected\n\n")
     assert all(record.startswith("event: message\ndata: {") for record in records)
     assert not any(line.startswith("id:") for line in text.splitlines())
+
+
+async def test_models_are_listed_page_by_page_and_are_those_of_the_sdk(provider: Provider) -> None:
+    listed = [model async for model in provider.client.models.list(limit=2)]
+    assert len({model.id for model in listed}) == len(listed) == 9
+    for model in listed:
+        assert ModelInfo.model_validate(model.to_dict(), strict=False).id == model.id
+        assert (await provider.client.models.retrieve(model.id)).id == model.id
+        assert (model.lifecycle == "active") == (model.deprecated_at is None)
+    backwards = await provider.client.models.list(before_id=listed[3].id, limit=2)
+    assert [model.id for model in backwards.data] == [model.id for model in listed[1:3]]
+    with pytest.raises(NotFoundError):
+        await provider.client.models.retrieve("claude-none")

@@ -24,6 +24,7 @@ from infra.simulator.api.files import Files
 from infra.simulator.api.gate import Gate
 from infra.simulator.api.inspect import Inspect
 from infra.simulator.api.messages import Messages
+from infra.simulator.api.models import Models
 from infra.simulator.api.reports import Reports
 from infra.simulator.api.sessions import Sessions
 from infra.simulator.errors import ApiError
@@ -48,6 +49,7 @@ def build(world: World, faults: Faults) -> ASGIApp:
         *Agents(world).routes(),
         *Environments(world).routes(),
         *Vaults(world).routes(),
+        *Models().routes(),
         *Files(world).routes(),
         *Messages().routes(),
         *Reports(world).routes(),

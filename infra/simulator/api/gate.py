@@ -74,7 +74,7 @@ class Gate:
         if headers.get(b"anthropic-version") not in VERSIONS:
             raise bad(f"anthropic-version: header must be one of {', '.join(VERSIONS)}")
         betas = headers.get(b"anthropic-beta", "").split(",")
-        if scope["path"].startswith(("/v1/files", "/v1/messages")):
+        if scope["path"].startswith(("/v1/files", "/v1/messages", "/v1/models")):
             betas = [BETA]  # these are no part of this beta
         wanted = REPORTS_BETA if scope["path"].startswith("/v1/organizations/") else BETA
         if wanted not in (beta.strip() for beta in betas):

@@ -20,6 +20,7 @@ from services.operator.agents.folder import declared, left_alone
 from services.operator.agents.lock import NAME, Lock, alone
 from services.operator.agents.plan import WRITES, Remote, Step, Wishes, gone, steps
 from services.operator.agents.provider import Provider, provider
+from services.operator.agents.radar_command import radar
 from services.operator.agents.release_rows import bind, change, release_of, releases
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.printable import in_columns, plain
@@ -57,6 +58,7 @@ def agents() -> typer.Typer:
     )
     for command in (plan, apply, diff, list_releases, pin, rollback):
         cli.command(command.__name__.partition("_")[0])(command)
+    cli.command("radar")(radar)
     return cli
 
 

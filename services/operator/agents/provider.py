@@ -11,6 +11,7 @@ from anthropic import AsyncAnthropic
 
 from services.operator.agents.declared import Declared, Kind
 from services.operator.agents.plan import Remote
+from services.operator.agents.radar import Model
 from services.operator.failures import Impossible
 from shared.cache_minimum import Counted
 from shared.count_tokens import count_tokens
@@ -86,13 +87,14 @@ class Provider:
         """An estimate where the server counts none, or is away."""
         return await count_tokens(self._client, model, system, failures=(anthropic.AnthropicError,))
 
-    async def models(self) -> list[Any]:
-        """The provider's models; empty where the server has no list of them (a self-hosted one)."""
+    async def models(self) -> list[Model] | None:
+        """The provider's models; None where the server has no list of them (a self-hosted one)."""
         try:
             with _explained("listing models"):
-                return [one async for one in self._client.beta.models.list(limit=PAGE)]
+                listed = self._client.models.list(limit=PAGE)
+                return [_model(one) async for one in listed]
         except Absent:
-            return []
+            return None
 
 
 class Absent(Impossible):
@@ -136,3 +138,7 @@ async def provider() -> AsyncIterator[Provider]:
 def _remote(kind: Kind, found: Any) -> Remote:
     body = found.to_dict(mode="json")
     return Remote(kind, body["id"], int(body.get("version") or 0), body)
+
+
+def _model(found: Any) -> Model:
+    return Model(found.id, found.lifecycle, found.retires_at)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
@@ -17,11 +18,14 @@ import httpx2
 import msgspec
 from anthropic import AsyncAnthropic
 
+from services.agent_worker.provider.client import WHOLE
 from shared import telemetry
 from shared.trace_context import parted
 
 SEND_TIMEOUT = 30.0
 SOME_SESSION = "SESSION"
+# Sessions whose URL is kept.
+TARGETS = 4_096
 # Headers of one request only.
 ITS_OWN = (b"content-length", b"traceparent", b"tracestate")
 ROUTE = "/v1/sessions/{session_id}/events"
@@ -125,8 +129,11 @@ class _Pattern:
         self._method = made.method
         self._url = made.url
         self._path, self._rest = made.url.raw_path.decode().split(SOME_SESSION)
-        self._headers = [one for one in made.headers.raw if one[0].lower() not in ITS_OWN]
-        self._extensions = {"timeout": made.extensions["timeout"]}
+        its_own = [one for one in made.headers.raw if one[0].lower() not in ITS_OWN]
+        self._headers = httpx2.Headers(its_own)
+        self._extensions = {"timeout": made.extensions["timeout"], WHOLE: True}
+        # To make a URL costs as much as the rest of a request.
+        self._targets = lru_cache(TARGETS)(self._target)
 
         self.name = f"anthropic.sessions.events.{'list' if made.method == 'GET' else 'send'}"
         self._always = {
@@ -140,7 +147,7 @@ class _Pattern:
 
     def attributes(self, session: str) -> dict[str, Any]:
         """Those that the span of the same to another session begins with."""
-        target = self._target(session)
+        target = self._targets(session).raw_path.decode()
         path, _, query = target.partition("?")
         about = {"url.query": query} if query else {}
         full = f"{self._url.scheme}://{self._url.netloc.decode()}{target}"
@@ -152,17 +159,19 @@ class _Pattern:
             "url.full": full,
         }
 
-    def _target(self, session: str) -> str:
-        return f"{self._path}{quote(session, safe='')}{self._rest}"
+    def _target(self, session: str) -> httpx2.URL:
+        target = f"{self._path}{quote(session, safe='')}{self._rest}"
+        return self._url.copy_with(raw_path=target.encode())
 
     def request(self, session: str, body: bytes | None) -> httpx2.Request:
         """The same to another session, with this body, in the trace that there is now."""
         named = zip(("traceparent", "tracestate"), parted(telemetry.traceparent()), strict=True)
-        traced = [(name.encode(), text.encode()) for name, text in named if text]
+        headers = httpx2.Headers(self._headers)
+        headers.update({name: text for name, text in named if text})
         return httpx2.Request(
             self._method,
-            self._url.copy_with(raw_path=self._target(session).encode()),
-            headers=[*self._headers, *traced],
+            self._targets(session),
+            headers=headers,
             content=body,
             extensions=self._extensions,
         )

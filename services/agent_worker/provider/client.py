@@ -69,6 +69,10 @@ OPERATIONS = {
 }
 
 
+# Among a request's extensions: nothing is to be added to it, and its answer is read whole.
+WHOLE = "turnstile.whole"
+
+
 class LeaseOver(Fenced, AnthropicError):
     """The request was not made. An error of the SDK's own kind, since it takes others for a broken connection."""
 
@@ -115,7 +119,7 @@ class CountingClient(DefaultAsyncHttpxClient):
             _require_lease(request)
         began = time.perf_counter()
         try:
-            response = await super().send(request, **options)
+            response = await self._answer(request, options)
         except httpx2.TimeoutException:
             _count(request, "timeout", began)
             raise
@@ -125,6 +129,26 @@ class CountingClient(DefaultAsyncHttpxClient):
         failed = response.status_code >= 400
         _count(request, f"http_{response.status_code}" if failed else "ok", began)
         return response
+
+    async def _answer(self, request: httpx2.Request, options: Any) -> httpx2.Response:
+        """What is said to the request. One that is WHOLE is put to the transport at once: httpx would look for
+        hooks, cookies and challenges, of which there are none, and at redirects, which it follows as before."""
+        if WHOLE not in request.extensions:
+            return await super().send(request, **options)
+        response = await self._transport.handle_async_request(request)
+        response.request = request
+        try:
+            await response.aread()
+        except BaseException:
+            await response.aclose()
+            raise
+        return await super().send(request, **options) if _elsewhere(response) else response
+
+
+def _elsewhere(answer: httpx2.Response) -> bool:
+    """Whether nothing was done and the same is to be asked in another place."""
+    looked = answer.is_redirect and answer.request.method == "GET"
+    return looked or answer.status_code in (307, 308)
 
 
 def _require_lease(request: httpx2.Request) -> None:

@@ -275,6 +275,7 @@ class Shell:
             self._trace.follow(events, state, self._needs.clock())
         for command in commands:
             self._do(command, resumed=False)
+        self._give_back(filed=True)
         self._serve_tools()
         session.changed()
         if saying is not None:
@@ -322,9 +323,9 @@ class Shell:
         head = self._head_after(decision)
         taken = head.taken + len(handed.inputs)
         written = await self._needs.store.take_in(replace(head, taken=taken), handed.inputs)
-        self._give_back(filed=True)
         filed = [input for input in inputs if isinstance(input, Filed)]
         if written is None:
+            self._give_back(filed=True)
             self._back_to_inbox(inputs)
             return False
         session.head = written
@@ -358,6 +359,10 @@ class Shell:
         parent_of: Callable[[Event], str],
         step: AbstractContextManager[object] | None,
     ) -> None:
+        # What was begun goes as far as it gets without an answer: an agent waits for it. Two rounds of the loop,
+        # its own and that of the task which writes a request's body.
+        for _ in range(2):
+            await asyncio.sleep(0)
         if step is not None:
             with step:
                 await self._needs.publisher.say(events, parent_of)

@@ -208,3 +208,27 @@ def seen(span: ReadableSpan) -> tuple[object, ...]:
     scope = span.instrumentation_scope
     status = span.status.status_code, span.status.description
     return span.name, dict(span.attributes or {}), span.kind, status, span.events, scope
+
+
+@pytest.mark.parametrize(("status", "posts"), [(307, 2), (308, 2), (302, 1)])
+async def test_what_was_not_done_here_is_asked_where_it_belongs(status: int, posts: int) -> None:
+    """A redirect that keeps the method is followed, as the SDK does; after another one nobody knows what became of
+    the message, and it is not sent again."""
+    there = "http://elsewhere/v1"
+    came = list[str]()
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        came.append(f"{request.method} {request.url.host}")
+        if request.url.host == "elsewhere":
+            return httpx2.Response(200, json={"data": []})
+        return httpx2.Response(status, headers={"location": there})
+
+    async with client_of(answer) as client:
+        if posts == 1:
+            with pytest.raises(anthropic.APIStatusError):
+                await post(client, SESSION, EVENTS)
+        else:
+            await post(client, SESSION, EVENTS)
+        sent = [line for line in came if line.startswith("POST")]
+        assert sent.count("POST elsewhere") == posts - 1
+        assert await newest(client, SESSION, Page(1)) == b'{"data":[]}'

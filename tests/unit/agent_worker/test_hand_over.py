@@ -12,20 +12,21 @@ from shared.errors import Transient
 from shared.session.inputs import Filed
 from shared.session.key import SessionKey
 from tests.builders import SESSION, TENANT, interrupting, turn
+from tests.unit.agent_worker.effects import Tempo
 from tests.unit.agent_worker.outcome import the_log
 from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.virtual_time import virtual
-from tests.unit.agent_worker.worker import Worker, know_tasks
+from tests.unit.agent_worker.worker import EVEN, Worker, know_tasks
 
 pytestmark = pytest.mark.unit
 KEY: SessionKey = (TENANT, SESSION)
 
 
-async def open_and_idle() -> tuple[Outside, Worker]:
+async def open_and_idle(tempo: Tempo = EVEN) -> tuple[Outside, Worker]:
     """A session that has had its first turn, driven still."""
     know_tasks()
     outside = Outside()
-    worker = Worker(outside, "one")
+    worker = Worker(outside, "one", tempo=tempo)
     worker.start()
     outside.ask(turn("t1", "one"))
     await outside.said("turn.completed")
@@ -48,6 +49,18 @@ async def test_an_idle_session_takes_a_turn_in_by_one_write() -> None:
     assert worker.effects.done.count("take_in") == 1
     assert worker.effects.done.index("take_in") < worker.effects.done.index("commit")
     assert outside.received == ["one", "two"]
+
+
+@virtual
+async def test_the_message_goes_before_the_events_are_said() -> None:
+    """Of what a turn begins with nobody waits for the events on the log."""
+    outside, worker = await open_and_idle(
+        Tempo("as begun", store=0.01, publisher=0.0, provider=0.0)
+    )
+    outside.ask(turn("t2", "two"))
+    await ended(outside, 2)
+    done = worker.effects.done
+    assert done.index("take_in") < done.index("send") < done.index("say")
 
 
 @virtual

@@ -126,7 +126,6 @@ class Drive:
             )
         except Transient as error:
             log.warning("nothing_claimed", reason=error.reason)
-            await asyncio.sleep(self._settings.poll_seconds)
             return []
         metrics.observe("turnstile_claim_seconds", self._leases.monotonic() - began)
         if heads:

@@ -84,5 +84,5 @@ def generous() -> Sequence[Cap]:
 
 def small(step: int) -> Sequence[Cap]:
     """Caps that refuse turns, as they stand after so many raises."""
-    limit = round((0.1 + 0.05 * step) * _MILLION)
+    limit = round((0.08 + 0.03 * step) * _MILLION)
     return [_cap("user", _USER, "month", limit), _cap("session", _SESSION, "all", limit)]

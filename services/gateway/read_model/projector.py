@@ -24,7 +24,7 @@ from shared.session.inputs import Request
 from shared.session.key import SessionKey
 
 POLL_SECONDS = 1.0
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 Input = tuple[Request, str]  # what was asked, its trace
 
 

@@ -302,7 +302,8 @@ class Live:
         return sum(len(readers) for readers in self._readers.values())
 
 
-FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0
+# Streams go on as soon as the log is back: a look costs little, one a second is enough.
+FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 Tail = Callable[[], AsyncIterator[Sequence[Record]]]
 _log = logs.get("gateway.listener")
 

@@ -238,6 +238,17 @@ async def test_claims_go_on_when_the_database_is_back() -> None:
 
 
 @virtual
+async def test_a_database_that_is_away_is_asked_at_each_poll_and_not_more_seldom() -> None:
+    outside = world()
+    worker = Worker(outside, "one")
+    worker.effects.fails["claim"] = [Transient("database_away", "gone")] * 4
+    await outside.store.file([asked("waits")])
+    worker.start()
+    await asyncio.sleep(4 * SETTINGS.poll_seconds + 0.02)
+    assert outside.store.rows[(TENANT, "waits")].owner == "one"
+
+
+@virtual
 async def test_a_stop_gives_all_sessions_back() -> None:
     outside = world()
     worker = a_worker(outside, "one")

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tests.year.play import Options, play
+import structlog
+
+from tests.stack import running_parts, temporary_root
+from tests.year.play import Options, Year, play
 
 SHOWN = 40
+Tell = Callable[[str], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when every promise was kept, 1 when one was not."""
     asked = _parser().parse_args(arguments)
     logging.disable(logging.CRITICAL)  # dead workers complain
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     gc.set_threshold(
         100_000, 50, 100
     )  # what is kept grows all year: looking through it costs most of the time
@@ -27,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options(
         asked.users, asked.days, asked.workers, asked.seed, asked.visits, asked.kill_after
     )
-    judged = play(options, lambda text: _say(f"{time.monotonic() - began:6.0f} s  {text}")).judged()
+
+    def tell(text: str) -> None:
+        _say(f"{time.monotonic() - began:6.0f} s  {text}")
+
+    judged = STORES[asked.store](options, tell).judged()
     for name, value in judged.figures.items():
         sys.stdout.write(f"{name:50} {value}\n")
     for wrong in judged.wrong[:SHOWN]:
@@ -42,12 +53,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if judged.wrong else 0
 
 
+def _on_sqlite(options: Options, tell: Tell) -> Year:
+    with temporary_root() as root:
+        return play(replace(options, url=f"sqlite+aiosqlite:///{root / 'year.db'}"), tell)
+
+
+def _on_postgresql(options: Options, tell: Tell) -> Year:
+    """On a server of its own, without fsync."""
+
+    async def beside() -> Year:
+        async with running_parts("postgres") as settings:
+            url = f"postgresql+asyncpg://postgres@127.0.0.1:{settings.ports['postgres']}/year"
+            return await asyncio.to_thread(play, replace(options, url=url), tell)
+
+    return asyncio.run(beside())
+
+
+STORES: dict[str, Callable[[Options, Tell], Year]] = {
+    "memory": play,
+    "sqlite": _on_sqlite,
+    "postgresql": _on_postgresql,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.year",
         description="Plays users for a year of virtual time: workers in this process, killed by chance, over the "
-        "store and the provider in memory that the unit tests use. Checks that each turn was sent once and ended "
-        "once, that no provider session was left behind, that the ledger is the bill and that caps held.",
+        "provider in memory that the unit tests use, and over their store or a real database (--store). Checks "
+        "that each turn was sent once and ended once, that no provider session was left behind, that the ledger is "
+        "the bill and that caps held.",
     )
     add = parser.add_argument
     add("--users", type=_count, default=1000, help="default 1000")
@@ -61,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
         default=500,
         metavar="N",
         help="a worker dies after N side effects, on average; 0: none does (default 500)",
+    )
+    add(
+        "--store", choices=STORES, default="memory", help="where sessions are kept (default memory)"
     )
     add("--json", type=Path, metavar="FILE", help="write figures and all that was wrong there")
     return parser

@@ -10,6 +10,7 @@ from random import Random
 from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.worker import know_tasks
 from tests.year.judge import Judged, judge
+from tests.year.sql import StandingLoop
 from tests.year.users import DAY, User, caps
 from tests.year.world import Place, World
 
@@ -20,7 +21,8 @@ DAYS_TO_REST = 3
 @dataclass(frozen=True)
 class Options:
     """`visits`: of a user in a year. `kill_after`: effects of a worker until it dies, on average; 0: none dies.
-    `rests`: sessions rest, and their provider sessions are archived."""
+    `rests`: sessions rest, and their provider sessions are archived. `url`: of the database that keeps them, "" for
+    memory."""
 
     users: int = 1000
     days: int = 365
@@ -29,6 +31,7 @@ class Options:
     visits: float = 12.0
     kill_after: int = 500
     rests: bool = True
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,14 +55,18 @@ class Year:
 
 
 def play(options: Options, tell: Callable[[str], None] = lambda _: None) -> Year:
-    """The same options give the same year. `tell` hears how far it is, once each ten days."""
-    return virtual_time.run(_play(options, tell))
+    """The same options give the same year; on a database whose answers come in another order, another one. `tell`
+    hears how far it is, once each ten days."""
+    make = StandingLoop if options.url else virtual_time.VirtualLoop
+    return virtual_time.run(_play(options, tell), make)
 
 
 async def _play(options: Options, tell: Callable[[str], None]) -> Year:
     know_tasks()
     world = World(options.workers, rests=options.rests)
     world.caps.caps = caps(options.users)
+    if options.url:
+        await world.on(options.url)
     places = [
         Place(world, n, Random(f"{options.seed}:worker:{n}"), options.kill_after)
         for n in range(options.workers)
@@ -77,6 +84,7 @@ async def _play(options: Options, tell: Callable[[str], None]) -> Year:
         if day % 10 == 9:
             tell(_so_far(day + 1, users, places))
     late = sum(not life.done() for life in lives)
+    await world.over()
     return Year(world, users, sum(place.killed for place in places), late)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 from random import Random
+from typing import cast
 from zlib import crc32
 
 from shared.price_file import load
@@ -18,6 +19,7 @@ from tests.unit.agent_worker.outside import Outside, Pace, as_record
 from tests.unit.agent_worker.worker import Worker
 from tests.year.log import YearLog
 from tests.year.provider import PayingProvider
+from tests.year.sql import CountedSqlStore, SqlYearStore, opened
 from tests.year.store import YearStore
 
 IDLE_SECONDS, ARCHIVE_SECONDS = 900, 3600
@@ -35,6 +37,7 @@ class World(Outside):
         super().__init__(PACE)
         self.log = self.publisher = YearLog(self.clock)
         self.store = YearStore(self.clock)
+        self.worker: type[YearWorker] = YearWorker
         self.provider = self.paying = PayingProvider(self.clock)
         self.turn_reserve = TURN_RESERVE
         self.parts = [MemoryInputTopic() for _ in range(workers)]
@@ -54,6 +57,17 @@ class World(Outside):
         """Publish a request to its session's part."""
         key, value, headers = as_record(filed)
         self.parts[crc32(key) % len(self.parts)].put(key, value, headers)
+
+    async def on(self, url: str) -> None:
+        """Have sessions kept in the database at this URL, which is migrated first."""
+        self.store = cast("YearStore", await opened(url, self.clock))
+        self.worker = SqlYearWorker
+
+    async def over(self) -> None:
+        """What was kept in a database is read, to be judged."""
+        if isinstance(self.store, SqlYearStore):
+            await self.store.look()
+            await self.store.close()
 
     @property
     def at_rest(self) -> bool:
@@ -83,7 +97,7 @@ class Place:
         """For ever, until cancelled."""
         await asyncio.sleep(PACE.poll * self.number / len(self.world.parts))
         while True:
-            worker = YearWorker(
+            worker = self.world.worker(
                 self.world,
                 f"worker-{self.number}-{self.killed}",
                 halt=self._halt(),
@@ -114,3 +128,9 @@ class YearWorker(Worker):
     async def _keep(self) -> None:
         await asyncio.sleep(1.0)
         await self.leases.run(self._store)
+
+
+class SqlYearWorker(YearWorker):
+    """One whose sessions are kept in a database."""
+
+    counts = CountedSqlStore

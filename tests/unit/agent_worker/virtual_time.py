@@ -85,9 +85,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 handle._run()
 
 
-def run(main: Coroutine[Any, Any, T]) -> T:
+def run(main: Coroutine[Any, Any, T], make: Callable[[], VirtualLoop] = VirtualLoop) -> T:
     """Run `main` to its end in virtual time. To be called where no loop runs; leaves none behind."""
-    loop = VirtualLoop()
+    loop = make()
     try:
         return loop.run_until_complete(main)
     finally:

@@ -87,6 +87,8 @@ class Worker:
     """One process. `owner` names it in leases; `halt` says where it stops; `topic` is what it takes in, where that
     is not all."""
 
+    counts: type[CountedStore] = CountedStore
+
     def __init__(
         self,
         outside: Outside,
@@ -99,7 +101,7 @@ class Worker:
         self.effects = Effects(halt)
         self.tasks: set[asyncio.Task[Any]] = set()
         self._outside = outside
-        self._store = store = CountedStore(outside.store, self.effects, tempo, lambda: outside.due)
+        self._store = store = self.counts(outside.store, self.effects, tempo, lambda: outside.due)
         self.needs = needs = Dependencies(
             store=store,
             publisher=CountedPublisher(outside.publisher, self.effects, tempo),

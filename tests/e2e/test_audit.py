@@ -109,6 +109,12 @@ async def test_what_only_the_provider_has_is_recorded_by_the_worker(
     assert {f["kind"] for f in findings} == {"only_at_provider"}
     assert all("made due" in f["fixed"] for f in findings)
 
+    async def heard() -> bool:
+        return any("psst" in json.dumps(event["data"]) for event in await api.events(session))
+
+    # An audit costs a second of processor time: it is asked once there is something to find.
+    await eventually(heard, "the worker heard what it was not asked", timeout=120)
+
     async def recorded() -> bool:
         _, (*now, _) = await audited(local_stack, *arguments)
         return {finding["kind"] for finding in now} == {"message_of_no_turn"}

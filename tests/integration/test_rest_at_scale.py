@@ -139,18 +139,14 @@ async def test_a_thousand_sessions_are_archived_once_their_provider_is_back(
     while_away = requests() - before
     await provider.faults()
 
-    async def all_closed() -> bool:
-        return await closed(provider) == SESSIONS
-
-    await eventually(all_closed, "a thousand ends", timeout=150)
-    after = requests() - before - while_away
-
     async def nobody_holds_one() -> bool:
         async with engine.connect() as connection:
             sql = "SELECT count(*) FROM worker_heads WHERE lease_owner IS NOT NULL OR wake_at IS NOT NULL"
             return await connection.scalar(text(sql)) in (0, None)
 
-    await eventually(nobody_holds_one, "rows, and nothing else")
+    await eventually(nobody_holds_one, "a thousand ends: rows, and nothing else", timeout=150)
+    after = requests() - before - while_away
+    assert await closed(provider) == SESSIONS
     driving.cancel()
     await asyncio.gather(driving, return_exceptions=True)
     said = Counter((event.session_id, event.type) for event in publisher.events)

@@ -1,15 +1,17 @@
-"""The provider's lists for audits, raw, through the SDK, which knows keys, headers and errors."""
+"""The provider's lists for audits, raw, through the SDK, which knows keys, headers and errors.
+
+The SDK is imported when the provider is asked: it takes over a second of processor time, which neither `--help` nor
+a command that asks nobody has to pay.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
 import msgspec
-from anthropic import AsyncAnthropic
 from msgspec import Raw, Struct
 from pydantic import SecretStr
 
@@ -19,6 +21,9 @@ from services.operator.failures import Impossible
 from shared.orphans import MARK
 from shared.retry import patiently
 from shared.settings import ProviderSettings
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
 
 TIMEOUT_S = 30.0
 # Tried again when the provider is busy: an audit has time.
@@ -120,6 +125,8 @@ class Provider:
 
     async def log(self, session: str) -> ProviderLog:
         """All that the provider lists of a session; `gone` when it knows none of that id (any more)."""
+        import anthropic
+
         sessions = self._client.beta.sessions
         try:
             events = await self._events(
@@ -149,6 +156,8 @@ class Provider:
 
     async def mark(self, session: str) -> str | None:
         """The mark in the metadata of a session ("": none); None when the provider knows none of that id."""
+        import anthropic
+
         ask = self._client.beta.sessions.with_raw_response.retrieve
         try:
             raw = await _patiently(ask, {"session_id": session})
@@ -194,6 +203,8 @@ class Provider:
 
     async def delete(self, session: str) -> None:
         """Delete a session that is not running; one that runs, or is gone, is left as it is."""
+        import anthropic
+
         try:
             await self._client.beta.sessions.delete(session)
         except (anthropic.NotFoundError, anthropic.BadRequestError):
@@ -201,6 +212,8 @@ class Provider:
 
     async def archive(self, session: str) -> None:
         """Archive a session; one that is gone counts as archived."""
+        import anthropic
+
         try:
             await self._client.beta.sessions.archive(session)
         except anthropic.NotFoundError:
@@ -244,6 +257,8 @@ async def _patiently(ask: Any, arguments: dict[str, Any]) -> bytes:
 
 def _passes(error: Exception) -> bool:
     """Whether asking again may help."""
+    import anthropic
+
     if isinstance(error, anthropic.APIStatusError):
         return error.status_code >= 500 or error.status_code == 429
     return isinstance(error, anthropic.APIConnectionError)
@@ -253,6 +268,8 @@ def _passes(error: Exception) -> bool:
 async def connected(key: SecretStr | None = None) -> AsyncIterator[Provider]:
     """The provider that `ANTHROPIC_*` name, asked with another `key` where one is given. Raises Impossible when
     they name none."""
+    from anthropic import AsyncAnthropic
+
     settings = ProviderSettings()
     key = key or settings.anthropic_api_key
     if key is None:

@@ -40,6 +40,8 @@ CounterName = Literal[
     "turnstile_previews_dropped_total",
     "turnstile_orphans_archived_total",
     "turnstile_prewarms_total",
+    "turnstile_canary_rollbacks_total",
+    "turnstile_canary_looks_failed_total",
     "turnstile_leases_claimed_total",
     "turnstile_leases_lost_total",
     "turnstile_head_conflicts_total",
@@ -62,6 +64,7 @@ GaugeName = Literal[
     "turnstile_sessions_due",
     "turnstile_prewarmed_sessions",
     "turnstile_caps_reached",
+    "turnstile_canaries",
     "turnstile_events_waiting_bytes",
     "turnstile_rate_waiting",
     "turnstile_sse_streams",
@@ -186,6 +189,12 @@ COUNTERS: dict[CounterName, About] = {
     "turnstile_prewarms_total": About(
         "Provider sessions asked for before any turn; outcome: made, failed, full", ("outcome",)
     ),
+    "turnstile_canary_rollbacks_total": About(
+        "Canaries that `turnstile agents watch` ended; cause: errors, cost, latency", ("cause",)
+    ),
+    "turnstile_canary_looks_failed_total": About(
+        "Looks of `turnstile agents watch` without the archive or the database: nothing was decided"
+    ),
     "turnstile_leases_claimed_total": About("Sessions claimed"),
     "turnstile_leases_lost_total": About("Leases that ended in other hands while driving"),
     "turnstile_head_conflicts_total": About("Head rows that another epoch or version had changed"),
@@ -233,6 +242,7 @@ GAUGES: dict[GaugeName, About] = {
         "Caps of which this share (percent: 50, 80, 100) or more is spent, when last looked at",
         ("scope", "period", "percent"),
     ),
+    "turnstile_canaries": About("Agents with a canary, when last looked at"),
     "turnstile_events_waiting_bytes": About(
         "Provider events read from streams and not recorded yet, over all sessions of this process"
     ),

@@ -22,6 +22,7 @@ from services.operator.agents.plan import WRITES, Remote, Step, Wishes, gone, st
 from services.operator.agents.provider import Provider, provider
 from services.operator.agents.radar_command import radar
 from services.operator.agents.release_rows import bind, change, release_of, releases
+from services.operator.agents.watch import watch
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.printable import in_columns, plain
 from shared.clock import utcnow
@@ -58,6 +59,7 @@ def agents() -> typer.Typer:
     )
     for command in (plan, apply, diff, list_releases, pin, rollback):
         cli.command(command.__name__.partition("_")[0])(command)
+    cli.command("watch")(watch)
     cli.command("radar")(radar)
     return cli
 

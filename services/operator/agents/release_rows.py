@@ -29,6 +29,18 @@ async def releases(url: str) -> list[tuple[Release, str]]:
     return [(Release(**{name: row[name] for name in FIELDS}), row["why"]) for row in rows]
 
 
+async def canaries(url: str) -> list[tuple[Release, float]]:
+    """Releases with a canary, each with when it was changed last, in seconds since the epoch."""
+    query = (
+        select(RELEASES)
+        .where(RELEASES.c.canary > 0)
+        .order_by(RELEASES.c.tenant_id, RELEASES.c.name)
+    )
+    async with engine_on(url) as engine, engine.connect() as connection:
+        rows = (await connection.execute(query)).mappings().all()
+    return [(Release(**{name: row[name] for name in FIELDS}), row["changed_at"]) for row in rows]
+
+
 async def release_of(url: str, tenant: str, name: str) -> Release | None:
     """The release of that tenant ("": everybody's) and name."""
     query = select(RELEASES).where(RELEASES.c.tenant_id == tenant, RELEASES.c.name == name)

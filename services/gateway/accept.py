@@ -48,7 +48,7 @@ from shared.session.inputs import (
     TurnRequested,
 )
 from shared.session.key import SessionKey
-from shared.session.references import Reference, of_agent, of_content, of_session, references
+from shared.session.references import Reference, of_agent, of_session, of_turn, references
 from shared.telemetry import SpanKind
 
 _encode = msgspec.json.Encoder().encode
@@ -156,7 +156,7 @@ class Accept:
         """
         tenant_id, session_id = key
         session = self.register.session(key) or await self.session_of(key)
-        named = (*of_agent(session.agent), *of_content(body.content))
+        named = (*of_agent(session.agent), *of_turn(body.content, body.outcome))
         if named:
             await self._require_ours(tenant_id, named)
         if idempotency_key is None:
@@ -178,6 +178,7 @@ class Accept:
             user_id=session.user_id,
             turn_id=turn_id,
             content=body.content,  # type: ignore[arg-type]  # blocks as typed here, JSON alike
+            outcome=body.outcome,
             on_busy=body.on_busy,
             deadline_seconds=body.deadline_seconds,
             agent=session.agent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shared.session.content import AnswerContent, Content
 from shared.session.inputs import (
@@ -20,6 +20,7 @@ from shared.session.inputs import (
     VaultIds,
     Verdict,
 )
+from shared.session.outcome import Outcome
 
 
 class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True): ...
@@ -66,9 +67,11 @@ class Profile(_Body, frozen=True, kw_only=True):
 class NewTurn(_Body, frozen=True, kw_only=True):
     """POST …/turns. Under an Idempotency-Key the turn is that of the first request with that key, whatever
     `turn_id` a later one names. A turn that has not ended `deadline_seconds` after it was accepted is interrupted,
-    or not sent at all, with `error.type` `deadline_exceeded`."""
+    or not sent at all, with `error.type` `deadline_exceeded`. An `outcome` stands in place of `content`: what is
+    to be there in the end, and how it is judged."""
 
-    content: Content
+    content: Content | UnsetType = UNSET
+    outcome: Outcome | UnsetType = UNSET
     turn_id: Id | None = None
     on_busy: OnBusy = "enqueue"
     deadline_seconds: Deadline | None = None

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from shared.moment import parse, rfc3339
-from shared.session.events import PendingAction, Turn, TurnError, TurnStatus, Usage
+from shared.session.events import Evaluation, PendingAction, Turn, TurnError, TurnStatus, Usage
 from shared.session.inputs import SessionRequested, TurnRequested
 from shared.session.state import Length, PublicStatus, SessionState
 
@@ -110,7 +110,7 @@ class AcceptedTurn(Struct, frozen=True, kw_only=True):
 class TurnView(Struct, frozen=True, kw_only=True, gc=False):
     """A turn as it stands; `trace_id` is 32 hex digits, or empty when it was not traced. `partial_text`: what text
     had come of a turn that was interrupted, refused or failed, beyond its `reply`: of the message in the making,
-    else the last finished one."""
+    else the last finished one. `evaluations`: what the provider's grader said of the outcome that was asked for."""
 
     turn_id: str
     session_id: str
@@ -130,6 +130,7 @@ class TurnView(Struct, frozen=True, kw_only=True, gc=False):
     stop_reason: str | None = None
     deadline_at: str | None = None
     partial_text: str | None = None
+    evaluations: tuple[Evaluation, ...] = ()
     trace_id: str = ""
 
 
@@ -178,6 +179,7 @@ def turn_view(session_id: str, turn: Turn, trace_id: str) -> TurnView:
         stop_reason=turn.stop_reason,
         deadline_at=turn.deadline_at or None,
         partial_text=_partial_text(turn),
+        evaluations=turn.evaluations or (),
         trace_id=trace_id,
     )
 

@@ -46,7 +46,10 @@ def text_of(content: Any) -> str:
     if not isinstance(content, list):
         return ""
     blocks = [block for block in content if isinstance(block, dict)]
-    return "\n".join(str(block.get("text") or f"[{block.get('type')}]") for block in blocks)
+    return "\n".join(
+        str(block.get("text") or block.get("description") or f"[{block.get('type')}]")
+        for block in blocks
+    )
 
 
 def read(event: Event) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datetime import timedelta
 import msgspec
 
 from shared.moment import normal, parse
-from shared.session.content import MAX_CONTENT, require_answer, require_content
+from shared.session.content import MAX_CONTENT, require_answer, require_turn
 from shared.session.inputs import REQUESTS, Request, ToolAnswered, ToolConfirmed, TurnRequested
 
 # How far a publisher's clock may be ahead of ours: further, and it is no time that anything was asked at.
@@ -34,7 +34,8 @@ def admit(kind: str, value: bytes, received_at: str) -> Request:
     _require_time(request.at, received_at)
     require_sense(request)
     if len(value) > MAX_CONTENT and isinstance(request, TurnRequested | ToolAnswered):
-        _require_room(request.content)
+        said = request.said if isinstance(request, TurnRequested) else request.content
+        _require_room(said)
     return request
 
 
@@ -42,7 +43,7 @@ def require_sense(request: Request) -> None:
     """Raise msgspec.ValidationError naming the field of a request that its own types let through and nobody can
     use, whenever it was asked."""
     if isinstance(request, TurnRequested):
-        require_content(request.content)
+        require_turn(request.content, request.outcome, request.on_busy)
     elif isinstance(request, ToolAnswered):
         require_answer(request.content)
     elif isinstance(request, ToolConfirmed) and request.result == "allow" and request.deny_message:

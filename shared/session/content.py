@@ -13,7 +13,9 @@ import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from shared.session.outcome import Outcome, TextRubric
 
 # Bytes of JSON that a turn's content, or a tool's result, may have: as much as an HTTP request.
 MAX_CONTENT = 1024 * 1024
@@ -120,6 +122,25 @@ def require_content(content: Any) -> None:
             blank = ["$.content"]
     if blank:
         raise _wrong("is empty: say something, or leave it out", blank[0])
+
+
+def require_turn(content: Any, outcome: Outcome | UnsetType, on_busy: str) -> None:
+    """Raise ValidationError naming the field unless a turn may ask for this: a content, or an outcome in its place,
+    which nothing else goes out with."""
+    if outcome is UNSET:
+        if content is UNSET:
+            raise _wrong("is missing: it is required, or an outcome in its place", "$.content")
+        require_content(content)
+        return
+    if content is not UNSET:
+        raise _wrong("stands in place of content: leave one of them out", "$.outcome")
+    if on_busy == "coalesce":
+        raise _wrong("an outcome goes out by itself: leave it out, or enqueue", "$.on_busy")
+    rubric = outcome.rubric
+    if outcome.description.isspace():
+        raise _wrong("is empty: say what is to be there in the end", "$.outcome.description")
+    if isinstance(rubric, TextRubric) and rubric.content.isspace():
+        raise _wrong("is empty: say how the result is judged", "$.outcome.rubric.content")
 
 
 def require_answer(content: Any) -> None:

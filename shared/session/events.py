@@ -107,8 +107,9 @@ class Turn(Struct, frozen=True, kw_only=True):
 
     `reply` is the text of the last `agent.message` of the primary thread, its text blocks joined by a newline;
     `partial_text`, of a turn that was interrupted, refused or failed while a message was in the making, what had
-    come of that one, as far as the worker heard it. `deadline_at`: the turn is interrupted when it runs at that
-    moment, and not sent when it waits; by our clocks. Both are absent where there is nothing to say.
+    come of that one, as far as the worker heard it. `evaluations`: those of the outcome that the turn asked for,
+    oldest first. `deadline_at`: the turn is interrupted when it runs at that moment, and not sent when it waits; by
+    our clocks. All of these are absent where there is nothing to say.
     """
 
     turn_id: str
@@ -128,6 +129,18 @@ class Turn(Struct, frozen=True, kw_only=True):
     reply: str | None = None
     deadline_at: str | UnsetType = UNSET
     partial_text: str | UnsetType = UNSET
+    evaluations: tuple[Evaluation, ...] | UnsetType = UNSET
+
+
+class Evaluation(Struct, frozen=True, kw_only=True):
+    """What the provider's grader said of a turn's outcome, the `iteration`th time from 0: `result` is its word,
+    `explanation` its reasons, cut after 4,096 characters."""
+
+    outcome_id: str
+    iteration: int
+    result: str
+    explanation: str
+    at: str
 
 
 class PendingAction(Struct, frozen=True, kw_only=True):

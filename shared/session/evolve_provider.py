@@ -16,6 +16,8 @@ from shared.session.fingerprint import fingerprint_of
 from shared.session.ledger import Spent, within_bounds
 from shared.session.state import ANSWERED, CALLS, PROMPTS, Call, SessionState
 
+# More than an outcome can have: a turn that is tried again may have another one.
+EVALUATIONS = 40
 Evolver = Callable[[SessionState, Event], SessionState]
 
 
@@ -25,7 +27,7 @@ def turn_of(state: SessionState, kind: str, thread_id: str | None, raw: bytes | 
     progress = state.progress
     if progress is None or state.provider_session_id is None:
         return state.open_turn
-    if kind == "user.message" and thread_id is None and not progress.prompted:
+    if kind in provider.TELLING and thread_id is None and not progress.prompted:
         ours = state.begun and progress.expects(fingerprint_of(raw))
         return state.open_turn if ours else None
     return None if progress.stray else state.open_turn
@@ -200,6 +202,14 @@ def _model_request_end(state: SessionState, event: Event) -> SessionState:
     return replace(state, turn=replace(state.turn, usage=state.turn.usage + usage))
 
 
+def _evaluated(state: SessionState, event: Event) -> SessionState:
+    if state.turn is None or _of_no_turn(state, event):
+        return state
+    known = state.turn.evaluations or ()
+    every = (*known, provider.evaluation(event.data, event.at))[-EVALUATIONS:]
+    return replace(state, turn=replace(state.turn, evaluations=every))
+
+
 def _spent(event: Event, usage: Usage) -> Spent:
     return Spent(
         source=event.event_id,
@@ -285,6 +295,7 @@ def _thread_created(state: SessionState, event: Event) -> SessionState:
 
 PROVIDER: dict[str, Evolver] = {
     "user.message": _user_message,
+    "user.define_outcome": _user_message,
     "user.interrupt": _user_interrupt,
     "user.tool_confirmation": _answered,
     "user.custom_tool_result": _answered,
@@ -301,6 +312,7 @@ PROVIDER: dict[str, Evolver] = {
     "agent.thread_context_compacted": _compacted,
     "span.model_request_start": _model_request_start,
     "span.model_request_end": _model_request_end,
+    "span.outcome_evaluation_end": _evaluated,
     "session.usage": _session_usage,
     "session.status_running": _status_running,
     "session.thread_status_idle": _thread_idle,

@@ -37,6 +37,7 @@ _CHOICES: Mapping[str, str] = {
     "media_type": "image/jpeg, image/png, image/gif or image/webp of an image; application/pdf (base64) or "
     "text/plain (text) of a document",
     "type": "text, image or document (in a tool's result also search_result)",
+    "rubric.type": "text or file",
     "source.type": "base64, url or file (of a document also text)",
 }
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from shared.session.outcome import Outcome, block
+
 # `(?![\s\S])` and not `$`: Python's `$` also matches before a trailing newline.
 Id = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,128}(?![\s\S])", description="1-128 of A-Za-z0-9._:-")
@@ -61,15 +63,22 @@ class SessionRequested(Request, frozen=True, kw_only=True):
 
 class TurnRequested(Request, frozen=True, kw_only=True):
     """One user input. Opens the session when it is unknown. `turn_id` is its identity: twice is once. A turn that
-    has not ended `deadline_seconds` after it was accepted is interrupted, or is not sent at all."""
+    has not ended `deadline_seconds` after it was accepted is interrupted, or is not sent at all. It has a
+    `content`, or an `outcome` in its place."""
 
     user_id: Id
     turn_id: Id
-    content: Content
+    content: Content | UnsetType = UNSET
+    outcome: Outcome | UnsetType = UNSET
     on_busy: OnBusy = "enqueue"
     agent: Name | None = None
     mode: Mode = "interactive"
     deadline_seconds: Deadline | None = None
+
+    @property
+    def said(self) -> Any:
+        """What the agent is told: a text, or blocks, of which an outcome is one."""
+        return self.content if self.outcome is UNSET else [block(self.outcome)]
 
 
 class InterruptRequested(Request, frozen=True, kw_only=True):

@@ -13,10 +13,12 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from shared.session.events import Usage
+from shared.session.events import Evaluation, Usage
 from shared.session.lenient import read
 
 NOTHING = Raw(b"{}")
+# By these the agent is told what a turn says.
+TELLING = frozenset({"user.message", "user.define_outcome"})
 # Bytes of an unfamiliar event without an `input` that are shown in its stead.
 SHOWN = 16 * 1024
 
@@ -163,7 +165,10 @@ class _Thread(Struct, frozen=True):
 
 
 class _Evaluated(Struct, frozen=True):
+    outcome_id: str = ""
+    iteration: int = 0
     result: str = ""
+    explanation: str = ""
 
 
 class _RunEnd(Struct, frozen=True):
@@ -310,6 +315,22 @@ def error(raw: bytes | Raw) -> SessionError:
 def thread_of(raw: bytes | Raw) -> str | None:
     """The child thread an event speaks of."""
     return read(_thread, raw).session_thread_id
+
+
+# Characters kept of a grader's reasons.
+MOST_REASONS = 4_096
+
+
+def evaluation(raw: bytes | Raw, at: str) -> Evaluation:
+    """What `span.outcome_evaluation_end`, which came at `at`, says of an outcome."""
+    found = read(_evaluation_end, raw)
+    return Evaluation(
+        outcome_id=found.outcome_id,
+        iteration=found.iteration,
+        result=found.result,
+        explanation=found.explanation[:MOST_REASONS],
+        at=at,
+    )
 
 
 def verdict(raw: bytes | Raw) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from shared.session.content import File
 from shared.session.inputs import Request, SessionRequested, ToolAnswered, TurnRequested
+from shared.session.outcome import FileRubric, Outcome
 
 Kind = Literal["vault", "agent", "environment", "file", "memory_store"]
 
@@ -27,7 +28,7 @@ class Reference(Struct, frozen=True):
 def references(request: Request) -> tuple[Reference, ...]:
     """All that a request refers to; nothing, at no cost, where it names no id."""
     if isinstance(request, TurnRequested):
-        return (*of_agent(request.agent), *of_content(request.content))
+        return (*of_agent(request.agent), *of_turn(request.content, request.outcome))
     if isinstance(request, ToolAnswered):
         return of_content(request.content)
     if isinstance(request, SessionRequested):
@@ -52,6 +53,16 @@ def pinned(agent: str) -> tuple[str, int | None]:
 def of_agent(agent: str | None) -> tuple[Reference, ...]:
     """The agent, whatever its version."""
     return () if agent is None else (Reference("agent", pinned(agent)[0], "agent"),)
+
+
+def of_turn(content: Any, outcome: Outcome | UnsetType) -> tuple[Reference, ...]:
+    """The files in what a turn says or asks for."""
+    if outcome is UNSET:
+        return of_content(content)
+    rubric = outcome.rubric
+    if not isinstance(rubric, FileRubric):
+        return ()
+    return (Reference("file", rubric.file_id, "outcome.rubric.file_id"),)
 
 
 def of_content(content: Any) -> tuple[Reference, ...]:

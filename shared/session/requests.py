@@ -80,7 +80,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         user_id=request.user_id,
         status="accepted",
         submitted_at=filed.received_at,
-        content=request.content,
+        content=request.said,
         input_id=filed.input_id,
         on_busy=request.on_busy,
         traceparent=traceparent,

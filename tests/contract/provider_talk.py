@@ -26,6 +26,7 @@ from shared.session.inputs import (
     ToolConfirmed,
     TurnRequested,
 )
+from shared.session.outcome import fields
 from tests.builders import TENANT, USER
 from tests.contract.provider_worlds import World
 
@@ -149,7 +150,7 @@ class Talk:
         self.previews.append(msgspec.json.decode(raw))
 
     def _turn(self, turn_id: str, content: Any) -> TurnRequested:
-        return TurnRequested(user_id=USER, turn_id=turn_id, content=content, **self._whose())
+        return TurnRequested(user_id=USER, turn_id=turn_id, **fields(content), **self._whose())
 
     def _whose(self) -> dict[str, Any]:
         return {

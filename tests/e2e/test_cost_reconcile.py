@@ -27,6 +27,11 @@ SAID = {
     "billed-dear": "[[script: budget rounds=2 cents=31]]",
     "billed-erased": "[[script: tools]] forget me",
 }
+# The grader's tokens are told by no request: only the session's account has them.
+WANTED = {
+    "description": "a page [[script: outcome revise=1 graded=30000]]",
+    "rubric": {"type": "text", "content": "one page, no more"},
+}
 
 
 async def test_what_the_provider_bills_is_in_the_ledger(
@@ -35,9 +40,12 @@ async def test_what_the_provider_bills_is_in_the_ledger(
     for session, text in SAID.items():
         await api.open(session)
         await api.say(session, "t1", text)
-    for session in SAID:
+    await api.open("billed-outcome")
+    await api.post("/v1/sessions/billed-outcome/turns", {"turn_id": "t1", "outcome": WANTED})
+    sessions = (*SAID, "billed-outcome")
+    for session in sessions:
         assert (await api.ended(session, "t1"))["status"] == "completed"
-    billed = {session: (await provider.of(ACME, session))[0] for session in SAID}
+    billed = {session: (await provider.of(ACME, session))[0] for session in sessions}
     whose = ("--session", "billed-erased", "--tenant", ACME, "--yes")
     out = str(tmp_path / "certificate.json")
     code, _ = await turnstile(local_stack, "erase", *whose, "--out", out, seconds=400)

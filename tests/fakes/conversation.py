@@ -16,6 +16,8 @@ import msgspec
 from services.agent_worker.ports import ProviderFailure
 from shared.moment import rfc3339
 from shared.session.inputs import ProviderEvent
+from shared.session.outcome import OUTCOME, outcome_in
+from shared.session.provider import TELLING
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 Script = Generator[None, None, None]
@@ -55,9 +57,11 @@ class Conversation:
     def has_unrecorded(self, content: list[Any], recorded: Collection[str]) -> bool:
         """Whether this message is among those that came after the newest recorded one."""
         for event in reversed(self.log):
-            if event.type == "user.message" and event.id in recorded:
+            if event.type not in TELLING:
+                continue
+            if event.id in recorded:
                 return False
-            if event.type == "user.message" and _body(event)["content"] == content:
+            if _told(_body(event)) == content:
                 return True
         return False
 
@@ -68,8 +72,9 @@ class Conversation:
         if self._waiting:
             calls = ", ".join(self._waiting)
             raise ProviderFailure("invalid_request_error", f"waiting on responses to {calls}")
-        self.messages.append(content)
-        text = "\n".join(block.get("text", "") for block in content)
+        if outcome_in(content) is None:
+            self.messages.append(content)
+        text = "\n".join(block.get("text", block.get("description", "")) for block in content)
         self._script = self._play(content, text, fate)
         self._go_on()
 
@@ -177,7 +182,11 @@ class Conversation:
 
     def _play(self, content: list[Any], text: str, fate: str) -> Script:
         self.emit("session.status_running")
-        self.emit("user.message", content=content)
+        outcome = outcome_in(content)
+        if outcome is None:
+            self.emit("user.message", content=content)
+        else:
+            self.emit("user.define_outcome", **_fields(outcome), outcome_id=f"outc_{len(self.log)}")
         if fate == "deaf":
             self._deaf = True
             yield
@@ -209,6 +218,10 @@ class Conversation:
         if "hold" in text:
             yield
         self._reply(text)
+        if outcome is not None:
+            self.emit(
+                "span.outcome_evaluation_end", iteration=0, result="satisfied", explanation="good"
+            )
         self._idle("refusal" if "script: refusal" in text else "end_turn")
         if "late=1" in text:
             self.emit("session.usage", usage={"list_cost": {"amount": str(3 * self._replies)}})
@@ -265,6 +278,21 @@ FATES: dict[str, Callable[[Conversation], None]] = {
     "terminal": Conversation._terminate,
     "deleted": Conversation.vanish,
 }
+
+
+def _told(body: dict[str, Any]) -> list[Any]:
+    """What an event told the agent, as a turn's content."""
+    if body["type"] == "user.message":
+        content: list[Any] = body["content"]
+        return content
+    told = {
+        name: body[name] for name in ("description", "rubric", "max_iterations") if name in body
+    }
+    return [{"type": OUTCOME, **told}]
+
+
+def _fields(outcome: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in outcome.items() if name != "type"}
 
 
 def _body(event: ProviderEvent) -> dict[str, Any]:

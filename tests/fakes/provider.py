@@ -17,6 +17,7 @@ from typing import Any
 
 from services.agent_worker.ports import ProviderFailure, ProviderFeed, ProviderSession
 from shared.session.inputs import ProviderEvent, ToolAnswered, ToolConfirmed
+from shared.session.outcome import outcome_in
 from shared.session.state import SessionState
 from tests.fakes.conversation import Conversation
 
@@ -62,7 +63,7 @@ class MemoryProvider:
         session = self._alive(state)
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if state.rotated_from is not None:
-            blocks = [{"type": "text", "text": past_of(state.rotated_from)}, *blocks]
+            blocks = _behind(past_of(state.rotated_from), blocks)
         if look and session.has_unrecorded(blocks, state.prompts):
             return
         if self.refusals:
@@ -167,3 +168,11 @@ class MemoryProviderFeed:
         """How many events there are to give."""
         log = self._session.log
         return len(log) - (self._over and log[-1].type == "session.status_terminated")
+
+
+def _behind(past: str, blocks: list[Any]) -> list[Any]:
+    """The content behind what was said before."""
+    outcome = outcome_in(blocks)
+    if outcome is None:
+        return [{"type": "text", "text": past}, *blocks]
+    return [{**outcome, "description": f"{past}\n\n{outcome['description']}"}]

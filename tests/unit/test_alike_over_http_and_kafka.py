@@ -42,7 +42,16 @@ PATHS = {
 # What the gateway knows by itself.
 OURS = {"turn.requested": ("user_id",)}
 GONE = object()
+EITHER = ("turn.requested", "content")
+OUTCOME = {"description": "a page", "rubric": {"type": "text", "content": "one page"}}
 PNG = base64.b64encode(b"\x89PNG").decode()
+
+
+def asked(**change: Any) -> dict[str, Any]:
+    """An outcome in place of a content, with this changed; `on_busy` is the turn's own."""
+    more = {"on_busy": change.pop("on_busy")} if "on_busy" in change else {}
+    wanted = {name: value for name, value in {**OUTCOME, **change}.items() if value is not GONE}
+    return {"content": GONE, "outcome": wanted, **more}
 
 
 def image(**source: Any) -> list[dict[str, Any]]:
@@ -184,6 +193,25 @@ BAD: list[tuple[str, str, dict[str, Any], str, str]] = [
         "required",
     ),
     ("no content", "turn.requested", {"content": GONE}, "content", "required"),
+    ("both", "turn.requested", {"outcome": OUTCOME}, "outcome", "in place of content"),
+    ("coalesced outcome", "turn.requested", asked(on_busy="coalesce"), "on_busy", "by itself"),
+    ("no description", "turn.requested", asked(description=" "), "outcome.description", "empty"),
+    ("no rubric", "turn.requested", asked(rubric=GONE), "outcome.rubric", "required"),
+    (
+        "blank rubric",
+        "turn.requested",
+        asked(rubric={"type": "text", "content": "\n"}),
+        "outcome.rubric.content",
+        "empty",
+    ),
+    ("iterations", "turn.requested", asked(max_iterations=21), "outcome.max_iterations", "20"),
+    (
+        "odd rubric",
+        "turn.requested",
+        asked(rubric={"type": "url"}),
+        "outcome.rubric.type",
+        "text or file",
+    ),
     ("bad turn id", "turn.requested", {"turn_id": "a b"}, "turn_id", "1 to 128"),
     ("long turn id", "turn.requested", {"turn_id": "t" * 129}, "turn_id", "1 to 128"),
     ("unknown on_busy", "turn.requested", {"on_busy": "wait"}, "on_busy", "enqueue, interrupt"),
@@ -274,6 +302,8 @@ FINE: list[tuple[str, dict[str, Any]]] = [
     ("session.requested", {"title": "a\0b", "metadata": {"a": "b"}, "budget_usd": 0.01}),
     ("session.requested", {"agent": "a", "vault_ids": ["v"], "mode": "background"}),
     ("turn.requested", {"on_busy": "coalesce"}),
+    ("turn.requested", asked()),
+    ("turn.requested", asked(rubric={"type": "file", "file_id": "file_1"}, max_iterations=20)),
     ("interrupt.requested", {}),
     ("session.archive_requested", {}),
 ]
@@ -370,7 +400,8 @@ def test_a_missing_member_is_named_in_every_kind_of_input(kind: str) -> None:
     for name in whole:
         dead = refused_by_intake(kind, changed(whole, {name: GONE}))
         assert dead is not None, name
-        assert str(dead) == f"is missing: it is required - at `$.{name}`"
+        instead = ", or an outcome in its place" if (kind, name) == EITHER else ""
+        assert str(dead) == f"is missing: it is required{instead} - at `$.{name}`"
         null = refused_by_intake(kind, {**whole, name: None})
         assert null is not None, name
         assert str(null).startswith("must be ")

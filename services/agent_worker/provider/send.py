@@ -24,6 +24,7 @@ from services.agent_worker.session.prompt import blocks
 from shared import metrics, telemetry
 from shared.session import provider
 from shared.session.inputs import ToolAnswered, ToolConfirmed
+from shared.session.outcome import outcome_in
 from shared.session.state import SessionState
 
 # A request that timed out on our side may still be on its way in: looked for after each of these seconds.
@@ -33,6 +34,8 @@ GRACE = (0.0, 0.5, 1.5)
 class _Message(Struct, frozen=True):
     id: str = ""
     content: Any = None
+    description: Any = None
+    rubric: Any = None
 
 
 _message = msgspec.json.Decoder(_Message)
@@ -47,9 +50,8 @@ async def send_message(
         _came("found")
         return
     front = await put_in_front(client, profiles, state)
-    message = {"type": "user.message", "content": [*front, *content]}
     try:
-        await post(client, session, [message])
+        await post(client, session, [_telling(front, content)])
     except WIRE_ERRORS as error:
         unknown = may_have_landed(error)
         _came("ambiguous" if unknown else "refused")
@@ -60,9 +62,19 @@ async def send_message(
         _came("sent")
 
 
+def _telling(front: list[dict[str, Any]], content: list[Any]) -> dict[str, Any]:
+    """The event that tells the agent this; what is put in front of an outcome begins its description."""
+    outcome = outcome_in(content)
+    if outcome is None:
+        return {"type": "user.message", "content": [*front, *content]}
+    description = "\n\n".join([*(block["text"] for block in front), outcome["description"]])
+    return {**outcome, "type": "user.define_outcome", "description": description}
+
+
 def _naming(content: list[Any], refused: ProviderFailure) -> ProviderFailure:
     """The refusal of a message for good; what it refers to is named, since that may be what is not there."""
-    sources = (block.get("source") for block in content if isinstance(block, dict))
+    told = [block for block in content if isinstance(block, dict)]
+    sources = (block.get("source") or block.get("rubric") for block in told)
     files = [str(s["file_id"]) for s in sources if isinstance(s, dict) and "file_id" in s]
     if refused.final and files:
         refused.detail += f" (file {', '.join(files)})"
@@ -93,14 +105,24 @@ async def _landed(
 
 async def _listed(client: AsyncAnthropic, state: SessionState, content: Any) -> bool:
     session = state.provider_session_id or ""
-    async for page in newest_first(client, session, types=["user.message"], limit=20):
+    async for page in newest_first(client, session, types=sorted(provider.TELLING), limit=20):
         for raw in page:
             message = _message.decode(raw)
             if message.id in state.prompts:
                 return False
-            if _is(message.content, content):
+            if _is_told(message, content):
                 return True
     return False
+
+
+def _is_told(message: _Message, ours: list[Any]) -> bool:
+    outcome = outcome_in(ours)
+    if outcome is None:
+        return _is(message.content, ours)
+    description = str(message.description or "")
+    return covers(message.rubric, outcome["rubric"]) and description.endswith(
+        outcome["description"]
+    )
 
 
 def _is(theirs: Any, ours: list[Any]) -> bool:

@@ -188,7 +188,7 @@ class Performer:
             return NUDGE
         ids = (command.input_id, *command.riders)
         requests: list[Any] = [(await self.filed.read(input_id)).request for input_id in ids]
-        return joined([request.content for request in requests])
+        return joined([request.said for request in requests])
 
     async def _interrupt(self, command: Interrupt) -> NothingRan | None:
         session, turn_id = self.session, command.turn_id

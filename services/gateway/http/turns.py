@@ -21,7 +21,7 @@ from services.gateway.read_model.caught_up import CaughtUp, looked_for
 from services.gateway.register import Register
 from services.gateway.views import TurnView
 from shared.errors import Rejected, Transient
-from shared.session.content import require_content
+from shared.session.content import require_turn
 
 _new_turn = msgspec.json.Decoder(NewTurn)
 
@@ -39,7 +39,7 @@ class PostTurn:
         caller = caller_of(scope)
         session_id = require_id(scope["path_params"]["session_id"], "session_id")
         wish = decode(_new_turn, await read_body(scope, receive, largest="content"))
-        require_content(wish.content)
+        require_turn(wish.content, wish.outcome, wish.on_busy)
         key = (caller.tenant_id, session_id)
         turn = await self._accept.turn(key, wish, idempotency_key(scope))
         # Ids hold nothing that JSON would escape.

@@ -12,6 +12,7 @@ from services.operator.audits.evidence import STREAM_ONLY, Asked, Head, Listed, 
 from services.operator.audits.finding import Finding, Kind
 from shared.moment import parse
 from shared.session.events import TURN_ENDS
+from shared.session.provider import TELLING
 
 TURN = "turn:"
 
@@ -149,7 +150,7 @@ class Comparison:
             attempts[row.turn_id] = max(attempts[row.turn_id], row.attempts)
         sent: Counter[str] = Counter()
         for row in self._rows:
-            if row.type != "user.message" or row.thread_id:
+            if row.type not in TELLING or row.thread_id:
                 continue
             if not row.turn_id:
                 yield self._finding(

@@ -40,6 +40,8 @@ class Story:
             "turn.accepted": self._accepted,
             "turn.started": self._started,
             "user.message": self._user,
+            "user.define_outcome": self._outcome,
+            "span.outcome_evaluation_end": self._evaluated,
             "agent.message": self._agent,
             "user.interrupt": lambda event, data: ("user", "interrupts"),
             "user.tool_confirmation": self._confirmed,
@@ -97,6 +99,13 @@ class Story:
     def _user(self, event: Event, data: Data) -> tuple[str, str]:
         text = text_of(data.get("content"))
         return "user", "" if text == self._prompt and event.turn_id else self._said(text)
+
+    def _outcome(self, event: Event, data: Data) -> tuple[str, str]:
+        text = str(data.get("description", ""))
+        return "user", "" if text == self._prompt and event.turn_id else self._said(text)
+
+    def _evaluated(self, event: Event, data: Data) -> tuple[str, str]:
+        return "grader", self._said(f"{data.get('result')}: {data.get('explanation')}")
 
     def _started(self, event: Event, data: Data) -> tuple[str, str]:
         waited = _seconds(data.get("submitted_at"), event.at)

@@ -26,6 +26,7 @@ from shared.session.inputs import (
     ToolConfirmed,
     TurnRequested,
 )
+from shared.session.outcome import fields
 
 PREFIX = "rerun:"
 SOURCE = "/turnstile/operator/rerun"
@@ -96,7 +97,7 @@ def sending(wanted: Plan, told: ToldTurn, agent: str, now: datetime) -> tuple[En
         **_whose(wanted, now),
         user_id=wanted.user_id,
         turn_id=told.turn_id,
-        content=told.content,
+        **fields(told.content),
         agent=agent,
     )
     return _record(request, f"rerun:turn:{told.turn_id}", now)

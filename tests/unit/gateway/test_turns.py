@@ -24,6 +24,18 @@ BLANK = {"type": "text", "text": " \n"}
 DEEP = b'{"content":[{"deep":%b,"type":"text","text":"a"}]}' % (b"[" * 100_000 + b"]" * 100_000)
 
 
+async def test_an_outcome_is_published_in_place_of_a_content() -> None:
+    desk = Desk()
+    await desk.open()
+    wanted = {"description": "a page", "rubric": {"type": "text", "content": "one page"}}
+    async with desk.client() as client:
+        answer = await client.post(TURNS, json={"outcome": wanted})
+    assert answer.status_code == 202
+    _, value = desk.inputs.published[-1]
+    assert msgspec.json.decode(value)["outcome"] == wanted
+    assert b'content":' not in value.replace(b'"content":"one page"', b"")
+
+
 async def test_a_turn_is_accepted_once_the_log_has_it() -> None:
     desk = Desk()
     await desk.open()

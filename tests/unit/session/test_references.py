@@ -84,3 +84,10 @@ def test_an_agent_is_named_with_a_version_or_without(
     agent: str, found: tuple[str, int | None]
 ) -> None:
     assert pinned(agent) == found
+
+
+def test_a_rubric_may_be_a_file_that_belongs_to_somebody() -> None:
+    rubric = {"type": "file", "file_id": "file_9"}
+    outcome = {"description": "x", "rubric": rubric}
+    found = asked("turn.requested", user_id="u1", turn_id="t1", outcome=outcome)
+    assert found == (Reference("file", "file_9", "outcome.rubric.file_id"),)

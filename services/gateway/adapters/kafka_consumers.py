@@ -24,12 +24,12 @@ from shared.settings import KafkaSettings
 from shared.stream import Member
 
 GROUP = "turnstile.gateway.projector"
-BATCH_RECORDS = 500
+TABLES_RECORDS, TAIL_RECORDS = 2_000, 500
 # For so long what comes is left to gather after a batch: so much for each of its records, so much at most. What
 # comes one by one is read as it comes; of thousands a second many are read at a time, since a batch costs as much
 # as dozens of records, here and in the broker. Nobody waits for the tables: a request is shown by who accepted it,
 # an event by who told it (`read_model/caught_up.py`). The tail's readers do wait, so it waits less.
-TABLES_EACH, TABLES_MOST = 0.002, 0.1
+TABLES_EACH, TABLES_MOST = 0.002, 0.25
 TAIL_EACH, TAIL_MOST = 0.0005, 0.01
 _log = logs.get("gateway.kafka")
 
@@ -88,13 +88,13 @@ class KafkaRecordConsumer:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._member: Member | None = None
-        self._pace = Pace(TABLES_EACH, TABLES_MOST, BATCH_RECORDS)
+        self._pace = Pace(TABLES_EACH, TABLES_MOST, TABLES_RECORDS)
         self._joiner = Joiner()
         # Why nothing was read or committed at the last try.
         self._trouble = ""
 
     async def batch(self, timeout: float) -> Sequence[Record]:
-        """See RecordConsumer.batch: BATCH_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
+        """See RecordConsumer.batch: TABLES_RECORDS at most. Raises Transient (`kafka_unavailable`)."""
         with self._transient("read"):
             await asyncio.sleep(self._pace.left)
             member = await self._joined()
@@ -152,7 +152,7 @@ class KafkaRecordConsumer:
                 GROUP,
                 INPUTS.name,
                 EVENTS.name,
-                most=BATCH_RECORDS,
+                most=TABLES_RECORDS,
                 partition_assignment_strategy=[RangePartitionAssignor],
                 max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             )
@@ -193,7 +193,7 @@ class KafkaTail:
         await _start(consumer)
         try:
             await consumer.seek_to_end()
-            joiner, pace = Joiner(), Pace(TAIL_EACH, TAIL_MOST, BATCH_RECORDS)
+            joiner, pace = Joiner(), Pace(TAIL_EACH, TAIL_MOST, TAIL_RECORDS)
             yield []  # from here on nothing is missed
             while True:
                 await asyncio.sleep(pace.left)

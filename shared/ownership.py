@@ -19,6 +19,9 @@ from shared.moment import rfc3339
 from shared.session.references import Kind, Reference
 
 Unbound = Literal["bind", "refuse"]
+Scope = Literal["project", "tenant", "user"]
+# As many as a request may name.
+MOST_VAULTS = 50
 # A thing of the provider's.
 Thing = tuple[Kind, str]
 SHARED: frozenset[Kind] = frozenset({"agent", "environment"})
@@ -30,7 +33,7 @@ MOST_FRESH = 10_000
 
 class Binding(Struct, frozen=True, kw_only=True):
     """A thing and its tenant; of one project or one user of the tenant's, "" for all of them. `label` is what
-    people call it; no secret."""
+    people call it, "" for one that was bound by being named; no secret."""
 
     kind: Kind
     id: str
@@ -61,6 +64,25 @@ def verdict(
     if unbound == "refuse":
         return "strange"
     return "ours" if kind in SHARED else "bind"
+
+
+def vaults_for(
+    bindings: Sequence[Binding], policy: Sequence[Scope], project: str, user_id: str
+) -> tuple[str, ...]:
+    """The vaults that a session has when it names none: of each scope of the policy, in its order, those that are
+    for this project and this user, oldest first. Those that were bound by being named are nobody's choice."""
+    fit = [
+        one
+        for one in bindings
+        if one.label and one.project in ("", project) and one.user_id in ("", user_id)
+    ]
+    fit.sort(key=lambda one: (one.created_at, one.id))
+    chosen = [one.id for scope in policy for one in fit if _scope(one) == scope]
+    return tuple(chosen[:MOST_VAULTS])
+
+
+def _scope(binding: Binding) -> Scope:
+    return "user" if binding.user_id else "project" if binding.project else "tenant"
 
 
 class Ownership:

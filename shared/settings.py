@@ -83,6 +83,11 @@ def _password(variable: str, url: str) -> str:
         raise ValueError(f"{variable} is no URL: {error}") from None
 
 
+def named(variable: str) -> str:
+    """What a variable holds that somebody named on a command line, "" for none."""
+    return os.environ.get(variable, "")
+
+
 B = TypeVar("B", bound=Block)
 
 
@@ -352,6 +357,18 @@ class ProviderSettings(Block):
         agents = (("agent", one.id) for one in of_agent(self.turnstile_agent))
         environment = self.turnstile_environment
         return (*agents, *((("environment", environment),) if environment else ()))
+
+
+class CallerSettings(Block):
+    """How a command asks the gateway."""
+
+    gateway_url: str = Field(default="http://127.0.0.1:8080", description="where the gateway is")
+    api_key: SecretStr = Field(default=SecretStr(""), description="a key of the gateway's")
+
+    @property
+    def key(self) -> str:
+        """The key, "" for none."""
+        return self.api_key.get_secret_value()
 
 
 class ReportSettings(Block):

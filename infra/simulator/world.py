@@ -8,6 +8,7 @@ from typing import Any
 
 from infra.simulator import stamps
 from infra.simulator.chance import Ids
+from infra.simulator.connections import Credential
 from infra.simulator.errors import missing
 from infra.simulator.play.casting import Casting
 from infra.simulator.play.delays import NONE, Delays
@@ -47,6 +48,7 @@ class World:
     agents: dict[str, Agent] = field(default_factory=dict)
     environments: dict[str, JSON] = field(default_factory=dict)
     vaults: dict[str, JSON] = field(default_factory=dict)
+    credentials: dict[str, dict[str, Credential]] = field(default_factory=dict)  # by vault
     files: dict[str, JSON] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     gone: OrderedDict[str, Session] = field(default_factory=OrderedDict)  # deleted ones, bounded

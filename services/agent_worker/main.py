@@ -125,9 +125,9 @@ async def _work(
     letters, store = DeadLetters(producer, utcnow), store_on(engine)
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     governor = await stack.enter_async_context(_governor(settings))
-    profiles, releases = SqlProfiles(engine), SqlReleases(engine)
+    profiles, releases, owned = SqlProfiles(engine), SqlReleases(engine), SqlOwned(engine)
     provider = await stack.enter_async_context(
-        provider_of(settings, settings.toolbox, governor, profiles, releases)
+        provider_of(settings, settings.toolbox, governor, profiles, releases, owned)
     )
     caps = SqlCaps(engine)
     await process.unless(stopping, _known(caps))
@@ -138,7 +138,7 @@ async def _work(
     )
     drive = Drive(leases, needs, worker)
     ownership = Ownership(
-        SqlOwned(engine),
+        owned,
         unbound=settings.ownership.unbound_ids,
         defaults=settings.provider.defaults,
         clock=utcnow,

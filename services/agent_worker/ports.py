@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from shared.ownership import Binding
 from shared.session.caps import Cap, Refusal, Spender
 from shared.session.commands import AnyCommand, DeadLetter
 from shared.session.events import Event
@@ -324,6 +325,15 @@ class Releases(Protocol):
     async def of(self, tenant_id: str, name: str) -> Release | None:
         """The tenant's own release of that name, else everybody's; None when there is neither. Raises Transient
         while the database is away."""
+        ...
+
+
+class DefaultVaults(Protocol):
+    """Vaults that were made for sessions which name none."""
+
+    async def of(self, tenant_id: str, project: str, user_id: str) -> Sequence[Binding]:
+        """The tenant's vaults that are for all, for this project or for this user. Raises Transient while the
+        database is away."""
         ...
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from typing import get_args
 
 from pydantic import Field, field_validator
 
 from services.agent_worker.governor.settings import RateSettings
+from shared.ownership import Scope
 from shared.session.lifetimes import Lifetimes
 from shared.session.lifetimes import read as read_by_tenant
 from shared.settings import (
@@ -121,6 +123,13 @@ class WorkerSettings(Block):
             "0: none"
         ),
     )
+    vault_policy: str = Field(
+        default="project,tenant,user",
+        description=(
+            "which vaults a session has that names none, in order: those for the `project` of its metadata, those "
+            "for all of the tenant, those for its user; unset: none. Of vaults made by `POST /v1/vaults`"
+        ),
+    )
     rotate_turns: str = Field(
         default="0",
         description=(
@@ -230,6 +239,21 @@ class WorkerSettings(Block):
         read_by_tenant(value, most=LONGEST_LIFE)
         return value
 
+    @field_validator("vault_policy")
+    @classmethod
+    def _known_scopes(cls, value: str) -> str:
+        wrong = [one for one in _listed(value) if one not in get_args(Scope)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is none of {', '.join(get_args(Scope))}")
+        return value
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The scopes of `vault_policy`, in order."""
+        return tuple(
+            scope for one in _listed(self.vault_policy) for scope in get_args(Scope) if scope == one
+        )
+
     @property
     def lifetimes(self) -> Lifetimes:
         """How long sessions rest, and how far their provider sessions come."""
@@ -240,6 +264,10 @@ class WorkerSettings(Block):
             tokens=read_by_tenant(self.rotate_tokens, most=LONGEST_LIFE),
             compactions=read_by_tenant(self.rotate_compactions, most=LONGEST_LIFE),
         )
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(one for text in value.split(",") if (one := text.strip()))
 
 
 class Settings(ProcessSettings):

@@ -36,6 +36,7 @@ from services.gateway.adapters.owned import SqlOwned
 from services.gateway.adapters.releases import SqlReleases
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.adapters.users import SqlUsers
+from services.gateway.adapters.vaults import ProviderVaults
 from services.gateway.claims import Claims
 from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
@@ -52,6 +53,7 @@ from services.gateway.settings import HttpSettings, Settings
 from services.gateway.siblings import Siblings, listeners
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Listener, Live
+from services.gateway.vaults import OwnVaults
 from shared import process
 from shared.clock import utcnow
 from shared.health import QuietServer, health_on
@@ -83,6 +85,8 @@ class Gateway:
         self.read_model = _read_model(settings)
         self.users = SqlUsers(self.read_model.engine)
         self.releases = SqlReleases(self.read_model.engine)
+        self.owned = SqlOwned(self.read_model.engine)
+        self.vaults = ProviderVaults(settings.provider)
         self.inputs = KafkaInputPublisher(settings.kafka)
         self.archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
         self.live = Live()
@@ -126,6 +130,7 @@ class Gateway:
             costs=self.archive,
             profiles=self.users,
             releases=self.releases,
+            vaults=OwnVaults(self.vaults, self.owned, utcnow),
             live=self.live,
             shares=self.shares,
             checks={
@@ -142,7 +147,7 @@ class Gateway:
     def _ownership(self) -> Ownership:
         settings = self.settings
         return Ownership(
-            SqlOwned(self.read_model.engine),
+            self.owned,
             unbound=settings.ownership.unbound_ids,
             defaults=settings.provider.defaults,
             clock=utcnow,
@@ -167,7 +172,7 @@ class Gateway:
                 finally:
                     await self.inputs.stop(FLUSH_SECONDS)
         finally:
-            await asyncio.gather(self.archive.stop(), self.read_model.stop())
+            await asyncio.gather(self.archive.stop(), self.read_model.stop(), self.vaults.stop())
 
 
 async def serve(sockets: Sockets, name: str, settings: Settings, stopping: asyncio.Event) -> None:

@@ -11,10 +11,13 @@ from datetime import datetime
 from typing import Protocol
 
 from services.gateway.event_stream import message
+from services.gateway.vault_bodies import CredentialView, NewCredential, Rotation, Validation
 from services.gateway.views import ProfileView, SessionPage, TurnView
 from shared.bus.envelope import Envelope
 from shared.costs import CostRow, Wanted
+from shared.ownership import Binding, Owners, Thing
 from shared.session.key import SessionKey
+from shared.session.references import Kind
 from shared.session.releases import Release
 from shared.session.state import SessionState
 
@@ -208,6 +211,43 @@ class ReleaseStore(Protocol):
 
     async def releases(self, tenant_id: str) -> Sequence[Release]:
         """The tenant's own, and those of everybody (`tenant_id` "")."""
+
+
+class Bindings(Owners, Protocol):
+    """Whose the provider's things are, and for what. Raises Transient."""
+
+    async def binding(self, thing: Thing) -> Binding | None: ...
+
+    async def of_tenant(
+        self, tenant_id: str, kind: Kind, after: str, limit: int
+    ) -> Sequence[Binding]:
+        """In order of id, beyond `after`, at most `limit`."""
+
+    async def unbind(self, thing: Thing) -> None:
+        """It is nobody's: it is no more."""
+
+
+class Vaults(Protocol):
+    """Vaults at the provider. Raises Rejected (`unknown_vault`, `unknown_credential`, `credential_exists`,
+    `refused_by_provider`) or Transient (`provider_unavailable`); nothing raised holds a part of a secret."""
+
+    async def create(self, tenant_id: str, display_name: str) -> str:
+        """A new vault's id."""
+
+    async def delete(self, vault_id: str) -> None:
+        """With its credentials; one that is gone counts as deleted."""
+
+    async def add(self, vault_id: str, asked: NewCredential) -> CredentialView: ...
+
+    async def credentials(self, vault_id: str) -> list[CredentialView]: ...
+
+    async def rotate(
+        self, vault_id: str, credential_id: str, asked: Rotation
+    ) -> CredentialView: ...
+
+    async def remove(self, vault_id: str, credential_id: str) -> None: ...
+
+    async def validate(self, vault_id: str, credential_id: str) -> Validation: ...
 
 
 class EventArchive(Protocol):

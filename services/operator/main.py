@@ -32,6 +32,7 @@ COMMANDS = {
     "cost": "services.operator.costs.cost:cost",
     "export": "services.operator.exports.export:export",
     "rebuild": "services.operator.rebuild:rebuild",
+    "vaults": "services.operator.vaults:vaults",
     "erase": "services.operator.erasing.erase:erase",
     "audit": "services.operator.audits.audit:audit",
     "orphans": "services.operator.audits.orphans:orphans_command",

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Index, MetaData, Table, bindparam, tuple_
+from sqlalchemy import ColumnElement, Index, MetaData, Table, bindparam, delete, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlmodel import Field, SQLModel, select
 
 from shared.ownership import Binding, Thing
+from shared.session.references import Kind
 
 METADATA = MetaData()
 
@@ -25,7 +26,10 @@ class OwnedRow(SQLModel, table=True):
     """A thing of the provider's and its tenant; `project` and `user_id` are "" for all of the tenant's."""
 
     __tablename__ = "gateway_owned"
-    __table_args__ = (Index("gateway_owned_by_tenant", "tenant_id", "kind", "id"),)
+    __table_args__ = (
+        Index("gateway_owned_by_tenant", "tenant_id", "kind", "id"),
+        Index("gateway_owned_for", "tenant_id", "project", "user_id"),
+    )
     metadata = METADATA
 
     kind: str = Field(primary_key=True, max_length=16)
@@ -37,6 +41,7 @@ class OwnedRow(SQLModel, table=True):
     created_at: str = Field(max_length=40)
 
 
+Whose = tuple[str, str, str]  # tenant, project, user
 OWNED: Table = METADATA.tables["gateway_owned"]
 _KEY = (OwnedRow.kind, OwnedRow.id)
 _OWNERS = select(*_KEY, OwnedRow.tenant_id).where(
@@ -61,3 +66,39 @@ async def bound(connection: AsyncConnection, bindings: Sequence[Binding]) -> lis
     await connection.execute(insert.values(values).on_conflict_do_nothing())
     found = await owners_of(connection, [(one.kind, one.id) for one in bindings])
     return [owner or "" for owner in found]
+
+
+async def binding_of(connection: AsyncConnection, thing: Thing) -> Binding | None:
+    """The whole row of a thing."""
+    found = await _bindings(connection, OWNED.c.kind == thing[0], OWNED.c.id == thing[1])
+    return found[0] if found else None
+
+
+async def bindings_of(
+    connection: AsyncConnection, tenant_id: str, kind: Kind, after: str, limit: int
+) -> list[Binding]:
+    """A tenant's things of a kind in order of id, beyond `after`, at most `limit`."""
+    its = OWNED.c.tenant_id == tenant_id, OWNED.c.kind == kind, OWNED.c.id > after
+    return await _bindings(connection, *its, limit=limit)
+
+
+async def bindings_for(
+    connection: AsyncConnection, kind: Kind, whose: Sequence[Whose]
+) -> list[Binding]:
+    """Those of these tenants, projects and users."""
+    columns = OWNED.c
+    named = tuple_(columns.tenant_id, columns.project, columns.user_id).in_(list(whose))
+    return await _bindings(connection, columns.kind == kind, named)
+
+
+async def unbind(connection: AsyncConnection, thing: Thing) -> None:
+    """Delete a thing's row."""
+    its = OWNED.c.kind == thing[0], OWNED.c.id == thing[1]
+    await connection.execute(delete(OWNED).where(*its))
+
+
+async def _bindings(
+    connection: AsyncConnection, *its: ColumnElement[bool], limit: int | None = None
+) -> list[Binding]:
+    query = select(*OWNED.columns).where(*its).order_by(OWNED.c.id).limit(limit)
+    return [Binding(**row) for row in (await connection.execute(query)).mappings()]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -94,3 +95,37 @@ async def test_a_database_that_is_away_is_transient(tmp_path: Path) -> None:
             await one.owner(("vault", "v_1"))
     for engine in engines:
         await engine.dispose()
+
+
+async def test_vaults_are_found_by_whom_they_are_for(tmp_path: Path, postgres_server: str) -> None:
+    places = [("", ""), ("web", ""), ("", "ada"), ("web", "ada"), ("app", ""), ("", "bob")]
+    async with fresh_database(postgres_server) as url, opened(url) as (gateway, worker):
+        for tenant_id in ("acme", "other"):
+            for project, user_id in places:
+                id = f"{tenant_id}:{project}:{user_id}"
+                whose = {"tenant_id": tenant_id, "project": project, "user_id": user_id}
+                made = Binding(kind="vault", id=id, label="made", created_at="2026", **whose)
+                await gateway.bind(made)
+        assert isinstance(worker, WorkerOwned)
+        wanted = [("acme", "web", "ada"), ("acme", "", "ada"), ("other", "app", "eve")]
+        found = await asyncio.gather(*(worker.of(*one) for one in wanted))
+    assert [sorted(one.id for one in some) for some in found] == [
+        ["acme::", "acme::ada", "acme:web:", "acme:web:ada"],
+        ["acme::", "acme::ada"],
+        ["other::", "other:app:"],
+    ]
+
+
+async def test_what_is_bound_is_read_listed_and_unbound(owners: tuple[Owners, Owners]) -> None:
+    gateway: Any = owners[0]
+    for number in range(5):
+        await gateway.bind(a_vault("acme", f"v_{number}"))
+    await gateway.bind(a_vault("other", "v_9"))
+    assert await gateway.binding(("vault", "v_1")) == a_vault("acme", "v_1")
+    assert await gateway.binding(("vault", "v_7")) is None
+    page = await gateway.of_tenant("acme", "vault", "", 3)
+    assert [one.id for one in page] == ["v_0", "v_1", "v_2"]
+    rest = await gateway.of_tenant("acme", "vault", "v_2", 3)
+    assert [one.id for one in rest] == ["v_3", "v_4"]
+    await gateway.unbind(("vault", "v_1"))
+    assert await gateway.owner(("vault", "v_1")) is None

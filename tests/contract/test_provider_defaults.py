@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from services.agent_worker.ports import ProviderFailure, ProviderSession
@@ -15,6 +16,7 @@ from services.agent_worker.provider import parts as provider_parts
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
 from shared import metrics
+from shared.ownership import Binding
 from shared.session.state import SessionState
 from tests.contract.provider_talk import Talk
 from tests.contract.provider_worlds import WireWorld, wire_world
@@ -193,6 +195,71 @@ async def test_a_default_that_cannot_be_looked_for_at_the_moment_is_tried_again(
     assert not caught.value.final
     await world.heal()
     await Talk(world).open()
+
+
+class FoundVaults:
+    """The DefaultVaults port: these, whoever asks; `asked` is who did."""
+
+    def __init__(self, ids: list[str]) -> None:
+        self.bindings = [
+            Binding(kind="vault", id=id, tenant_id="acme", label="made", created_at=f"{number}")
+            for number, id in enumerate(ids)
+        ]
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def of(self, *whose: str) -> list[Binding]:
+        """See DefaultVaults.of."""
+        tenant_id, project, user_id = whose
+        self.asked.append((tenant_id, project, user_id))
+        return self.bindings
+
+
+def _opens_with(world: WireWorld, vaults: FoundVaults) -> Openings:
+    return Openings(
+        world.client,
+        Parts(
+            world.client,
+            agent=None,
+            environment=None,
+            model="claude-sonnet-5",
+            releases=MemoryReleases(),
+            vaults=vaults,
+            policy=("tenant",),
+        ),
+    )
+
+
+async def _vaults_of(world: WireWorld, openings: Openings, state: SessionState) -> list[str]:
+    made = await openings.open(state, look=False)
+    return (await world.client.beta.sessions.retrieve(made.id)).vault_ids
+
+
+async def test_a_session_that_names_no_vaults_has_those_made_for_it(world: WireWorld) -> None:
+    made = [(await world.client.beta.vaults.create(display_name=name)).id for name in ("a", "b")]
+    vaults = FoundVaults(made)
+    openings = _opens_with(world, vaults)
+    state = replace(_asking(world), metadata={"project": "web"})
+    assert await _vaults_of(world, openings, state) == made
+    assert vaults.asked == [(state.tenant_id, "web", state.user_id)]
+    assert await _vaults_of(world, openings, replace(state, vault_ids=[made[1]])) == [made[1]]
+    assert await _vaults_of(world, openings, replace(state, vault_ids=[])) == []
+    assert len(vaults.asked) == 1
+
+
+async def test_a_vault_that_is_gone_stands_in_nobodys_way_who_did_not_name_it(
+    world: WireWorld,
+) -> None:
+    api = world.client.beta.vaults
+    made = [(await api.create(display_name=name)).id for name in ("a", "b", "c")]
+    vaults = FoundVaults(made)
+    openings = _opens_with(world, vaults)
+    await api.delete(made[0])
+    await api.archive(made[2])
+    state = _asking(world)
+    assert await _vaults_of(world, openings, state) == [made[1]]
+    with pytest.raises(ProviderFailure) as caught:
+        await openings.open(replace(state, vault_ids=[made[0]]), look=False)
+    assert (caught.value.reason, caught.value.final) == ("vault_not_found", True)
 
 
 def _asking(world: WireWorld) -> SessionState:

@@ -18,7 +18,8 @@ from starlette.types import ASGIApp
 
 from infra.simulator.api.agents import Agents
 from infra.simulator.api.answer import JsonBytes
-from infra.simulator.api.environments import Environments, Vaults
+from infra.simulator.api.credentials import Credentials
+from infra.simulator.api.environments import Environments
 from infra.simulator.api.events import Events
 from infra.simulator.api.files import Files
 from infra.simulator.api.gate import Gate
@@ -27,6 +28,7 @@ from infra.simulator.api.messages import Messages
 from infra.simulator.api.models import Models
 from infra.simulator.api.reports import Reports
 from infra.simulator.api.sessions import Sessions
+from infra.simulator.api.vaults import Vaults
 from infra.simulator.errors import ApiError
 from infra.simulator.faults.gate import FaultGate
 from infra.simulator.faults.rules import Faults
@@ -50,6 +52,7 @@ def build(world: World, faults: Faults) -> ASGIApp:
         *Environments(world).routes(),
         *Vaults(world).routes(),
         *Models().routes(),
+        *Credentials(world).routes(),
         *Files(world).routes(),
         *Messages().routes(),
         *Reports(world).routes(),

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from infra.simulator.api.environments import environment, vault
+from infra.simulator.api.environments import environment
 from infra.simulator.api.files import check_files
 from infra.simulator.api.resources import AgentRef, AgentWithOverrides, CreateSession
 from infra.simulator.api.shape import model_json, tools_json
+from infra.simulator.api.vaults import vault
 from infra.simulator.content import UserDefineOutcome
 from infra.simulator.errors import bad, missing
 from infra.simulator.play import inbox

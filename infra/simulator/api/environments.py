@@ -1,4 +1,4 @@
-"""Endpoints of environments and vaults: what a session runs in and what it may use."""
+"""Endpoints of environments: what a session runs in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from infra.simulator.api.pages import page_of
 from infra.simulator.api.query import Query
 from infra.simulator.api.resources import (
     CREATE_ENVIRONMENT,
-    CREATE_VAULT,
     UPDATE_ENVIRONMENT,
     Cloud,
     Packages,
@@ -95,7 +94,7 @@ class Environments:
             raise ApiError(409, f"name: an environment named {name!r} exists already")
 
     async def list(self, request: Request) -> Response:
-        return _listed(request, "environments", self._world.environments)
+        return listed(request, "environments", self._world.environments)
 
     async def archive(self, request: Request) -> Response:
         body = self._environment(request)
@@ -111,54 +110,6 @@ class Environments:
         return environment(self._world, request.path_params["environment_id"])
 
 
-class Vaults:
-    """The vault endpoints over one world."""
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def routes(self) -> list[Route]:
-        return [
-            Route("/v1/vaults", self.create, methods=["POST"]),
-            Route("/v1/vaults", self.list, methods=["GET"]),
-            Route("/v1/vaults/{vault_id}", self.retrieve, methods=["GET"]),
-            Route("/v1/vaults/{vault_id}", self.delete, methods=["DELETE"]),
-            Route("/v1/vaults/{vault_id}/archive", self.archive, methods=["POST"]),
-        ]
-
-    async def create(self, request: Request) -> Response:
-        """A new vault. Raises ApiError 400."""
-        asked = await body_of(request, CREATE_VAULT)
-        now = self._world.written_now()
-        body: JSON = {
-            "id": self._world.ids.new("vlt"),
-            "type": "vault",
-            "display_name": asked.display_name,
-            "metadata": dict(asked.metadata),
-            "created_at": now,
-            "updated_at": now,
-            "archived_at": None,
-        }
-        self._world.vaults[body["id"]] = body
-        return answer(body)
-
-    async def retrieve(self, request: Request) -> Response:
-        return answer(vault(self._world, request.path_params["vault_id"]))
-
-    async def list(self, request: Request) -> Response:
-        return _listed(request, "vaults", self._world.vaults)
-
-    async def archive(self, request: Request) -> Response:
-        body = vault(self._world, request.path_params["vault_id"])
-        body["archived_at"] = body["archived_at"] or self._world.written_now()
-        return answer(body)
-
-    async def delete(self, request: Request) -> Response:
-        ident = vault(self._world, request.path_params["vault_id"])["id"]
-        del self._world.vaults[ident]
-        return answer({"id": ident, "type": "vault_deleted"})
-
-
 def environment(world: World, ident: str) -> JSON:
     """Raises ApiError 404 with the code a client can switch on."""
     body = world.environments.get(ident)
@@ -169,14 +120,8 @@ def environment(world: World, ident: str) -> JSON:
     return body
 
 
-def vault(world: World, ident: str) -> JSON:
-    body = world.vaults.get(ident)
-    if body is None:
-        raise ApiError(404, f"vault {ident!r} was not found")
-    return body
-
-
-def _listed(request: Request, kind: str, items: dict[str, JSON]) -> Response:
+def listed(request: Request, kind: str, items: dict[str, JSON]) -> Response:
+    """A page of these, newest first, without those that are archived unless they are asked for."""
     query = Query(request, "limit", "page", "include_archived")
     archived = query.flag("include_archived")
     kept = [body for body in reversed(items.values()) if archived or body["archived_at"] is None]

@@ -1,4 +1,4 @@
-"""Agents, environments, vaults and sessions as clients send them."""
+"""Agents, environments and sessions as clients send them."""
 
 from __future__ import annotations
 
@@ -189,11 +189,6 @@ class UpdateEnvironment(Strict):
     scope: Literal["organization", "account"] | UnsetType | None = UNSET
 
 
-class CreateVault(Strict):
-    display_name: Name
-    metadata: Metadata = field(default_factory=dict)
-
-
 class Money(Strict):
     amount: Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,11}$")]  # whole cents, as a string
     currency: Literal["USD"]
@@ -253,6 +248,5 @@ CREATE_AGENT = msgspec.json.Decoder(CreateAgent)
 UPDATE_AGENT = msgspec.json.Decoder(UpdateAgent)
 CREATE_ENVIRONMENT = msgspec.json.Decoder(CreateEnvironment)
 UPDATE_ENVIRONMENT = msgspec.json.Decoder(UpdateEnvironment)
-CREATE_VAULT = msgspec.json.Decoder(CreateVault)
 CREATE_SESSION = msgspec.json.Decoder(CreateSession)
 UPDATE_SESSION = msgspec.json.Decoder(UpdateSession)

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from anthropic import AsyncAnthropic
 
 from services.agent_worker.governor.governor import Governor
-from services.agent_worker.ports import Bindings, Profiles, Releases
+from services.agent_worker.ports import Bindings, DefaultVaults, Profiles, Releases
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
@@ -34,6 +34,7 @@ async def provider_of(
     governor: Governor | None,
     profiles: Profiles,
     releases: Releases,
+    vaults: DefaultVaults,
 ) -> AsyncIterator[AnthropicProvider]:
     """The provider, asked when the governor lets it; its agent declares the tools of `toolbox`."""
     api = settings.provider
@@ -50,6 +51,8 @@ async def provider_of(
         model=api.turnstile_model,
         releases=releases,
         tools=[tool.declaration for tool in toolbox],
+        vaults=vaults,
+        policy=settings.worker.scopes,
     )
     checking = _checking(client, api.turnstile_agent)
     try:

@@ -13,10 +13,11 @@ import anthropic
 from anthropic import AsyncAnthropic, omit
 from anthropic.types.beta import BetaLimitedNetworkParams
 
-from services.agent_worker.ports import Releases
+from services.agent_worker.ports import DefaultVaults, Releases
 from services.agent_worker.provider.failures import WIRE_ERRORS, verdict
 from shared import logs, metrics
 from shared.grouped import Grouped
+from shared.ownership import Scope, vaults_for
 from shared.session.references import pinned
 from shared.session.releases import version_for
 from shared.session.state import SessionState
@@ -24,6 +25,10 @@ from shared.session.state import SessionState
 DEFAULT_NAME = "turnstile"
 # An environment that was archived may keep its name: the next one is `turnstile-2`.
 MOST_NAMES = 20
+# A session is of the project that its metadata names by this key.
+PROJECT = "project"
+# So many vaults that are gone are remembered.
+MOST_GONE = 10_000
 # A turn that is refused for good fails within two seconds: so long the reason may be looked for.
 LOOK_SECONDS = 1.0
 # Of an environment that is made here: no host but registries of packages and the agent's MCP servers.
@@ -54,7 +59,8 @@ class Gone(NamedTuple):
 class Parts:
     """The parts of sessions. Where `agent` or `environment` is None, one called `turnstile` is used, and made when
     there is none. That agent, and no other, is told of `tools`: declarations of custom tools. A named agent may be
-    one of `releases`: then the session gets the version that is released for it.
+    one of `releases`: then the session gets the version that is released for it. A session that names no vaults has
+    those of `vaults`, by the `policy`.
 
     Sessions that need a default at the same time share one look for it. Raises what the SDK raises.
     """
@@ -68,8 +74,12 @@ class Parts:
         model: str,
         releases: Releases,
         tools: Sequence[Any] = (),
+        vaults: DefaultVaults | None = None,
+        policy: Sequence[Scope] = (),
     ) -> None:
         self._client = client
+        self._vaults = vaults
+        self._policy = policy
         self._named: dict[Kind, str | None] = {"agent": agent, "environment": environment}
         self._model = model
         self._tools = tools
@@ -84,8 +94,17 @@ class Parts:
         environment = self._named["environment"] or await self._default("environment")
         named = state.agent or self._named["agent"]
         agent = await self._released(named, state) if named else await self._default("agent")
-        vaults = (Part("vault", id) for id in state.vault_ids or ())
+        vaults = (Part("vault", id) for id in await self._vaults_of(state))
         return (Part("agent", agent), Part("environment", environment), *vaults)
+
+    async def _vaults_of(self, state: SessionState) -> Sequence[str]:
+        """Those that the session names, else those that were made for it and are there, as far as is known."""
+        if state.vault_ids is not None or self._vaults is None or not self._policy:
+            return state.vault_ids or ()
+        project = (state.metadata or {}).get(PROJECT, "")
+        found = await self._vaults.of(state.tenant_id, project, state.user_id)
+        ids = vaults_for(found, self._policy, project, state.user_id)
+        return [id for id in ids if Part("vault", id) not in self._replaced]
 
     async def gone(
         self, parts: Sequence[Part], defaults: Sequence[Part], refusal: str
@@ -107,19 +126,30 @@ class Parts:
         return [
             part
             for part in parts
-            if part.kind in self._named
-            and self._named[part.kind] is None
-            and not (part.kind == "agent" and state.agent)
+            if (part.kind == "vault" and state.vault_ids is None)
+            or (
+                part.kind in self._named
+                and self._named[part.kind] is None
+                and not (part.kind == "agent" and state.agent)
+            )
         ]
 
     def forget(self, gone: Sequence[Gone]) -> None:
         """Look up or make defaults anew that are gone, the next time they are needed."""
         for part, how in gone:
-            if self._known.get(part.kind) == part.id:  # else another session was quicker
+            if part.kind == "vault":
+                self._leave_out(part, how)
+            elif self._known.get(part.kind) == part.id:  # else another session was quicker
                 del self._known[part.kind]
                 self._replaced[part] = how
                 metrics.inc("turnstile_provider_defaults_replaced_total", kind=part.kind)
                 log.warning("default_gone", kind=part.kind, id=part.id, reason=how)
+
+    def _leave_out(self, vault: Part, how: str) -> None:
+        while len(self._replaced) >= MOST_GONE:
+            del self._replaced[next(iter(self._replaced))]
+        self._replaced[vault] = how
+        log.warning("default_gone", kind=vault.kind, id=vault.id, reason=how)
 
     async def _released(self, named: str, state: SessionState) -> str:
         """The agent that a name stands for in this session, as `ID@VERSION`; an id stands for itself."""

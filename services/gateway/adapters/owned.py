@@ -1,4 +1,4 @@
-"""Owners on PostgreSQL or SQLite, over the read model's engine."""
+"""Bindings on PostgreSQL or SQLite, over the read model's engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.gateway.adapters.sql import bounded
 from shared.grouped import Grouped
 from shared.ownership import Binding, Thing
-from shared.tables.owned import bound, owners_of
+from shared.session.references import Kind
+from shared.tables.owned import binding_of, bindings_of, bound, owners_of, unbind
 
 
 class SqlOwned:
@@ -27,3 +28,20 @@ class SqlOwned:
     async def _bound(self, bindings: Sequence[Binding]) -> list[str]:
         async with bounded(), self._engine.connect() as connection:
             return await bound(connection, bindings)
+
+    async def binding(self, thing: Thing) -> Binding | None:
+        """See Bindings.binding."""
+        async with bounded(), self._engine.connect() as connection:
+            return await binding_of(connection, thing)
+
+    async def of_tenant(
+        self, tenant_id: str, kind: Kind, after: str, limit: int
+    ) -> Sequence[Binding]:
+        """See Bindings.of_tenant."""
+        async with bounded(), self._engine.connect() as connection:
+            return await bindings_of(connection, tenant_id, kind, after, limit)
+
+    async def unbind(self, thing: Thing) -> None:
+        """See Bindings.unbind."""
+        async with bounded(), self._engine.connect() as connection:
+            await unbind(connection, thing)

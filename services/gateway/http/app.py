@@ -21,7 +21,7 @@ from starlette.types import ASGIApp
 
 import shared.bus
 from services.gateway.accept import Accept
-from services.gateway.http import health, problems
+from services.gateway.http import health, problems, vaults
 from services.gateway.http.actions import ACTIONS, action
 from services.gateway.http.agents import agent_lister
 from services.gateway.http.auth import Keys
@@ -32,7 +32,19 @@ from services.gateway.http.front import Front, Post
 from services.gateway.http.openapi import TITLE, complete
 from services.gateway.http.profiles import profile_reader, profile_writer
 from services.gateway.http.replay import replay_endpoint
-from services.gateway.http.request import AGENTS, COSTS, PREWARM, PROFILE, SESSIONS, TURNS, route_of
+from services.gateway.http.request import (
+    AGENTS,
+    COSTS,
+    CREDENTIAL,
+    CREDENTIALS,
+    PREWARM,
+    PROFILE,
+    SESSIONS,
+    TURNS,
+    VAULT,
+    VAULTS,
+    route_of,
+)
 from services.gateway.http.sessions import (
     OpenSession,
     PrewarmSession,
@@ -46,6 +58,7 @@ from services.gateway.read_model.caught_up import CaughtUp
 from services.gateway.register import Register
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live
+from services.gateway.vaults import OwnVaults
 from shared.errors import Rejected, Transient
 from shared.health import Check
 
@@ -66,6 +79,7 @@ class Rooms:
     costs: CostArchive
     profiles: ProfileStore
     releases: ReleaseStore
+    vaults: OwnVaults
     live: Live
     shares: Shares
     checks: Mapping[str, Check]
@@ -149,6 +163,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     _add(app, "PUT", PROFILE, profile_writer(rooms.profiles, accept.clock))
     _add(app, "GET", COSTS, cost_reader(rooms.costs))
     _add(app, "GET", AGENTS, agent_lister(rooms.releases))
+    _add_vaults(app, rooms.vaults)
     _add(app, "GET", "/healthz", health.healthz)
     _add(app, "GET", "/readyz", health.readyz(rooms.checks))
     _add(app, "GET", "/metrics", health.metrics_text(rooms.metrics))
@@ -156,6 +171,18 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
         app, "GET", "/openapi.json", _document(lambda: msgspec.json.encode(complete(app.openapi())))
     )
     _add(app, "GET", "/asyncapi.json", _document(ASYNCAPI.read_bytes))
+
+
+def _add_vaults(app: FastAPI, own: OwnVaults) -> None:
+    _add(app, "POST", VAULTS, vaults.vault_maker(own), 201)
+    _add(app, "GET", VAULTS, vaults.vault_lister(own))
+    _add(app, "GET", VAULT, vaults.vault_reader(own))
+    _add(app, "DELETE", VAULT, vaults.vault_deleter(own))
+    _add(app, "POST", CREDENTIALS, vaults.credential_maker(own), 201)
+    _add(app, "GET", CREDENTIALS, vaults.credential_lister(own))
+    _add(app, "DELETE", CREDENTIAL, vaults.credential_deleter(own))
+    _add(app, "POST", f"{CREDENTIAL}/rotate", vaults.credential_rotator(own))
+    _add(app, "POST", f"{CREDENTIAL}/validate", vaults.credential_validator(own))
 
 
 def _add(

@@ -24,6 +24,7 @@ from services.gateway.http.described_route import (
     Told,
     ref,
 )
+from services.gateway.http.described_vaults import DESCRIBED_VAULTS
 from services.gateway.http.problems import JSON
 from services.gateway.http.request import AGENTS, PROFILE
 from services.gateway.views import (
@@ -246,6 +247,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         answer=Agents,
         refuses=(*ALWAYS, "database_unavailable"),
     ),
+    **DESCRIBED_VAULTS,
     ("GET", "/healthz"): Route("healthz", "service", "Alive", answer=Alive),
     ("GET", "/readyz"): Route(
         "readyz",

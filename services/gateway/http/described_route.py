@@ -146,6 +146,8 @@ def _in_path(path: str) -> Iterator[dict[str, Any]]:
 IN_PATH = {
     "session_id": "The session's id, unique within the tenant",
     "turn_id": "The turn's id, unique within the session",
+    "vault_id": "The vault's id",
+    "credential_id": "The credential's id",
     "user_id": "The user's id, as sessions are opened for it",
 }
 IDEMPOTENCY_KEY = {

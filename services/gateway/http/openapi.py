@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from services.gateway import bodies
+from services.gateway import bodies, vault_bodies
 from services.gateway.http.agents import Agents
 from services.gateway.http.costs import Costs
 from services.gateway.http.described import Alive, EventPage, Readiness
@@ -21,6 +21,7 @@ from services.gateway.views import (
     SessionView,
     TurnView,
 )
+from shared.secret import Secret
 from shared.session.events import Event
 
 TITLE = "Turnstile gateway"
@@ -36,6 +37,7 @@ TAGS = {
     "events": "What happened, live and again",
     "users": "What is kept of users",
     "agents": "Agents by name",
+    "vaults": "What agents may use of a tenant's, kept at the provider",
     "costs": "What was paid for",
     "service": "The gateway itself",
 }
@@ -49,6 +51,9 @@ BODIES: tuple[type[Any], ...] = (
     bodies.Confirmation,
     bodies.ToolResult,
     bodies.Nothing,
+    vault_bodies.NewVault,
+    vault_bodies.NewCredential,
+    vault_bodies.Rotation,
 )
 ANSWERS: tuple[type[Any], ...] = (
     SessionView,
@@ -60,6 +65,12 @@ ANSWERS: tuple[type[Any], ...] = (
     Costs,
     Agents,
     ProfileView,
+    vault_bodies.VaultView,
+    vault_bodies.VaultList,
+    vault_bodies.CredentialView,
+    vault_bodies.CredentialList,
+    vault_bodies.Validation,
+    vault_bodies.Gone,
     Told,
     Alive,
     Readiness,
@@ -96,7 +107,9 @@ def _schemas() -> dict[str, Any]:
 
     Events were written by older builds too: what came later may be missing from them.
     """
-    _, schemas = msgspec.json.schema_components([*BODIES, *ANSWERS], ref_template=REF)
+    _, schemas = msgspec.json.schema_components(
+        [*BODIES, *ANSWERS], ref_template=REF, schema_hook=_schema_of
+    )
     for name, schema in schemas.items():
         sent = schema.get("additionalProperties") is False
         for field_name, about in schema["properties"].items():
@@ -109,6 +122,19 @@ def _schemas() -> dict[str, Any]:
                 about["description"] = f"Default: `{msgspec.json.encode(default).decode()}`"
     found: dict[str, Any] = _portable(schemas)
     return found
+
+
+def _schema_of(kind: type[Any]) -> dict[str, Any]:
+    """Of what JSON Schema has no word for."""
+    if kind is not Secret:
+        raise NotImplementedError
+    return {
+        "type": "string",
+        "format": "password",
+        "writeOnly": True,
+        "minLength": 1,
+        "pattern": r"\S",
+    }
 
 
 def _portable(schema: Any) -> Any:

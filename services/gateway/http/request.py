@@ -29,6 +29,10 @@ COSTS = "/v1/costs"
 PREWARM = "/v1/prewarm"
 PROFILE = "/v1/users/{user_id}/profile"
 SESSIONS = "/v1/sessions"
+VAULTS = "/v1/vaults"
+VAULT = "/v1/vaults/{vault_id}"
+CREDENTIALS = "/v1/vaults/{vault_id}/credentials"
+CREDENTIAL = "/v1/vaults/{vault_id}/credentials/{credential_id}"
 TURNS = "/v1/sessions/{session_id}/turns"
 _TOP = frozenset(
     {AGENTS, COSTS, PREWARM, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"}
@@ -55,6 +59,8 @@ def route_of(path: str) -> str:
     parts = path.split("/")
     if len(parts) == 5 and (*parts[1:3], parts[4]) == ("v1", "users", "profile"):
         return PROFILE
+    if parts[1:3] == ["v1", "vaults"]:
+        return _of_vaults(parts[3:])
     if parts[1:3] != ["v1", "sessions"]:
         return path if path in _TOP else UNKNOWN
     if len(parts) == 3:
@@ -66,6 +72,16 @@ def route_of(path: str) -> str:
     if len(parts) == 6 and parts[4] == "turns":
         return f"{TURNS}/{{turn_id}}"
     return UNKNOWN
+
+
+def _of_vaults(parts: list[str]) -> str:
+    if len(parts) < 2:
+        return VAULT if parts else VAULTS
+    if parts[1] != "credentials" or len(parts) > 4:
+        return UNKNOWN
+    if len(parts) == 4:
+        return f"{CREDENTIAL}/{parts[3]}" if parts[3] in ("rotate", "validate") else UNKNOWN
+    return CREDENTIAL if len(parts) == 3 else CREDENTIALS
 
 
 # In the scope of a request whose body has come whole, so that nobody has to wait for it.

@@ -31,6 +31,7 @@ from services.gateway.reuse import Reuse
 from services.gateway.siblings import Siblings
 from services.gateway.streams.history import History
 from services.gateway.streams.live import Live, read_heading
+from services.gateway.vaults import OwnVaults
 from shared.bus.topics import INPUTS
 from shared.clock import Clock
 from shared.moment import rfc3339
@@ -48,6 +49,7 @@ from tests.fakes.gateway import (
 )
 from tests.fakes.owners import MemoryOwners
 from tests.fakes.releases import MemoryReleases
+from tests.fakes.vaults import MemoryVaults
 
 KEYS = {
     "key-a": ("acme", frozenset[str]()),
@@ -115,6 +117,7 @@ class Desk:
     reuse: Literal["never", "user", "user_agent"] = "never"
     owners: MemoryOwners = field(default_factory=MemoryOwners)
     unbound: Unbound = "bind"
+    vaults: MemoryVaults = field(default_factory=MemoryVaults)
     place: str = ""
 
     def __post_init__(self) -> None:
@@ -150,6 +153,7 @@ class Desk:
             costs=self.archive,
             profiles=self.users,
             releases=self.releases,
+            vaults=OwnVaults(self.vaults, self.owners, self.clock),
             register=self.register,
             live=self.live,
             shares=self.shares,

@@ -7,7 +7,17 @@ from datetime import UTC, datetime
 import pytest
 
 from shared.errors import Transient
-from shared.ownership import FRESH_SECONDS, MOST_FRESH, Binding, Ownership, Unbound, verdict
+from shared.ownership import (
+    FRESH_SECONDS,
+    MOST_FRESH,
+    MOST_VAULTS,
+    Binding,
+    Ownership,
+    Scope,
+    Unbound,
+    vaults_for,
+    verdict,
+)
 from shared.session.references import Kind, Reference
 from tests.fakes.owners import MemoryOwners
 
@@ -137,3 +147,40 @@ async def test_without_a_database_nothing_is_allowed() -> None:
     owners.down = True
     with pytest.raises(Transient):
         await asking(owners).strange("acme", [VAULT])
+
+
+def a_vault(id: str, project: str = "", user_id: str = "", label: str = "made") -> Binding:
+    place = {"project": project, "user_id": user_id, "label": label, "created_at": id}
+    return Binding(kind="vault", id=id, tenant_id="acme", **place)
+
+
+VAULTS = [
+    a_vault("v1_user", user_id="ada"),
+    a_vault("v2_both", project="web", user_id="ada"),
+    a_vault("v3_project", project="web"),
+    a_vault("v4_tenant"),
+    a_vault("v5_other_user", user_id="bob"),
+    a_vault("v6_other_project", project="app"),
+    a_vault("v7_named", label=""),
+]
+
+
+@pytest.mark.parametrize(
+    ("policy", "project", "found"),
+    [
+        (("project", "tenant", "user"), "web", ["v3_project", "v4_tenant", "v1_user", "v2_both"]),
+        (("user", "tenant"), "web", ["v1_user", "v2_both", "v4_tenant"]),
+        (("project", "tenant", "user"), "", ["v4_tenant", "v1_user"]),
+        (("tenant",), "web", ["v4_tenant"]),
+        ((), "web", []),
+    ],
+)
+def test_a_session_that_names_no_vaults_has_those_of_the_policy(
+    policy: tuple[Scope, ...], project: str, found: list[str]
+) -> None:
+    assert list(vaults_for(VAULTS[::-1], policy, project, "ada")) == found
+
+
+def test_it_has_no_more_than_it_could_name() -> None:
+    many = [a_vault(f"v{number:03}") for number in range(80)]
+    assert len(vaults_for(many, ("tenant",), "", "ada")) == MOST_VAULTS

@@ -111,7 +111,8 @@ async def test_a_tenants_agent_is_bound_to_it_and_no_other_tenant_takes_it(folde
     assert found["tenant_id"] == "acme"
     other = await agents("apply", folder, "--tenant", "globex", "--force")
     assert other.exit_code == 1
-    assert "another tenant" in other.output
+    assert "is tenant acme's: say --tenant acme" in other.output
+    assert (await agents("apply", folder)).exit_code == 1
     assert set(await released()) == {"support", "coder", "plain"}
 
 

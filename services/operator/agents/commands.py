@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
+from msgspec import Struct
 
 from services.operator import addresses
 from services.operator.agents import release
@@ -17,13 +19,16 @@ from services.operator.agents.apply import Apply
 from services.operator.agents.changes import changed_lines, warnings
 from services.operator.agents.declared import Declared
 from services.operator.agents.folder import declared, left_alone
+from services.operator.agents.gate import Gate, passed
 from services.operator.agents.lock import NAME, Lock, alone
 from services.operator.agents.plan import WRITES, Remote, Step, Wishes, gone, steps
 from services.operator.agents.provider import Provider, provider
 from services.operator.agents.radar_command import radar
 from services.operator.agents.release_rows import bind, change, release_of, releases
 from services.operator.agents.watch import watch
+from services.operator.archive import ArchiveReader
 from services.operator.failures import Impossible, failing_clearly
+from services.operator.owner import owner
 from services.operator.printable import in_columns, plain
 from shared.clock import utcnow
 from shared.session.releases import Release
@@ -91,6 +96,18 @@ def apply(
         int,
         typer.Option(min=0, max=100, help="Percent of sessions that get changed agents; 0: all."),
     ] = 0,
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A recorded session that is asked again of a new version first; may be given again."
+        ),
+    ] = None,
+    gate_tenant: Annotated[
+        str, typer.Option(help="Whose sessions those are; --tenant, or the only one there is.")
+    ] = "",
+    gate_usd: Annotated[
+        float, typer.Option(min=0.01, help="Dollars at most for the gate of one agent.")
+    ] = 10.0,
     adopt: Adopt = False,
     force: Force = False,
     json_out: AsJson = False,
@@ -99,11 +116,16 @@ def apply(
 
     All files are checked before the first write, and nothing is written when one can't be applied. What was applied
     is noted in the lock file at once: commit it. An apply that was interrupted is simply run again.
+
+    With --gate a new version of an agent is put forward only if recorded turns end as they did and cost at most
+    half as much again. This calls the provider and costs money: see `turnstile rerun`.
     """
     where = addresses.database()
     wishes = Wishes(tenant, adopt, force)
-    with failing_clearly(f"applying {folder}", where.secrets):
-        found, lines = asyncio.run(_applied(folder, lock_file, wishes, where.url, canary))
+    with failing_clearly(f"applying {folder}", where.secrets + addresses.archive().secrets):
+        asked = Gate(tuple(gate), owner(gate_tenant or tenant), gate_usd) if gate else None
+        releasing = Releasing(where.url, tenant, canary, asked)
+        found, lines = asyncio.run(_applied(folder, lock_file, wishes, releasing))
     _show(found, lines, json_out)
 
 
@@ -181,14 +203,24 @@ async def _planned(
         return found, [*_notes(folder, files, lock), *await warnings(there, found, _today())]
 
 
+class Releasing(Struct, frozen=True):
+    """How a version that was applied is put forward: in which database, for whom, to which share, behind which
+    gate."""
+
+    url: str
+    tenant: str
+    share: int
+    gate: Gate | None
+
+
 async def _applied(
-    folder: Path, lock_file: Path | None, wishes: Wishes, url: str, share: int
+    folder: Path, lock_file: Path | None, wishes: Wishes, releasing: Releasing
 ) -> tuple[list[Step], list[str]]:
     files, told = _read(folder), []
 
     async def applied(one: Declared, there: Remote) -> None:
         if one.kind == "agent":
-            told.append(await _put_forward(url, wishes.tenant, one.name, there, share))
+            told.extend(await _put_forward(releasing, one.name, there))
 
     with alone(folder):
         async with provider() as there:
@@ -201,15 +233,25 @@ async def _applied(
     return found, lines + told
 
 
-async def _put_forward(url: str, tenant: str, name: str, there: Remote, share: int) -> str:
+async def _put_forward(releasing: Releasing, name: str, there: Remote) -> list[str]:
+    url, tenant = releasing.url, releasing.tenant
+
     def to(old: Release | None) -> Release:
-        return release.put_forward(old, tenant, name, there.id, there.version, share)
+        return release.put_forward(old, tenant, name, there.id, there.version, releasing.share)
 
     if tenant:
         await bind(url, tenant, there.id)
+    told = []
+    old = await release_of(url, tenant, name)
+    new = old is not None and old.agent_id == there.id and old.released != there.version
+    if new and releasing.gate is not None:
+        archive = ArchiveReader(addresses.archive().url)
+        told.append(
+            await passed(releasing.gate, archive, name, there, partial(typer.echo, err=True))
+        )
     made = await change(url, tenant, name, to, f"version {there.version} applied")
     behind = "" if there.version in (made.pinned, made.canary) else f"; {there.version} is not used"
-    return f"{name}: sessions get {release.told(made)}{behind}"
+    return [*told, f"{name}: sessions get {release.told(made)}{behind}"]
 
 
 async def _pinned(url: str, tenant: str, name: str, version: int, to: Any) -> Release:

@@ -92,6 +92,8 @@ def _step(one: Declared, entry: Entry | None, by_id: Mapping[str, Remote], wishe
             return Step(one, "create", f"the provider {how}: made anew")
         fix = "--force makes it anew; or take the lock file of the right workspace"
         return Step(one, "blocked", f"the lock says {entry.id}, the provider {how}: {fix}", found)
+    if FILE in found.metadata and found.metadata.get(TENANT, "") != wishes.tenant:
+        return Step(one, "blocked", _others(found), found)
     changes = differences(one, found)
     if (
         found.version == entry.version
@@ -122,6 +124,14 @@ def _known(
         there = versions if found.version != entry.version else "changed"
         why = f"{found.id} is {there}: changed outside this folder. Pull the newest lock and files, or --force"
     return Step(one, "blocked", why, found, changes=changes)
+
+
+def _others(found: Remote) -> str:
+    """An apply for somebody else would give a tenant's agent away, or take everybody's from them."""
+    whose = found.metadata.get(TENANT)
+    if whose:
+        return f"{found.id} is tenant {whose}'s: say --tenant {whose}"
+    return f"{found.id} is everybody's: leave --tenant out"
 
 
 def _unknown(one: Declared, remote: Sequence[Remote], wishes: Wishes) -> Step:

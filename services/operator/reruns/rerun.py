@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import secrets
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,14 +15,13 @@ import typer
 from services.operator import addresses
 from services.operator.archive import ArchiveReader
 from services.operator.failures import Impossible, failing_clearly
-from services.operator.inputs import asking
 from services.operator.owner import Tenant, owner
-from services.operator.past import past
+from services.operator.reruns.again import compared, driven, plans
 from services.operator.reruns.bounds import Pace, RunBudget
 from services.operator.reruns.choice import agents_of, chosen
-from services.operator.reruns.compare import Pair, as_json, pairs, summary
-from services.operator.reruns.drive import Ended, Rerun, Wanted
-from services.operator.reruns.plan import Plan, plan
+from services.operator.reruns.compare import Pair, as_json, summary
+from services.operator.reruns.drive import Ended, Wanted
+from services.operator.reruns.plan import Plan
 from services.operator.reruns.report import page
 from shared.clock import utcnow
 from shared.moment import rfc3339
@@ -73,31 +71,20 @@ def rerun(
     with failing_clearly(f"rerun {name}", archive_at.secrets + log_at.secrets):
         archive, tenant_id = ArchiveReader(archive_at.url), owner(tenant)
         names = session or chosen(archive, tenant_id, where, where_session, limit)
-        plans = _plans(archive, tenant_id, name, names[:limit])
+        chosen_plans = plans(archive, tenant_id, name, names[:limit])
         _check_run(archive, tenant_id, name, agent)
-        _say(_intent(plans, agent, name, budget_usd))
+        _say(_intent(chosen_plans, agent, name, budget_usd))
         if dry_run:
             return
         wanted = Wanted(run=name, agent=agent, patience=patience, sessions=sessions)
-        ended = asyncio.run(_driven(wanted, archive, plans, Pace(rate), RunBudget(budget_usd)))
-        found = [pair for one in plans for pair in _compared(archive, one)]
+        ended = asyncio.run(
+            driven(wanted, archive, chosen_plans, (Pace(rate), RunBudget(budget_usd)), _say)
+        )
+        found = [pair for one in chosen_plans for pair in compared(archive, one)]
         _report(found, wanted, ended, out, json_out)
     if ended != "done":
         _say(f"go on with: turnstile rerun --run {name} and the same options")
         raise typer.Exit(STOPPED if ended == "stopped" else CUT_SHORT)
-
-
-def _plans(archive: ArchiveReader, tenant: str, run: str, names: Sequence[str]) -> list[Plan]:
-    plans = []
-    for session in names:
-        told = past(archive.events(tenant, session))
-        if told.state is None:
-            raise Impossible(archive.why_nothing(tenant, session))
-        if told.turns():
-            plans.append(plan(run, told))
-    if not plans:
-        raise Impossible(f"no session of tenant {tenant} with turns was chosen")
-    return plans
 
 
 def _check_run(archive: ArchiveReader, tenant: str, run: str, agent: str) -> None:
@@ -105,37 +92,6 @@ def _check_run(archive: ArchiveReader, tenant: str, run: str, agent: str) -> Non
     others = agents_of(archive, tenant, run) - {agent}
     if others:
         raise Impossible(f"run {run} was begun with agent {', '.join(sorted(others))}")
-
-
-async def _driven(
-    wanted: Wanted, archive: ArchiveReader, plans: Sequence[Plan], pace: Pace, run_budget: RunBudget
-) -> Ended:
-    """Ctrl-C ends it when the turns under way have ended, a second one at once."""
-    stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-    task = asyncio.current_task()
-    assert task is not None
-
-    def stop() -> None:
-        if stopping.is_set():
-            task.cancel()
-        stopping.set()
-        _say("stopping when the turns under way have ended; Ctrl-C again to leave at once")
-
-    loop.add_signal_handler(signal.SIGINT, stop)
-    try:
-        where, options = addresses.log()
-        async with asking(where.url, options) as ask:
-            return await Rerun(wanted, archive, ask, (pace, run_budget), _say).run(plans, stopping)
-    except asyncio.CancelledError:
-        return "stopped"
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
-        _say(f"${run_budget.spent:.4f} of ${run_budget.limit:.2f} spent")
-
-
-def _compared(archive: ArchiveReader, one: Plan) -> list[Pair]:
-    again = past(archive.events(one.tenant, one.shadow)).turns()
-    return pairs(one.session, one.shadow, one.turns, again)
 
 
 def _report(

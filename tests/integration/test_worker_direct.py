@@ -58,6 +58,29 @@ async def test_a_connection_that_was_cut_is_transient_and_replaced(engine: Async
     assert row.pg_backend_pid
 
 
+async def test_a_connection_that_the_server_is_closing_is_transient_and_replaced(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server's farewell, on a connection that nobody uses, makes asyncpg refuse the next statement as a fault
+    of its own; it ended workers when PostgreSQL was restarted."""
+    direct = beside(engine)
+    (before,) = await direct.rows(ITS_BACKEND, {})
+    fetch = asyncpg.Connection.fetch
+
+    async def refuse(*_: object, **__: object) -> None:
+        monkeypatch.setattr(asyncpg.Connection, "fetch", fetch)
+        raise asyncpg.InternalClientError(
+            "cannot switch to state 12; another operation (2) is in progress"
+        )
+
+    monkeypatch.setattr(asyncpg.Connection, "fetch", refuse)
+    with pytest.raises(Transient) as raised:
+        await direct.rows(ITS_BACKEND, {})
+    assert raised.value.reason == "database_away"
+    (after,) = await direct.rows(ITS_BACKEND, {})
+    assert after.pg_backend_pid != before.pg_backend_pid
+
+
 async def test_what_is_refused_quotes_no_row(engine: AsyncEngine) -> None:
     await beside(engine).rows(text("CREATE TABLE said (what text CHECK (what <> 'secret'))"), {})
     with pytest.raises(asyncpg.CheckViolationError) as raised:

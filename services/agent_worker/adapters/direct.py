@@ -18,8 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.agent_worker.adapters.sql import AWAY_CLASSES, GAVE_WAY
 from shared.errors import Transient
 
-# No connection, or none in time (TimeoutError is an OSError), or one that is closed.
-AWAY = (OSError, asyncpg.InterfaceError)
+# No connection, or none in time (TimeoutError is an OSError), or one that is closed, or is just being closed by a
+# server that ends: to asyncpg that is a fault of its own.
+AWAY = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # For a connection when all are taken, and for a new one.
 PATIENCE_S, CONNECT_S = 10.0, 5.0
 STATEMENT_S = 30.0
@@ -62,7 +63,11 @@ class Direct:
             if self._pool is None:
                 self._pool = await self._opened()
             async with self._pool.acquire(timeout=PATIENCE_S) as connection:
-                return await connection.fetch(text, *values)
+                try:
+                    return await connection.fetch(text, *values)
+                except AWAY:
+                    connection.terminate()  # whatever state it is in, nobody gets it again
+                    raise
         except AWAY as error:
             raise Transient("database_away", str(error)[:200]) from error
         except asyncpg.PostgresError as error:

@@ -12,12 +12,15 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context
 from typing import Any, TypeVar, cast
 
-from sqlalchemy import event, select
+from sqlalchemy import Executable, event, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.postgres.migrate import migrate_async
-from services.agent_worker.adapters.engine import make_engine, store_on
+from services.agent_worker.adapters.direct import Direct
+from services.agent_worker.adapters.engine import make_engine
+from services.agent_worker.adapters.postgres import PostgresStore
 from services.agent_worker.adapters.sql import HEAD, head_of
+from services.agent_worker.adapters.sqlite import SqliteStore
 from services.agent_worker.ports import Head, Money, NewInput, Unread
 from shared.clock import Clock
 from shared.session.caps import Spender
@@ -74,21 +77,10 @@ class SqlYearStore:
         self.rows: dict[SessionKey, Row] = {}
         self.books = MemoryBooks()
         self._engine = engine
-        self._store = store_on(engine)
+        self._store = _store_by(engine, clock)
         self._ask = loop.answered
         # Who holds nothing has nothing to extend.
         self._held: dict[str, set[SessionKey]] = defaultdict(set)
-        dialect = engine.sync_engine.dialect
-        now = str(Now().compile(dialect=dialect))
-
-        @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
-        def _by_our_clock(
-            _c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any
-        ) -> tuple[str, Any]:
-            if now in statement:
-                told = f"CAST({clock().timestamp()!r} AS double precision)"
-                statement = statement.replace(now, told)
-            return statement, parameters
 
     @property
     def moving(self) -> dict[SessionKey, Row]:
@@ -171,6 +163,40 @@ class SqlYearStore:
             (r.tenant_id, r.session_id): Reservation(r.turn_id, _spender(r), r.left_micro_usd)
             for r in reserved
         }
+
+
+class _ByClock(Direct):
+    """Statements by asyncpg itself, which read the clock that `told` puts into their text."""
+
+    def __init__(self, engine: AsyncEngine, connections: int, told: Callable[[str], str]) -> None:
+        super().__init__(engine, connections)
+        self._written: dict[Executable, Any] = {}
+        self._told = told
+
+    async def rows(self, statement: Executable, given: Mapping[str, Any]) -> Sequence[Any]:
+        """See Direct.rows."""
+        if statement not in self._written:
+            self._written[statement] = self._compiled(statement)
+        text, parameters = self._written[statement]
+        self._prepared[statement] = self._told(text), parameters
+        return await super().rows(statement, given)
+
+
+def _store_by(engine: AsyncEngine, clock: Clock) -> PostgresStore | SqliteStore:
+    """The store on this engine, whose statements that read the database's clock read this one."""
+    now = str(Now().compile(dialect=engine.sync_engine.dialect))
+
+    def told(statement: str) -> str:
+        return statement.replace(now, f"CAST({clock().timestamp()!r} AS double precision)")
+
+    # Before a store is made: an engine made of this one hears only what this one heard by then.
+    @event.listens_for(engine.sync_engine, "before_cursor_execute", retval=True)
+    def _tell(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> tuple[str, Any]:
+        return told(statement), parameters
+
+    if engine.dialect.name == "postgresql":
+        return PostgresStore(engine, _ByClock(engine, CONNECTIONS, told))
+    return SqliteStore(engine)
 
 
 def _spender(row: Any) -> Spender:

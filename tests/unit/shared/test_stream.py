@@ -1,9 +1,13 @@
-"""How FastStream is told of TLS and SASL, and what becomes of a record that was fetched before a rebalance."""
+"""How FastStream is told of TLS and SASL, what becomes of a record that was fetched before a rebalance, and how
+often a producer looks for a log that is away."""
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from aiokafka import ConsumerRecord, TopicPartition
+from aiokafka.client import AIOKafkaClient
 from aiokafka.partitioner import DefaultPartitioner
 from faststream.kafka.security import parse_security
 
@@ -69,3 +73,20 @@ def test_a_keys_partition_is_that_of_the_java_client() -> None:
         assert partition_of(key, partitions, []) == theirs(key, partitions, [])
         assert partition_of(key, partitions[:5], []) == theirs(key, partitions[:5], [])
     assert partition_of(None, partitions, [3]) == 3
+
+
+async def test_a_producer_pauses_each_time_it_does_not_find_the_log() -> None:
+    """It asks as soon as it was told that there is no answer; aiokafka would try the next moment."""
+    client = AIOKafkaClient(bootstrap_servers="127.0.0.1:1")
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    stream._pause_between_looks(client, sleep)
+    looking = asyncio.create_task(client._md_synchronizer())
+    for count in range(1, 4):
+        assert not await client.force_metadata_update()
+        assert pauses == [stream.LOOK_AGAIN_S] * count
+    looking.cancel()
+    await client.close()

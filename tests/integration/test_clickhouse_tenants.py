@@ -37,6 +37,10 @@ def a_session(tenant: str, mark: str) -> list[bytes]:
     )
     usage = '{"id": "u", "usage": {"active_seconds": 1.5}}'
     charged = json.dumps({"agent": mark, "lines": [{"kind": "request", "micro_usd": 7}]})
+    outcome = json.dumps({"id": "o", "outcome_id": f"{mark}-outcome"})
+    thread = json.dumps({"id": "m", "session_thread_id": f"{mark}-thread"})
+    run = json.dumps({"id": "w", "workflow_run_id": f"{mark}-run"})
+    ended = turn("completed", 0.5, ended_at="2026-11-21T10:00:02Z")
     return [
         event(1, "session.opened", **fields),
         event(2, "span.model_request_start", data, **fields),
@@ -44,7 +48,12 @@ def a_session(tenant: str, mark: str) -> list[bytes]:
         event(4, "span.model_request_end", data, **fields, model=f"{mark}-model"),
         event(5, "session.usage", usage, **fields),
         event(6, "session.charged", charged, **fields),
-        event(424242, "turn.completed", turn("completed", 0.5), **fields, trace_id=f"{mark}-trace"),
+        event(7, "turn.started", json.dumps({"turn_id": "t1", "agent": mark}), **fields),
+        event(8, "span.outcome_evaluation_start", outcome, **fields),
+        event(9, "session.thread_created", thread, **fields),
+        event(10, "workflow_run.created", run, **fields),
+        event(11, "session.updated", json.dumps({"id": "c", "title": mark}), **fields),
+        event(424242, "turn.completed", ended, **fields, trace_id=f"{mark}-trace"),
     ]
 
 

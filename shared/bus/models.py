@@ -63,7 +63,9 @@ def _document(name: str, title: str, value: Json, others: Json) -> Json:
 
 
 def _tidy(schema: Any) -> Any:
-    """Descriptions are docstrings: without the indentation of the source."""
+    """Descriptions are docstrings: without the indentation of the source. What tells the branches of a union apart
+    is in each of them: `discriminator` is OpenAPI's word, which JSON Schema does not know and AsyncAPI has
+    otherwise."""
     if isinstance(schema, list):
         return [_tidy(item) for item in schema]
     if not isinstance(schema, dict):
@@ -73,4 +75,5 @@ def _tidy(schema: Any) -> Any:
         if key == "description" and isinstance(value, str)
         else _tidy(value)
         for key, value in schema.items()
+        if not (key == "discriminator" and "propertyName" in value)
     }

@@ -24,10 +24,14 @@ class _Shape(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
 
 
 class TextRubric(_Shape, frozen=True, kw_only=True, tag_field="type", tag="text"):
+    """A rubric in words."""
+
     content: RubricText
 
 
 class FileRubric(_Shape, frozen=True, kw_only=True, tag_field="type", tag="file"):
+    """A rubric in a file at the provider."""
+
     file_id: FileId
 
 

@@ -30,6 +30,14 @@ class _Log(msgspec.Struct):
     threads: dict[str, _Thread]
 
 
+# Of requests to the API itself.
+API = {
+    "x-api-key": "e2e",
+    "anthropic-version": "2026-10-21",
+    "anthropic-beta": "managed-agents-2026-04-01",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """An event the provider made: `raw` as its list gives it, `thread` empty on the primary one."""
@@ -74,6 +82,13 @@ class Provider:
         """US cents that the session has cost by the provider's own figure."""
         answer = await self._http.get(f"/_sim/sessions/{provider_session_id}")
         return int(answer.json()["session"]["usage"]["list_cost"]["amount"])
+
+    async def threads(self, provider_session_id: str) -> dict[str, dict[str, Any]]:
+        """The child threads of a session as the API shows them, by id."""
+        answer = await self._http.get(f"/v1/sessions/{provider_session_id}/threads", headers=API)
+        assert answer.status_code == 200, answer.text[:400]
+        found = answer.json()["data"]
+        return {one["id"]: one for one in found if one["parent_thread_id"] is not None}
 
     async def creates(self) -> set[str]:
         """Request ids of the latest tries to make a session."""

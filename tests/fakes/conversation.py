@@ -27,7 +27,8 @@ CUSTOM = {"kind": "agent.custom_tool_use", **CALL}
 
 
 class Conversation:
-    """`messages` are the contents received, `log` all events in order. A script yields where it waits.
+    """`messages` are the contents received, `told` those and the outcomes, `log` all events in order. A script
+    yields where it waits.
 
     `fate`: what befalls the work on a message instead of an answer, see `_play`. `vanished`: deleted behind our
     back, with whatever nobody had read.
@@ -43,6 +44,7 @@ class Conversation:
         self._deaf = False
         self._at_budget = False
         self.messages: list[list[Any]] = []
+        self.told: list[list[Any]] = []
         self.log: list[ProviderEvent] = []
         self.previews: set[Callable[[bytes], None]] = set()
         self.moved = asyncio.Event()
@@ -72,6 +74,7 @@ class Conversation:
         if self._waiting:
             calls = ", ".join(self._waiting)
             raise ProviderFailure("invalid_request_error", f"waiting on responses to {calls}")
+        self.told.append(content)
         if outcome_in(content) is None:
             self.messages.append(content)
         text = "\n".join(block.get("text", block.get("description", "")) for block in content)

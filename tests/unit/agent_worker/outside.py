@@ -14,6 +14,7 @@ from shared.bus.envelope import GATEWAY, Envelope, Headers
 from shared.session.events import Event
 from shared.session.inputs import REQUESTS, Filed, TurnRequested
 from shared.session.lifetimes import Lifetimes, read
+from shared.session.outcome import OUTCOME
 from shared.session.policy import Policy
 from tests.builders import BEGINNING, TRACEPARENT
 from tests.fakes.caps import KnownCaps
@@ -133,15 +134,16 @@ class Outside:
         if self.sent is not None:
             return self.sent
         requests = [filed.request for filed in self.asked]
-        return [str(r.content) for r in requests if isinstance(r, TurnRequested)]
+        turns = [r for r in requests if isinstance(r, TurnRequested)]
+        return [r.outcome.description if r.outcome else str(r.content) for r in turns]
 
     @property
     def received(self) -> list[str]:
-        """The texts of the user messages the provider got, block by block, in order."""
+        """The texts of what the provider was told, block by block, in order; of an outcome its description."""
         return [
-            str(block["text"])
+            str(block["description" if block["type"] == OUTCOME else "text"])
             for session in self.provider.sessions.values()
-            for content in session.messages
+            for content in session.told
             for block in content
         ]
 

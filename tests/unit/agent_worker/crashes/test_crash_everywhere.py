@@ -22,6 +22,7 @@ BEFORE = (
     "confirm_partly",
     "own_tool",
     "ambiguous",
+    "outcome_again",
     "terminal",
     "interrupt",
     "coalesced",
@@ -38,7 +39,7 @@ RACING = (
     "archive",
 )
 # In these the provider ends sessions itself: whether anybody listened is not up to us.
-ENDING = {play.__name__ for play in rotation.PLAYS} | {"coalesced_again"}
+ENDING = {play.__name__ for play in rotation.PLAYS} | {"coalesced_again", "outcome_moved"}
 # Here a turn leaves a provider session while it is being closed.
 LEFT = {"resumed_at_once", "worn"}
 

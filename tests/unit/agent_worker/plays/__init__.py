@@ -20,6 +20,7 @@ from tests.unit.agent_worker.plays import (
     capped,
     closing,
     conversations,
+    outcomes,
     people,
     prewarming,
     resting,
@@ -32,7 +33,7 @@ Play = Callable[[Outside], Awaitable[None]]
 PLAYS: dict[str, Play] = {
     play.__name__: play
     for part in (
-        *(conversations, people, retries, rotation, texting, closing, resting, capped),
+        *(conversations, outcomes, people, retries, rotation, texting, closing, resting, capped),
         prewarming,
     )
     for play in part.PLAYS

@@ -158,8 +158,14 @@ async def test_workers_that_start_together_use_one_environment() -> None:
             return await one.open(talk.state, look=False)
 
         await asyncio.gather(*map(open, openings))
-        environments = [one.name async for one in world.client.beta.environments.list()]
-        assert environments == ["turnstile"]
+        (only,) = [one async for one in world.client.beta.environments.list()]
+        body: dict[str, Any] = only.to_dict()
+        network = body["config"]["networking"]
+        assert (only.name, network["type"], network["allowed_hosts"]) == (
+            "turnstile",
+            "limited",
+            [],
+        )
 
 
 async def test_an_agent_that_settings_name_is_not_replaced(world: WireWorld) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import signal
+import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
+import httpx2
 import pytest
 from typer.testing import CliRunner, Result
 
+from infra.local.ports import free_ports
 from infra.postgres.migrate import migrate_async
 from services.operator.agents import release
 from services.operator.agents.release_rows import change, releases
@@ -130,4 +138,31 @@ def test_without_the_archive_nothing_is_decided(
     found = place.watch()
     assert found.exit_code == 1
     assert "watching canaries" in found.output
+    assert place.release[0].canary == 2
+
+
+def test_a_watch_goes_on_until_it_is_stopped_and_counts(place: Place) -> None:
+    """As a process: an archive that is away is told and looked at again; SIGTERM ends it with 0."""
+    (port,) = free_ports(1)
+    command = [str(Path(sys.executable).with_name("turnstile")), "agents", "watch"]
+    process = Popen(
+        [*command, "--every", "1", "--min-turns", str(ENOUGH), "--port", str(port)],
+        env={**os.environ, "TURNSTILE_CLICKHOUSE_URL": "http://127.0.0.1:9/turnstile"},
+        stderr=PIPE,
+        text=True,
+    )
+    try:
+        assert process.stderr is not None
+        lines = iter(
+            process.stderr.readline, ""
+        )  # the archive's client says something of its own, too
+        looks = islice((line for line in lines if "nothing is decided" in line), 2)
+        assert len(list(looks)) == 2
+        told = httpx2.get(f"http://127.0.0.1:{port}/metrics").text
+    finally:
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+    assert code == 0
+    assert "turnstile_canaries 1.0" in told
+    assert re.search(r"turnstile_canary_looks_failed_total [2-9]", told)
     assert place.release[0].canary == 2

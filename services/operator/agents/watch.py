@@ -20,6 +20,7 @@ from services.operator.failures import Impossible, failing_clearly
 from shared import metrics
 from shared.health import serve_health
 from shared.session.releases import Release
+from shared.settings import HealthSettings
 
 GOOD, ROLLED_BACK = 0, 1
 Look = Callable[[Release, float], Mapping[int, Figures]]
@@ -107,7 +108,7 @@ async def _run(url: str, look: Look, bounds: Bounds, every: float, port: int) ->
     for one in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(one, stopping.set)
     say = partial(typer.echo, err=True)
-    async with serve_health("0.0.0.0", port, {}):
+    async with serve_health(HealthSettings().health_host, port, {}):
         while not stopping.is_set():
             try:
                 await looked(url, look, bounds, say)

@@ -196,6 +196,7 @@ def _gateway(settings: StackSettings, keys: Keys) -> Part:
         ready=partial(probes.ready, f"{addresses_of(settings).gateway}/readyz"),
         environment={
             **service_environment(settings, keys),
+            **provider_environment(settings),
             "TURNSTILE_API_KEYS": keys.pairs,
             "TURNSTILE_GATEWAY_PORT": str(port),
             "TURNSTILE_INSTANCE": "gateway",

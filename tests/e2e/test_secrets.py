@@ -1,0 +1,322 @@
+"""Secrets of twenty kinds through every path, and then looked for everywhere; and what two tenants may name of each
+other's: nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.clients.topics import read_topic
+from shared.bus.topics import TOPICS
+from tests.e2e.api import Api
+from tests.e2e.archive import Archive
+from tests.e2e.provider import Provider
+from tests.e2e.publishing import dead_letters, publishing, record, turn
+from tests.e2e.remains import in_archive, in_files, in_sql
+from tests.e2e.tenants import ACME, KEYS, UMBRA
+from tests.e2e.waiting import eventually
+from tests.stack import LocalStack
+
+URL = "https://mcp.example/{name}"
+# The kinds of secrets, and what stands around each in its name: `refused` has its server refuse it.
+KINDS = (
+    *("bearer", "variable", "oauth_access", "oauth_refresh", "basic_client", "post_client"),
+    *("new_bearer", "new_variable", "new_oauth_access", "new_oauth_refresh", "new_client"),
+    *("as_type", "as_field", "in_address", "as_variable_name", "in_broken_json", "in_list"),
+    *(
+        "echoed_whole",
+        "echoed_end",
+        "echoed_as_basic",
+        "refused_by_server",
+        "by_command",
+        "api_key",
+    ),
+)
+
+
+def canary(kind: str) -> str:
+    return f"canary-{kind}-{sum(kind.encode()):05}-Zq9"
+
+
+@dataclass
+class Told:
+    """Everything that anybody was told."""
+
+    answers: list[str] = field(default_factory=list)
+    topics: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class Teller:
+    """A client that keeps what it hears."""
+
+    def __init__(self, api: Api, told: Told) -> None:
+        self._api, self._told = api, told
+
+    async def __call__(self, method: str, path: str, body: Any = None, raw: str = "") -> Any:
+        content = raw.encode() if raw else None if body is None else json.dumps(body).encode()
+        answer = await self._api.http.request(method, path, content=content)
+        self._told.answers.append(answer.text + str(answer.headers))
+        return answer.json()
+
+
+def oauth(name: str, client: dict[str, str], access: str, refresh: str) -> dict[str, Any]:
+    return {
+        "type": "mcp_oauth",
+        "access_token": access,
+        "mcp_server_url": URL.format(name=name),
+        "refresh": {
+            "client_id": "client_1",
+            "refresh_token": refresh,
+            "token_endpoint": "https://auth.example/token",
+            "token_endpoint_auth": client,
+        },
+    }
+
+
+async def put_and_rotate(tell: Teller, path: str) -> None:
+    """The kinds that belong where they are."""
+    bearer = {
+        "type": "static_bearer",
+        "token": canary("bearer"),
+        "mcp_server_url": URL.format(name="a"),
+    }
+    variable = {
+        "type": "environment_variable",
+        "secret_name": "API_KEY",
+        "secret_value": canary("variable"),
+        "networking": {"type": "unrestricted"},
+    }
+    basic = {"type": "client_secret_basic", "client_secret": canary("basic_client")}
+    post = {"type": "client_secret_post", "client_secret": canary("post_client")}
+    refused = canary("refused_by_server")
+    made = [
+        (await tell("POST", path, {"auth": auth}))["credential_id"]
+        for auth in (
+            bearer,
+            variable,
+            oauth("b", basic, canary("oauth_access"), canary("oauth_refresh")),
+            oauth("c", post, refused, refused),
+        )
+    ]
+    new_client = {"type": "client_secret_basic", "client_secret": canary("new_client")}
+    news = [
+        {"type": "static_bearer", "token": canary("new_bearer")},
+        {"type": "environment_variable", "secret_value": canary("new_variable")},
+        {
+            "type": "mcp_oauth",
+            "access_token": canary("new_oauth_access"),
+            "refresh": {
+                "refresh_token": canary("new_oauth_refresh"),
+                "token_endpoint_auth": new_client,
+            },
+        },
+    ]
+    for one, new in zip(made, news, strict=False):
+        changed = await tell("POST", f"{path}/{one}/rotate", {"auth": new})
+        assert changed["credential_id"] == one
+    assert (await tell("POST", f"{path}/{made[2]}/validate"))["status"] == "valid"
+    assert (await tell("POST", f"{path}/{made[3]}/validate"))["status"] == "invalid"
+    assert len((await tell("GET", path))["data"]) == 4
+
+
+async def misplace(tell: Teller, path: str) -> None:
+    """The kinds that stand where they should not."""
+    good = {"type": "static_bearer", "token": "x", "mcp_server_url": URL.format(name="z")}
+    wrong: list[Any] = [
+        {**good, "type": canary("as_type")},
+        {**good, canary("as_field"): 1},
+        {**good, "mcp_server_url": f"https://u:{canary('in_address')}@mcp.example"},
+        {"type": "environment_variable", "secret_name": canary("as_variable_name")},
+        {**good, "token": [canary("in_list")]},
+    ]
+    for auth in wrong:
+        assert (await tell("POST", path, {"auth": auth}))["status"] == 400
+    broken = f'{{"auth": {{"token": "{canary("in_broken_json")}'
+    assert (await tell("POST", path, raw=broken))["status"] == 400
+
+
+async def have_echoed(tell: Teller, provider: Provider, path: str) -> None:
+    """The kinds that the provider repeats, in words and codes, with refusals that pass and that do not."""
+    secrets = {
+        canary("echoed_whole"): canary("echoed_whole"),
+        canary("echoed_end"): canary("echoed_end")[-9:],
+        canary("echoed_as_basic"): base64.b64encode(
+            f"id:{canary('echoed_as_basic')}".encode()
+        ).decode(),
+    }
+    for secret, echo in secrets.items():
+        for status in (400, 403, 409, 500):
+            fault = {"kind": "respond", "status": status, "message": echo, "error_code": echo}
+            await provider.fault({"path": "credentials"}, fault)
+            auth = {
+                "type": "static_bearer",
+                "token": secret,
+                "mcp_server_url": URL.format(name="e"),
+            }
+            await tell("POST", path, {"auth": auth})
+    await provider.no_faults()
+
+
+def by_command(stack: LocalStack, vault: str) -> str:
+    """What the command says, of a credential that is put in and of one that can't be."""
+    environment = {
+        **os.environ,
+        "TURNSTILE_GATEWAY_URL": stack.gateway,
+        "TURNSTILE_API_KEY": KEYS[ACME],
+    }
+    said = ""
+    for place in (vault, "vlt_none"):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "services.operator.main",
+                "vaults",
+                "add",
+                place,
+                "--url",
+                URL.format(name="k"),
+            ],
+            input=canary("by_command"),
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            text=True,
+            check=False,
+        )
+        said += done.stdout + done.stderr
+        assert done.returncode == (0 if place == vault else 1), said
+    return said
+
+
+async def on_topics(stack: LocalStack) -> list[tuple[str, bytes]]:
+    """All that is on Kafka: keys, values and headers, by topic."""
+    said: list[tuple[str, bytes]] = []
+    for topic in TOPICS:
+        for one in await read_topic(stack.kafka, topic.name):
+            parts = (one.key or b"", one.value or b"", *(value for _, value in one.headers))
+            said.append((topic.name, b"\n".join(parts)))
+    return said
+
+
+async def found(
+    stack: LocalStack,
+    archive: Archive,
+    answers: list[str],
+    said: list[tuple[str, bytes]],
+    marker: str,
+) -> list[str]:
+    """Everywhere that it lies."""
+    return [
+        *(f"answer {place}" for place, text in enumerate(answers) if marker in text),
+        *(f"topic {name}" for name, text in said if marker.encode() in text),
+        *(f"sql {name}" for name in await in_sql(stack, marker)),
+        *(f"clickhouse {name}" for name in await in_archive(archive, marker)),
+        *(f"file {name}" for name in await in_files(stack.settings.folders.log, marker)),
+    ]
+
+
+@pytest.fixture(scope="module")
+async def told(local_stack: LocalStack, api: Api, archive: Archive, provider: Provider) -> Told:
+    """All kinds, through all paths, and a turn with the vault, whose spans and events are archived."""
+    told = Told()
+    tell = Teller(api, told)
+    vault = (await tell("POST", "/v1/vaults", {"display_name": "canaries"}))["vault_id"]
+    path = f"/v1/vaults/{vault}/credentials"
+    await put_and_rotate(tell, path)
+    await misplace(tell, path)
+    await have_echoed(tell, provider, path)
+    told.answers.append(await asyncio.to_thread(by_command, local_stack, vault))
+    answer = await api.http.get(
+        "/v1/vaults", headers={"Authorization": f"Bearer {canary('api_key')}"}
+    )
+    told.answers.append(answer.text)
+    await api.open("ses_canary", vault_ids=[vault])
+    await api.say("ses_canary", "t1", "use it")
+    await api.turn_in("ses_canary", "t1", "completed")
+    last = (await api.session("ses_canary"))["last_seq"]
+    await archive.complete(ACME, "ses_canary", last)
+
+    async def traced() -> bool:
+        spans = "SELECT count() FROM otel_traces WHERE SpanName LIKE '%rotate%'"
+        return await archive.count(spans) > 0
+
+    await eventually(traced, "the spans of these requests")
+    told.answers.append((await api.http.get("/metrics")).text)
+    told.topics = await on_topics(local_stack)
+    return told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_secret_is_anywhere(
+    local_stack: LocalStack, archive: Archive, told: Told, kind: str
+) -> None:
+    # Its beginning and its end: a part is as bad as the whole.
+    for marker in (canary(kind)[:-3], canary(kind)[7:]):
+        assert await found(local_stack, archive, told.answers, told.topics, marker) == []
+
+
+async def test_one_that_is_planted_is_found(
+    local_stack: LocalStack, api: Api, archive: Archive
+) -> None:
+    """In an answer, a topic, a table of either database, and a log: the search looks at all of them."""
+    planted = "canary-planted-in-everything"
+    await api.open("ses_planted")
+    await api.say("ses_planted", "t1", planted)
+    await api.turn_in("ses_planted", "t1", "completed")
+    await archive.complete(ACME, "ses_planted", (await api.session("ses_planted"))["last_seq"])
+    await api.http.put("/v1/users/planted/profile", json={"facts": [planted]})
+    log = Path(local_stack.settings.folders.log, "planted.log")
+    await asyncio.to_thread(log.write_text, planted)
+    topics = await on_topics(local_stack)
+    seen = await found(local_stack, archive, [planted], topics, planted)
+    kinds = {place.split()[0] for place in seen}
+    assert kinds == {"answer", "topic", "sql", "clickhouse", "file"}
+
+
+async def test_two_tenants_name_nothing_of_each_others(
+    local_stack: LocalStack, api: Api, umbra: Api, provider: Provider
+) -> None:
+    made = await umbra.post("/v1/vaults", {"display_name": "umbra's"}, 201)
+    theirs = made["vault_id"]
+    file = [{"type": "document", "source": {"type": "file", "file_id": "file_of_umbra"}}]
+    await umbra.open("ses_umbra", vault_ids=[theirs])
+    await umbra.say("ses_umbra", "t1", file)  # it becomes umbra's, whatever the provider says to it
+    await api.open("ses_acme")
+    for path, body in (
+        ("/v1/sessions", {"user_id": "u1", "vault_ids": [theirs]}),
+        ("/v1/sessions/ses_acme/turns", {"content": file}),
+    ):
+        answer = await api.http.post(path, json=body)
+        assert answer.status_code == 404
+        assert answer.json()["type"] == "urn:turnstile:problem:unknown_reference"
+    async with publishing(local_stack.kafka) as publisher:
+        sent = [
+            await publisher.publish(
+                record("session.requested", ACME, "ses_thief", user_id="u1", vault_ids=[theirs])
+            ),
+            await publisher.publish(turn(ACME, "ses_acme", "stolen", file)),
+        ]
+        await publisher.publish(turn(ACME, "ses_acme", "good", "hello"))
+
+    async def buried() -> dict[str, str] | None:
+        letters = await dead_letters(local_stack.kafka)
+        reasons = {one.marks.get("source", ""): one.marks["reason"] for one in letters}
+        return {place: reasons[place] for place in sent} if set(sent) <= reasons.keys() else None
+
+    reasons = await eventually(buried, "both among the dead letters")
+    assert set(reasons.values()) == {"unknown_reference"}
+    await api.turn_in("ses_acme", "good", "completed")
+    log = await provider.only(ACME, "ses_acme")
+    assert log.prompts == ["hello"]
+    assert (await umbra.get("/v1/vaults"))["data"] == [made]
+    assert UMBRA not in json.dumps((await api.get("/v1/vaults"))["data"])

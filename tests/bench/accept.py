@@ -1,9 +1,11 @@
 """Leg `accept`: turns a second that the gateway accepts, against the barest program and against an endpoint as one
-writes it by hand; and sessions that it opens."""
+writes it by hand; beside it the barest program that keeps the same promises (`kept_accept`); and sessions that it
+opens."""
 
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -23,10 +25,15 @@ ROUNDS = 3
 TARGET = 0.8
 # Times the hand-written endpoint; of the rate of turns; times bare.
 PLAIN_TARGET, OPENED_TARGET, P99_TARGET = 2.0, 0.5, 2.0
-TOPIC = Topic("bench.accept", "what the bare program accepts", "bench", "nobody", 3_600_000)
+TOPIC = Topic("bench.accept", "what the bare programs accept", "bench", "nobody", 3_600_000)
+KEPT_TOPIC = replace(TOPIC, name="bench.kept")
 TEXT = "Please compare these two offers for me and say which one is better, and why. " * 5
 WARM_UP_S = 1.0
-OTHERS = {"bare": "tests.bench.bare_accept", "plain": "tests.bench.plain_endpoint"}
+OTHERS = {
+    "bare": "tests.bench.bare_accept",
+    "kept": "tests.bench.kept_accept",
+    "plain": "tests.bench.plain_endpoint",
+}
 TURNS = (
     [f"/v1/sessions/bench-{n}/turns" for n in range(CONNECTIONS)],
     f'{{"content":"{TEXT}"}}',
@@ -40,13 +47,16 @@ async def measure(options: Options) -> Result:
     ground = ("kafka", "postgres", "clickhouse")
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(running(ground, options.say, options.profiler))
-        await create_topics(parts.addresses.kafka, [TOPIC])
+        await create_topics(parts.addresses.kafka, [TOPIC, KEPT_TOPIC])
         gateway = await stack.enter_async_context(parts.service("gateway"))
         ids = (f"bench-{number}" for number in range(CONNECTIONS))
         await open_sessions(parts.addresses.gateway, parts.headers, ids)
         urls, pids = {"ours": parts.addresses.gateway}, {"ours": gateway}
         for side, port in zip(OTHERS, free_ports(len(OTHERS)), strict=True):
-            told = {"port": port, "bootstrap": parts.addresses.kafka, "topic": TOPIC.name}
+            topic = KEPT_TOPIC if side == "kept" else TOPIC
+            told = {"port": port, "bootstrap": parts.addresses.kafka, "topic": topic.name}
+            if side == "kept":
+                told |= {"database": parts.addresses.database_url, "key": parts.keys.first}
             pids[side] = await stack.enter_async_context(child.serving(OTHERS[side], told))
             urls[side] = f"http://127.0.0.1:{port}"
         for side in urls:
@@ -113,12 +123,21 @@ def _result(found: dict[str, list[dict[str, Any]]]) -> Result:
             rounds_of(rates["ours"], rates["bare"], "requests/s"),
             "CPU a request, all processes of the side: "
             + ", ".join(f"{side} {of(side, 'cpu_ms'):.3f} ms" for side in found),
+            _kept(rate),
             f"an endpoint written by hand: {rate['plain']:,.0f} requests/s; ours is "
             + _against(rate["ours"] / rate["plain"], PLAIN_TARGET),
             f"p99: {_against(ours_ms[1] / bare_ms[1], P99_TARGET, at_most=True)} of bare",
             f"sessions opened with ids made here: {rate['opened']:,.0f} a second, of the turns "
             + _against(rate["opened"] / rate["ours"], OPENED_TARGET),
         ],
+    )
+
+
+def _kept(rate: dict[str, float]) -> str:
+    ours, bare = rate["ours"] / rate["kept"], rate["kept"] / rate["bare"]
+    return (
+        f"the barest program that keeps the same promises: {rate['kept']:,.0f} requests/s, "
+        f"{bare:.2f} of bare; ours is {ours:.2f} of it"
     )
 
 

@@ -13,7 +13,8 @@ from tests.chaos.evidence import Row
 from tests.chaos.sums import wrong_sums
 
 _EVENTS = """
-SELECT session_id, seq, event_id, type, ifNull(turn_id, ''), ifNull(thread_id, ''), provider_event_id, data
+SELECT session_id, seq, event_id, type, ifNull(turn_id, ''), ifNull(thread_id, ''), provider_event_id, data,
+    formatDateTime(at, '%Y-%m-%dT%H:%i:%S.%fZ', 'UTC')
 FROM events WHERE tenant_id = {tenant:String} ORDER BY session_id, seq
 """
 _NEWER = (

@@ -46,6 +46,7 @@ class Row:
     thread_id: str
     provider_event_id: str
     data: str
+    at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,14 +84,41 @@ def _misplaced(rows: Sequence[Row], listed: Sequence[Made]) -> Iterator[str]:
 
 
 def _missing(found: Evidence) -> Iterator[str]:
-    have = {row.provider_event_id for row in found.rows}
+    have, left = {row.provider_event_id for row in found.rows}, _left(found.rows)
     for session in found.at_provider:
         for event in session.events:
-            if event.id not in have:
+            if event.id not in have and not _came_too_late(event, left.get(session.id)):
                 yield f"{event.type} {event.id} of {session.id}"
     last = found.rows[-1].seq if found.rows else 0
     if last < found.published.last_seq:
         yield f"the topic goes to seq {found.published.last_seq}, the archive to {last}"
+
+
+class _Rotated(msgspec.Struct):
+    provider_session_id: str
+    reason: str
+
+
+class _Processed(msgspec.Struct):
+    processed_at: str = ""
+
+
+def _left(rows: Iterable[Row]) -> dict[str, str]:
+    """Provider sessions that were at rest, retired, and left for a turn; and when."""
+    found = {}
+    for row in rows:
+        if row.type == "session.rotated":
+            told = msgspec.json.decode(row.data, type=_Rotated)
+            if told.reason in ("done", "idle", "length"):
+                found[told.provider_session_id] = row.at
+    return found
+
+
+def _came_too_late(event: Made, left_at: str | None) -> bool:
+    """After the idle, and after a turn had left the retired provider session: that nobody promises to record."""
+    if not event.late or not left_at:
+        return False
+    return msgspec.json.decode(event.raw, type=_Processed).processed_at > left_at
 
 
 def _repeated(found: Evidence) -> Iterator[str]:

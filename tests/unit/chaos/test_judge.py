@@ -229,3 +229,20 @@ def test_another_refusal_is_a_loss() -> None:
     other = json.dumps({"error": {"type": "session_busy", "message": ""}})
     rows = [*evidence.rows[:-1], replace(evidence.rows[-1], data=other)]
     assert found(replace(evidence, rows=rows)) == ["lost"]
+
+
+def test_only_what_comes_after_a_retired_session_was_left_need_not_be_there() -> None:
+    told = json.dumps({"provider_session_id": "sesn_1", "reason": "done"})
+    rotated = replace(recorded(len(ROWS) + 1, "", "session.rotated"), data=told)
+    rotated = replace(rotated, at="2026-11-30T12:00:01.000000Z")
+
+    def missed(second: str, *, late: bool = True, **changes: Any) -> list[str]:
+        event = made("e9", "session.usage", processed_at=f"2026-11-30T12:00:{second}.000000Z")
+        events = [*EVENTS, replace(event, late=late)]
+        return found(replace(provider(events=events), rows=[*ROWS, replace(rotated, **changes)]))
+
+    assert missed("02") == []
+    assert missed("00") == ["missing"], "it came before"
+    assert missed("02", late=False) == ["missing"]
+    lost = json.dumps({"provider_session_id": "sesn_1", "reason": "lost"})
+    assert missed("02", data=lost) == ["missing"], "not at rest"

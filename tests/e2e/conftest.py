@@ -7,9 +7,11 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+from tests.e2e import ledger_tool
 from tests.e2e.api import Api
 from tests.e2e.archive import Archive
 from tests.e2e.provider import Provider
@@ -32,6 +34,26 @@ async def local_stack(
             kept = tmp_path_factory.mktemp("stack-logs")
             shutil.copytree(stack.settings.folders.log, kept, dirs_exist_ok=True)
             sys.stderr.write(f"\nlogs of the stack: {kept}\n")
+
+
+@pytest.fixture(scope="session")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the tool of `strict_stack` notes its runs."""
+    return tmp_path_factory.mktemp("ledger")
+
+
+@pytest.fixture(scope="session")
+async def strict_stack(ledger: Path) -> AsyncIterator[LocalStack]:
+    """A stack of the tenant `acme` with other policies than the shared one: sessions are parked behind a dead
+    letter, and the worker has the tool `lookup`. They are the worker's, for all its sessions."""
+    told = {
+        "TURNSTILE_API_KEYS": f"{KEYS[ACME]}:{ACME}",
+        "TURNSTILE_PARK_SESSIONS": "1",
+        "TURNSTILE_TOOLS": f"{ledger_tool.__name__}:lookup",
+        ledger_tool.FOLDER: str(ledger),
+    }
+    async with running_stack(**told) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")

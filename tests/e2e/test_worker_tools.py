@@ -11,17 +11,15 @@ import pytest
 
 from infra.clients.gateway import Json
 from infra.simulator import reply_to
-from tests.e2e import ledger_tool
 from tests.e2e.api import Api
 from tests.e2e.provider import Provider
-from tests.e2e.tenants import ACME
+from tests.e2e.tenants import ACME, KEYS
 from tests.e2e.waiting import eventually
 from tests.e2e.world import WORKER
-from tests.stack import LocalStack, running_stack
+from tests.stack import LocalStack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 RESULT = "user.custom_tool_result"
-KEY = "key-of-the-tool-test"
 TEXT = "Look it up. [[script: custom_tool]]"
 
 
@@ -63,18 +61,11 @@ class Stack(NamedTuple):
         return [one for one in inputs if one["type"] == RESULT]
 
 
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    folder = tmp_path_factory.mktemp("ledger")
-    told = {
-        "TURNSTILE_API_KEYS": f"{KEY}:{ACME}",
-        "TURNSTILE_TOOLS": f"{ledger_tool.__name__}:lookup",
-        ledger_tool.FOLDER: str(folder),
-    }
-    async with running_stack(**told) as local:
-        api = Api(local.gateway, KEY)
-        yield Stack(local, api, Provider(local.simulator), folder)
-        await api.http.aclose()
+@pytest.fixture
+async def stack(strict_stack: LocalStack, ledger: Path) -> AsyncIterator[Stack]:
+    api = Api(strict_stack.gateway, KEYS[ACME])
+    yield Stack(strict_stack, api, Provider(strict_stack.simulator), ledger)
+    await api.http.aclose()
 
 
 def text(result: Json) -> tuple[str, bool]:

@@ -1,4 +1,7 @@
-"""Checks a file's fields against the types of the provider's SDK: the same that its calls take."""
+"""Checks a file's fields against the types of the provider's SDK: the same that its calls take.
+
+The SDK is imported when a file is checked, and not for `--help`: see `audits/provider.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin
 
-from anthropic.types.beta.agent_create_params import AgentCreateParams
-from anthropic.types.beta.environment_create_params import EnvironmentCreateParams
 from typing_extensions import get_type_hints, is_typeddict
 
 from services.operator.agents.declared import Kind, Path
@@ -21,6 +22,9 @@ Wrong = tuple[Path, str]
 
 def fields(kind: Kind) -> dict[str, Any]:
     """The fields an agent or environment may have, with their types."""
+    from anthropic.types.beta.agent_create_params import AgentCreateParams
+    from anthropic.types.beta.environment_create_params import EnvironmentCreateParams
+
     params = AgentCreateParams if kind == "agent" else EnvironmentCreateParams
     hints = get_type_hints(params, include_extras=True)
     return {name: hint for name, hint in hints.items() if name not in HEADERS}

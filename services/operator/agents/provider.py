@@ -1,13 +1,13 @@
-"""The provider's agents, environments and models, through the SDK."""
+"""The provider's agents, environments and models, through the SDK.
+
+The SDK is imported when the provider is asked, and not for `--help`: see `audits/provider.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
-
-import anthropic
-from anthropic import AsyncAnthropic
+from typing import TYPE_CHECKING, Any
 
 from services.operator.agents.declared import Declared, Kind
 from services.operator.agents.plan import Remote
@@ -16,6 +16,9 @@ from services.operator.failures import Impossible
 from shared.cache_minimum import Counted
 from shared.count_tokens import count_tokens
 from shared.settings import ProviderSettings
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
 
 TIMEOUT_S = 30.0
 PAGE = 100
@@ -52,7 +55,9 @@ class Provider:
     async def agent(self, id: str, version: int | None = None) -> Remote:
         """One version of an agent, the newest where none is named."""
         with _explained(f"reading {id}"):
-            at = anthropic.omit if version is None else version
+            from anthropic import omit
+
+            at = omit if version is None else version
             return _remote("agent", await self._beta.agents.retrieve(id, version=at))
 
     async def versions(self, id: str) -> list[Remote]:
@@ -85,7 +90,9 @@ class Provider:
 
     async def tokens(self, model: str, system: str) -> Counted:
         """An estimate where the server counts none, or is away."""
-        return await count_tokens(self._client, model, system, failures=(anthropic.AnthropicError,))
+        from anthropic import AnthropicError
+
+        return await count_tokens(self._client, model, system, failures=(AnthropicError,))
 
     async def models(self) -> list[Model] | None:
         """The provider's models; None where the server has no list of them (a self-hosted one)."""
@@ -110,6 +117,10 @@ class _explained:
     def __enter__(self) -> None: ...
 
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if error is None:
+            return
+        import anthropic
+
         if isinstance(error, anthropic.ConflictError):
             raise Changed(f"{self._doing}: {error.message}") from None
         if isinstance(error, anthropic.NotFoundError):
@@ -125,6 +136,8 @@ async def provider() -> AsyncIterator[Provider]:
     key = settings.anthropic_api_key
     if key is None:
         raise Impossible("set ANTHROPIC_API_KEY (and ANTHROPIC_BASE_URL for another server)")
+    from anthropic import AsyncAnthropic
+
     client = AsyncAnthropic(
         api_key=key.get_secret_value(),
         base_url=settings.anthropic_base_url,

@@ -117,14 +117,12 @@ class Ownership:
     async def _is_ours(self, tenant_id: str, thing: Thing) -> bool:
         if thing in self._defaults:
             return True
-        if not thing[
-            1
-        ].isprintable():  # no id of the provider's, and no text that every database takes
+        kind, id = thing
+        if not id.isprintable():  # no id of the provider's, and no text that every database takes
             return False
         now = self._monotonic()
         if self._fresh.get((tenant_id, thing), now) > now:
             return True
-        kind, id = thing
         said = verdict(await self._owners.owner(thing), tenant_id, kind, self._unbound)
         if said == "strange" and kind == "agent" and self._released is not None:
             return await self._released(tenant_id, id)

@@ -135,7 +135,7 @@ class CountingClient(DefaultAsyncHttpxClient):
         hooks, cookies and challenges, of which there are none, and at redirects, which it follows as before."""
         if WHOLE not in request.extensions:
             return await super().send(request, **options)
-        response = await self._transport.handle_async_request(request)
+        response = await self._transport_for_url(request.url).handle_async_request(request)
         response.request = request
         try:
             await response.aread()

@@ -68,6 +68,20 @@ async def test_what_leaves_is_what_the_sdk_would_send() -> None:
         assert int(request.headers["content-length"]) == len(request.content)
 
 
+async def test_a_message_goes_by_the_transport_that_is_mounted_for_its_address() -> None:
+    def nobody(request: httpx2.Request) -> httpx2.Response:
+        raise AssertionError(request.url)
+
+    mounted = httpx2.MockTransport(lambda _: httpx2.Response(200, json={"data": []}))
+    http = CountingClient(
+        transport=httpx2.MockTransport(nobody), mounts={"http://provider": mounted}
+    )
+    async with AsyncAnthropic(
+        api_key="key", base_url="http://provider/below", http_client=http
+    ) as client:
+        await post(client, SESSION, EVENTS)
+
+
 async def test_a_trace_that_is_not_kept_goes_along() -> None:
     came = list[httpx2.Request]()
 

@@ -36,13 +36,11 @@ class TooMany(Exception):
     """There are more states than were allowed."""
 
 
-def next_steps(state: State, rules: Rules, world: World) -> Iterator[Step]:
-    """Everything that may happen next. Raises Broken in the middle when one of it breaks a law."""
-    for step in outside_steps(state, rules, world):
-        yield step
+def next_steps(state: State, rules: Rules, world: World) -> Iterator[tuple[str, Iterator[Step]]]:
+    """Everything that may happen next, by who does it. Raises Broken in the middle when one of it breaks a law."""
+    yield "", outside_steps(state, rules, world)
     for me in (0, 1):
-        for step in worker_steps(state, me, rules, world):
-            yield step.but(name=f"worker {me}: {step.name}")
+        yield f"worker {me}: ", worker_steps(state, me, rules, world)
 
 
 def alike(state: State) -> State:
@@ -102,23 +100,24 @@ class Search:
         state = self._states[number]
         self._count(state)
         quiet = 0
-        for step in next_steps(state, self._rules, self._world):
-            self.found.steps += 1
-            end = self._number(alike(step.state), number, step.name)
-            if not step.fault:
-                quiet += 1
-                self._quiet.append(end)
+        for who, steps in next_steps(state, self._rules, self._world):
+            for step in steps:
+                self.found.steps += 1
+                end = self._number(alike(step.state), number, who, step.name)
+                if not step.fault:
+                    quiet += 1
+                    self._quiet.append(end)
         if not quiet:
             well_ended(state, self._world)
 
-    def _number(self, state: State, parent: int, name: str) -> int:
+    def _number(self, state: State, parent: int, who: str, name: str) -> int:
         number = self._numbers.setdefault(state, len(self._states))
         if number == len(self._states):
             if number >= self._most_states:
                 raise TooMany(f"more than {number} states")
             self._states.append(state)
             self._from.append(parent)
-            self._names.append(name)
+            self._names.append(who + name)
         return number
 
     def _count(self, state: State) -> None:

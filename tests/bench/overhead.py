@@ -1,14 +1,16 @@
 """Leg `overhead`: from submitting a turn until the provider has it, against one round trip on the log.
 
-The session is open and idle, as in the second turn of a conversation; one turn at a time.
+The session is open and idle, as in the second turn of a conversation; one turn at a time. Beside it stands the
+barest pipeline that does the same durable steps and no other (`pipeline.py`: the log with acks=all, one row
+committed, the SDK's send): the limit of a product that passes a turn on so.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -21,6 +23,8 @@ from tests.bench.figures import spread_ms
 from tests.bench.kafka_log import producing, reading
 from tests.bench.options import Options
 from tests.bench.parts import Parts, running
+from tests.bench.pipeline import EVENTS, pipeline
+from tests.bench.pipeline_worker import END
 from tests.bench.results import Result
 from tests.bench.wire import Wire
 
@@ -46,33 +50,74 @@ async def measure(options: Options) -> Result:
         kafka = parts.addresses.kafka
         producer = await stack.enter_async_context(producing(kafka))
         consumer = await stack.enter_async_context(reading(kafka, TOPIC.name))
+        bare = await stack.enter_async_context(_pipeline(parts))
         client = _client(parts)
         await client.call("POST", "/v1/sessions", {"user_id": "bench", "session_id": SESSION})
         for number in range(3):  # opens the provider session, warms every path
             await _turn(client, -number)
             await _round_trip(producer, consumer)
+            await bare(-number)
         await parts.rest()
         began = time.time()
         async with parts.profiler.watching("overhead", worker):
-            submitted, trips = await _both(client, producer, consumer, options)
-        result = _result(submitted, await _received(parts, began), trips)
+            submitted, passed, trips = await _both(client, producer, consumer, bare, options)
+        received = await _received(parts, began)
+        if len(received) != len(submitted) + len(passed):
+            raise ChildError(f"the provider received {len(received)} of {2 * len(submitted)}")
+        # One after the other: ours, the pipeline's, ours, and so on.
+        result = _result(_delays(submitted, received[::2]), trips)
+        bare_ms, ours_ms = spread_ms(_delays(passed, received[1::2])), result.ours
         assert parts.addresses.anthropic_base_url is not None
         told = await interrupts.measure(client, parts.addresses.anthropic_base_url)
         await client.close()
-    return replace(result, notes=[*result.notes, told])
+    steps = (
+        f"the same durable steps by the barest programs: p50 {bare_ms[0]:.2f} ms, p99 {bare_ms[1]:.2f} ms, "
+        f"{bare_ms[0] / result.bare:.2f} round trips; ours takes {ours_ms / bare_ms[0]:.2f} of that"
+    )
+    return replace(result, notes=[*result.notes, steps, told])
+
+
+Pass = Callable[[int], Awaitable[float]]
+
+
+@asynccontextmanager
+async def _pipeline(parts: Parts) -> AsyncIterator[Pass]:
+    """Passes a turn through the pipeline and waits for its end; returns when it was submitted."""
+    database = parts.addresses.database_url.replace("+asyncpg", "")
+    async with (
+        pipeline(parts, 1, database) as (url, _),
+        reading(parts.addresses.kafka, EVENTS) as told,
+    ):
+        client = Wire(url, parts.headers)
+
+        async def passes(number: int) -> float:
+            body = {"content": TEXT.format(number)}
+            _, sent = await client.call("POST", f"/v1/sessions/{SESSION}/turns", body)
+            async with asyncio.timeout(TURN_S):
+                async for record in told:
+                    if END.encode() in record.value:
+                        return sent
+            raise AssertionError("a consumer never ends")
+
+        yield passes
+        await client.close()
 
 
 async def _both(
-    client: Wire, producer: Any, consumer: Any, options: Options
-) -> tuple[list[float], list[float]]:
+    client: Wire, producer: Any, consumer: Any, bare: Pass, options: Options
+) -> tuple[list[float], list[float], list[float]]:
+    """When ours and the pipeline's were submitted, and the seconds of round trips."""
     submitted: list[float] = []
+    passed: list[float] = []
     trips: list[float] = []
     until = time.monotonic() + options.seconds * (options.rounds or ROUNDS)
     while len(submitted) < FEWEST or (time.monotonic() < until and len(submitted) < MOST):
         submitted.append(await _turn(client, len(submitted) + 1))
         await asyncio.sleep(PAUSE_S)
         trips.append(await _round_trip(producer, consumer))
-    return submitted, trips
+        passed.append(await bare(len(submitted)))
+        await asyncio.sleep(PAUSE_S)
+    return submitted, passed, trips
 
 
 async def _turn(client: Wire, number: int) -> float:
@@ -116,11 +161,11 @@ def _client(parts: Parts) -> Wire:
     return Wire(parts.addresses.gateway, headers)
 
 
-def _result(submitted: list[float], received: list[float], trips: list[float]) -> Result:
-    if len(received) != len(submitted):
-        words = json.dumps({"submitted": len(submitted), "received": len(received)})
-        raise ChildError(f"the provider did not receive what was submitted: {words}")
-    delays = [there - here for here, there in zip(submitted, received, strict=True)]
+def _delays(submitted: list[float], received: list[float]) -> list[float]:
+    return [there - here for here, there in zip(submitted, received, strict=True)]
+
+
+def _result(delays: list[float], trips: list[float]) -> Result:
     ours, bare = spread_ms(delays), spread_ms(trips)
     return Result(
         leg="overhead",

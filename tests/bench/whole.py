@@ -11,21 +11,19 @@ has heard the end of the one before, and keeps its stream open. Answers 503 and 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import product
 from statistics import median
 from typing import Any
 
-from infra.kafka.topics import create_topics
-from infra.local.ports import free_ports
-from shared.bus.topics import Topic
 from tests.bench import child
 from tests.bench.cpu import family_seconds
 from tests.bench.figures import rounds_of
 from tests.bench.options import Options
 from tests.bench.parts import Parts, running
+from tests.bench.pipeline import pipeline
 from tests.bench.results import Result
 from tests.bench.sessions import TEXT, bare_order
 
@@ -36,7 +34,6 @@ WARM_UP = 10, 3  # sessions and turns that are not told of: the first ones load 
 SERVICES = ("gateway", "agent-worker-1", "recorder")
 GROUND = ("kafka", "postgres", "clickhouse", "simulator")
 SIDES = ("ours", "sdk", "raw", "pipeline")
-PIPELINE = ("bench.turns", "bench.told")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ async def measure(options: Options, sessions: int, turns: int) -> Result:
         pids |= {name: parts.pid(name) for name in GROUND}
         rounds = options.rounds or ROUNDS
         # Its streams stay open: all rounds' sessions and those of the warm-up are there at the end.
-        url, its = await stack.enter_async_context(_pipeline(parts, (rounds + 1) * sessions))
+        url, its = await stack.enter_async_context(pipeline(parts, (rounds + 1) * sessions))
         its |= {name: parts.pid(name) for name in ("kafka", "simulator")}
         for warmed, processes in ((parts.addresses.gateway, pids), (url, its)):
             await _talks(parts, warmed, processes, *WARM_UP)
@@ -79,23 +76,6 @@ async def measure(options: Options, sessions: int, turns: int) -> Result:
             found[side].append(done)
             options.say(f"  {side}: {done.rate:.0f} turns/s")
     return _result(f"whole-{sessions}", found)
-
-
-@asynccontextmanager
-async def _pipeline(parts: Parts, sessions: int) -> AsyncIterator[tuple[str, dict[str, int]]]:
-    """Where the barest pipeline's gateway serves, and its processes. `sessions`: how many it will have in all."""
-    kafka, (port,) = parts.addresses.kafka, free_ports(1)
-    nobody = "nobody but a benchmark"
-    await create_topics(
-        kafka, [Topic(n, "what goes by", "bench", nobody, 3_600_000) for n in PIPELINE]
-    )
-    told = {"bootstrap": kafka, "inputs": PIPELINE[0], "events": PIPELINE[1], "port": port}
-    told |= {"base_url": parts.addresses.anthropic_base_url, "sessions": sessions}
-    async with (
-        child.serving("tests.bench.pipeline_worker", told) as worker,
-        child.serving("tests.bench.pipeline_gateway", told) as gateway,
-    ):
-        yield f"http://127.0.0.1:{port}", {"worker": worker, "gateway": gateway}
 
 
 async def _talks(parts: Parts, url: str, pids: dict[str, int], sessions: int, turns: int) -> Round:
@@ -141,7 +121,7 @@ def _result(leg: str, found: dict[str, list[Round]]) -> Result:
     busy, cut = (sum(done.facts[name] for done in found["ours"]) for name in ("busy", "cut"))
     rates = {side: [done.rate for done in found[side]] for side in SIDES}
     middle = {side: median(rates[side]) for side in SIDES}
-    raw, pipeline = (
+    raw, barest = (
         ", ".join(f"{rate:,.0f}" for rate in rates[side]) for side in ("raw", "pipeline")
     )
     return Result(
@@ -156,7 +136,7 @@ def _result(leg: str, found: dict[str, list[Round]]) -> Result:
             f"{busy} answers 503, {cut} streams that ended or were refused (wanted: none)",
             rounds_of(rates["ours"], rates["sdk"], "turns/s"),
             f"the loop that reads raw lines: {raw}; ratio {middle['ours'] / middle['raw']:.2f}",
-            f"the barest pipeline: {pipeline}; {middle['pipeline'] / middle['sdk']:.2f} of the SDK loop",
+            f"the barest pipeline: {barest}; {middle['pipeline'] / middle['sdk']:.2f} of the SDK loop",
             "CPU a turn in ms: " + "; ".join(f"{side} {cpu(side)}" for side in SIDES),
         ],
     )

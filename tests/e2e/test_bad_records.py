@@ -116,12 +116,12 @@ async def buried(
 
     async def look() -> list[Dead] | None:
         found = await dead_letters(local_stack.kafka)
-        sources = {dead.marks["source"] for dead in found}
+        sources = {dead.marks.get("source") for dead in found}
         return found if {source for _, source in sent.values()} <= sources else None
 
     letters = await eventually(look, "every bad record among the dead letters")
     return {
-        name: (record, source, [dead for dead in letters if dead.marks["source"] == source])
+        name: (record, source, [dead for dead in letters if dead.marks.get("source") == source])
         for name, (record, source) in sent.items()
     }
 
@@ -160,7 +160,9 @@ async def test_an_answer_nobody_waits_for_is_a_dead_letter(
     async def look() -> Dead | None:
         found = await dead_letters(local_stack.kafka)
         mine = [
-            d for d in found if (d.key, d.marks["reason"]) == (session.encode(), "unknown_action")
+            d
+            for d in found
+            if (d.key, d.marks.get("reason")) == (session.encode(), "unknown_action")
         ]
         return mine[0] if mine else None
 

@@ -310,7 +310,7 @@ async def test_two_tenants_name_nothing_of_each_others(
 
     async def buried() -> dict[str, str] | None:
         letters = await dead_letters(local_stack.kafka)
-        reasons = {one.marks.get("source", ""): one.marks["reason"] for one in letters}
+        reasons = {one.marks.get("source", ""): one.marks.get("reason", "") for one in letters}
         return {place: reasons[place] for place in sent} if set(sent) <= reasons.keys() else None
 
     reasons = await eventually(buried, "both among the dead letters")

@@ -53,6 +53,17 @@ class StandingLoop(VirtualLoop):
         if self._ready or not self.asked or self._stopping:
             super()._run_once()
 
+    def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+        """As call_soon, waking the loop where it waits for the world outside: SQLite answers from a thread."""
+        handle = super().call_soon(*args, **options)
+        cast("Any", self)._write_to_self()
+        return handle
+
+    def _add_callback(self, handle: asyncio.Handle) -> None:
+        """Asyncio's, for a connection that has something to read or room to write."""
+        if not handle.cancelled():
+            self.call_soon(cast("Any", handle)._run)
+
     async def answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         """What `ask` returns. It is done to its end, whoever asked and was killed meanwhile: a database does what
         it was sent."""

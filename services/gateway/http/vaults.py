@@ -56,7 +56,7 @@ def vault_lister(vaults: OwnVaults) -> Endpoint:
     """GET /v1/vaults."""
 
     async def list_vaults(request: Request, limit: Limit = 50, cursor: Cursor = None) -> Response:
-        after = require_id(cursor, "cursor") if cursor else ""
+        after = "" if cursor is None else require_id(cursor, "cursor")
         return as_json(await vaults.page(_tenant(request), after, limit))
 
     return list_vaults

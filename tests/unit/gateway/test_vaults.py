@@ -234,3 +234,10 @@ async def test_who_may_only_read_changes_nothing() -> None:
         answer = await client.post(f"/v1/vaults/{vault}/credentials", json={"auth": BEARER})
         assert answer.status_code == 403
         assert (await client.delete(f"/v1/vaults/{vault}")).status_code == 403
+
+
+async def test_a_cursor_that_is_none_is_refused() -> None:
+    async with Desk().client() as client:
+        answer = await client.get("/v1/vaults", params={"cursor": ""})
+    assert answer.status_code == 400
+    assert [error["field"] for error in answer.json()["errors"]] == ["cursor"]

@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextvars import Context
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, TypeVarTuple, Unpack, cast
 
 from sqlalchemy import Executable, event, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -36,6 +36,7 @@ from tests.unit.agent_worker.virtual_time import VirtualLoop
 
 CONNECTIONS = 16
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class StandingLoop(VirtualLoop):
@@ -53,9 +54,14 @@ class StandingLoop(VirtualLoop):
         if self._ready or not self.asked or self._stopping:
             super()._run_once()
 
-    def call_soon_threadsafe(self, *args: Any, **options: Any) -> asyncio.Handle:
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.Handle:
         """As call_soon, waking the loop where it waits for the world outside: SQLite answers from a thread."""
-        handle = super().call_soon(*args, **options)
+        handle = self.call_soon(callback, *args, context=context)
         cast("Any", self)._write_to_self()
         return handle
 

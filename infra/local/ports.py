@@ -2,6 +2,8 @@
 
 import random
 import socket
+import sys
+from collections import deque
 from pathlib import Path
 
 from infra.local.errors import StackError
@@ -11,6 +13,9 @@ from infra.local.processes import command_of
 # restarted must find its port as it left it.
 _FREE_RANGE = range(15000, 32000)
 _TRIES = 200
+
+# The marks of the ports this process has handed out last: by then the older ones are listened on.
+_MARKS: deque[socket.socket] = deque(maxlen=64)
 
 
 def is_free(port: int) -> bool:
@@ -25,16 +30,36 @@ def is_free(port: int) -> bool:
 
 
 def free_ports(count: int, chance: random.Random | None = None) -> list[int]:
-    """`count` different ports that nobody listens on now. Raises StackError when there are none."""
+    """`count` different ports that nobody listens on now, and that no other call has just handed out.
+
+    Stacks that start at the same time do not take each other's. Raises StackError when there are none.
+    """
     chance = chance or random.Random()
     found: list[int] = []
     for _ in range(_TRIES + count):
         port = chance.choice(_FREE_RANGE)
-        if port not in found and is_free(port):
+        if port not in found and is_free(port) and _marked(port):
             found.append(port)
         if len(found) == count:
             return found
     raise StackError(f"no {count} free ports between {_FREE_RANGE.start} and {_FREE_RANGE.stop}")
+
+
+def _marked(port: int) -> bool:
+    """Mark the port as handed out, for every process of this machine; False when it is marked already.
+
+    The mark is a name without a file (Linux's abstract sockets): it goes with this process.
+    """
+    if sys.platform != "linux":
+        return True
+    mark = socket.socket(socket.AF_UNIX)
+    try:
+        mark.bind(f"\0turnstile-port-{port}")
+    except OSError:
+        mark.close()
+        return False
+    _MARKS.append(mark)
+    return True
 
 
 def require_free(part: str, port: int, variable: str) -> None:

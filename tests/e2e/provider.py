@@ -90,6 +90,12 @@ class Provider:
         found = answer.json()["data"]
         return {one["id"]: one for one in found if one["parent_thread_id"] is not None}
 
+    async def vaults(self) -> set[str]:
+        """Ids of the vaults that are there."""
+        answer = await self._http.get("/v1/vaults?limit=100", headers=API)
+        assert answer.status_code == 200, answer.text[:400]
+        return {one["id"] for one in answer.json()["data"]}
+
     async def creates(self) -> set[str]:
         """Request ids of the latest tries to make a session."""
         found = (await self._http.get("/_sim/requests")).json()["data"]

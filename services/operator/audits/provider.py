@@ -202,13 +202,29 @@ class Provider:
             page = _page.decode(raw).next_page or None
 
     async def delete(self, session: str) -> None:
-        """Delete a session that is not running; one that runs, or is gone, is left as it is."""
+        """Delete a session that is not running; one that runs, is gone, or cannot be reached is left as it is."""
         import anthropic
 
         try:
             await self._client.beta.sessions.delete(session)
         except (anthropic.NotFoundError, anthropic.BadRequestError):
             return
+        except anthropic.APIError as error:
+            if not passes(error):
+                raise
+
+    async def delete_vault(self, vault: str) -> str:
+        """Delete a vault with all its credentials; one that is gone counts as deleted. Why it is there still, in
+        words, "" once it is not."""
+        import anthropic
+
+        try:
+            await _patiently(self._client.beta.vaults.with_raw_response.delete, {"vault_id": vault})
+        except anthropic.NotFoundError:
+            return ""
+        except anthropic.APIError as error:
+            return no_answer(error)
+        return ""
 
     async def archive(self, session: str) -> None:
         """Archive a session; one that is gone counts as archived."""
@@ -239,7 +255,7 @@ class Provider:
 
 
 async def _patiently(ask: Any, arguments: dict[str, Any]) -> bytes:
-    """The body of an answer. Reads may be repeated; a refusal for good is raised at once."""
+    """The body of an answer. Reads and deletions may be repeated; a refusal for good is raised at once."""
 
     async def read() -> bytes:
         answer = await ask(**arguments)
@@ -247,7 +263,7 @@ async def _patiently(ask: Any, arguments: dict[str, Any]) -> bytes:
 
     return await patiently(
         read,
-        on=_passes,
+        on=passes,
         first=FIRST_WAIT,
         longest=LONGEST_WAIT,
         say=lambda failures, error: None,
@@ -255,7 +271,17 @@ async def _patiently(ask: Any, arguments: dict[str, Any]) -> bytes:
     )
 
 
-def _passes(error: Exception) -> bool:
+def no_answer(error: Exception) -> str:
+    """What is told of an error of the SDK's, without what the provider said."""
+    status = getattr(error, "status_code", None)
+    return (
+        f"the provider answered {status}"
+        if status
+        else f"the provider is away ({type(error).__name__})"
+    )
+
+
+def passes(error: Exception) -> bool:
     """Whether asking again may help."""
     import anthropic
 

@@ -76,11 +76,13 @@ class Erased:
 
 @dataclass(slots=True)
 class ErasedUser:
-    """What was kept of a user beside the user's sessions. `rows` are those deleted, by table; `left` as above."""
+    """What was kept of a user beside the user's sessions. `rows` are those deleted, by table, `vaults` those deleted
+    at the provider; `left` as above."""
 
     tenant: str
     user: str
     rows: dict[str, int] = field(default_factory=dict)
+    vaults: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -88,6 +90,7 @@ class ErasedUser:
         return {
             "tenant_id": self.tenant,
             "user_id": self.user,
+            "provider": {"vaults_deleted": self.vaults},
             "sql": {"rows_erased": self.rows},
             "left": self.left,
         }

@@ -15,6 +15,7 @@ from services.operator.erasing import run as erase_run
 from services.operator.erasing.certificate import Erased, ErasedUser, certificate
 from services.operator.erasing.looks import Stores, every_store
 from services.operator.erasing.topics import retentions
+from services.operator.erasing.vaults import delete_vaults
 from services.operator.failures import Impossible, failing_clearly
 from services.operator.owner import owner
 from shared.clock import utcnow
@@ -27,7 +28,7 @@ SHOWN = 10
 def erase(
     session: Annotated[str, typer.Option(help="This session.")] = "",
     user: Annotated[
-        str, typer.Option(help="All sessions of this user, and the user's profile.")
+        str, typer.Option(help="All sessions of this user, the user's profile and vaults.")
     ] = "",
     tenant: Annotated[
         str, typer.Option(help="Whose; may be left out where it is clear from the session.")
@@ -78,11 +79,13 @@ async def _erase(session: str, user: str, tenant: str, yes: bool, timeout: float
             await stores.sql.forget(about.tenant, about.user)
         await erase_run.ask(stores, sessions)
         await erase_run.wait(stores, sessions, timeout, _tell)
+        if about:  # after the sessions that use them
+            await delete_vaults(stores, about)
         _tell("looking again")
         await erase_run.look_again(stores, sessions)
         if about:
             kept = await stores.sql.of_user_itself(about.tenant, about.user)
-            about.left = [f"{table}: {count} rows" for table, count in kept.items()]
+            about.left += [f"{table}: {count} rows" for table, count in kept.items()]
         return certificate(sessions, topics, asked, utcnow(), about)
 
 
@@ -99,7 +102,9 @@ async def _keys(
         return [(tenant or await stores.owner(session), session)]
     found = await stores.of_user(user.tenant, user.user)
     if not found and not user.rows:
-        raise Impossible(f"user {user.user} of tenant {user.tenant} has no sessions and no profile")
+        raise Impossible(
+            f"user {user.user} of tenant {user.tenant} has no sessions, profile and vaults"
+        )
     return [(user.tenant, name) for name in found]
 
 

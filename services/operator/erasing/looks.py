@@ -57,9 +57,10 @@ class Stores:
     async def before(self, keys: Collection[SessionKey]) -> list[Erased]:
         """What there is of each session before it is erased. Raises Impossible when there is nothing at all."""
         found = [await self._before(*key) for key in keys]
-        for session in await self.living(found):
-            about = next(one for one in found if one.key == session[0])
-            about.provider_sessions.append(session[1])
+        living, _ = await self.living(found)
+        for key, session in living:
+            about = next(one for one in found if one.key == key)
+            about.provider_sessions.append(session)
         letters, _ = await dead_letters.of_sessions(self.bootstrap, self.options, keys)
         for one in found:
             one.dead_letters = sum(letter.is_of([one.key]) for letter in letters)
@@ -85,19 +86,30 @@ class Stores:
         waiting = [f"provider: {id}" for id in sql.provider if sql.provider and not sql.left]
         return [*sql.left, *waiting, *rows.left]
 
-    async def living(self, sessions: Collection[Erased]) -> list[tuple[SessionKey, str]]:
-        """Provider sessions that carry the mark of one of these, archived ones too: whose, and which."""
+    async def living(
+        self, sessions: Collection[Erased]
+    ) -> tuple[list[tuple[SessionKey, str]], str]:
+        """Provider sessions that carry the mark of one of these, archived ones too: whose, and which. And why that
+        is not known to be all of them, "" where it is. Raises what the SDK raises for what does not pass, a wrong
+        key say."""
+        found: list[tuple[SessionKey, str]] = []
+        if not sessions:
+            return found, ""
         keys = {about.key for about in sessions}
         since = utcnow() - UNKNOWN
         for about in sessions:
             sql = await self.sql.traces(*about.key)
             since = min(since, _moment(sql.opened_at, since) - CLOCKS_DIFFER)
-        found: list[tuple[SessionKey, str]] = []
-        async for session in self.provider.sessions(since, archived=True):
-            key = owner(session.metadata.get(MARK, ""))
-            if key is not None and key in keys:
-                found.append((key, session.id))
-        return found
+        try:
+            async for session in self.provider.sessions(since, archived=True):
+                key = owner(session.metadata.get(MARK, ""))
+                if key is not None and key in keys:
+                    found.append((key, session.id))
+        except Exception as error:
+            if not provider.passes(error):
+                raise
+            return found, provider.no_answer(error)
+        return found, ""
 
     async def unmarked(self, keys: Collection[SessionKey]) -> set[SessionKey]:
         """Sessions whose dead letters can be read yet."""

@@ -72,17 +72,27 @@ async def look_again(stores: Stores, sessions: Sequence[Erased]) -> None:
     mark is not there (any more)."""
     for about in sessions:
         about.left = await stores.left(about)
-    for _, session in await stores.living(sessions):
-        await stores.provider.delete(session)
-    for key, session in await stores.living(sessions):
-        about = next(one for one in sessions if one.key == key)
-        about.left.append(f"provider: {session} is there")
+    await _delete_living(stores, sessions)
     unmarked = await _unmarked(stores, sessions)
     detached = await asyncio.to_thread(detached_parts, stores.archive)
     for about in sessions:
         if about.key in unmarked:
             about.left.append("dead letters: they are not marked as erased")
         about.left += detached
+
+
+async def _delete_living(stores: Stores, sessions: Sequence[Erased]) -> None:
+    living, away = await stores.living(sessions)
+    if not away:
+        for _, session in living:
+            await stores.provider.delete(session)
+        living, away = await stores.living(sessions)
+    for key, session in living:
+        about = next(one for one in sessions if one.key == key)
+        about.left.append(f"provider: {session} is there")
+    if away:
+        for about in sessions:
+            about.left.append(f"provider: nobody could look there: {away}")
 
 
 async def _unmarked(stores: Stores, sessions: Sequence[Erased]) -> set[SessionKey]:

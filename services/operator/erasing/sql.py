@@ -16,11 +16,13 @@ from services.operator.database import engine_on
 from shared.session import state
 from shared.session.state import SessionState
 from shared.tables.gateway import KEYS, TURNS, USER_SESSIONS, SessionRow
+from shared.tables.owned import OWNED, unbind
 from shared.tables.profiles import PROFILES
 from shared.tables.worker import INBOX, HeadRow
 
-# Rows about a user; all else is found by session.
-OF_USERS = (PROFILES, USER_SESSIONS)
+# Rows about a user; all else is found by session. The vaults' go with the vaults.
+FORGOTTEN_FIRST = (PROFILES, USER_SESSIONS)
+OF_USERS = (*FORGOTTEN_FIRST, OWNED)
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
 IDS_ONLY = ("accepted", "refused")
 # What a forgotten session's state may say; see the worker's `forget.py`.
@@ -69,10 +71,21 @@ class SqlStores:
         return found
 
     async def forget(self, tenant: str, user: str) -> None:
-        """Delete them."""
+        """Delete them, those of vaults excepted."""
         async with self._engine.begin() as connection:
-            for table in OF_USERS:
+            for table in FORGOTTEN_FIRST:
                 await connection.execute(delete(table).where(*_of(table, tenant, user)))
+
+    async def vaults_of(self, tenant: str, user: str) -> list[str]:
+        """The vaults that were made for a user."""
+        its = _of(OWNED, tenant, user)
+        query = select(OWNED.c.id).where(OWNED.c.kind == "vault", *its).order_by(OWNED.c.id)
+        return [row.id for row in await self._rows(query)]
+
+    async def forget_vault(self, vault: str) -> None:
+        """Delete the row of a vault that is no more."""
+        async with self._engine.begin() as connection:
+            await unbind(connection, ("vault", vault))
 
     async def traces(self, tenant: str, session: str) -> SqlTraces:
         """What there is of a session now."""

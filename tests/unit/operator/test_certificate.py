@@ -31,10 +31,11 @@ def test_a_certificate_is_complete_only_when_nothing_is_left() -> None:
 
 
 def test_it_is_complete_only_when_nothing_is_left_of_the_user() -> None:
-    user = ErasedUser("acme", "u1", rows={"gateway_profiles": 1})
+    user = ErasedUser("acme", "u1", rows={"gateway_profiles": 1}, vaults=["vlt_1"])
     found = certificate([], [EVENTS], ASKED, DONE, user)
     assert found["complete"] is True
     assert found["user"]["sql"] == {"rows_erased": {"gateway_profiles": 1}}
+    assert found["user"]["provider"] == {"vaults_deleted": ["vlt_1"]}
     user.left = ["gateway_profiles: 1 rows"]
     assert certificate([], [EVENTS], ASKED, DONE, user)["complete"] is False
     assert "user" not in certificate([], [EVENTS], ASKED, DONE)

@@ -26,13 +26,16 @@ class Places:
         self.marked = set(marked)
         self.marks: list[SessionKey] = []
         self.deaf = deaf
+        self.away = ""
         self.archive: Any = SimpleNamespace(query=lambda text: [])
 
     async def left(self, about: Erased) -> list[str]:
         return list(self.rows.get(about.session, []))
 
-    async def living(self, sessions: Collection[Erased]) -> list[tuple[SessionKey, str]]:
-        return []
+    async def living(
+        self, sessions: Collection[Erased]
+    ) -> tuple[list[tuple[SessionKey, str]], str]:
+        return [], self.away
 
     async def unmarked(self, keys: Collection[SessionKey]) -> set[SessionKey]:
         return set(keys) - self.marked
@@ -63,3 +66,11 @@ async def test_a_session_that_is_still_there_is_not_marked() -> None:
 
 async def test_a_mark_that_cannot_be_seen_is_not_taken_for_one() -> None:
     assert await looked_at(Places({}, deaf=True), "s1") == {"s1": [UNMARKED]}
+
+
+async def test_nothing_is_gone_from_a_provider_that_is_away() -> None:
+    places = Places({})
+    places.away = "the provider answered 503"
+    found = await looked_at(places, "s1", "s2")
+    said = "provider: nobody could look there: the provider answered 503"
+    assert found == {"s1": [said, UNMARKED], "s2": [said, UNMARKED]}

@@ -76,8 +76,8 @@ class Erased:
 
 @dataclass(slots=True)
 class ErasedUser:
-    """What was kept of a user beside the user's sessions. `rows` are those deleted, by table, `vaults` those deleted
-    at the provider; `left` as above."""
+    """What was kept of a user beside the user's sessions. `rows` are those deleted, by table, `vaults` those
+    deleted at the provider; `left` as above."""
 
     tenant: str
     user: str

@@ -7,7 +7,7 @@ from services.operator.erasing.looks import Stores
 
 
 async def delete_vaults(stores: Stores, about: ErasedUser) -> None:
-    """Delete the vaults that were made for the user, note them in `about`, and those that are there still in `left`,
+    """Delete the vaults that were made for the user and note them in `about`, those that are there still in `left`
     with the reason. A vault's row goes last: as long as the vault may be there it is the user's, and whoever runs
     this again finds it."""
     for vault in await stores.sql.vaults_of(about.tenant, about.user):

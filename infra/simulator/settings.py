@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infra.simulator.messages.catalogue import WINDOW
 from infra.simulator.play.delays import NONE, Delays, delays_of
 from infra.simulator.play.scripts import OPTIONS, SCRIPTS
 
@@ -29,7 +30,8 @@ class Settings:
     report_lag_seconds: float = 0.0
     rate_limits: bool = False
     delays: Delays = NONE
-    retain: int = 10_000  # deleted sessions whose log is kept
+    retain: int = 10_000  # deleted sessions, and requests for messages, that are remembered
+    window: int = WINDOW  # context window of every model, in tokens
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:
@@ -49,6 +51,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
         rate_limits=args.rate_limits,
         delays=args.delays,
         retain=args.retain,
+        window=args.window,
     )
 
 
@@ -76,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--rate-limits", action="store_true", help="300 creates and 1200 reads a minute, else 429")
     add("--delays", type=delays_of, default=NONE, metavar="NAME=SECONDS,...",
         help="create, provision, first_token, uncached, cached; provision_for=tools or turn")  # fmt: skip
-    add("--retain", type=int, default=10_000, metavar="N", help="deleted sessions to remember")
+    add("--retain", type=int, default=10_000, metavar="N",
+        help="deleted sessions, and requests for messages, to remember")  # fmt: skip
+    add("--window", type=_tokens, default=WINDOW, metavar="TOKENS",
+        help="context window of every model (default %(default)s)")  # fmt: skip
     return parser
 
 
@@ -111,6 +117,13 @@ def _not_negative(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1000:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1000")
+    return value
+
+
+def _tokens(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be more than 0")
     return value
 
 

@@ -32,6 +32,7 @@ from infra.simulator.api.vaults import Vaults
 from infra.simulator.errors import ApiError
 from infra.simulator.faults.gate import FaultGate
 from infra.simulator.faults.rules import Faults
+from infra.simulator.messages.log import MessageLog
 from infra.simulator.world import World
 
 
@@ -51,10 +52,10 @@ def build(world: World, faults: Faults) -> ASGIApp:
         *Agents(world).routes(),
         *Environments(world).routes(),
         *Vaults(world).routes(),
-        *Models().routes(),
+        *Models(world).routes(),
         *Credentials(world).routes(),
         *Files(world).routes(),
-        *Messages().routes(),
+        *Messages(world, MessageLog(world.settings.retain)).routes(),
         *Reports(world).routes(),
         *Inspect(world, faults).routes(),
     ]

@@ -27,7 +27,7 @@ class Bucket:
 
 class Limits:
     """The two buckets of an organization. A POST that makes something counts as create, a GET as
-    read; sends are not counted, which bucket they belong to is not known.
+    read; sends are not counted, which bucket they belong to is not known, nor are messages: theirs is another.
     """
 
     def __init__(self, now: float) -> None:
@@ -35,7 +35,7 @@ class Limits:
 
     def check(self, method: str, path: str, now: float) -> None:
         """Raises ApiError 429 with `retry-after` in whole seconds."""
-        kind = "read" if method == "GET" else "create" if path.count("/") == 2 else None
+        kind = "read" if method == "GET" else "create" if _makes(path) else None
         if kind is None:
             return
         wait = self._buckets[kind].take(now)
@@ -44,3 +44,7 @@ class Limits:
             raise ApiError(
                 429, f"rate limit of {kind} requests reached", headers={"retry-after": seconds}
             )
+
+
+def _makes(path: str) -> bool:
+    return path.count("/") == 2 and path != "/v1/messages"

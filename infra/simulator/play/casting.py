@@ -47,8 +47,8 @@ class Casting:
         except ValueError as error:
             raise bad(f"simulator directive: {error}") from None
 
-    def plan(self, content: Content) -> Plan:
-        """The plan for a message that passed `check`.
+    def plan(self, content: Content, *, again: bool = False) -> Plan:
+        """The plan for a message that passed `check`. `again`: it is looked at in the middle of being played.
 
         A directive with `times=n` is followed the first n times that very text is played; after
         that the text gets a plain reply, so that a caller's retry can succeed.
@@ -59,7 +59,7 @@ class Casting:
             throw = dice("script", self._seed, own)
             name = throw.choices(self._names, self._weights)[0]
             return SCRIPTS[name](Brief(text_of(content), throw))
-        self._played[own] += 1
+        self._played[own] += not again
         name = directive.name
         if self._played[own] > directive.options.get("times", float("inf")):
             name = "reply"

@@ -126,6 +126,9 @@ class Request:
     burst: bool = False
     swap: bool = False  # publish a tool result after the event that follows it
     runs: float = 0.0  # seconds that the tools take before their results
+    # Of the Messages API alone; a session plays them as a plain request.
+    cut_short: bool = False  # the answer ends at `max_tokens`
+    pauses: bool = False  # the turn is paused in the middle of a search of the provider's own
 
 
 @dataclass(frozen=True, slots=True)

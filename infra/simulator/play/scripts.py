@@ -307,6 +307,23 @@ def workflow(brief: Brief) -> Plan:
     )
 
 
+def max_tokens(brief: Brief) -> Plan:
+    """The first answer is cut at max_tokens (of the Messages API; a session plays a plain reply)."""
+    return Plan("max_tokens", (Request((Think(), Say()), _tokens(brief, 0), cut_short=True),))
+
+
+def pause_turn(brief: Brief) -> Plan:
+    """Turns paused in the middle of a web search (of the Messages API, where the tool is offered).
+
+    Options: rounds (1).
+    """
+    rounds = [
+        Request((Say(f"Searching, part {index + 1}."),), _tokens(brief, index), pauses=True)
+        for index in range(brief.number("rounds", 1) or 1)
+    ]
+    return Plan("pause_turn", (*rounds, Request((Say(),), _tokens(brief, len(rounds)))))
+
+
 def outcome(brief: Brief, outcome_id: str, iterations: int) -> Plan:
     """Work towards an outcome and the evaluations of it, by the description of `user.define_outcome`.
 
@@ -333,6 +350,7 @@ SCRIPTS: dict[str, Script] = {
     for script in (
         reply, tools, confirm, unfamiliar, custom_tool, threads, long, refusal, retries_exhausted,
         error_retrying, exhausted, terminal, budget, mcp, compaction, workflow,
+        max_tokens, pause_turn,
     )
 }  # fmt: skip
 OPTIONS: dict[str, frozenset[str]] = {
@@ -348,6 +366,7 @@ OPTIONS: dict[str, frozenset[str]] = {
     "budget": frozenset({"rounds", "cents"}),
     "mcp": frozenset({"calls", "failed"}),
     "compaction": frozenset({"rounds"}),
+    "pause_turn": frozenset({"rounds"}),
     "workflow": frozenset({"phases", "threads", "fails", "stopped", "refused", "after"}),
     "outcome": frozenset({"revise", "failed", "graded"}),
 }

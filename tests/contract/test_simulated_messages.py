@@ -113,8 +113,8 @@ async def test_a_stream_says_what_the_whole_message_says(client: AsyncAnthropic)
     messages: Any = [user("[[script: custom_tool calls=2]] look it up")]
     async with client.messages.stream(messages=messages, **asked) as stream:
         kinds = [event.type async for event in stream]
-        streamed = await stream.get_final_message()
-    whole = await client.messages.create(messages=messages, **asked)
+        streamed: Any = await stream.get_final_message()
+    whole: Any = await client.messages.create(messages=messages, **asked)
     assert [b.type for b in streamed.content] == ["thinking", "tool_use", "tool_use"]
     assert [b.type for b in whole.content] == ["thinking", "tool_use", "tool_use"]
     assert streamed.stop_reason == whole.stop_reason == "tool_use"

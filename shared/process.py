@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
+import resource
 import signal
 import sys
 import textwrap
@@ -56,6 +58,7 @@ def run_several(
     # Some dozens of requests at once are more young objects than the default of 700, and none of them is garbage.
     gc.set_threshold(10_000, 10, 10)
     gc.enable()
+    _ready_to_crash()
     argparse.ArgumentParser(
         prog=f"python -m services.{service.replace('-', '_')}.main",
         description=does,
@@ -75,6 +78,14 @@ def run_several(
         return BROKEN
     forks = Forks({name: partial(_forked, service, name, settings, one) for name, one in others})
     return _traced(service, settings.instance, settings, first, forks.beside)
+
+
+def _ready_to_crash() -> None:
+    """A crash that no handler sees leaves the place in the code on stderr, and no image of the memory, where keys
+    and secrets lie. Processes that are forked later do likewise."""
+    faulthandler.enable()
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
 
 
 def _forked(service: str, name: str, settings: S, work: Work[S], parent: Lifeline) -> int:

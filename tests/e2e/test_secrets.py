@@ -1,5 +1,5 @@
-"""Secrets of twenty kinds through every path, and then looked for everywhere; and what two tenants may name of each
-other's: nothing."""
+"""Secrets of more than twenty kinds through every path, and then looked for everywhere; and what two tenants may
+name of each other's: nothing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import asyncio
 import base64
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import pyarrow.parquet as parquet
 import pytest
 
 from infra.clients.topics import read_topic
+from services.operator.exports.pieces import SHAPES
 from shared.bus.topics import TOPICS
 from tests.e2e.api import Api
 from tests.e2e.archive import Archive
@@ -23,8 +27,9 @@ from tests.e2e.provider import Provider
 from tests.e2e.publishing import dead_letters, publishing, record, turn
 from tests.e2e.remains import in_archive, in_files, in_sql
 from tests.e2e.tenants import ACME, KEYS, UMBRA
+from tests.e2e.test_audit import turnstile
 from tests.e2e.waiting import eventually
-from tests.stack import LocalStack
+from tests.stack import PROJECT, LocalStack
 
 URL = "https://mcp.example/{name}"
 # The kinds of secrets, and what stands around each in its name: `refused` has its server refuse it.
@@ -39,6 +44,8 @@ KINDS = (
         "refused_by_server",
         "by_command",
         "api_key",
+        "in_traceback",
+        "in_crash",
     ),
 )
 
@@ -49,10 +56,13 @@ def canary(kind: str) -> str:
 
 @dataclass
 class Told:
-    """Everything that anybody was told."""
+    """Everything that anybody was told: answers, records by topic, what commands wrote by name, and what processes
+    said when they crashed."""
 
     answers: list[str] = field(default_factory=list)
     topics: list[tuple[str, bytes]] = field(default_factory=list)
+    exports: list[tuple[str, str]] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
 
 
 class Teller:
@@ -198,6 +208,86 @@ def by_command(stack: LocalStack, vault: str) -> str:
     return said
 
 
+# A process whose work dies of an error that nobody expects, with a credential in its hands.
+CRASHING = """
+import sys
+from services.gateway.vault_bodies import NewCredential
+from shared.process import run
+from shared.secret import read_secret
+from shared.settings import ProcessSettings
+import msgspec
+
+async def work(settings, stopping):
+    body = sys.stdin.buffer.read()
+    asked = msgspec.json.decode(body, type=NewCredential, dec_hook=read_secret)
+    raise RuntimeError(f"can do nothing with {SHOWN}")
+
+sys.exit(run("gateway", "Dies.", ProcessSettings, work))
+"""
+
+
+def in_traceback(secret: str, shown: str = "asked") -> str:
+    """What such a process leaves behind; `shown` is what its error repeats."""
+    auth = {"type": "static_bearer", "token": secret, "mcp_server_url": URL.format(name="t")}
+    done = subprocess.run(
+        [sys.executable, "-c", CRASHING.replace("SHOWN", shown)],
+        input=json.dumps({"auth": auth}),
+        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"},
+        cwd=PROJECT,
+        capture_output=True,
+        timeout=60,
+        text=True,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert (done.returncode, "RuntimeError: can do nothing with" in said) == (1, True), said
+    return said
+
+
+async def crash(stack: LocalStack, tell: Teller, provider: Provider, path: str) -> None:
+    """The gateway is aborted, as by a fault in a library, while a secret is on its way through it."""
+    auth = {
+        "type": "static_bearer",
+        "token": canary("in_crash"),
+        "mcp_server_url": URL.format(name="f"),
+    }
+    match = {"method": "POST", "path": "credentials"}
+    await provider.fault(match, {"kind": "delay", "seconds": 60})
+    former = stack.pid("gateway")
+    limits = await asyncio.to_thread(Path(f"/proc/{former}/limits").read_text)
+    assert "Max core file size        0 " in limits, "an image of the memory would have it"
+    asked = asyncio.create_task(tell("POST", path, {"auth": auth}))
+    await provider.struck(match)
+    os.kill(former, signal.SIGABRT)
+    with pytest.raises(httpx2.TransportError):
+        await asked
+    await provider.no_faults()
+    await stack.back("gateway", former)
+    log = Path(stack.settings.folders.log, "gateway.log")
+    assert "Fatal Python error: Aborted" in await asyncio.to_thread(log.read_text)
+
+
+async def exported(stack: LocalStack, session: str, folder: Path) -> list[tuple[str, str]]:
+    """What the operator's commands write of a session, by command: replays, and the rows of Parquet files."""
+    code, replayed = await turnstile(stack, "replay", session, "--tenant", ACME, "--json")
+    assert code == 0
+    said = [("replay", replayed)]
+    for table in SHAPES:
+        code, out = await turnstile(stack, "export", str(folder), "--table", table, "--force")
+        assert code == 0, f"{table}: {out}"
+    focus = folder / "focus.parquet"
+    code, out = await turnstile(stack, "cost", "export", str(focus))
+    assert code == 0, out
+    return [*said, *await asyncio.to_thread(_rows_of_files, folder)]
+
+
+def _rows_of_files(folder: Path) -> list[tuple[str, str]]:
+    return [
+        (path.name, str(parquet.read_table(path).to_pylist()))
+        for path in sorted(folder.glob("*.parquet"))
+    ]
+
+
 async def on_topics(stack: LocalStack) -> list[tuple[str, bytes]]:
     """All that is on Kafka: keys, values and headers, by topic."""
     said: list[tuple[str, bytes]] = []
@@ -208,17 +298,13 @@ async def on_topics(stack: LocalStack) -> list[tuple[str, bytes]]:
     return said
 
 
-async def found(
-    stack: LocalStack,
-    archive: Archive,
-    answers: list[str],
-    said: list[tuple[str, bytes]],
-    marker: str,
-) -> list[str]:
+async def found(stack: LocalStack, archive: Archive, told: Told, marker: str) -> list[str]:
     """Everywhere that it lies."""
     return [
-        *(f"answer {place}" for place, text in enumerate(answers) if marker in text),
-        *(f"topic {name}" for name, text in said if marker.encode() in text),
+        *(f"answer {place}" for place, text in enumerate(told.answers) if marker in text),
+        *(f"topic {name}" for name, text in told.topics if marker.encode() in text),
+        *(f"export {name}" for name, text in told.exports if marker in text),
+        *(f"crash {place}" for place, text in enumerate(told.crashes) if marker in text),
         *(f"sql {name}" for name in await in_sql(stack, marker)),
         *(f"clickhouse {name}" for name in await in_archive(archive, marker)),
         *(f"file {name}" for name in await in_files(stack.settings.folders.log, marker)),
@@ -226,8 +312,14 @@ async def found(
 
 
 @pytest.fixture(scope="module")
-async def told(local_stack: LocalStack, api: Api, archive: Archive, provider: Provider) -> Told:
-    """All kinds, through all paths, and a turn with the vault, whose spans and events are archived."""
+async def told(
+    local_stack: LocalStack,
+    api: Api,
+    archive: Archive,
+    provider: Provider,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Told:
+    """All kinds, through all paths, and a turn with the vault, whose spans and events are archived and exported."""
     told = Told()
     tell = Teller(api, told)
     vault = (await tell("POST", "/v1/vaults", {"display_name": "canaries"}))["vault_id"]
@@ -240,8 +332,9 @@ async def told(local_stack: LocalStack, api: Api, archive: Archive, provider: Pr
         "/v1/vaults", headers={"Authorization": f"Bearer {canary('api_key')}"}
     )
     told.answers.append(answer.text)
+    told.crashes.append(await asyncio.to_thread(in_traceback, canary("in_traceback")))
     await api.open("ses_canary", vault_ids=[vault])
-    await api.say("ses_canary", "t1", "use it")
+    await api.say("ses_canary", "t1", "use it [[script: tools rounds=1 calls=1]]")
     await api.turn_in("ses_canary", "t1", "completed")
     last = (await api.session("ses_canary"))["last_seq"]
     await archive.complete(ACME, "ses_canary", last)
@@ -252,7 +345,9 @@ async def told(local_stack: LocalStack, api: Api, archive: Archive, provider: Pr
 
     await eventually(traced, "the spans of these requests")
     told.answers.append((await api.http.get("/metrics")).text)
+    await crash(local_stack, tell, provider, path)  # spans that wait to be exported die with it
     told.topics = await on_topics(local_stack)
+    told.exports = await exported(local_stack, "ses_canary", tmp_path_factory.mktemp("exports"))
     return told
 
 
@@ -262,25 +357,33 @@ async def test_no_secret_is_anywhere(
 ) -> None:
     # Its beginning and its end: a part is as bad as the whole.
     for marker in (canary(kind)[:-3], canary(kind)[7:]):
-        assert await found(local_stack, archive, told.answers, told.topics, marker) == []
+        assert await found(local_stack, archive, told, marker) == []
 
 
 async def test_one_that_is_planted_is_found(
-    local_stack: LocalStack, api: Api, archive: Archive
+    local_stack: LocalStack, api: Api, archive: Archive, tmp_path: Path
 ) -> None:
-    """In an answer, a topic, a table of either database, and a log: the search looks at all of them."""
+    """In an answer, a topic, a table of either database, a log, a replay, an exported file and the last words of a
+    process: the search looks at all of them."""
     planted = "canary-planted-in-everything"
     await api.open("ses_planted")
-    await api.say("ses_planted", "t1", planted)
+    await api.say("ses_planted", "t1", f"{planted} [[script: tools rounds=1 calls=1]]")
     await api.turn_in("ses_planted", "t1", "completed")
     await archive.complete(ACME, "ses_planted", (await api.session("ses_planted"))["last_seq"])
     await api.http.put("/v1/users/planted/profile", json={"facts": [planted]})
     log = Path(local_stack.settings.folders.log, "planted.log")
     await asyncio.to_thread(log.write_text, planted)
-    topics = await on_topics(local_stack)
-    seen = await found(local_stack, archive, [planted], topics, planted)
+    told = Told(
+        [planted],
+        await on_topics(local_stack),
+        await exported(local_stack, "ses_planted", tmp_path),
+        [await asyncio.to_thread(in_traceback, planted, "body")],
+    )
+    seen = await found(local_stack, archive, told, planted)
     kinds = {place.split()[0] for place in seen}
-    assert kinds == {"answer", "topic", "sql", "clickhouse", "file"}
+    assert kinds == {"answer", "topic", "sql", "clickhouse", "file", "export", "crash"}
+    written = {place.split()[1].split("-")[0] for place in seen if place.startswith("export")}
+    assert written >= {"replay", "events"}
 
 
 async def test_two_tenants_name_nothing_of_each_others(

@@ -36,6 +36,15 @@ class Send(Command, frozen=True, kw_only=True, tag="send"):
     nudge: bool = False
 
 
+class Steer(Command, frozen=True, kw_only=True, tag="steer"):
+    """Put the content of the turn (the request filed as `input_id`) to the agent while it is at work on the turn
+    `joins`. One that can't be put waits for that turn's end, and goes out by itself."""
+
+    turn_id: str
+    input_id: str
+    joins: str
+
+
 class Interrupt(Command, frozen=True, kw_only=True, tag="interrupt"):
     """Stop the agent if `turn_id` is still the turn that runs."""
 
@@ -81,7 +90,7 @@ class DeadLetter(Command, frozen=True, kw_only=True, tag="dead"):
     attempts: int = 1
 
 
-AnyCommand = Open | Send | Interrupt | Answer | Deny | RaiseBudget | Close | DeadLetter
+AnyCommand = Open | Send | Steer | Interrupt | Answer | Deny | RaiseBudget | Close | DeadLetter
 
 
 def encode(commands: tuple[AnyCommand, ...]) -> bytes:

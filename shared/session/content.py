@@ -134,7 +134,7 @@ def require_turn(content: Any, outcome: Outcome | UnsetType, on_busy: str) -> No
         return
     if content is not UNSET:
         raise _wrong("stands in place of content: leave one of them out", "$.outcome")
-    if on_busy == "coalesce":
+    if on_busy in ("coalesce", "steer"):
         raise _wrong("an outcome goes out by itself: leave it out, or enqueue", "$.on_busy")
     rubric = outcome.rubric
     if outcome.description.isspace():

@@ -43,6 +43,7 @@ from shared.session.prewarm import prewarm_failed, prewarmed
 from shared.session.requests import requested
 from shared.session.rest import rest_on
 from shared.session.state import CLOSED, OPENING, SessionState
+from shared.session.steering import steer
 from shared.session.turn_ends import (
     begin,
     give_up,
@@ -72,6 +73,7 @@ def _filed(draft: Draft, filed: Filed, policy: Policy) -> None:
 
 def _seen(draft: Draft, seen: Seen, policy: Policy) -> None:
     seen_events(draft, seen, policy)
+    steer(draft, at=seen.at)
 
 
 def _bound(draft: Draft, bound: Bound, policy: Policy) -> None:

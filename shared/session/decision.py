@@ -16,7 +16,7 @@ from shared.session.evolve_provider import turn_of
 from shared.session.inputs import Heard, ProviderEvent
 from shared.session.ledger import MOST_WAITING, account_lines, request_lines
 from shared.session.policy import Policy
-from shared.session.state import Progress, SessionState
+from shared.session.state import CLOSED, Progress, Queued, SessionState
 from shared.session.transitions import after
 from shared.trace_context import parted
 
@@ -163,7 +163,8 @@ class Draft:
     ) -> None:
         """Record the end of the open turn and of those that rode along with it; `last_turn_id` names it afterwards.
 
-        What it cost is the open turn's alone: sums over turns stay true.
+        What it cost is the open turn's alone: sums over turns stay true. One whose message the agent was not seen
+        to have does not end with it, unless the session is closed.
         """
         self.settle(at=at)
         self.last_turn_id = self.state.open_turn or ""
@@ -171,17 +172,33 @@ class Draft:
         assert lead is not None
         lead = replace(lead, first_token_at=self._first_token(lead))
         for rider in self.state.riders:
-            turn = replace(
-                rider.turn,
-                status=after(rider.turn.status, kind),
-                stop_reason=stop_reason,
-                error=error,
-                reply=lead.reply,
-                **_last_times(rider.turn, lead, at),
-            )
-            self.own(kind, turn, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
+            if rider.steer != "sent":
+                self._end_with(rider, lead, kind, at=at, stop_reason=stop_reason, error=error)
+            elif self.state.status in CLOSED:
+                self._end_with(rider, lead, "turn.interrupted", at=at)
         times = _last_times(lead, lead, at) | self._unfinished(lead, kind)
         self.turn(kind, at=at, stop_reason=stop_reason, error=error, **times)
+
+    def _end_with(
+        self,
+        rider: Queued,
+        lead: Turn,
+        kind: str,
+        *,
+        at: str,
+        stop_reason: str | None = None,
+        error: TurnError | None = None,
+    ) -> None:
+        """Record the end of a turn that rode along with `lead`. What was said before it came is not its own."""
+        turn = replace(
+            rider.turn,
+            status=after(rider.turn.status, kind),
+            stop_reason=stop_reason,
+            error=error,
+            reply=lead.reply if rider.steer != "sent" else None,
+            **_last_times(rider.turn, rider.turn if rider.steer else lead, at),
+        )
+        self.own(kind, turn, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
 
     def _first_token(self, turn: Turn) -> str | None:
         """When the turn's first token came: a delta that was heard of, unless one was told of before."""
@@ -212,8 +229,8 @@ class Draft:
     def _traceparent(self, turn_id: str | None) -> str:
         if turn_id is not None and turn_id == self.state.open_turn:
             return self.progress.traceparent
-        waiting = (q.traceparent for q in self.state.queue if q.turn.turn_id == turn_id)
-        return next(waiting, "")
+        others = (*self.state.riders, *self.state.queue)
+        return next((q.traceparent for q in others if q.turn.turn_id == turn_id), "")
 
 
 def _trace_id(traceparent: str) -> str:

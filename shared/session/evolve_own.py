@@ -34,6 +34,13 @@ from shared.session.events import (
     TurnStarted,
     TurnUnanswered,
 )
+from shared.session.evolve_steering import (
+    not_taken,
+    steering_started,
+    taken_up,
+    told_anew,
+    with_riders,
+)
 from shared.session.fingerprint import fingerprint
 from shared.session.ledger import CENT, Ledger
 from shared.session.state import (
@@ -108,6 +115,7 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         at_budget=False,
         rest=None,
         retired=None,
+        queue=(*not_taken(state), *state.queue),
         length=Length(),
         prompts=(),
         tail=(),
@@ -115,7 +123,9 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         pending=(),
         calls=(),
         answered=(),
-        progress=replace(state.progress, nudged=False, told=False, stalls=0)
+        progress=replace(
+            state.progress, nudged=False, told=False, stalls=0, riders=told_anew(taken_up(state))
+        )
         if state.progress
         else None,
     )
@@ -175,6 +185,7 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
         traceparent=joined(data.traceparent, data.tracestate or ""),
         coalesce=coalesce,
         prompt=fingerprint(data.content),
+        steer="wanted" if data.on_busy == "steer" else "",
     )
     if state.parks(data.turn_id):  # redriven: it goes where it would have gone
         same = (queued if q.turn.turn_id == data.turn_id else q for q in state.queue)
@@ -184,16 +195,11 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
     if state.turn is None and not state.queue:
         return _take_up(state, queued, gathers_until=data.gathers_until)
     if coalesce and state.gathering:
-        return _with_riders(state, (*state.riders, queued))
+        return with_riders(state, (*state.riders, queued))
     # Only events from before `behind` was recorded come here.
     if data.on_busy == "interrupt" and state.turn is not None:
         return replace(state, queue=(queued, *state.queue))
     return replace(state, queue=(*state.queue, queued))
-
-
-def _with_riders(state: SessionState, riders: tuple[Queued, ...]) -> SessionState:
-    assert state.progress is not None
-    return replace(state, progress=replace(state.progress, riders=riders))
 
 
 def _take_up(
@@ -213,6 +219,8 @@ def _take_up(
             riders=riders,
             gathers_until=gathers_until,
             prompt=queued.prompt,
+            failures=queued.turn.attempts,
+            sent_before=queued.turn.attempts > 0,
         ),
         status="running",
         pending=(),
@@ -225,6 +233,8 @@ def _started(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnStarted)
     if any(rider.turn.turn_id == event.turn_id for rider in state.riders):
         return _rider_started(state, event, data)
+    if state.turn is not None and event.turn_id != state.open_turn:
+        return steering_started(state, event, data)
     turn, progress = _open(state, event)
     return replace(
         state,
@@ -296,7 +306,7 @@ def _rider_started(state: SessionState, event: Event, data: TurnStarted) -> Sess
         else rider
         for rider in state.riders
     )
-    return _with_riders(state, tuple(riders))
+    return with_riders(state, tuple(riders))
 
 
 def _reserved(state: SessionState, event: Event) -> SessionState:
@@ -337,6 +347,7 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
             prompted=False,
             interrupted=False,
             exhausted=False,
+            riders=told_anew(state.riders),
         ),
     )
 
@@ -418,12 +429,13 @@ def _ended(state: SessionState, event: Event) -> SessionState:
             state, queue=tuple(q for q in state.queue if q.turn.turn_id != event.turn_id)
         )
         riders = tuple(q for q in state.riders if q.turn.turn_id != event.turn_id)
-        return _with_riders(left, riders) if riders != state.riders else left
+        return with_riders(left, riders) if riders != state.riders else left
     status = state.status if state.status in ("archived", "erased") else "idle"
     ended = replace(
         state,
         turn=None,
         progress=None,
+        queue=(*not_taken(state), *state.queue),
         pending=(),
         calls=(),
         answered=(),

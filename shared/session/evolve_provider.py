@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from shared.session import provider
 from shared.session.events import Event, PendingAction, Usage
+from shared.session.evolve_steering import steered
 from shared.session.fingerprint import fingerprint_of
 from shared.session.ledger import Spent, within_bounds
 from shared.session.state import ANSWERED, CALLS, PROMPTS, Call, SessionState
@@ -23,10 +24,14 @@ Evolver = Callable[[SessionState, Event], SessionState]
 
 def turn_of(state: SessionState, kind: str, thread_id: str | None, raw: bytes | Raw) -> str | None:
     """The turn that an event of the provider belongs to: none between turns, and none for what a message set off
-    that is nobody's here (another client's, or one that a process which died had on its way)."""
+    that is nobody's here (another client's, or one that a process which died had on its way). Of a turn that steers
+    the open one it is the message alone."""
     progress = state.progress
     if progress is None or state.provider_session_id is None:
         return state.open_turn
+    steering = progress.steering if kind in provider.TELLING and thread_id is None else None
+    if steering is not None and fingerprint_of(raw) == steering.prompt:
+        return steering.turn.turn_id
     if kind in provider.TELLING and thread_id is None and not progress.prompted:
         ours = state.begun and progress.expects(fingerprint_of(raw))
         return state.open_turn if ours else None
@@ -43,6 +48,8 @@ def _user_message(state: SessionState, event: Event) -> SessionState:
         return state  # nothing was sent yet
     if provider.head(event.data).processed_at is None:
         return state
+    if state.steering is not None and event.turn_id == state.steering.turn.turn_id:
+        return steered(state)
     if event.turn_id is None:
         return replace(state, progress=replace(state.progress, stray=True))
     # A wait for the next attempt ends: the message of the last one got in although its send seemed to fail.

@@ -19,7 +19,7 @@ Id = Annotated[
 ]
 Moment = Annotated[str, Meta(max_length=40, description="RFC 3339, with an offset")]
 Verdict = Literal["allow", "deny"]
-OnBusy = Literal["enqueue", "interrupt", "reject", "coalesce"]
+OnBusy = Literal["enqueue", "interrupt", "reject", "coalesce", "steer"]
 Mode = Literal["interactive", "background"]
 # The provider's limits: 16 pairs, keys up to 64 characters, values up to 512 (SDK docstring of sessions.create).
 # Seconds that a turn may take from its acceptance on.

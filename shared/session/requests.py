@@ -39,6 +39,7 @@ from shared.session.inputs import (
 )
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
 from shared.session.state import CLOSED, SessionState
+from shared.session.steering import steer
 from shared.session.turn_ends import begin, interrupt
 from shared.trace_context import parted
 
@@ -52,6 +53,7 @@ def requested(draft: Draft, filed: Filed, policy: Policy) -> None:
     request = replace(filed.request, at=normal(filed.request.at))
     filed = replace(filed, received_at=normal(filed.received_at or request.at))
     REQUESTED[type(request)](draft, filed, request, policy)
+    steer(draft, at=max(filed.received_at, filed.taken_at))
 
 
 def _session_requested(
@@ -121,8 +123,8 @@ def _gathers_until(
 
 
 def _behind(state: SessionState, request: TurnRequested) -> str | UnsetType:
-    """What a turn waits behind that interrupts or may be coalesced: turns go to the agent in the order in which
-    they were accepted. Those that may be coalesced go out with those that gather, and never overtake another."""
+    """What a turn waits behind that interrupts, steers or may be coalesced: turns go to the agent in the order in
+    which they were accepted. Those that may be coalesced go out with those that gather, and overtake nobody."""
     joins = request.on_busy == "coalesce" and state.gathering and not state.queue
     if request.on_busy == "enqueue" or joins or state.parks(request.turn_id):
         return UNSET

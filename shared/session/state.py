@@ -57,8 +57,14 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
     thread_id: str | None = None
 
 
+# How far a turn is that steers the open one: it is to; its message is on its way, or waits at the provider; the
+# agent has it, and the turn ends with the open one.
+Steering = Literal["", "wanted", "sent", "taken"]
+
+
 class Queued(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A turn that waits for the one before it, or (`coalesce`) goes out in one message with its neighbours.
+    """A turn that waits for the one before it, or (`coalesce`) goes out in one message with its neighbours, or
+    (`steer`) in a message of its own into the turn that runs.
     `prompt` is the fingerprint of its content. `parked`: the turn is a dead letter, and keeps this place."""
 
     turn: Turn
@@ -67,19 +73,22 @@ class Queued(Struct, frozen=True, kw_only=True, omit_defaults=True):
     coalesce: bool = False
     prompt: str = ""
     parked: bool = False
+    steer: Steering = ""
 
 
 class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far the open turn is, beyond what its `turn.*` events tell.
 
     `prompted`: the provider took the message up. `exhausted`: the provider gave up and flushed its queue.
-    `failures` counts attempts that failed since `failing_since`; `retry_at` is when the next is due. `riders` are
-    turns that go out in the same message, which is not sent before `gathers_until`. `answer_by`: what waits for
+    `failures` counts attempts that failed since `failing_since`, and the one that `sent_before` tells of;
+    `retry_at` is when the next is due. `riders` are turns that go out in the same message, which is not sent before
+    `gathers_until`, or that steer this one. `answer_by`: what waits for
     people is denied then. `stalls` counts silences; `nudged`: the agent was interrupted for one, and goes on with a
     word about it instead of the turn's message; `told`: it was sent. `stray`: the agent answers a message of
     somebody else, sent before the turn's own, whose fingerprint is `prompt`. `finished`: the primary thread came to
     its end, whatever the session's idle says. `reserved`: money is set aside for it under a cap; `held_since`: it
-    waits for some to be left. `overdue`: its deadline has come, and it is being interrupted.
+    waits for some to be left. `overdue`: its deadline has come, and it is being interrupted. `sent_before`:
+    its message went into the turn before it, and was not seen to be taken up: the agent may be at work on it.
     """
 
     input_id: str
@@ -106,6 +115,7 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     overdue: bool = False
     reserved: bool = False
     held_since: str | None = None
+    sent_before: bool = False
 
     @property
     def to_be_told(self) -> bool:
@@ -114,8 +124,18 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def expects(self, prompt: str) -> bool:
         """Whether a message with this fingerprint may be what was sent for the turn."""
-        ours = self.riders[-1].prompt if self.riders else self.prompt
+        ours = self.carried[-1].prompt if self.carried else self.prompt
         return self.nudged or "" in (ours, prompt) or prompt == ours
+
+    @property
+    def carried(self) -> tuple[Queued, ...]:
+        """The riders whose content is in the turn's own message."""
+        return tuple(rider for rider in self.riders if not rider.steer)
+
+    @property
+    def steering(self) -> Queued | None:
+        """The rider whose own message was sent and not seen to be taken up yet: one at a time."""
+        return next((rider for rider in self.riders if rider.steer == "sent"), None)
 
 
 class Rest(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -225,8 +245,24 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def riders(self) -> tuple[Queued, ...]:
-        """Turns that go out in one message with the open one."""
+        """Turns that go out in one message with the open one, or steer it."""
         return self.progress.riders if self.progress else ()
+
+    @property
+    def steering(self) -> Queued | None:
+        """The turn whose message is on its way into the open one."""
+        return self.progress.steering if self.progress else None
+
+    @property
+    def takes_steering(self) -> bool:
+        """Whether the agent is at work on the open turn's message, and takes another in meanwhile."""
+        progress = self.progress
+        if progress is None or self.provider_session_id is None or self.status != "running":
+            return False
+        if self.pending or self.at_budget or self.retired is not None:
+            return False
+        ends = progress.finished or progress.interrupted or progress.exhausted or progress.overdue
+        return progress.prompted and not (ends or progress.stray or progress.nudged)
 
     def parks(self, turn_id: str) -> bool:
         """Whether this turn is a dead letter that later turns wait for."""

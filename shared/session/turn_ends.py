@@ -46,7 +46,7 @@ def begin(draft: Draft, *, at: str) -> None:
     """Begin an attempt of the open turn; its first step is a provider session where there is none. Without anything
     left of the session's budget the turn waits."""
     assert draft.state.turn is not None
-    if is_over(draft.state.turn, at):  # while it waited
+    if is_over(draft.state.turn, at) and not draft.progress.sent_before:  # while it waited
         draft.end("turn.interrupted", at=at, error=PAST_DEADLINE)
         after_turn(draft, at=at)
         return
@@ -123,7 +123,7 @@ def start(draft: Draft, bound: Bound) -> None:
             input_id=draft.progress.input_id,
             attempt=attempt,
             look=attempt > 1,
-            riders=tuple(rider.input_id for rider in draft.state.riders),
+            riders=tuple(rider.input_id for rider in draft.progress.carried),
             nudge=draft.progress.nudged,
         )
     )
@@ -131,7 +131,7 @@ def start(draft: Draft, bound: Bound) -> None:
 
 def _start_riders(draft: Draft, where: dict[str, Any], attempt: int, *, at: str) -> None:
     lead = draft.state.open_turn
-    for rider in draft.state.riders:
+    for rider in draft.progress.carried:
         started = rider.turn.started_at or at
         turn = replace(rider.turn, status="running", started_at=started, attempts=attempt)
         data = TurnStarted(**fields(turn), **where, joined=lead)
@@ -171,7 +171,8 @@ def retry(
 def give_up(draft: Draft, error: TurnError, *, at: str) -> None:
     """End the turn as failed, and put what was asked for aside where an operator finds it, also for those that rode
     along. A session that is closed leaves nothing behind."""
-    ids = (draft.progress.input_id, *(rider.input_id for rider in draft.state.riders))
+    ended = (rider for rider in draft.state.riders if rider.steer != "sent")
+    ids = (draft.progress.input_id, *(rider.input_id for rider in ended))
     attempts = draft.progress.failures + 1
     draft.end("turn.failed", at=at, error=error)
     if draft.state.status not in CLOSED:

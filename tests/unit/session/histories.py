@@ -31,6 +31,12 @@ OVERDUE: tuple[Input, ...] = (turn("t1", deadline_seconds=5), bound(), elapsed(5
 GATHERED: tuple[Input, ...] = tuple(
     turn(f"c{n}", f"part {n}", on_busy="coalesce", second=n / 100) for n in range(3)
 )
+W = Wire()
+STEERED: tuple[Input, ...] = (
+    *RUNNING,
+    seen(W.prompt(), W.running()),
+    turn("s2", "left", 3, on_busy="steer"),
+)
 
 
 def _asking_unprompted() -> Input:
@@ -102,6 +108,16 @@ NAMED: dict[str, tuple[Input, ...]] = {
     "overdue_while_waiting": (*RUNNING, turn("t2", deadline_seconds=5), elapsed(5)),
     "coalesced": (*GATHERED, elapsed(1), bound(), seen(*Wire().reply())),
     "coalesced_behind": (*RUNNING, *GATHERED, seen(*Wire().reply())),
+    "steered": (*STEERED, seen(W.prompt("left"), W.message("well"), W.idle())),
+    "steered_too_late": (*STEERED, seen(W.idle(), W.prompt("left"), W.message("well"), W.idle())),
+    "steered_into_an_exhausted_one": (*STEERED, seen(W.error("exhausted"), W.idle())),
+    "steered_and_retried": (
+        *STEERED,
+        seen(W.prompt("left"), W.error("exhausted"), W.idle()),
+        elapsed(LATER),
+    ),
+    "steered_and_rotated": (*STEERED, failed(lost=True), elapsed(LATER), bound("sesn_2", LATER)),
+    "steered_and_archived": (*STEERED, archiving(9), seen(W.interrupted(), W.idle())),
     "gathering_interrupted": (*GATHERED, interrupting(0.2)),
     "erased_while_running": (*RUNNING, turn("t2"), erasing(9)),
 }
@@ -111,6 +127,8 @@ def _said(wire: Wire) -> list[Callable[[], Input]]:
     return [
         lambda: seen(*wire.reply()),
         lambda: seen(wire.prompt(), wire.running(), wire.message("so"), chance=0.5),
+        lambda: seen(wire.prompt("left")),
+        lambda: seen(wire.prompt("left", processed=False), wire.idle("retries_exhausted")),
         lambda: seen(wire.idle()),
         lambda: seen(wire.tool_use("ask"), wire.idle("requires_action")),
         lambda: seen(wire.custom_tool_use(), wire.spent(3, 4), wire.idle("requires_action")),
@@ -132,6 +150,8 @@ def _asked_for(n: int, second: float) -> list[Callable[[], Input]]:
         lambda: turn(f"q{n}", [{"type": "text", "text": "…🎈"}], second, on_busy="interrupt"),
         lambda: turn(f"q{n}", "no", second, on_busy="reject"),
         lambda: turn(f"q{n}", "and", second, on_busy="coalesce"),
+        lambda: turn(f"q{n}", "left", second, on_busy="steer"),
+        lambda: turn(f"q{n}", "left", second, on_busy="steer", deadline_seconds=15),
         lambda: turn(f"q{n}", "soon", second, deadline_seconds=25),
         lambda: silent(second),
         lambda: interrupting(second),

@@ -53,11 +53,14 @@ class Conversation:
         self._interrupts = 0
         self._replies = 0
         self._script: Script | None = None
+        self._queued: list[list[Any]] = []
 
     # ---- what is asked of it ----------------------------------------------------------------------------------
 
     def has_unrecorded(self, content: list[Any], recorded: Collection[str]) -> bool:
         """Whether this message is among those that came after the newest recorded one."""
+        if content in self._queued:
+            return True
         for event in reversed(self.log):
             if event.type not in TELLING:
                 continue
@@ -68,7 +71,8 @@ class Conversation:
         return False
 
     def say(self, content: list[Any], fate: str = "") -> None:
-        """A user message. Raises ProviderFailure while answers are awaited."""
+        """A user message; one that comes while something is played waits for the next request to the model. Raises
+        ProviderFailure while answers are awaited."""
         if self._at_budget:
             raise ProviderFailure("budget_reached", "400: the budget is used up", final=True)
         if self._waiting:
@@ -77,6 +81,13 @@ class Conversation:
         self.told.append(content)
         if outcome_in(content) is None:
             self.messages.append(content)
+        if self._script is not None:
+            self._queued.append(content)
+            self._move()
+        else:
+            self._begin(content, fate)
+
+    def _begin(self, content: list[Any], fate: str = "") -> None:
         text = "\n".join(block.get("text", block.get("description", "")) for block in content)
         self._script = self._play(content, text, fate)
         self._go_on()
@@ -109,6 +120,19 @@ class Conversation:
         if script is not None:
             script.close()
             self._idle("end_turn")
+        if self._queued:
+            self._begin(self._queued.pop(0))
+
+    def exhaust(self) -> None:
+        """What is played dies, and what is queued with it."""
+        script, self._script = self._script, None
+        if script is not None:
+            script.close()
+        self._give_up("exhausted")
+        for content in self._queued:
+            self.emit("user.message", processed=False, content=content)
+        self._queued.clear()
+        self._idle("end_turn")
 
     def raise_budget(self, cents: int) -> None:
         """What stopped at the budget goes on. Raises ProviderFailure for a budget that is used up."""
@@ -141,13 +165,16 @@ class Conversation:
 
     # ---- what it does -----------------------------------------------------------------------------------------
 
-    def emit(self, kind: str, *, thread: str | None = None, **body: Any) -> str:
+    def emit(
+        self, kind: str, *, thread: str | None = None, processed: bool = True, **body: Any
+    ) -> str:
         """Put an event into the log; answers its id."""
         count = f"i{self._interrupts}" if kind == "user.interrupt" else self._next_count()
         id = f"sevt_{self.id}_{count}"
         began = self._clock() if self._clock else BEGINNING + timedelta(milliseconds=len(self.log))
         at = rfc3339(began + timedelta(milliseconds=1))
-        raw = msgspec.json.encode({"id": id, "type": kind, "processed_at": at, **body})
+        when = {"processed_at": at} if processed else {}
+        raw = msgspec.json.encode({"id": id, "type": kind, **when, **body})
         self.log.append(ProviderEvent(id=id, type=kind, at=at, raw=raw, thread_id=thread))
         self._move()
         return id
@@ -167,7 +194,13 @@ class Conversation:
         self.emit("session.usage", usage={"list_cost": {"amount": str(3 * self._replies)}})
         self.emit("session.status_idle", stop_reason={"type": reason, **more})
 
+    def _take_queued(self) -> None:
+        for content in self._queued:
+            self.emit("user.message", content=content)
+        self._queued.clear()
+
     def _reply(self, text: str) -> None:
+        self._take_queued()
         start = self.emit("span.model_request_start")
         self._replies += 1
         self._preview(f"sevt_{self.id}_{self._next_count()}", text)
@@ -216,6 +249,7 @@ class Conversation:
             self.emit("agent.tool_result", tool_use_id=call)
         elif "script: long_tool" in text:
             yield from self._run()
+            self._take_queued()
         elif "script: threads" in text:
             self._child(text)
         if "hold" in text:
@@ -264,6 +298,7 @@ class Conversation:
     def _end(self, kind: str) -> None:
         """It is over, and nothing was asked of us. What was deleted is gone with its list."""
         self._script, self.closed = None, True
+        self._queued.clear()
         self.erased = kind == "session.deleted"
         self._waiting.clear()
         self.emit(kind)

@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from services.agent_worker.ports import Head
 from services.agent_worker.session.trace import TurnTrace
-from shared.session.commands import AnyCommand, Close, Interrupt, Open, RaiseBudget, Send
+from shared.session.commands import (
+    AnyCommand,
+    Close,
+    Interrupt,
+    Open,
+    RaiseBudget,
+    Send,
+    Steer,
+)
 from shared.session.state import SessionState
 
 
@@ -51,14 +59,20 @@ class DrivenSession:
     @property
     def asking(self) -> bool:
         """Whether a session or a turn is on its way to the provider."""
-        return any(isinstance(command, Send | Open) for command in self.commands)
+        return any(isinstance(command, Send | Steer | Open) for command in self.commands)
 
     def sending(self, turn_id: str) -> bool:
         """Whether the turn is on its way to the provider, or waits for the provider session that was asked for
         before it."""
         return any(
-            isinstance(command, Send | Open) and command.turn_id in (turn_id, "")
+            isinstance(command, Send | Steer | Open) and command.turn_id in (turn_id, "")
             for command in self.commands
+        )
+
+    def steering(self, turn_id: str) -> bool:
+        """Whether the turn's message is on its way into the turn before it."""
+        return any(
+            isinstance(command, Steer) and command.turn_id == turn_id for command in self.commands
         )
 
     def interrupting(self, *, but: str) -> bool:

@@ -17,7 +17,7 @@ from services.agent_worker.session.driven import DrivenSession
 from services.agent_worker.session.filed import FiledInputs
 from services.agent_worker.session.prewarmed import Prewarmed
 from services.agent_worker.session.prompt import NUDGE, denial, joined
-from shared import metrics, telemetry
+from shared import logs, metrics, telemetry
 from shared.errors import Transient
 from shared.session.commands import (
     Answer,
@@ -29,6 +29,7 @@ from shared.session.commands import (
     Open,
     RaiseBudget,
     Send,
+    Steer,
 )
 from shared.session.events import PREWARM_MAX
 from shared.session.inputs import (
@@ -52,6 +53,9 @@ SEEN_SECONDS = 60.0
 TAKE_UP_SECONDS = 2.0
 # How long an erasure waits for the open turn to end by its interrupt before it deletes what the turn runs in.
 ERASE_SECONDS = 15.0
+
+
+log = logs.get(__name__)
 
 
 class PutOff(Exception):
@@ -91,6 +95,8 @@ class Performer:
                 return await self._open(command, resumed)
             case Send():
                 return await self._send(command, resumed)
+            case Steer():
+                await self._steer(command, resumed)
             case Interrupt():
                 return await self._interrupt(command)
             case Close():
@@ -155,8 +161,9 @@ class Performer:
         session = self.session
         if _overtaken(command, session.state):
             return None
-        # An interrupt of the turn before that is still on its way would stop this one.
-        await session.until(lambda state: not session.interrupting(but=command.turn_id), None)
+        # An interrupt of the turn before that is still on its way would stop this one; and its message may be on
+        # its way into that turn: what comes of it is known first.
+        await session.until(lambda state: self._clear(command.turn_id), None)
         try:
             await self.feed()
             content = await self._content(command)
@@ -170,6 +177,28 @@ class Performer:
         except ProviderFailure as failure:
             return await self._not_sent(command, failure)
         return None
+
+    def _clear(self, turn_id: str) -> bool:
+        session = self.session
+        return not (session.interrupting(but=turn_id) or session.steering(turn_id))
+
+    async def _steer(self, command: Steer, resumed: bool) -> None:
+        """Put the message into the turn that runs. Where it can't be put the turn's own Send looks for it later,
+        and sends it then: nothing is to be told to the core."""
+        session = self.session
+        await session.until(lambda state: not session.interrupting(but=command.turn_id), None)
+        try:
+            if not _steers(command, session.state):
+                return
+            await self.feed()
+            filed = await self.filed.read(command.input_id)
+            request: Any = filed.request
+            if not _steers(command, session.state):
+                return
+            with telemetry.span("provider.send", parent=session.traceparent()):
+                await self.provider().send(session.state, request.said, look=resumed)
+        except ProviderFailure as failure:
+            log.warning("not_steered", turn_id=command.turn_id, reason=failure.reason)
 
     async def _not_sent(self, command: Send, failure: ProviderFailure) -> Failed | None:
         """A provider session that is lost is given up once all it said is recorded, or can't be read any more;
@@ -379,6 +408,17 @@ def _overtaken(command: Send, state: SessionState) -> bool:
 
 def _is_over(command: Send, state: SessionState) -> bool:
     return (state.open_turn, state.failures + 1) != (command.turn_id, command.attempt)
+
+
+def _steers(command: Steer, state: SessionState) -> bool:
+    """Whether the message is still to go into the turn that runs."""
+    steering = state.steering
+    if steering is None or (state.open_turn, steering.turn.turn_id) != (
+        command.joins,
+        command.turn_id,
+    ):
+        return False
+    return state.takes_steering
 
 
 def _answered(tool_use_id: str) -> Callable[[SessionState], bool]:

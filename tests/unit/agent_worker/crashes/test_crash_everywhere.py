@@ -26,6 +26,7 @@ BEFORE = (
     "terminal",
     "interrupt",
     "coalesced",
+    "steered",
     "archive_running",
 )
 # The plays in which it matters who is faster.
@@ -35,11 +36,14 @@ RACING = (
     "queued",
     "interrupt",
     "interrupt_by_turn",
+    "steered",
+    "steered_in_vain",
     "terminal",
     "archive",
 )
 # In these the provider ends sessions itself: whether anybody listened is not up to us.
-ENDING = {play.__name__ for play in rotation.PLAYS} | {"coalesced_again", "outcome_moved"}
+ENDING = {play.__name__ for play in rotation.PLAYS}
+ENDING |= {"coalesced_again", "outcome_moved", "steered_lost"}
 # Here a turn leaves a provider session while it is being closed.
 LEFT = {"resumed_at_once", "worn"}
 

@@ -26,6 +26,7 @@ from tests.unit.agent_worker.plays import (
     resting,
     retries,
     rotation,
+    steering,
     texting,
 )
 
@@ -35,6 +36,7 @@ PLAYS: dict[str, Play] = {
     for part in (
         *(conversations, outcomes, people, retries, rotation, texting, closing, resting, capped),
         prewarming,
+        steering,
     )
     for play in part.PLAYS
 }

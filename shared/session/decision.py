@@ -201,16 +201,22 @@ class Draft:
         self.own(kind, turn, at=at, turn_id=turn.turn_id, traceparent=rider.traceparent)
 
     def _first_token(self, turn: Turn) -> str | None:
-        """When the turn's first token came: a delta that was heard of, unless one was told of before."""
+        """When the turn's first token came: a delta that was heard of, unless one was told of before. While another
+        message is on its way, and nothing was put out, it may have been the answer to that."""
         heard = self._heard
         untold = turn.first_token_at == turn.first_output_at
+        if self.state.steering is not None and turn.first_output_at is None:
+            return turn.first_token_at
         if heard is None or heard.turn_id != turn.turn_id or not untold:
             return turn.first_token_at
         return heard.first_token_at or turn.first_token_at
 
     def _unfinished(self, turn: Turn, kind: str) -> dict[str, Any]:
-        """The text of the message that the turn's end left in the making, if any was heard."""
+        """The text of the message that the turn's end left in the making, if any was heard, and heard of this turn:
+        behind its end the agent may have begun to answer a message that was on its way."""
         heard = self._heard
+        if self.state.steering is not None:
+            return {}
         if heard is None or heard.turn_id != turn.turn_id or kind == "turn.completed":
             return {}
         begun = heard.text and not self.state.knows(heard.message_id)

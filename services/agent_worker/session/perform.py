@@ -5,6 +5,7 @@ A command ends in an input for the core, or in nothing when what it did will be 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,7 @@ class Performer:
             case Steer():
                 await self._steer(command, resumed)
             case Interrupt():
-                return await self._interrupt(command)
+                return await self._interrupt(command, resumed)
             case Close():
                 return await self._close(command)
             case Answer():
@@ -219,7 +220,7 @@ class Performer:
         requests: list[Any] = [(await self.filed.read(input_id)).request for input_id in ids]
         return joined([request.said for request in requests])
 
-    async def _interrupt(self, command: Interrupt) -> NothingRan | None:
+    async def _interrupt(self, command: Interrupt, resumed: bool) -> NothingRan | None:
         session, turn_id = self.session, command.turn_id
 
         def gone(state: SessionState) -> bool:
@@ -246,9 +247,22 @@ class Performer:
                 break
         if waits(session.state):
             return NothingRan(turn_id=turn_id, at=self.inputs.now())
+        if resumed and session.state.steering is not None and await self._stopped(gone):
+            return None
         if not gone(session.state) and session.state.provider_session_id is not None:
             await self._stop(until=gone)
         return None
+
+    async def _stopped(self, gone: Callable[[SessionState], bool]) -> bool:
+        """Whether an interrupt by an earlier process is told of: behind the turn that it stopped another may run
+        already, whose message was on its way, and a second one would stop that."""
+
+        def told(state: SessionState) -> bool:
+            return gone(state) or (state.progress is not None and state.progress.interrupted)
+
+        with contextlib.suppress(ProviderFailure):
+            await self.feed()
+        return await self.session.until(told, TAKE_UP_SECONDS)
 
     async def _stop(self, *, until: Callable[[SessionState], bool]) -> None:
         """Interrupt what runs, unless `until` holds meanwhile."""

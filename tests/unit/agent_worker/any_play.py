@@ -26,6 +26,8 @@ SCRIPTS = ("plain", "tools", "threads", "refusal", "own_tool")
 ASKING = ("confirm", "denied", "confirm_two", "custom_tool", "answered_twice")
 # Turns that are held until something else happens to them, and two turns in one message.
 MEETING = ("hold", "overtaken", "rejecting", "coalesced")
+# Whether one that steers a held turn joins it, or comes too late, is up to who is faster: laws hold either way.
+STEERING = "steering"
 # What befalls the work on a message, and whether the message goes out again.
 FATED = {"exhausted": True, "retries_exhausted": True, "terminal": True, "budget": False}
 OF_PROVIDER = ("open", "send", "answer", "interrupt")
@@ -75,6 +77,15 @@ def _conversation(scripts: list[str], gap: float | None) -> Conversation:
     return Conversation(tuple(told), gap)
 
 
+steering = st.builds(
+    Conversation,
+    scripts=st.lists(
+        st.sampled_from((STEERING, STEERING, "plain", "confirm")), min_size=1, max_size=3
+    )
+    .filter(lambda scripts: STEERING in scripts)
+    .map(tuple),
+    gap=st.none(),
+)
 conversations = st.builds(
     _conversation,
     scripts=st.lists(
@@ -150,7 +161,7 @@ def _foretell(outside: Outside, conversation: Conversation) -> None:
             session += 1
         if again:
             sent.append(_text(n, script))
-        if script in ("overtaken", "coalesced"):
+        if script in ("overtaken", "coalesced", STEERING):
             sent.append(f"beside {n}")
         if script == "overtaken":
             outside.provider.fates.append("")
@@ -179,7 +190,7 @@ async def _ask_all(outside: Outside, scripts: tuple[str, ...], gap: float) -> No
 
 
 def _text(n: int, script: str) -> str:
-    held = " on" if script in ("hold", "overtaken", "rejecting") else ""
+    held = " on" if script in ("hold", "overtaken", "rejecting", STEERING) else ""
     word = {"denied": "confirm", "answered_twice": "custom_tool"}.get(script, script)
     return f"number {n} {'hold' if held else script}{held} [[script: {word}]]"
 
@@ -199,9 +210,9 @@ async def _see_through(outside: Outside, n: int, script: str) -> None:
     elif script == "budget":
         await _said_of(outside, f"t{n}", "turn.requires_action")
         outside.ask(raising(100.0 * n, 10.0 + n))
-    elif script in MEETING and script != "coalesced":
+    elif script in (*MEETING, STEERING) and script != "coalesced":
         await _meet(outside, n, script)
-    beside = ("overtaken", "coalesced", "rejecting")
+    beside = ("overtaken", "coalesced", "rejecting", STEERING)
     for id in (f"t{n}", f"t{n}b") if script in beside else (f"t{n}",):
         await _said_of(outside, id, *ENDS)
 
@@ -221,12 +232,17 @@ async def _answer(outside: Outside, n: int, script: str) -> None:
 
 
 async def _meet(outside: Outside, n: int, script: str) -> None:
-    """The turn is held: interrupt it, overtake it, or be rejected by it."""
+    """The turn is held: interrupt it, overtake it, steer it, or be rejected by it."""
     await _said_of(outside, f"t{n}", "user.message")
     if script == "hold":
         outside.ask(interrupting(20.0 + n))
     elif script == "overtaken":
         outside.ask(turn(f"t{n}b", f"beside {n}", 20.0 + n, on_busy="interrupt"))
+    elif script == STEERING:
+        outside.ask(turn(f"t{n}b", f"beside {n}", 20.0 + n, on_busy="steer"))
+        capped = bool(outside.caps.caps)
+        await _said_of(outside, f"t{n}b", "turn.accepted" if capped else "turn.started")
+        list(outside.provider.sessions.values())[-1].release()
     else:
         outside.ask(turn(f"t{n}b", f"beside {n}", 20.0 + n, on_busy="reject"))
         await _said_of(outside, f"t{n}b", "turn.refused")

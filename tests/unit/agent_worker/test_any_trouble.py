@@ -9,10 +9,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from tests.unit.agent_worker.any_play import (
+    STEERING,
     Conversation,
     Troubles,
     conversations,
     played,
+    steering,
     troubles,
 )
 from tests.unit.agent_worker.mutants import MUTANTS, broken
@@ -43,6 +45,19 @@ def tried(*phases: Phase) -> Callable[[], None]:
 
 def test_trouble_leaves_no_trace() -> None:
     tried(Phase.generate, Phase.shrink)()
+
+
+@settings(max_examples=EXAMPLES, deadline=None, derandomize=True, database=None)
+@given(conversation=steering, befalls=troubles)
+def test_whoever_is_faster_a_steering_message_is_sent_once(
+    conversation: Conversation, befalls: Troubles
+) -> None:
+    """The laws of `outcome.py`: each message once, each event once, all turns ended, nothing left to do."""
+    found = played(conversation, befalls)
+    ended = [fact[1] for fact in found.facts if fact[0] == "turn.completed"]
+    steered = [f"t{n}b" for n, one in enumerate(conversation.scripts, start=1) if one == STEERING]
+    assert set(steered) <= set(ended)
+    assert len(ended) == len(conversation.scripts) + len(steered)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)

@@ -14,7 +14,7 @@ HELD, TOOL = "hold on", "hold on [[script: long_tool]]"
 async def _begin(outside: Outside, text: str = HELD) -> Conversation:
     """The agent is at work on t1."""
     outside.ask(turn("t1", text))
-    await outside.said("user.message")
+    await outside.said("agent.tool_use" if text == TOOL else "user.message")
     return outside.provider.sessions["sesn_1"]
 
 
@@ -78,10 +78,12 @@ async def steered_interrupted(outside: Outside) -> None:
 
 
 async def steered_after_interrupt(outside: Outside) -> None:
-    """The one that runs is interrupted, and what was queued is taken up behind it."""
+    """The one that runs is interrupted, and what was queued is taken up behind it: no interrupt stops that."""
     session = await _begin(outside)
-    await _queued(outside, session)
+    await _queued(outside, session, "hold left")
     outside.ask(interrupting(9))
+    await outside.said("user.message", count=2)
+    session.release()
 
 
 async def steered_flushed(outside: Outside) -> None:

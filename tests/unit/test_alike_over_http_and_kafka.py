@@ -195,6 +195,7 @@ BAD: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("no content", "turn.requested", {"content": GONE}, "content", "required"),
     ("both", "turn.requested", {"outcome": OUTCOME}, "outcome", "in place of content"),
     ("coalesced outcome", "turn.requested", asked(on_busy="coalesce"), "on_busy", "by itself"),
+    ("steering outcome", "turn.requested", asked(on_busy="steer"), "on_busy", "by itself"),
     ("no description", "turn.requested", asked(description=" "), "outcome.description", "empty"),
     ("no rubric", "turn.requested", asked(rubric=GONE), "outcome.rubric", "required"),
     (
@@ -302,6 +303,7 @@ FINE: list[tuple[str, dict[str, Any]]] = [
     ("session.requested", {"title": "a\0b", "metadata": {"a": "b"}, "budget_usd": 0.01}),
     ("session.requested", {"agent": "a", "vault_ids": ["v"], "mode": "background"}),
     ("turn.requested", {"on_busy": "coalesce"}),
+    ("turn.requested", {"on_busy": "steer"}),
     ("turn.requested", asked()),
     ("turn.requested", asked(rubric={"type": "file", "file_id": "file_1"}, max_iterations=20)),
     ("interrupt.requested", {}),

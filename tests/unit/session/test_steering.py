@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -24,18 +26,18 @@ from tests.builders import (
     silent,
     turn,
 )
-from tests.unit.session.specification import Then, after, given
+from tests.unit.session.specification import Given, Then, after
 
 pytestmark = pytest.mark.unit
 
 STEER = Steer(turn_id="t2", input_id="turn:t2", joins="t1")
 
 
-def steering(n: int = 2, text: str = "left", second: float = 5.0, **more: object) -> Filed:
+def steering(n: int = 2, text: str = "left", second: float = 5.0, **more: Any) -> Filed:
     return turn(f"t{n}", text, second, on_busy="steer", **more)
 
 
-def working(wire: Wire, **more: object) -> tuple[Input, ...]:
+def working(wire: Wire, **more: Any) -> tuple[Input, ...]:
     """The agent has the message of t1 and is at work on it."""
     return (turn("t1", **more), bound(), seen(wire.prompt(), wire.running()))
 
@@ -101,10 +103,8 @@ def test_one_that_comes_too_late_goes_on_as_the_next_turn() -> None:
     assert (kind, ended.reply, ended.attempts) == ("turn.completed", "went left", 2)
 
 
-def given_state(then: Then):  # type: ignore[no-untyped-def]
-    made = given()
-    made.state = then.state
-    return made
+def given_state(then: Then) -> Given:
+    return Given(then.state)
 
 
 def test_it_does_not_overtake_turns_that_wait() -> None:

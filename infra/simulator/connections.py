@@ -3,8 +3,10 @@ secrets themselves, and the same every time."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 JSON = dict[str, Any]
 
@@ -14,6 +16,8 @@ REFUSED = "refused"
 EXPIRED = "expired"
 # A host with this word does not answer.
 UNREACHABLE = "unreachable"
+# A server with this word in its URL takes nobody without a credential.
+PRIVATE = "private"
 
 
 @dataclass(slots=True)
@@ -30,9 +34,39 @@ class Credential:
         return str(auth.get("mcp_server_url") or auth["secret_name"])
 
 
-def works(credential: Credential) -> bool:
-    """Whether the server takes it, after a refresh if need be."""
-    return bool(probed(credential)["status"] == "valid")
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why an agent can't use an MCP server: the type of the `session.error`, and its words."""
+
+    type: str
+    message: str
+
+
+def refusal(server: JSON, credentials: Iterable[Credential]) -> Refusal | None:
+    """Why this server (`name`, `url`) takes an agent with these credentials not; None: it does. The first one for
+    its URL counts; without any the server is asked without."""
+    name, url = server["name"], server["url"]
+    if UNREACHABLE in url:
+        return Refusal("mcp_connection_failed_error", f"MCP server {name!r} did not answer")
+    ours = (one for one in credentials if "mcp_server_url" in one.body["auth"])
+    living = (one for one in ours if one.body["archived_at"] is None)
+    found = next((one for one in living if _normal(one.place) == _normal(url)), None)
+    if found is None and PRIVATE not in url:
+        return None
+    if found is None:
+        words = f"MCP server {name!r} requires authentication, and no credential matches its URL"
+        return Refusal("mcp_authentication_failed_error", words)
+    if probed(found)["status"] == "valid":
+        return None
+    words = f"MCP server {name!r} rejected the credential"
+    return Refusal("mcp_authentication_failed_error", words)
+
+
+def _normal(url: str) -> tuple[str, str, int | None, str]:
+    """By which URLs are compared: letter case of the host, a default port and a slash at the end do not count."""
+    parts = urlsplit(url)
+    port = parts.port if parts.port != {"http": 80, "https": 443}.get(parts.scheme) else None
+    return parts.scheme, parts.hostname or "", port, parts.path.rstrip("/")
 
 
 def probed(credential: Credential) -> JSON:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from infra.simulator.api.files import check_files
 from infra.simulator.api.resources import AgentRef, AgentWithOverrides, CreateSession
 from infra.simulator.api.shape import model_json, tools_json
 from infra.simulator.api.vaults import vault
+from infra.simulator.connections import Credential, refusal
 from infra.simulator.content import UserDefineOutcome
 from infra.simulator.errors import bad, missing
 from infra.simulator.play import inbox
@@ -69,11 +71,18 @@ def _session(world: World, asked: CreateSession, agent: JSON, place: JSON) -> Se
         budget_cents=cents,
         resources=[_resource(world, item) for item in asked.resources],
         vault_ids=list(asked.vault_ids),
+        refusal=lambda server: refusal(server, _credentials(world, asked.vault_ids)),
         now=world.now,
         status_lag=int(world.settings.status_lag_seconds * 1e6),
         delays=world.delays,
     )
     return Session(birth)
+
+
+def _credentials(world: World, vault_ids: list[str]) -> Iterator[Credential]:
+    """Those of the vaults as they are now; a vault may be gone."""
+    for ident in vault_ids:
+        yield from world.credentials.get(ident, {}).values()
 
 
 def _agent(world: World, asked: str | AgentRef | AgentWithOverrides) -> JSON:

@@ -114,6 +114,7 @@ class Failure:
     message: str
     retry: Retry
     reschedule: bool = False
+    server: str = ""  # the MCP server that it is about
 
 
 @dataclass(frozen=True, slots=True)

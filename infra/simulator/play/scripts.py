@@ -254,9 +254,10 @@ def budget(brief: Brief) -> Plan:
 
 
 def mcp(brief: Brief) -> Plan:
-    """Tools of an MCP server and their results, then the answer.
+    """Tools of an MCP server and their results, then the answer. An agent that has a server of its name (library)
+    can't do without: a turn whose session it does not take dies.
 
-    Options: calls (1), failed=1 (the first result is an error).
+    Options: calls (1), failed=1 (the first result is an error), rounds (1).
     """
     count = brief.number("calls", 1) or 1
     calls = tuple(
@@ -271,8 +272,9 @@ def mcp(brief: Brief) -> Plan:
         )
         for index in range(count)
     )
-    asking = Request((Think(), *calls), _tokens(brief, 0))
-    return Plan("mcp", (asking, Request((Say(),), _tokens(brief, 1))))
+    rounds = brief.number("rounds", 1) or 1
+    asking = [Request((Think(), *calls), _tokens(brief, index)) for index in range(rounds)]
+    return Plan("mcp", (*asking, Request((Say(),), _tokens(brief, rounds))))
 
 
 def compaction(brief: Brief) -> Plan:
@@ -364,7 +366,7 @@ OPTIONS: dict[str, frozenset[str]] = {
     "error_retrying": frozenset({"errors"}),
     "exhausted": frozenset({"unprocessed", "inert"}),
     "budget": frozenset({"rounds", "cents"}),
-    "mcp": frozenset({"calls", "failed"}),
+    "mcp": frozenset({"calls", "failed", "rounds"}),
     "compaction": frozenset({"rounds"}),
     "pause_turn": frozenset({"rounds"}),
     "workflow": frozenset({"phases", "threads", "fails", "stopped", "refused", "after"}),

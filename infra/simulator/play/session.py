@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import msgspec
 
 from infra.simulator import stamps
 from infra.simulator.chance import Ids, dice
+from infra.simulator.connections import Refusal
 from infra.simulator.play.bill import Bill
 from infra.simulator.play.cache import PromptCache
 from infra.simulator.play.calls import Call, Input
@@ -42,6 +44,7 @@ class Birth:
     budget_cents: int | None
     resources: list[JSON]
     vault_ids: list[str]
+    refusal: Callable[[JSON], Refusal | None]  # why an MCP server does not take the session now
     now: stamps.Now
     status_lag: int  # microseconds by which retrieve runs behind the events
     delays: Delays = NONE

@@ -74,8 +74,11 @@ def reschedule(session: Session) -> None:
     _on_both(session, session.primary, "session.thread_status_rescheduled", {})
 
 
-def error(session: Session, kind: str, message: str, retry: str) -> None:
+def error(session: Session, kind: str, message: str, retry: str, server: str = "") -> None:
+    """`server`: the MCP server that it is about."""
     body = {"type": kind, "message": message, "retry_status": {"type": retry}}
+    if server:
+        body["mcp_server_name"] = server
     session.emit("session.error", {"error": body})
 
 

@@ -7,7 +7,7 @@ import asyncio
 from infra.simulator.play import children, runs, status
 from infra.simulator.play.calls import Call, Input
 from infra.simulator.play.casting import Content
-from infra.simulator.play.plan import Delegate, Failure, Plan, Request, RunWorkflow
+from infra.simulator.play.plan import Delegate, Failure, Plan, Request, RunWorkflow, UseTool
 from infra.simulator.play.stage import INTERRUPTED, Stage
 from infra.simulator.play.thread import Thread
 from infra.simulator.reply import reply_to, text_of
@@ -46,6 +46,7 @@ class Turn:
 
         Raises Interrupted, or TurnDied after the events of a failure that is not retried.
         """
+        self._miss(plan)
         staff: Staff = []
         for index, request in enumerate(plan.requests):
             if not plan.unprocessed:
@@ -56,6 +57,7 @@ class Turn:
                 self.take_messages()
             if plan.unprocessed and request.failure:
                 raise self._failed(request.failure)
+            self._connect(request)
             await self._perform(request, staff if index else [])
             if index and staff:
                 await self._delegated(staff)
@@ -94,8 +96,38 @@ class Turn:
             status.run(self.session)
 
     def _failed(self, failure: Failure) -> TurnDied:
-        status.error(self.session, failure.type, failure.message, failure.retry)
+        self._say(failure)
         return TurnDied(failure)
+
+    def _say(self, failure: Failure) -> None:
+        said = failure.type, failure.message, failure.retry
+        status.error(self.session, *said, server=failure.server)
+
+    # -- MCP servers ---------------------------------------------------------------------------
+
+    def _miss(self, plan: Plan) -> None:
+        """Says which servers the agent has to do without that the plan does not need."""
+        needed = {server for request in plan.requests for server in _servers(request)}
+        for server in self.session.agent["mcp_servers"]:
+            failure = None if server["name"] in needed else self._unconnected(server["name"])
+            if failure is not None:
+                self._say(failure)
+
+    def _connect(self, request: Request) -> None:
+        """Raises TurnDied where a server that the request needs does not take the session."""
+        for server in _servers(request):
+            failure = self._unconnected(server)
+            if failure is not None:
+                raise self._failed(failure)
+
+    def _unconnected(self, name: str) -> Failure | None:
+        """Only of servers that the agent was made with anything is known."""
+        session = self.session
+        server = next((one for one in session.agent["mcp_servers"] if one["name"] == name), None)
+        refusal = None if server is None else session.birth.refusal(server)
+        if refusal is None:
+            return None
+        return Failure(refusal.type, refusal.message, "exhausted", server=name)
 
     async def _run(self, request: Request) -> None:
         for step in request.steps:
@@ -217,3 +249,8 @@ class Turn:
         while session.interrupts:
             session.process(session.interrupts.popleft())
         status.rest(session, {"type": "end_turn"})
+
+
+def _servers(request: Request) -> list[str]:
+    """The MCP servers whose tools a request uses."""
+    return [step.server for step in request.steps if isinstance(step, UseTool) and step.server]

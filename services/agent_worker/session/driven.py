@@ -8,6 +8,7 @@ from collections.abc import Callable
 from services.agent_worker.ports import Head
 from services.agent_worker.session.trace import TurnTrace
 from shared.session.commands import (
+    Answer,
     AnyCommand,
     Close,
     Interrupt,
@@ -80,6 +81,12 @@ class DrivenSession:
         return any(
             isinstance(command, Interrupt) and command.turn_id != but for command in self.commands
         )
+
+    def answers_first(self, command: Answer) -> bool:
+        """Whether no answer to the same call that was given earlier is on its way."""
+        answers = (one for one in self.commands if isinstance(one, Answer))
+        same = (one for one in answers if one.tool_use_id == command.tool_use_id)
+        return next(same, command) == command
 
     def raises_first(self, command: RaiseBudget) -> bool:
         """Whether no budget that was asked for earlier is on its way."""

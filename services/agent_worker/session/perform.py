@@ -272,6 +272,8 @@ class Performer:
     # ---- answers ----------------------------------------------------------------------------------------------
 
     async def _answer(self, command: Answer) -> None:
+        session = self.session
+        await session.until(lambda state: session.answers_first(command), None)  # the first counts
         filed = await self.filed.read(command.input_id)
         request: Any = filed.request
         refused = await self._give(command.tool_use_id, request)

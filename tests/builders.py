@@ -189,6 +189,16 @@ class Wire:
         body = {"type": kind, "message": "so it goes", "retry_status": {"type": retry_status}}
         return self.event("session.error", error=body)
 
+    def unconnected(
+        self,
+        server: str = "github",
+        retry_status: str = "exhausted",
+        kind: str = "mcp_authentication_failed_error",
+    ) -> ProviderEvent:
+        """The agent can't use an MCP server."""
+        said = {"message": f"{server} said 401", "retry_status": {"type": retry_status}}
+        return self.event("session.error", error={"type": kind, "mcp_server_name": server, **said})
+
     def terminated(self) -> ProviderEvent:
         return self.event("session.status_terminated")
 

@@ -28,7 +28,8 @@ from a status can't be recorded in it.
 """
 LEGEND = """\
 *accepted*: in the queue, or waiting for its first attempt. *running*: an attempt is under way, or the next one is
-due at `retry_at`. *requires_action*: the agent waits for a confirmation or a custom tool's result. The other four
+due at `retry_at`. *requires_action*: it waits for people: for a confirmation, a
+custom tool's result, a higher budget or an MCP server's connection. The other four
 are ends: nothing follows them.
 
 | from | event | to |

@@ -97,6 +97,8 @@ def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
         return
     if draft.progress.prompted and not (failed.lost or failed.final):
         return  # the send seemed to fail, but the agent has taken the message up: never send it again
+    if draft.state.connection_pauses and not failed.lost:
+        return  # the attempt was heard to fail, and waits for people
     if failed.lost:
         waits = draft.progress.retry_at is not None
         rotate(draft, failed.reason, at=failed.at)

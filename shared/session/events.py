@@ -30,6 +30,7 @@ OWN_TYPES = frozenset(
         "session.answer_refused",
         "session.charged",
         "session.budget_raised",
+        "session.connection_made",
         "turn.accepted",
         "turn.reserved",
         "turn.started",
@@ -145,10 +146,12 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
 class PendingAction(Struct, frozen=True, kw_only=True):
     """What waits for somebody: a tool call, whose `tool_use_id` is the provider's event id (`sevt_…`), or (kind
-    `budget`) a turn of a session that has used its budget up, until somebody raises it."""
+    `budget`) a turn of a session that has used its budget up, until somebody raises it, or (kind `connection`) a
+    turn that an MCP server, its `name`, keeps from going on, until somebody connects it and confirms that: then
+    `tool_use_id` is the id of the provider's `session.error`, and `input` has the type of the `error`."""
 
     tool_use_id: str
-    kind: Literal["confirmation", "custom_tool", "budget"]
+    kind: Literal["confirmation", "custom_tool", "budget", "connection"]
     name: str
     input: Raw
     since: str
@@ -311,6 +314,14 @@ class SessionBudgetRaised(Struct, frozen=True, kw_only=True):
     resumes: str | None = None
 
 
+class SessionConnectionMade(Struct, frozen=True, kw_only=True):
+    """`session.connection_made`: somebody confirmed the pending action `tool_use_id`: the agent can use the MCP
+    server `server` again. The turn that waited is tried again once all its connections were made."""
+
+    tool_use_id: str
+    server: str
+
+
 class Charge(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of the ledger: `micro_usd` millionths of a US dollar for what the provider's event `source` told.
 
@@ -371,6 +382,7 @@ DATA: dict[str, type[Struct]] = {
     "session.answer_refused": SessionAnswerRefused,
     "session.charged": SessionCharged,
     "session.budget_raised": SessionBudgetRaised,
+    "session.connection_made": SessionConnectionMade,
     "turn.accepted": TurnAccepted,
     "turn.reserved": Turn,
     "turn.started": TurnStarted,

@@ -15,7 +15,6 @@ from shared.session.events import (
     RESUMABLE,
     TURN_ENDS,
     Event,
-    SessionBudgetRaised,
     SessionCharged,
     SessionClosed,
     SessionIdled,
@@ -28,11 +27,17 @@ from shared.session.events import (
     Turn,
     TurnAccepted,
     TurnOverdue,
-    TurnRequiresAction,
     TurnRetrying,
     TurnStalled,
     TurnStarted,
-    TurnUnanswered,
+)
+from shared.session.evolve_asking import (
+    budget_raised,
+    connection_made,
+    open_turn,
+    requires_action,
+    unanswered,
+    working,
 )
 from shared.session.evolve_steering import (
     not_taken,
@@ -53,9 +58,8 @@ from shared.session.state import (
     Rest,
     Retired,
     SessionState,
-    SessionStatus,
 )
-from shared.session.transitions import IllegalTransition, after
+from shared.session.transitions import after
 from shared.trace_context import joined
 
 Evolver = Callable[[SessionState, Event], SessionState]
@@ -124,7 +128,12 @@ def _rotated(state: SessionState, event: Event) -> SessionState:
         calls=(),
         answered=(),
         progress=replace(
-            state.progress, nudged=False, told=False, stalls=0, riders=told_anew(taken_up(state))
+            state.progress,
+            nudged=False,
+            told=False,
+            stalls=0,
+            reconnected=frozenset(),
+            riders=told_anew(taken_up(state)),
         )
         if state.progress
         else None,
@@ -235,7 +244,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
         return _rider_started(state, event, data)
     if state.turn is not None and event.turn_id != state.open_turn:
         return steering_started(state, event, data)
-    turn, progress = _open(state, event)
+    turn, progress = open_turn(state, event)
     return replace(
         state,
         ledger=_ledger(state) if data.ledger is True else state.ledger,
@@ -244,7 +253,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
         bound_version=data.agent_version or 0,
         model=data.model,
         prewarm="",
-        status=_working(state),
+        status=working(state),
         turn=replace(
             turn,
             status="running",
@@ -260,6 +269,7 @@ def _started(state: SessionState, event: Event) -> SessionState:
             exhausted=False,
             finished=False,
             told=progress.nudged,
+            unconnected=(),
         ),
     )
 
@@ -310,17 +320,17 @@ def _rider_started(state: SessionState, event: Event, data: TurnStarted) -> Sess
 
 
 def _reserved(state: SessionState, event: Event) -> SessionState:
-    _, progress = _open(state, event)
+    _, progress = open_turn(state, event)
     return replace(state, progress=replace(progress, reserved=True, held_since=None))
 
 
 def _held(state: SessionState, event: Event, retry_at: str) -> SessionState:
     """No attempt failed: none was made."""
-    turn, progress = _open(state, event)
+    turn, progress = open_turn(state, event)
     since = progress.held_since or event.at
     return replace(
         state,
-        status=_working(state),
+        status=working(state),
         turn=replace(turn, status=after(turn.status, event.type)),
         progress=replace(progress, retry_at=retry_at, gathers_until=None, held_since=since),
     )
@@ -330,10 +340,10 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnRetrying)
     if data.reason == CAP_RESERVED:
         return _held(state, event, data.retry_at)
-    turn, progress = _open(state, event)
+    turn, progress = open_turn(state, event)
     return replace(
         state,
-        status=_working(state),
+        status=working(state),
         turn=replace(turn, status=data.status, first_token_at=data.first_token_at),
         pending=(),
         calls=(),
@@ -348,58 +358,14 @@ def _retrying(state: SessionState, event: Event) -> SessionState:
             interrupted=False,
             exhausted=False,
             riders=told_anew(state.riders),
+            unconnected=(),
         ),
-    )
-
-
-def _open(state: SessionState, event: Event) -> tuple[Turn, Progress]:
-    """The open turn. Raises IllegalTransition when there is none: such a log was not recorded by us."""
-    if state.turn is None or state.progress is None:
-        raise IllegalTransition(f"{event.type} at seq {event.seq}, but no turn is open")
-    return state.turn, state.progress
-
-
-def _working(state: SessionState) -> SessionStatus:
-    """The session's status while its turn runs: `running`, unless it is closed."""
-    return state.status if state.status in ("archived", "erased") else "running"
-
-
-def _requires_action(state: SessionState, event: Event) -> SessionState:
-    turn, progress = _open(state, event)
-    data = msgspec.json.decode(event.data, type=TurnRequiresAction)
-    if budget := tuple(action for action in data.pending_actions if action.kind == "budget"):
-        calls = tuple(action for action in state.pending if action.kind != "budget")
-        state = replace(state, at_budget=True, pending=(*calls, *budget))
-        progress = replace(progress, retry_at=None, gathers_until=None)
-    announced = frozenset(action.tool_use_id for action in state.pending)
-    return replace(
-        state,
-        status=state.status if state.status in ("archived", "erased") else "requires_action",
-        turn=replace(turn, status="requires_action", first_token_at=data.first_token_at),
-        progress=replace(progress, announced=announced, answer_by=data.answer_by),
-    )
-
-
-def _budget_raised(state: SessionState, event: Event) -> SessionState:
-    data = msgspec.json.decode(event.data, type=SessionBudgetRaised)
-    left = tuple(action for action in state.pending if action.tool_use_id != data.resumes)
-    state = replace(state, budget_usd=data.budget_usd, pending=left)
-    return replace(state, at_budget=state.budget_pause is not None)
-
-
-def _unanswered(state: SessionState, event: Event) -> SessionState:
-    turn, progress = _open(state, event)
-    data = msgspec.json.decode(event.data, type=TurnUnanswered)
-    return replace(
-        state,
-        turn=replace(turn, first_token_at=data.first_token_at),
-        progress=replace(progress, answer_by=None),
     )
 
 
 def _stalled(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnStalled)
-    turn, progress = _open(state, event)
+    turn, progress = open_turn(state, event)
     nudged = data.action == "interrupt"
     stalls = progress.stalls + 1
     return replace(
@@ -411,7 +377,7 @@ def _stalled(state: SessionState, event: Event) -> SessionState:
 
 def _overdue(state: SessionState, event: Event) -> SessionState:
     data = msgspec.json.decode(event.data, type=TurnOverdue)
-    turn, progress = _open(state, event)
+    turn, progress = open_turn(state, event)
     return replace(
         state,
         turn=replace(turn, first_token_at=data.first_token_at),
@@ -487,13 +453,14 @@ OWN: dict[str, Evolver] = {
     "session.unparked": _unparked,
     "session.answer_refused": _nothing,
     "session.charged": _charged,
-    "session.budget_raised": _budget_raised,
+    "session.budget_raised": budget_raised,
+    "session.connection_made": connection_made,
     "turn.accepted": _accepted,
     "turn.reserved": _reserved,
     "turn.started": _started,
     "turn.retrying": _retrying,
-    "turn.requires_action": _requires_action,
-    "turn.unanswered": _unanswered,
+    "turn.requires_action": requires_action,
+    "turn.unanswered": unanswered,
     "turn.stalled": _stalled,
     "turn.overdue": _overdue,
     **dict.fromkeys(TURN_ENDS, _ended),

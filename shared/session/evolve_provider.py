@@ -15,10 +15,20 @@ from shared.session.events import Event, PendingAction, Usage
 from shared.session.evolve_steering import steered
 from shared.session.fingerprint import fingerprint_of
 from shared.session.ledger import Spent, within_bounds
-from shared.session.state import ANSWERED, CALLS, PROMPTS, Call, SessionState
+from shared.session.state import (
+    ANSWERED,
+    CALLS,
+    PROMPTS,
+    Call,
+    Progress,
+    SessionState,
+    Unconnected,
+)
 
 # More than an outcome can have: a turn that is tried again may have another one.
 EVALUATIONS = 40
+# As many MCP servers as an agent may have.
+SERVERS = 20
 Evolver = Callable[[SessionState, Event], SessionState]
 
 
@@ -190,7 +200,10 @@ def _confirmed(action: PendingAction, event: Event) -> Call:
 
 
 def _model_request_start(state: SessionState, event: Event) -> SessionState:
-    """A thread that asks its model has the results of all its calls, seen or not."""
+    """A thread that asks its model has the results of all its calls, seen or not. The primary one goes on without
+    the servers that failed."""
+    if event.thread_id is None and state.progress is not None and state.progress.unconnected:
+        state = replace(state, progress=replace(state.progress, unconnected=()))
     left = tuple(call for call in state.calls if call.thread_id != event.thread_id)
     return replace(state, calls=left) if left != state.calls else state
 
@@ -276,15 +289,24 @@ def _session_error(state: SessionState, event: Event) -> SessionState:
     if state.progress is None or _of_no_turn(state, event):
         return state
     error = provider.error(event.data)
-    return replace(
-        state,
-        progress=replace(
-            state.progress,
-            exhausted=state.progress.exhausted or error.retry_status == "exhausted",
-            error_type=error.type,
-            error_message=error.message,
-        ),
-    )
+    progress = replace(state.progress, error_type=error.type, error_message=error.message)
+    if error.server:
+        progress = replace(progress, unconnected=_unconnected(progress, event, error))
+    elif error.retry_status != "retrying":
+        exhausted = progress.exhausted or error.retry_status == "exhausted"
+        progress = replace(progress, exhausted=exhausted, unconnected=())
+    return replace(state, progress=progress)
+
+
+def _unconnected(
+    progress: Progress, event: Event, error: provider.SessionError
+) -> tuple[Unconnected, ...]:
+    """The servers that failed. The agent may go on without them, whatever the error says: the idle tells."""
+    others = tuple(one for one in progress.unconnected if one.server != error.server)
+    if error.retry_status == "retrying":
+        return progress.unconnected
+    failed = Unconnected(server=error.server, error_id=event.event_id, error=error.type)
+    return (*others, failed)[-SERVERS:]
 
 
 def _compacted(state: SessionState, event: Event) -> SessionState:

@@ -17,6 +17,10 @@ from shared.session.events import Evaluation, Usage
 from shared.session.lenient import read
 
 NOTHING = Raw(b"{}")
+# The agent can't use an MCP server: it takes no credential (there is none, it is no good, it could not be
+# refreshed), or it can't be reached.
+UNAUTHENTICATED = "mcp_authentication_failed_error"
+UNCONNECTED = frozenset({UNAUTHENTICATED, "mcp_connection_failed_error"})
 # By these the agent is told what a turn says.
 TELLING = frozenset({"user.message", "user.define_outcome"})
 # Bytes of an unfamiliar event without an `input` that are shown in its stead.
@@ -145,6 +149,7 @@ class _RetryStatus(Struct, frozen=True):
 class _ErrorBody(Struct, frozen=True):
     type: str = "unknown_error"
     message: str = ""
+    mcp_server_name: str = ""
     retry_status: _RetryStatus = _RetryStatus()
 
 
@@ -153,11 +158,13 @@ class _SessionError(Struct, frozen=True):
 
 
 class SessionError(Struct, frozen=True):
-    """A `session.error`: `retry_status` is `retrying`, `exhausted`, `terminal` or something newer."""
+    """A `session.error`: `retry_status` is `retrying`, `exhausted`, `terminal` or something newer; `server` the MCP
+    server that it is about, "" for any other error."""
 
     type: str
     message: str
     retry_status: str
+    server: str = ""
 
 
 class _Thread(Struct, frozen=True):
@@ -309,7 +316,12 @@ def tells_budget(raw: bytes | Raw) -> bool:
 def error(raw: bytes | Raw) -> SessionError:
     """What `session.error` says."""
     body = read(_error, raw).error
-    return SessionError(type=body.type, message=body.message, retry_status=body.retry_status.type)
+    return SessionError(
+        type=body.type,
+        message=body.message,
+        retry_status=body.retry_status.type,
+        server=body.mcp_server_name if body.type in UNCONNECTED else "",
+    )
 
 
 def thread_of(raw: bytes | Raw) -> str | None:

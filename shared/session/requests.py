@@ -10,7 +10,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from shared.moment import normal, parse, rfc3339
-from shared.session import budget
+from shared.session import budget, connection
 from shared.session.commands import Answer, Close, DeadLetter, Open
 from shared.session.decision import Draft
 from shared.session.events import (
@@ -40,7 +40,7 @@ from shared.session.inputs import (
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
 from shared.session.state import CLOSED, SessionState
 from shared.session.steering import steer
-from shared.session.turn_ends import begin, interrupt
+from shared.session.turn_ends import after_turn, begin, interrupt
 from shared.trace_context import parted
 
 # Why an answer that no call waits for is refused.
@@ -172,7 +172,14 @@ def _interrupt_requested(
 
 
 def _tool_confirmed(draft: Draft, filed: Filed, request: ToolConfirmed, policy: Policy) -> None:
-    _answer(draft, filed, request.tool_use_id, "confirmation", at=request.at)
+    action = connection.asked_by(draft.state, request.tool_use_id)
+    if action is None:
+        _answer(draft, filed, request.tool_use_id, "confirmation", at=request.at)
+    elif request.result == "deny":
+        connection.leave(draft, at=filed.received_at, words="connecting it was denied")
+        after_turn(draft, at=filed.received_at)
+    elif connection.made(draft, action, at=filed.received_at):
+        begin(draft, at=max(filed.received_at, filed.taken_at))
 
 
 def _tool_answered(draft: Draft, filed: Filed, request: ToolAnswered, policy: Policy) -> None:

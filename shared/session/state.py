@@ -62,6 +62,14 @@ class Call(Struct, frozen=True, kw_only=True, omit_defaults=True):
 Steering = Literal["", "wanted", "sent", "taken"]
 
 
+class Unconnected(Struct, frozen=True, kw_only=True):
+    """An MCP server that the agent can't use. `error_id` is the provider's event that said so, `error` its type."""
+
+    server: str
+    error_id: str
+    error: str
+
+
 class Queued(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A turn that waits for the one before it, or (`coalesce`) goes out in one message with its neighbours, or
     (`steer`) in a message of its own into the turn that runs.
@@ -89,6 +97,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     its end, whatever the session's idle says. `reserved`: money is set aside for it under a cap; `held_since`: it
     waits for some to be left. `overdue`: its deadline has come, and it is being interrupted. `sent_before`:
     its message went into the turn before it, and was not seen to be taken up: the agent may be at work on it.
+    `unconnected`: MCP servers that failed since the agent last asked its model; `reconnected`: those that somebody
+    connected for it since the provider session began.
     """
 
     input_id: str
@@ -116,6 +126,8 @@ class Progress(Struct, frozen=True, kw_only=True, omit_defaults=True):
     reserved: bool = False
     held_since: str | None = None
     sent_before: bool = False
+    unconnected: tuple[Unconnected, ...] = ()
+    reconnected: frozenset[str] = frozenset()
 
     @property
     def to_be_told(self) -> bool:
@@ -262,6 +274,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.pending or self.at_budget or self.retired is not None:
             return False
         ends = progress.finished or progress.interrupted or progress.exhausted or progress.overdue
+        ends = ends or bool(progress.unconnected)  # what comes behind the error tells
         return progress.prompted and not (ends or progress.stray or progress.nudged)
 
     def parks(self, turn_id: str) -> bool:
@@ -278,6 +291,11 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def budget_pause(self) -> PendingAction | None:
         """What waits for the budget to be raised."""
         return next((action for action in self.pending if action.kind == "budget"), None)
+
+    @property
+    def connection_pauses(self) -> tuple[PendingAction, ...]:
+        """What waits for MCP servers to be connected."""
+        return tuple(action for action in self.pending if action.kind == "connection")
 
     @property
     def begun(self) -> bool:

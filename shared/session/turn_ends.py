@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from shared.moment import parse, rfc3339
-from shared.session import budget, provider
+from shared.session import budget, connection, provider
 from shared.session.commands import Close, DeadLetter, Interrupt, Open, Send
 from shared.session.decision import Draft, fields
 from shared.session.events import (
@@ -26,7 +26,7 @@ from shared.session.events import (
 from shared.session.inputs import Bound, Seen
 from shared.session.policy import Barred, Policy
 from shared.session.rest import come_to_rest
-from shared.session.state import CLOSED, GIVEN_UP, OPENING
+from shared.session.state import CLOSED, GIVEN_UP, OPENING, Progress
 
 # Why the input of a turn is a dead letter that was tried until nothing more could be hoped for.
 TURN_FAILED = "turn_failed"
@@ -161,6 +161,9 @@ def retry(
         chance=chance,
         retry_after=wish,
     )
+    if due is None and connection.may_pause(draft.state):
+        connection.pause(draft, at=at)
+        return
     if due is None or draft.state.status in CLOSED:
         give_up(draft, error, at=at)
         return
@@ -216,8 +219,9 @@ def interrupt(draft: Draft, *, at: str, error: TurnError | None = None) -> None:
         budget.leave(draft, "turn.interrupted", at=at, error=error)
         after_turn(draft, at=at)
         return
-    waiting = draft.progress.retry_at or draft.progress.gathers_until
-    if waiting is not None or draft.progress.to_be_told:
+    progress = draft.progress
+    waiting = progress.retry_at or progress.gathers_until or draft.state.connection_pauses
+    if waiting or progress.to_be_told:
         # Nothing was sent, or what runs was interrupted already and would go on by itself.
         draft.end("turn.interrupted", at=at, error=error)
         after_turn(draft, at=at)
@@ -273,14 +277,29 @@ def _on_idle(draft: Draft, event: Event, policy: Policy, seen: Seen) -> None:
         retry(draft, policy, error, at=seen.at, chance=seen.chance)
     elif draft.progress.interrupted:
         _end_by_provider(draft, reason.type, at=seen.at)
-    elif draft.progress.exhausted or (
-        reason.type == "retries_exhausted" and draft.progress.prompted
-    ):
-        retry(draft, policy, _provider_error(draft, reason.type), at=seen.at, chance=seen.chance)
+    elif _gave_up(draft.progress, reason.type):
+        _attempt_failed(draft, policy, _provider_error(draft, reason.type), seen)
     elif draft.progress.prompted and reason.type == budget.BUDGET_REACHED:
         _at_budget(draft, event, now=seen.at)
     elif draft.progress.prompted:
         _end_by_provider(draft, reason.type, at=seen.at)
+
+
+def _gave_up(progress: Progress, reason: str) -> bool:
+    """Whether the provider gave the turn up, at the latest with an idle of this `reason`."""
+    known = progress.prompted or bool(progress.unconnected)
+    return progress.exhausted or (reason == "retries_exhausted" and known)
+
+
+def _attempt_failed(draft: Draft, policy: Policy, error: TurnError, seen: Seen) -> None:
+    """Try the turn again later, or, where that is of no use, have it wait for an MCP server to be connected."""
+    state = draft.state
+    if connection.is_refused(state) and connection.may_pause(state):
+        if not connection.was_renewed(state):
+            connection.pause(draft, at=seen.at)
+            return
+        rotate(draft, connection.RENEWED, at=seen.at)
+    retry(draft, policy, error, at=seen.at, chance=seen.chance)
 
 
 def _await_answers(draft: Draft, policy: Policy, *, at: str, now: str) -> None:
@@ -323,7 +342,7 @@ def _on_terminated(draft: Draft, event: Event, policy: Policy, seen: Seen) -> No
         return
     error = _provider_error(draft, "session_terminated")
     rotate(draft, error.type, at=seen.at)
-    retry(draft, policy, error, at=seen.at, chance=seen.chance)
+    _attempt_failed(draft, policy, error, seen)
 
 
 def _provider_error(draft: Draft, fallback: str) -> TurnError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from shared.moment import parse, rfc3339
-from shared.session import budget
+from shared.session import budget, connection
 from shared.session.commands import Deny, Interrupt
 from shared.session.decision import Draft
 from shared.session.events import TurnError, TurnStalled, TurnUnanswered
@@ -16,10 +16,14 @@ from shared.session.turn_ends import after_turn, retry, rotate
 
 def deny(draft: Draft, *, at: str) -> None:
     """Deny the calls that nobody answered in time, so that the agent goes on without. A turn that waits for the
-    budget fails."""
+    budget or for a connection fails."""
     unanswered = draft.state.pending
     if draft.state.budget_pause is not None:
         budget.leave(draft, "turn.failed", at=at)
+        after_turn(draft, at=at)
+        return
+    if draft.state.connection_pauses:
+        connection.leave(draft, at=at, words="it was not connected in time")
         after_turn(draft, at=at)
         return
     extra = {"pending_actions": unanswered}

@@ -17,7 +17,7 @@ from services.agent_worker.ports import ProviderFailure
 from shared.moment import rfc3339
 from shared.session.inputs import ProviderEvent
 from shared.session.outcome import OUTCOME, outcome_in
-from shared.session.provider import TELLING
+from shared.session.provider import TELLING, UNAUTHENTICATED
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 Script = Generator[None, None, None]
@@ -222,7 +222,9 @@ class Conversation:
         if outcome is None:
             self.emit("user.message", content=content)
         else:
-            self.emit("user.define_outcome", **_fields(outcome), outcome_id=f"outc_{len(self.log)}")
+            self.emit(
+                "user.define_outcome", **_fields(outcome), outcome_id=f"outc_{self._next_count()}"
+            )
         if fate == "deaf":
             self._deaf = True
             yield
@@ -291,6 +293,12 @@ class Conversation:
         self._give_up("exhausted")
         self._idle("end_turn")
 
+    def _refuse(self) -> None:
+        """An MCP server takes no credential, and the work can't go on without it."""
+        error = {"type": UNAUTHENTICATED, "mcp_server_name": "github", "message": "so it goes"}
+        self.emit("session.error", error={**error, "retry_status": {"type": "exhausted"}})
+        self._idle("retries_exhausted")
+
     def _terminate(self) -> None:
         self._give_up("terminal")
         self._end("session.status_terminated")
@@ -304,7 +312,7 @@ class Conversation:
         self.emit(kind)
 
     def _child(self, text: str) -> None:
-        thread = f"sthr_{self.id}_{len(self.log)}"
+        thread = f"sthr_{self.id}_{self._next_count()}"
         self.emit("session.thread_created", session_thread_id=thread)
         self.emit("agent.message", thread=thread, content=[{"type": "text", "text": text}])
 
@@ -312,6 +320,7 @@ class Conversation:
 FATES: dict[str, Callable[[Conversation], None]] = {
     "exhausted": Conversation._exhaust,
     "retries_exhausted": lambda session: session._idle("retries_exhausted"),
+    "unconnected": Conversation._refuse,
     "unheard_of": lambda session: session._idle("a_reason_of_tomorrow"),
     "terminal": Conversation._terminate,
     "deleted": Conversation.vanish,

@@ -237,7 +237,8 @@ class SessionFeed:
         if event.type in CHILD_WAKES:
             self._listen_to_child(event)
         elif event.type == "session.error":
-            self._flushed |= provider.error(event.raw).retry_status in ("exhausted", "terminal")
+            error = provider.error(event.raw)  # one of an MCP server need not be the end
+            self._flushed |= not error.server and error.retry_status in ("exhausted", "terminal")
         elif event.type == "session.status_running":
             self._working = True
         elif event.type == "session.status_idle":

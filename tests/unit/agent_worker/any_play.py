@@ -29,7 +29,13 @@ MEETING = ("hold", "overtaken", "rejecting", "coalesced")
 # Whether one that steers a held turn joins it, or comes too late, is up to who is faster: laws hold either way.
 STEERING = "steering"
 # What befalls the work on a message, and whether the message goes out again.
-FATED = {"exhausted": True, "retries_exhausted": True, "terminal": True, "budget": False}
+FATED = {
+    "exhausted": True,
+    "retries_exhausted": True,
+    "terminal": True,
+    "budget": False,
+    "unconnected": True,
+}
 OF_PROVIDER = ("open", "send", "answer", "interrupt")
 OF_STORE = ("file", "claim", "write", "release", "extend", "let_go")
 OF_FEED = ("watch", "next")
@@ -205,7 +211,7 @@ def _ask(outside: Outside, n: int, script: str) -> None:
 
 async def _see_through(outside: Outside, n: int, script: str) -> None:
     """What a client does during the `n`-th turn, until it has ended."""
-    if script in ASKING:
+    if script in (*ASKING, "unconnected"):
         await _answer(outside, n, script)
     elif script == "budget":
         await _said_of(outside, f"t{n}", "turn.requires_action")
@@ -223,6 +229,8 @@ async def _answer(outside: Outside, n: int, script: str) -> None:
     ids = [action.tool_use_id for action in found]
     if script == "custom_tool":
         outside.ask(answering(ids[0], 10.0 + n))
+    elif script == "unconnected":
+        outside.ask(confirming(ids[0], 10.0 + n))
     elif script == "answered_twice":
         outside.ask(answering(ids[0], 10.0 + n), answering(ids[0], 40.0 + n, "43"))
     else:

@@ -64,6 +64,11 @@ def _ended(reason: str) -> tuple[Input, ...]:
     return (*RUNNING, seen(wire.prompt(), wire.running(), wire.message("well"), wire.idle(reason)))
 
 
+_wire = Wire()
+UNCONNECTED: tuple[Input, ...] = (
+    *RUNNING,
+    seen(_wire.prompt(), _wire.unconnected(), _wire.idle("retries_exhausted")),
+)
 NAMED: dict[str, tuple[Input, ...]] = {
     "completed": (opening(), *RUNNING, seen(*Wire().reply())),
     "refused": _ended("refusal"),
@@ -82,6 +87,16 @@ NAMED: dict[str, tuple[Input, ...]] = {
         raising(1.0, 1),
         budget_set(1.0, "budget:t1", 2),
     ),
+    "connected": (*UNCONNECTED, confirming("sevt_2", 9), seen(*Wire("more", 10).reply())),
+    "connected_again": (
+        *UNCONNECTED,
+        confirming("sevt_2", 9),
+        seen((v := Wire("more", 10)).prompt(), v.unconnected(), v.idle("retries_exhausted")),
+        elapsed(LATER),
+        bound("sesn_2", LATER),
+    ),
+    "connection_denied": (*UNCONNECTED, confirming("sevt_2", 9, "deny")),
+    "never_connected": (*UNCONNECTED, elapsed(20 * LATER)),
     "retried": (*_ended("retries_exhausted"), elapsed(LATER)),
     "interrupted": (*RUNNING, seen((w := Wire()).prompt(), w.interrupted(), w.idle())),
     "busy": (*RUNNING, turn("t2", on_busy="reject")),
@@ -135,6 +150,8 @@ def _said(wire: Wire) -> list[Callable[[], Input]]:
         lambda: seen(wire.confirmed("sevt_5"), wire.running()),
         lambda: seen(wire.error("exhausted"), wire.idle("retries_exhausted"), chance=0.1),
         lambda: seen(wire.error("retrying"), wire.cost(7)),
+        lambda: seen(wire.prompt(), wire.unconnected(), wire.idle("retries_exhausted")),
+        lambda: seen(wire.unconnected("notion", kind="mcp_connection_failed_error")),
         lambda: seen(wire.interrupted(), wire.idle("refusal")),
         lambda: seen(wire.terminated()),
         lambda: seen(wire.event("session.thread_created", session_thread_id="sthr_1")),

@@ -19,6 +19,7 @@ from tests.unit.agent_worker.outside import (
 from tests.unit.agent_worker.plays import (
     capped,
     closing,
+    connecting,
     conversations,
     outcomes,
     people,
@@ -35,13 +36,14 @@ PLAYS: dict[str, Play] = {
     play.__name__: play
     for part in (
         *(conversations, outcomes, people, retries, rotation, texting, closing, resting, capped),
-        prewarming,
-        steering,
+        *(prewarming, steering, connecting),
     )
     for play in part.PLAYS
 }
 PACES: dict[Play, Pace] = {
-    **dict.fromkeys((*people.UNANSWERED, retries.budget_not_raised), TWO_HOURS),
+    **dict.fromkeys(
+        (*people.UNANSWERED, retries.budget_not_raised, connecting.never_connected), TWO_HOURS
+    ),
     **dict.fromkeys((retries.given_up, retries.stalled, rotation.silent_for_good), STEADY),
     **dict.fromkeys((*resting.PLAYS, *prewarming.PLAYS), RESTING),
     resting.worn: WEARING,

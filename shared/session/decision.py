@@ -14,7 +14,7 @@ from shared.session.events import Charge, Event, SessionCharged, Turn, TurnError
 from shared.session.evolve import evolve
 from shared.session.evolve_provider import turn_of
 from shared.session.inputs import Heard, ProviderEvent
-from shared.session.ledger import MOST_WAITING, account_lines, request_lines
+from shared.session.ledger import MOST_WAITING, account_lines, late_lines, request_lines
 from shared.session.policy import Policy
 from shared.session.state import CLOSED, Progress, Queued, SessionState
 from shared.session.transitions import after
@@ -90,7 +90,7 @@ class Draft:
             at=seen.at,
             user_id=self.state.user_id,
             thread_id=seen.thread_id,
-            model=self.state.model if seen.type == "span.model_request_end" else None,
+            model=self._model(seen),
             trace_id=_trace_id(self._traceparent(turn_id)),
             data=Raw(seen.raw),
         )
@@ -98,6 +98,11 @@ class Draft:
         if len(self.state.unsettled) >= MOST_WAITING:
             self.settle(at=seen.at)
         return event
+
+    def _model(self, seen: ProviderEvent) -> str | None:
+        if seen.type != "span.model_request_end":
+            return None
+        return self.state.model if seen.thread_id is None else seen.model
 
     def settle(
         self, *, at: str, account: ProviderEvent | None = None, account_of: str | None = None
@@ -111,15 +116,20 @@ class Draft:
         if state.ledger.brought_forward:
             before = Charge(kind="brought_forward", micro_usd=state.ledger.brought_forward)
             lines[None] = [before]
-        ledger = state.ledger
+        ledger, late = state.ledger, False
         for spent in state.unsettled:
-            found = request_lines(ledger, spent, self.policy.prices)
+            found = request_lines(ledger, spent, state.model or "", self.policy.prices)
             ledger = ledger.after(found)
             lines.setdefault(spent.turn_id, []).extend(found)
+            late = late or any(line.kind == "unseen" for line in found)
+        known = state.cost_cents - state.rotated_cents
+        if late and account is None:
+            newest = state.unsettled[-1]
+            found = late_lines(ledger, known, newest.source)
+            lines[newest.turn_id].extend(found)
         if account is not None:
             told = provider.account(account.raw)
             if told.cents is not None:
-                known = state.cost_cents - state.rotated_cents
                 told = replace(told, cents=max(told.cents, known))
             about = (account.id, state.model or "", at[:10])
             found = account_lines(ledger, told, *about, self.policy.prices)

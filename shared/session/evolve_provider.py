@@ -216,7 +216,7 @@ def _model_request_end(state: SessionState, event: Event) -> SessionState:
     usage = provider.model_usage(event.data)
     state = replace(state, usage=state.usage + usage)
     if state.ledger is not None:
-        state = replace(state, unsettled=(*state.unsettled, _spent(event, usage)))
+        state = replace(state, unsettled=(*state.unsettled, _spent(state, event, usage)))
     if state.turn is None or _of_no_turn(state, event):
         return state
     return replace(state, turn=replace(state.turn, usage=state.turn.usage + usage))
@@ -230,11 +230,12 @@ def _evaluated(state: SessionState, event: Event) -> SessionState:
     return replace(state, turn=replace(state.turn, evaluations=every))
 
 
-def _spent(event: Event, usage: Usage) -> Spent:
+def _spent(state: SessionState, event: Event, usage: Usage) -> Spent:
     return Spent(
         source=event.event_id,
         day=event.at[:10],
-        model=event.model or "",
+        model=event.model or state.model or "",
+        model_told=event.model is not None,
         usage=within_bounds(usage),
         turn_id=event.turn_id,
         thread_id=event.thread_id,
@@ -242,13 +243,15 @@ def _spent(event: Event, usage: Usage) -> Spent:
 
 
 def _session_usage(state: SessionState, event: Event) -> SessionState:
-    cents = provider.account(event.data).cents
-    if cents is None:
+    account = provider.account(event.data)
+    if account.cents is None:
         return state
-    total = state.rotated_cents + cents
+    total = state.rotated_cents + account.cents
     if state.ledger is not None:  # an account that goes back takes nothing away
-        of_session = event.thread_id is None
-        return replace(state, cost_cents=max(total, state.cost_cents)) if of_session else state
+        if event.thread_id is not None:
+            return state
+        ledger = replace(state.ledger, accounted=account.tokens)
+        return replace(state, cost_cents=max(total, state.cost_cents), ledger=ledger)
     if state.turn is None or state.progress is None:
         return replace(state, cost_cents=total)
     if _of_no_turn(state, event):

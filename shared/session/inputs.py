@@ -164,7 +164,8 @@ class ProviderEvent(Struct, frozen=True, kw_only=True):
     """One event of the provider, as it came: `raw` is its JSON, byte for byte.
 
     `at` is its `processed_at`, or the moment it was received when it has none; `thread_id` is the child thread
-    whose own log it is from, None for the primary thread.
+    whose own log it is from, None for the primary thread. `model` is the one that a child thread's request was
+    made of, None where that is not known; requests of the primary thread are made of the session's.
     """
 
     id: str
@@ -172,6 +173,7 @@ class ProviderEvent(Struct, frozen=True, kw_only=True):
     at: str
     raw: bytes
     thread_id: str | None = None
+    model: str | None = None
 
 
 class Seen(Struct, frozen=True, kw_only=True):

@@ -29,11 +29,13 @@ MOST_WAITING = 16
 
 
 class Spent(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A model request that has no line yet: `source` is the event that ended it, `day` when (`YYYY-MM-DD`)."""
+    """A model request that has no line yet: `source` is the event that ended it, `day` when (`YYYY-MM-DD`). `model`
+    is the session's where it is a child thread's and not told."""
 
     source: str
     day: str
     model: str
+    model_told: bool = False
     usage: Usage
     turn_id: str | None = None
     thread_id: str | None = None
@@ -43,7 +45,8 @@ class Ledger(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The sums of a session's lines. `micro_usd` is all, `of_provider` what the present provider session cost;
     everything below is that one's: `tokens` those of its requests, `unseen` those it counts beyond them,
     `cache_hour` those written for an hour, `active_ms` its running time (None: not known, since it began before
-    there was a ledger). `brought_forward`: micro-dollars from before that have no line yet."""
+    there was a ledger), `accounted` the tokens of its last account (None: there was none that says).
+    `brought_forward`: micro-dollars from before that have no line yet."""
 
     micro_usd: int = 0
     of_provider: int = 0
@@ -51,6 +54,7 @@ class Ledger(Struct, frozen=True, kw_only=True, omit_defaults=True):
     unseen: Usage = Usage()
     cache_hour: int = 0
     active_ms: int | None = 0
+    accounted: Usage | None = None
     brought_forward: int = 0
 
     def after(self, lines: Iterable[Charge]) -> Ledger:
@@ -84,10 +88,13 @@ def _counted(ledger: Ledger, line: Charge) -> Ledger:
     return ledger
 
 
-def request_lines(ledger: Ledger, spent: Spent, prices: Prices) -> tuple[Charge, ...]:
-    """The lines of a model request: its own, and what is taken back because an account had counted it before."""
+def request_lines(
+    ledger: Ledger, spent: Spent, of_session: str, prices: Prices
+) -> tuple[Charge, ...]:
+    """The lines of a model request: its own, and what is taken back because an account had counted it before, at
+    the price of `of_session`, the session's model, as it was charged then."""
     price = prices.find(spent.model, spent.day, _prompt(spent.usage))
-    # A request does not say how long its cache writes last, nor which model a child thread asked.
+    # A request does not say how long its cache writes last.
     sure = price is not None and price.knows(spent.usage) and not spent.usage.cache_write_tokens
     own = Charge(
         kind="request",
@@ -97,11 +104,11 @@ def request_lines(ledger: Ledger, spent: Spent, prices: Prices) -> tuple[Charge,
         price=price.id if price else UNKNOWN,
         tokens=spent.usage,
         micro_usd=price.micro_usd(spent.usage) if price else 0,
-        estimate=not sure or spent.thread_id is not None,
+        estimate=not (sure and (spent.model_told or spent.thread_id is None)),
     )
     before = ledger.unseen
     left = _beyond(before, spent.usage)
-    back = _unseen(left - before, spent.source, spent.model, spent.day, prices)
+    back = _unseen(left - before, spent.source, of_session, spent.day, prices)
     return (own, *back)
 
 
@@ -116,6 +123,14 @@ def account_lines(
         *_running(ledger, account, source),
     ]
     return (*lines, *_correction(ledger.after(lines), account, source))
+
+
+def late_lines(ledger: Ledger, cents: int, source: str) -> tuple[Charge, ...]:
+    """The line by which requests that came after the account that counts them (`cents`: its figure) agree with it
+    again: what was made of their tokens then may have been at another model's price."""
+    if ledger.accounted is None:
+        return ()
+    return _correction(ledger, Account(cents=cents, tokens=ledger.accounted), source)
 
 
 def _hour(

@@ -40,8 +40,11 @@ def hire(stage: Stage, work: Delegate) -> Thread:
 
 
 def new_child(session: Session, name: str, *, run: str = "") -> Thread:
-    """A new thread, of a workflow run where one is named."""
-    agent = {**without_roster(session.agent), "name": name}
+    """A new thread, of a workflow run where one is named: of the agent of that name in the roster, where there is
+    one, else of one that is like the session's own."""
+    roster = (session.agent.get("multiagent") or {}).get("agents", [])
+    agent = next((one for one in roster if one["name"] == name), None)
+    agent = agent or {**without_roster(session.agent), "name": name}
     child = Thread(
         session.made.new("sthr"), session.id, agent, session.updated_at, session.primary.id
     )

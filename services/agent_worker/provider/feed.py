@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 import anthropic
 from anthropic import AsyncAnthropic
+from msgspec.structs import replace
 
 from services.agent_worker.ports import ProviderFailure
 from services.agent_worker.provider import stream
@@ -20,6 +21,7 @@ from services.agent_worker.provider.failures import WIRE_ERRORS, explained, fail
 from services.agent_worker.provider.list_overlap import KNOWN_RUN, unrecorded
 from services.agent_worker.provider.room import Line, Room
 from services.agent_worker.provider.stream import GLANCE, PAGE, newest_first, of_thread
+from services.agent_worker.provider.thread_models import ThreadModels
 from shared import logs, metrics, telemetry
 from shared.session import provider
 from shared.session.inputs import ProviderEvent
@@ -90,6 +92,7 @@ class SessionFeed:
         # Events that were taken back when their stream ended or their place was in doubt, by thread and id.
         self._kept: dict[str | None, dict[str, ProviderEvent]] = {}
         self._reading: dict[str, asyncio.Lock] = {}
+        self._models = ThreadModels(client, self._session)
         # Children whose stream has ended, until its next opening has read what came meanwhile.
         self._torn: set[str] = set()
         self._opened = asyncio.Event()
@@ -221,9 +224,15 @@ class SessionFeed:
 
     async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> bool:
         """Give an event on, unless it is known; returns whether it was news."""
+        model = None
+        if thread is not None and provider.head(raw).type == "span.model_request_end":
+            model = await self._models.of(
+                thread
+            )  # before it counts as come: who waits may be stopped
         event = self._dedupe.news(raw, thread)
         if event is None:
             return False
+        event = replace(event, model=model) if model else event
         metrics.inc("turnstile_provider_events_total", source=source)
         await self._line.put(event, listed=source == "list")
         if thread is None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from shared.session import Event, decide, fold, initial
 from shared.session.events import Charge, SessionCharged, Usage
@@ -29,6 +30,7 @@ PRICE = Price(
 )  # fmt: skip
 POLICY = Policy(prices=Prices((PRICE,)))
 BEGUN = (turn("t1"), bound())
+MODEL_USAGE = {"input_tokens": 1_000, "output_tokens": 100}
 
 
 def account(
@@ -115,8 +117,42 @@ def test_tokens_that_no_request_told_of_are_charged_and_given_back_when_it_comes
     assert state.cost_usd == 0.01
 
 
+@pytest.mark.parametrize("model", ["model-2", None])
+def test_a_child_threads_request_costs_what_its_own_model_costs(model: str | None) -> None:
+    """And where that is not told what the session's does, as an estimate."""
+    dear = replace(PRICE, model="model-2", input=5_000, output=25_000)
+    wire = Wire()
+    child = wire.event("span.model_request_end", thread="sthr_1", model_usage=MODEL_USAGE)
+    said = seen(wire.prompt(), replace(child, model=model), wire.idle())
+    _, found = told(*BEGUN, said, policy=Policy(prices=Prices((PRICE, dear))))
+    ((turn_id, line),) = found
+    assert (turn_id, line.thread_id, line.model) == ("t1", "sthr_1", model or "model-1")
+    assert line.micro_usd == (7_500 if model else 3_000)
+    assert line.estimate is (model is None)
+
+
+def test_a_child_threads_request_that_comes_after_its_account_is_charged_once() -> None:
+    """The account has the price of the child's model, and what was reckoned then is taken back."""
+    dear = replace(PRICE, model="model-2", input=20_000, output=100_000)
+    wire = Wire()
+    early = account(wire, cents=30, tokens=(10_000, 1_000, 0, 0))
+    usage = {"input_tokens": 10_000, "output_tokens": 1_000}
+    child = wire.event("span.model_request_end", thread="sthr_1", model_usage=usage)
+    said = seen(wire.prompt(), early, replace(child, model="model-2"), wire.idle())
+    state, found = told(*BEGUN, said, policy=Policy(prices=Prices((PRICE, dear))))
+    assert [(line.kind, line.micro_usd) for _, line in found] == [
+        ("unseen", 30_000),
+        ("provider", 270_000),
+        ("request", 300_000),
+        ("unseen", -30_000),
+        ("provider", -270_000),
+    ]
+    assert {turn_id for turn_id, _ in found} == {"t1"}
+    assert state.cost_usd == 0.3
+
+
 def test_what_the_provider_charges_beyond_the_lines_is_a_line() -> None:
-    """A search, say, or a child thread's dearer model."""
+    """A search, say."""
     wire = Wire()
     said = (
         wire.prompt(),

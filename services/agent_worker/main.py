@@ -18,6 +18,7 @@ from functools import partial
 from services.agent_worker.adapters.bindings import SqlBindings
 from services.agent_worker.adapters.caps import LOOK_SECONDS, SqlCaps
 from services.agent_worker.adapters.clients import member_of, producer_of
+from services.agent_worker.adapters.conversations import SqlConversations
 from services.agent_worker.adapters.engine import database_answers, make_engine, store_on
 from services.agent_worker.adapters.inputs import KafkaInputConsumer, burial
 from services.agent_worker.adapters.kafka import KafkaPublisher
@@ -70,9 +71,9 @@ def _functions(places: str) -> list[Function]:
     """See `load`. The SDK, with whose decorators tools are declared, is imported if there are any."""
     if not places:
         return []
-    from services.agent_worker.provider.functions import load
+    from services.agent_worker.provider.functions import load as load_functions
 
-    return load(places)
+    return load_functions(places)
 
 
 def main() -> int:
@@ -126,8 +127,9 @@ async def _work(
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     governor = await stack.enter_async_context(_governor(settings))
     profiles, releases, owned = SqlProfiles(engine), SqlReleases(engine), SqlOwned(engine)
-    provider = await stack.enter_async_context(
-        provider_of(settings, settings.toolbox, governor, profiles, releases, owned)
+    conversations = SqlConversations(engine)
+    provider, managed = await stack.enter_async_context(
+        provider_of(settings, settings.toolbox, governor, profiles, releases, owned, conversations)
     )
     caps = SqlCaps(engine)
     await process.unless(stopping, _known(caps))
@@ -162,7 +164,7 @@ async def _work(
         drive=drive.run,
         caps=caps.run,
         backlog=partial(report_backlog, store),
-        sweeper=sweeper_of(worker, provider, SqlBindings(engine)).run,
+        sweeper=sweeper_of(worker, managed, SqlBindings(engine)).run,
     )
     log.info("draining")
     await drive.drain()

@@ -310,6 +310,37 @@ class Provider(Protocol):
         ...
 
 
+class Entry(Struct, frozen=True, kw_only=True):
+    """One entry of a conversation that is kept here, `position` counted from 0. No two have the same `source`.
+    `event` is in the provider's shape, `said` what of it goes to the model; both are JSON, empty for nothing."""
+
+    position: int
+    source: str
+    event: bytes = b""
+    said: bytes = b""
+
+
+class Conversations(Protocol):
+    """Conversations on the Messages API. Every method raises Transient while the database is away."""
+
+    async def open(self, key: SessionKey, conversation: str, first: Entry) -> Entry:
+        """Begin a conversation of a session with this entry; returns the first entry, whoever began it."""
+        ...
+
+    async def append(self, conversation: str, entries: Sequence[Entry]) -> bool:
+        """Add what follows its newest entry, all or nothing. False, and nothing is added, when the newest entry is
+        another one, or there is no such conversation."""
+        ...
+
+    async def read(self, conversation: str, after: int = -1) -> list[Entry]:
+        """Its entries behind that position, in order; none of one that is not there."""
+        ...
+
+    async def forget(self, conversation: str) -> None:
+        """Delete it."""
+        ...
+
+
 class Profiles(Protocol):
     """What the gateway keeps of users."""
 

@@ -123,6 +123,13 @@ class WorkerSettings(Block):
             "0: none"
         ),
     )
+    messages_agents: str = Field(
+        default="",
+        description=(
+            "a folder of agents (`NAME.md`, `runtime: messages`) whose sessions run on the Messages API, see "
+            "docs/messages.md; unset: none"
+        ),
+    )
     vault_policy: str = Field(
         default="project,tenant,user",
         description=(

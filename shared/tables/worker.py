@@ -123,7 +123,28 @@ class LedgerRow(SQLModel, table=True):
     estimate: bool = Field(sa_type=Boolean)
 
 
+class ConversationRow(SQLModel, table=True):
+    """One entry of a conversation on the Messages API, which is kept here alone. `event` is in the provider's
+    shape, `said` what of it goes to the model; both are JSON, empty for nothing."""
+
+    __tablename__ = "worker_conversations"
+    __table_args__ = (
+        Index("worker_conversations_once", "conversation", "source", unique=True),
+        Index("worker_conversations_session", "tenant_id", "session_id"),
+    )
+    metadata = METADATA
+
+    conversation: str = Field(primary_key=True, max_length=64)
+    position: int = Field(primary_key=True, sa_type=BigInteger)
+    tenant_id: str = Field(max_length=128)
+    session_id: str = Field(max_length=128)
+    source: str = Field(max_length=300)
+    event: bytes = Field(sa_type=LargeBinary)
+    said: bytes = Field(sa_type=LargeBinary)
+
+
 INBOX: Table = METADATA.tables["worker_inbox"]
 HEADS: Table = METADATA.tables["worker_heads"]
 ACCOUNTS: Table = METADATA.tables["worker_rate_accounts"]
 LEDGER: Table = METADATA.tables["worker_ledger"]
+CONVERSATIONS: Table = METADATA.tables["worker_conversations"]

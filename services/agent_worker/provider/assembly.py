@@ -8,14 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from anthropic import AsyncAnthropic
 
 from services.agent_worker.governor.governor import Governor
-from services.agent_worker.ports import Bindings, DefaultVaults, Profiles, Releases
+from services.agent_worker.ports import (
+    Bindings,
+    Conversations,
+    DefaultVaults,
+    Profiles,
+    Provider,
+    Releases,
+)
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
+from services.agent_worker.provider.messages.agents import Agent
+from services.agent_worker.provider.messages.driver import MessagesProvider, RuntimeProvider
 from services.agent_worker.provider.opening import Openings
 from services.agent_worker.provider.parts import Parts
 from services.agent_worker.provider.prompt_cache import check_prompt
@@ -35,8 +44,11 @@ async def provider_of(
     profiles: Profiles,
     releases: Releases,
     vaults: DefaultVaults,
-) -> AsyncIterator[AnthropicProvider]:
-    """The provider, asked when the governor lets it; its agent declares the tools of `toolbox`."""
+    conversations: Conversations,
+    agents: Mapping[str, Agent],
+) -> AsyncIterator[tuple[Provider, AnthropicProvider]]:
+    """The provider, and the driver of Managed Agents that is in it; asked when the governor lets it. Its agent
+    declares the tools of `toolbox`; sessions of `agents` run on the Messages API."""
     api = settings.provider
     client = connect(
         api_key=_secret(api),
@@ -44,20 +56,26 @@ async def provider_of(
         sessions=settings.worker.concurrency,
         governor=governor,
     )
+    tools = [tool.declaration for tool in toolbox]
+    default = None if api.turnstile_agent in agents else api.turnstile_agent
     parts = Parts(
         client,
-        agent=api.turnstile_agent,
+        agent=default,
         environment=api.turnstile_environment,
         model=api.turnstile_model,
         releases=releases,
-        tools=[tool.declaration for tool in toolbox],
+        tools=tools,
         vaults=vaults,
         policy=settings.worker.scopes,
     )
-    checking = _checking(client, api.turnstile_agent)
+    checking = _checking(client, default)
     try:
         openings = Openings(client, parts)
-        yield AnthropicProvider(client, openings, profiles, clock=utcnow, chance=random.random)
+        managed = AnthropicProvider(client, openings, profiles, clock=utcnow, chance=random.random)
+        messages = MessagesProvider(
+            client, conversations, profiles, agents, api.turnstile_agent, clock=utcnow
+        )
+        yield RuntimeProvider(managed, messages), managed
     finally:
         if checking is not None:
             checking.cancel()

@@ -26,6 +26,7 @@ LANES = {
     "events.stream": RECONNECT,
     "threads.events.stream": RECONNECT,
     "events.send": SEND,
+    "messages.create": SEND,
     "agents.update": SEND,
     "events.list": LIST,
     "threads.events.list": LIST,
@@ -36,6 +37,8 @@ LANES = {
     "agents.retrieve": LIST,
     "environments.retrieve": LIST,
     "vaults.retrieve": LIST,
+    "messages.count_tokens": LIST,
+    "models.retrieve": LIST,
 }
 
 
@@ -66,6 +69,9 @@ OPERATIONS = {
     "GET environments/*": "environments.retrieve",
     "GET vaults/*": "vaults.retrieve",
     "POST environments": "environments.create",
+    "POST messages": "messages.create",
+    "POST messages/*": "messages.count_tokens",
+    "GET models/*": "models.retrieve",
 }
 
 

@@ -67,7 +67,7 @@ async def _carried(client: AsyncAnthropic, session: str) -> dict[str, Any]:
     can't be told at the moment."""
     try:
         async for page in newest_first(client, session, types=list(SPEAKERS), limit=MAX_MESSAGES):
-            return _told(page)
+            return told(page)
     except WIRE_ERRORS as error:
         refused = failure(error, session=True)
         if not (refused.final or refused.lost):
@@ -75,7 +75,8 @@ async def _carried(client: AsyncAnthropic, session: str) -> dict[str, Any]:
     return {"type": "text", "text": LOST}
 
 
-def _told(newest_first: list[bytes]) -> dict[str, Any]:
+def told(newest_first: list[bytes]) -> dict[str, Any]:
+    """A text block with what these messages say, the newest kept when it is long."""
     lines: list[str] = []
     room = MAX_CHARACTERS
     for raw in newest_first:

@@ -34,6 +34,7 @@ from services.agent_worker.inbox.intake import Bury, Intake
 from services.agent_worker.inbox.validate import parked
 from services.agent_worker.leases import Leases
 from services.agent_worker.ports import Provider, Publisher, Store
+from services.agent_worker.provider.messages.agents import Agent, load
 from services.agent_worker.session.dependencies import Dependencies
 from services.agent_worker.session.prewarmed import Prewarmed
 from services.agent_worker.session.tools import Function, Toolbox
@@ -55,7 +56,7 @@ log = logs.get(__name__)
 
 
 class LoadedSettings(Settings):
-    """The settings, and the tools and prices they name. Raises ValueError when one can't be loaded."""
+    """The settings, and the tools, prices and agents they name. Raises ValueError when one can't be loaded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +66,11 @@ class LoadedSettings(Settings):
             at_once=self.worker.tool_concurrency,
         )
         self.prices = price_file.load(self.worker.prices)
+        self.agents = self._agents()
+
+    def _agents(self) -> dict[str, Agent]:
+        folder, model = self.worker.messages_agents, self.provider.turnstile_model
+        return load(folder, model, [tool.declaration for tool in self.toolbox]) if folder else {}
 
 
 def _functions(places: str) -> list[Function]:
@@ -129,7 +135,16 @@ async def _work(
     profiles, releases, owned = SqlProfiles(engine), SqlReleases(engine), SqlOwned(engine)
     conversations = SqlConversations(engine)
     provider, managed = await stack.enter_async_context(
-        provider_of(settings, settings.toolbox, governor, profiles, releases, owned, conversations)
+        provider_of(
+            settings,
+            settings.toolbox,
+            governor,
+            profiles,
+            releases,
+            owned,
+            conversations,
+            settings.agents,
+        )
     )
     caps = SqlCaps(engine)
     await process.unless(stopping, _known(caps))

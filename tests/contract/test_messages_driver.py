@@ -219,7 +219,8 @@ async def test_who_dies_in_the_middle_of_an_answer_is_followed_by_who_asks_again
         ended = await talk.hear("span.model_request_end")
         assert body(ended)["is_error"] is True
         assert body(ended)["model_usage"]["input_tokens"] > 0
-        await talk.hear("span.model_request_start")
+        if kinds(talk).count("span.model_request_start") == 1:  # else it came along
+            await talk.hear("span.model_request_start")
         await talk.world.provider.interrupt(talk.state)
         await talk.hear()
     assert not set(before) & {event.id for event in talk.heard[len(before) :]}

@@ -173,8 +173,8 @@ class Conversation:
         if not found:
             raise ProviderFailure("not_found_error", "no such conversation", lost=True)
         self._dialog = dialogs.opened(self.id, found)
-        heads = [provider.head(entry.event) for entry in found]
-        behind = max((n for n, head in enumerate(heads) if head.id in self._known), default=0)
+        ids = (provider.head(entry.event).id if entry.event else "" for entry in found)
+        behind = max((n for n, id in enumerate(ids) if id in self._known), default=0)
         for entry in found[behind + 1 :]:
             self._give(entry)
 

@@ -29,8 +29,8 @@ _agent = msgspec.json.Decoder(Agent)
 
 class Dialog(Struct):
     """`calls` are ids of the model's own by those of our events, of calls without a result. `begun` is the usage
-    so far of a request whose end is not told, `begun_id` the event that began it. `tries` are failures in a row, `used`
-    the tokens of the newest prompt and its answer. `before_prompt`: the messages without the
+    so far of a request whose end is not told, `begun_id` the event that began it. `tries` are failures in a row,
+    `used` the tokens of the newest prompt and its answer. `before_prompt`: the messages without the
     newest prompt; `answered`: the model has said something since."""
 
     id: str
@@ -185,7 +185,7 @@ def _begins(message: Json) -> bool:
 
 
 def shortened(newer: list[Json], summary: str) -> list[Json]:
-    """The newer part behind a summary of the older one. Its thinking is left out: it held behind what stood there."""
+    """The newer part behind a summary of the older one, without thinking, which held behind what stood there."""
     first, *rest = newer
     told = {"type": "text", "text": LEFT_OUT + summary}
     return [{"role": "user", "content": [told, *first["content"]]}, *map(_unthinking, rest)]

@@ -157,7 +157,7 @@ class MessagesProvider:
         known = await self._profiles.of(state.tenant_id, state.user_id)
         front = [about_user(known)] if known else []
         if state.rotated_from:
-            past = await self._store.read(state.rotated_from)
+            past = await self._store.read(state.rotated_from, after=0)
             said = [e.event for e in past if provider.head(e.event).type in SPEAKERS]
             front.append(told(said[::-1]) if said else {"type": "text", "text": LOST})
         return front

@@ -123,7 +123,7 @@ async def _work(
     stopping: asyncio.Event,
 ) -> None:
     """Take in and drive until told to stop; then let every session go. `_import_provider` has been called."""
-    from services.agent_worker.provider.assembly import provider_of, sweeper_of
+    from services.agent_worker.provider.assembly import Kept, provider_of, sweeper_of
 
     worker, database, health = settings.worker, settings.database, settings.health
     engine = make_engine(database.database_url.get_secret_value(), pool=database.database_pool)
@@ -132,25 +132,16 @@ async def _work(
     letters, store = DeadLetters(producer, utcnow), store_on(engine)
     publisher = KafkaPublisher(producer, previews, utcnow, letters)
     governor = await stack.enter_async_context(_governor(settings))
-    profiles, releases, owned = SqlProfiles(engine), SqlReleases(engine), SqlOwned(engine)
-    conversations = SqlConversations(engine)
+    releases, owned = SqlReleases(engine), SqlOwned(engine)
+    kept = Kept(SqlProfiles(engine), releases, owned, SqlConversations(engine))
     provider, managed = await stack.enter_async_context(
-        provider_of(
-            settings,
-            settings.toolbox,
-            governor,
-            profiles,
-            releases,
-            owned,
-            conversations,
-            settings.agents,
-        )
+        provider_of(settings, settings.toolbox, governor, kept, settings.agents)
     )
     caps = SqlCaps(engine)
     await process.unless(stopping, _known(caps))
     needs = _dependencies(settings, store, publisher, provider, caps)
     leases = Leases(settings.instance, worker.lease_seconds, time.monotonic)
-    kept = await stack.enter_async_context(
+    leased = await stack.enter_async_context(
         in_own_thread("leases", lambda: _keep(leases, settings.database))
     )
     drive = Drive(leases, needs, worker)
@@ -174,7 +165,7 @@ async def _work(
         stopping,
         previews=previews.run,
         publisher=publisher.broken,
-        leases=kept,
+        leases=leased,
         intake=intake.run,
         drive=drive.run,
         caps=caps.run,

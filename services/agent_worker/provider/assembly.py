@@ -10,6 +10,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from anthropic import AsyncAnthropic
 
@@ -36,15 +37,21 @@ from shared.clock import utcnow
 from shared.settings import ProviderSettings
 
 
+class Kept(NamedTuple):
+    """What the database keeps that the provider's drivers need."""
+
+    profiles: Profiles
+    releases: Releases
+    vaults: DefaultVaults
+    conversations: Conversations
+
+
 @asynccontextmanager
 async def provider_of(
     settings: Settings,
     toolbox: Toolbox,
     governor: Governor | None,
-    profiles: Profiles,
-    releases: Releases,
-    vaults: DefaultVaults,
-    conversations: Conversations,
+    kept: Kept,
     agents: Mapping[str, Agent],
 ) -> AsyncIterator[tuple[Provider, AnthropicProvider]]:
     """The provider, and the driver of Managed Agents that is in it; asked when the governor lets it. Its agent
@@ -63,17 +70,19 @@ async def provider_of(
         agent=default,
         environment=api.turnstile_environment,
         model=api.turnstile_model,
-        releases=releases,
+        releases=kept.releases,
         tools=tools,
-        vaults=vaults,
+        vaults=kept.vaults,
         policy=settings.worker.scopes,
     )
     checking = _checking(client, default)
     try:
         openings = Openings(client, parts)
-        managed = AnthropicProvider(client, openings, profiles, clock=utcnow, chance=random.random)
+        managed = AnthropicProvider(
+            client, openings, kept.profiles, clock=utcnow, chance=random.random
+        )
         messages = MessagesProvider(
-            client, conversations, profiles, agents, api.turnstile_agent, clock=utcnow
+            client, kept.conversations, kept.profiles, agents, api.turnstile_agent, clock=utcnow
         )
         yield RuntimeProvider(managed, messages), managed
     finally:

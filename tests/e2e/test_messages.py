@@ -1,0 +1,177 @@
+"""Sessions on the Messages API, beside managed ones, in one stack: the same calls, the same log, the same rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from infra.clients.gateway import Json
+from infra.simulator import reply_to
+from tests.e2e import ledger_tool
+from tests.e2e.api import Api
+from tests.e2e.archive import Archive
+from tests.e2e.tenants import ACME, KEYS
+from tests.e2e.waiting import eventually
+from tests.e2e.world import WORKER
+from tests.stack import LocalStack, running_stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+AGENT = """---
+runtime: messages
+model: claude-sonnet-5-5
+tools: [lookup]
+---
+You look things up.
+"""
+
+
+class Place(NamedTuple):
+    """A stack whose worker has the agent `helper` and the tool `lookup`."""
+
+    stack: LocalStack
+    api: Api
+    archive: Archive
+    folder: Path
+
+    async def asked(self, words: str) -> list[Json]:
+        """The requests that the model saw, of conversations that say these words."""
+        async with httpx2.AsyncClient() as http:
+            found = (await http.get(f"{self.stack.simulator}/_sim/messages")).json()["data"]
+        return [
+            one
+            for one in found
+            if one["path"] == "/v1/messages" and words in str(one["request"]["messages"])
+        ]
+
+    async def open(self, session: str) -> None:
+        await self.api.open(session, agent="helper")
+
+
+@pytest.fixture(scope="module")
+async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
+    root = tmp_path_factory.mktemp("messages")
+    (root / "agents").mkdir()
+    (root / "agents" / "helper.md").write_text(AGENT, encoding="utf-8")
+    told = {
+        "TURNSTILE_API_KEYS": f"{KEYS[ACME]}:{ACME}",
+        "TURNSTILE_MESSAGES_AGENTS": str(root / "agents"),
+        "TURNSTILE_TOOLS": f"{ledger_tool.__name__}:lookup",
+        ledger_tool.FOLDER: str(root),
+    }
+    async with running_stack(**told) as stack:
+        api = Api(stack.gateway, KEYS[ACME])
+        archive = Archive(stack.clickhouse)
+        yield Place(stack, api, archive, root)
+        await api.http.aclose()
+
+
+async def types(place: Place, session: str) -> list[str]:
+    """The types of a session's events, as they are in ClickHouse and over HTTP."""
+    page = await place.api.settled(session)
+    rows = await place.archive.complete(ACME, session, page["last_seq"])
+    events = await place.api.events(session)
+    assert [event["type"] for event in events] == [row.type for row in rows]
+    return [row.type for row in rows]
+
+
+async def test_a_conversation_is_answered_recorded_and_paid_for(place: Place) -> None:
+    await place.open("talk")
+    for number in range(2):
+        text = f"[[script: reply]] talk {number}"
+        await place.api.say("talk", f"t{number}", text)
+        page = await place.api.turn_in("talk", f"t{number}", "completed")
+        assert page["reply"] == reply_to(text)
+    assert (await place.api.session("talk"))["cost_usd"] > 0
+    told = await types(place, "talk")
+    assert told.count("agent.message") == 2
+    assert told.count("session.charged") >= 2
+    _, second = await place.asked("talk 0")
+    assert len(second["request"]["messages"]) == 3
+
+
+async def test_both_runtimes_tell_a_turn_alike(place: Place) -> None:
+    await place.open("ours")
+    await place.api.open("theirs")
+    for session in ("ours", "theirs"):
+        await place.api.say(session, "t1", "[[script: reply]] alike")
+        await place.api.turn_in(session, "t1", "completed")
+    ours, theirs = set(await types(place, "ours")), set(await types(place, "theirs"))
+    # Of a managed session besides: its threads, and its account.
+    only_theirs = {kind for kind in theirs - ours if not kind.startswith("session.")}
+    assert only_theirs <= {"agent.thinking"}
+    assert ours - theirs <= {"agent.thinking"}
+
+
+async def test_the_workers_own_tool_answers_the_models_call(place: Place) -> None:
+    (place.folder / "go-tool").touch()
+    await place.open("tool")
+    text = "[[script: custom_tool calls=2]] look it up"
+    await place.api.say("tool", "t1", text)
+    page = await place.api.turn_in("tool", "t1", "completed")
+    assert (page["reply"], page["tool_calls"]) == (reply_to(text), 2)
+    *_, last = await place.asked("look it up")
+    results = last["request"]["messages"][-1]["content"]
+    assert [result["content"][0]["text"] for result in results] == ["found item 0", "found item 1"]
+
+
+async def test_a_worker_that_dies_in_the_middle_of_an_answer_records_one(place: Place) -> None:
+    await place.open("killed")
+    text = "[[script: reply pace=30]] killed " + "slowly " * 10
+
+    async def answering() -> list[Json] | None:
+        return await place.asked("killed")
+
+    await place.api.say("killed", "t1", text)
+    await eventually(answering, "an answer that is being written")
+    await place.stack.back(WORKER, place.stack.kill(WORKER))
+    page = await place.api.turn_in("killed", "t1", "completed", timeout=120)
+    assert page["reply"] == reply_to(text)
+    told = await types(place, "killed")
+    assert told.count("agent.message") == 1
+    assert told.count("user.message") == 1
+    assert len(await place.asked("killed")) == 2
+    rows = await place.archive.rows(ACME, "killed")
+    ends = [row.body for row in rows if row.type == "span.model_request_end"]
+    assert [_is_error(end) for end in ends] == [True, False]
+
+
+def _is_error(end: dict[str, Any]) -> bool:
+    data = end.get("data", end)
+    return bool(data["is_error"])
+
+
+async def test_an_interrupt_ends_the_answer(place: Place) -> None:
+    await place.open("stopped")
+    await place.api.say("stopped", "t1", "[[script: reply pace=40]] stopped " + "slowly " * 20)
+
+    async def answering() -> list[Json] | None:
+        return await place.asked("stopped")
+
+    await eventually(answering, "an answer that is being written")
+    await place.api.post("/v1/sessions/stopped/interrupt", {})
+    assert (await place.api.ended("stopped", "t1"))["status"] == "interrupted"
+    await place.api.say("stopped", "t2", "[[script: reply]] go on")
+    assert (await place.api.ended("stopped", "t2"))["status"] == "completed"
+
+
+async def test_turns_in_line_keep_their_order_under_faults(place: Place) -> None:
+    await place.open("line")
+    rules = [
+        {"match": {"path": "/v1/messages$", "every": 3}, "fault": fault}
+        for fault in ({"kind": "reset", "after": 4}, {"kind": "respond", "status": 529})
+    ]
+    async with httpx2.AsyncClient() as http:
+        await http.post(f"{place.stack.simulator}/_sim/faults", json={"rules": rules})
+        texts = [f"[[script: reply]] line {number}" for number in range(8)]
+        await asyncio.gather(
+            *(place.api.say("line", f"t{n}", text) for n, text in enumerate(texts))
+        )
+        pages = [await place.api.ended("line", f"t{n}", timeout=120) for n in range(8)]
+        await http.delete(f"{place.stack.simulator}/_sim/faults")
+    assert [page["reply"] for page in pages] == [reply_to(text) for text in texts]
+    assert (await types(place, "line")).count("agent.message") == 8

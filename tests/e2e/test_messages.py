@@ -65,7 +65,7 @@ async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place
     }
     async with running_stack(**told) as stack:
         api = Api(stack.gateway, KEYS[ACME])
-        archive = Archive(stack.clickhouse)
+        archive = Archive(stack.clickhouse_url)
         yield Place(stack, api, archive, root)
         await api.http.aclose()
 

@@ -428,15 +428,16 @@ class Shell:
             self._watch = None
         wanted = begun or state.turn is not None or self._session.head.todo
         if self._watch is None and bound_to is not None and wanted:
-            self._watch = Watch(
-                self._session,
-                self._listen,
-                fresh=fresh,
-                inputs=self._inputs,
-                signal=self._signal,
-                start=self._start,
-                opening=self._needs.opening,
-            )
+            with under_lease(self._leased):  # who listens may be who asks the model
+                self._watch = Watch(
+                    self._session,
+                    self._listen,
+                    fresh=fresh,
+                    inputs=self._inputs,
+                    signal=self._signal,
+                    start=self._start,
+                    opening=self._needs.opening,
+                )
 
     def _listen(self, fresh: bool) -> AbstractAsyncContextManager[ProviderFeed]:
         state, preview = self._session.state, self._preview

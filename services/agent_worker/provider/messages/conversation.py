@@ -103,6 +103,10 @@ class Conversation:
 
     # ---- what is put to it -----------------------------------------------------------------------------------
 
+    def has(self, source: str) -> bool:
+        """Whether something of this source was said."""
+        return source in self._there.sources
+
     async def say(self, content: list[Json], source: str) -> None:
         """Put a user's message to the model, once for each `source`. Raises ProviderFailure, a `final` one when the
         model refuses it for good and that is known soon."""

@@ -95,7 +95,12 @@ class MessagesProvider:
         progress = state.progress
         nudge = f":{progress.stalls}" if progress is not None and progress.nudged else ""
         source = f"{state.open_turn}:{state.failures + 1}{nudge}"
-        await self._held(state).say([*front, *said], source)
+        held = self._held(state)
+        if not look and held.has(source):
+            # Another message than the turn's own: a steering one, which goes out as the next turn.
+            words = "a conversation on the Messages API takes one message a turn"
+            raise ProviderFailure("unsupported_by_runtime", words)
+        await held.say([*front, *said], source)
 
     async def interrupt(self, state: SessionState) -> None:
         """See Provider.interrupt."""

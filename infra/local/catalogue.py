@@ -31,7 +31,7 @@ from infra.postgres import cluster as postgres
 
 # Ends first what produces, last what everybody writes to.
 STOP_ORDER = (
-    ("gateway", "agent-worker", "recorder"),
+    ("gateway", "agent-worker", "recorder", "watcher"),
     ("simulator",),
     ("clickhouse",),
     ("postgres",),
@@ -58,13 +58,17 @@ def ground(settings: StackSettings) -> list[Part]:
 def services(settings: StackSettings, keys: Keys) -> list[Part]:
     """The processes of Turnstile itself."""
     names = [f"agent-worker-{number}" for number in range(1, settings.workers + 1)]
-    health = free_ports(len(names) + 1)
+    health = free_ports(len(names) + 2)
     workers = [
-        _service(settings, keys, name, "services.agent_worker.main", port)
+        _service(settings, keys, name, "services.agent_worker.main", health=port)
         for name, port in zip(names, health, strict=False)
     ]
-    recorder = _service(settings, keys, "recorder", "services.recorder.main", health[-1])
-    return [_gateway(settings, keys), *workers, recorder]
+    recorder = _service(settings, keys, "recorder", "services.recorder.main", health=health[-2])
+    parts = [_gateway(settings, keys), *workers, recorder]
+    if settings.watcher:
+        watch = ("services.operator.main", "agents", "watch", "--port", str(health[-1]))
+        parts.append(_service(settings, keys, "watcher", *watch, health=health[-1]))
+    return parts
 
 
 def fetch(settings: StackSettings, say: Say) -> list[Path]:
@@ -206,12 +210,12 @@ def _gateway(settings: StackSettings, keys: Keys) -> Part:
     )
 
 
-def _service(settings: StackSettings, keys: Keys, name: str, module: str, health: int) -> Part:
+def _service(settings: StackSettings, keys: Keys, name: str, *arguments: str, health: int) -> Part:
     provider = provider_environment(settings) if name.startswith("agent-worker") else {}
     environment = {**service_environment(settings, keys), **provider}
     return Part(
         name=name,
-        command=_module(module),
+        command=_module(*arguments),
         ready=partial(probes.ready, f"http://127.0.0.1:{health}/readyz"),
         environment={
             **environment,

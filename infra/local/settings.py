@@ -75,6 +75,14 @@ class StackSettings:
     maven_url: str = field(
         default=MAVEN_CENTRAL, metadata=_about("TURNSTILE_MAVEN_URL", "a mirror for the jars")
     )
+    watcher: bool = field(
+        default=True,
+        metadata=_about(
+            "TURNSTILE_WATCHER",
+            "0: no part `watcher`, so that nobody ends canaries that do worse",
+            "1",
+        ),
+    )
     durable: bool = True
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
@@ -96,6 +104,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> StackSettings:
         ports=_ports(env),
         cache=cache_folder(env),
         workers=_number(env, "TURNSTILE_WORKERS", 1, range(1, _MOST_WORKERS + 1)),
+        watcher=_number(env, "TURNSTILE_WATCHER", 1, range(2)) == 1,
         environment=env,
         **_texts(env),
     )
@@ -106,7 +115,7 @@ def _texts(env: Mapping[str, str]) -> dict[str, Any]:
     names = {
         one.name: one.metadata.get("variable", "")
         for one in fields(StackSettings)
-        if one.name not in ("folders", "cache", "workers")
+        if one.name not in ("folders", "cache", "workers", "watcher")
     }
     return {name: env[variable] for name, variable in names.items() if variable in env}
 
@@ -115,13 +124,14 @@ def own_settings(root: Path, environ: Mapping[str, str] | None = None) -> StackS
     """Settings of a stack apart: everything its own, on free ports, state under `root`.
 
     What the environment says about addresses and keys is left aside, so that a demo or a test
-    can never write into somebody's running stack.
+    can never write into somebody's running stack. It has no `watcher`.
     """
     env = dict(environ or os.environ)
     for name in list(env):
         if name.startswith(("TURNSTILE_", "ANTHROPIC_")) and name != "TURNSTILE_MAVEN_URL":
             del env[name]
     env["TURNSTILE_VAR"] = str(root)
+    env["TURNSTILE_WATCHER"] = "0"
     env.update({variable_of(part): "0" for part in DEFAULT_PORTS})
     return read_settings(env)
 

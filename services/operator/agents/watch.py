@@ -6,7 +6,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,21 +26,32 @@ GOOD, ROLLED_BACK = 0, 1
 Look = Callable[[Release, float], Mapping[int, Figures]]
 
 
+def _option(name: str, **more: Any) -> Any:
+    """An option that a variable may set where somebody else starts the command."""
+    return typer.Option(envvar=f"TURNSTILE_CANARY_{name}", **more)
+
+
 def watch(
     once: Annotated[bool, typer.Option(help="Look once, and say by the exit code.")] = False,
-    every: Annotated[float, typer.Option(min=1, max=86_400, help="Seconds between looks.")] = 60.0,
+    every: Annotated[
+        float,
+        _option("EVERY", min=1, max=86_400, help="Seconds between looks."),
+    ] = 60.0,
     min_turns: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="Nothing is judged by fewer turns.")
+        int, _option("MIN_TURNS", min=1, max=1_000_000, help="Nothing is judged by fewer turns.")
     ] = 50,
     errors: Annotated[
-        float, typer.Option(min=0, max=100, help="Failed turns: so many percentage points more.")
+        float,
+        _option("ERRORS", min=0, max=100, help="Failed turns: so many percentage points more."),
     ] = 5.0,
     cost: Annotated[
-        float, typer.Option(min=0, max=10_000, help="Cost of a turn: so many percent more.")
+        float, _option("COST", min=0, max=10_000, help="Cost of a turn: so many percent more.")
     ] = 50.0,
     latency: Annotated[
         float,
-        typer.Option(min=0, max=10_000, help="95th percentile of turns: so many percent more."),
+        _option(
+            "LATENCY", min=0, max=10_000, help="95th percentile of turns: so many percent more."
+        ),
     ] = 50.0,
     port: Annotated[
         int, typer.Option(min=0, max=65_535, help="Serve /healthz and /metrics there; 0: not.")

@@ -81,7 +81,7 @@ def test_secrets_go_only_to_those_who_need_them() -> None:
     settings = read_settings({**BARE, **secret, "TURNSTILE_WORKERS": "2"})
     assert "real" not in str(plain_environment(settings)) + str(service_environment(settings, KEYS))
     parts = {part.name: part.environment for part in services(settings, KEYS)}
-    assert set(parts) == {"gateway", "agent-worker-1", "agent-worker-2", "recorder"}
+    assert set(parts) == {"gateway", "agent-worker-1", "agent-worker-2", "recorder", "watcher"}
     assert {n for n, env in parts.items() if "TURNSTILE_API_KEYS" in env} == {"gateway"}
     # The gateway asks for vaults itself: their secrets can't go by Kafka.
     assert {n for n, env in parts.items() if "ANTHROPIC_API_KEY" in env} == {
@@ -97,11 +97,17 @@ def test_secrets_go_only_to_those_who_need_them() -> None:
 def test_health_ports_are_all_different() -> None:
     parts = services(read_settings({**BARE, "TURNSTILE_WORKERS": "3"}), KEYS)
     ports = [p.environment["TURNSTILE_HEALTH_PORT"] for p in parts if p.name != "gateway"]
-    assert len(set(ports)) == 4
+    assert len(set(ports)) == 5
+
+
+def test_a_stack_apart_has_no_watcher(tmp_path: Path) -> None:
+    """Tests and demos need none, unless they say so."""
+    parts = services(own_settings(tmp_path, {**BARE, "TURNSTILE_WATCHER": "1"}), KEYS)
+    assert "watcher" not in {part.name for part in parts}
 
 
 def test_services_end_before_what_they_stand_on() -> None:
-    order = ["gateway", "agent-worker-7", "simulator", "clickhouse", "postgres", "kafka"]
+    order = ["gateway", "agent-worker-7", "watcher", "simulator", "clickhouse", "postgres", "kafka"]
     assert sorted(order, key=stop_rank) == order
 
 

@@ -7,7 +7,7 @@ cross-posted, and a user event is seen queued (no `processed_at`) before it is s
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -48,6 +48,11 @@ class Deduplicator:
         """Whether user events were seen that have not been processed yet."""
         return bool(self._held)
 
+    @property
+    def held(self) -> set[str]:
+        """Ids of the user events that were seen and have not been processed yet."""
+        return set(self._held)
+
     def holds_beside(self, event_id: str) -> bool:
         """Whether another user event than this was seen that has not been processed yet."""
         return len(self._held) > (event_id in self._held)
@@ -86,9 +91,10 @@ class Deduplicator:
         self._come.add((thread, event.id))
         return event
 
-    def settle(self, at: str | None) -> list[ProviderEvent]:
-        """Let in what is still held: it will not be processed before the turn ends, at `at`."""
-        held, self._held = self._held, {}
+    def settle(self, at: str | None, ids: Collection[str]) -> list[ProviderEvent]:
+        """Let in what is still held of these: it was not processed before the turn ended, `at`, nor will be."""
+        held = {id: event for id, event in self._held.items() if id in ids}
+        self._held = {id: event for id, event in self._held.items() if id not in ids}
         self._come |= {(event.thread_id, event.id) for event in held.values()}
         moment = self.moment(at)
         return [replace(event, at=moment) for event in held.values()]

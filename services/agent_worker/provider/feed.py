@@ -48,6 +48,8 @@ ENDS = frozenset({"session.status_terminated", "session.deleted"})
 BEFORE_MESSAGES = frozenset(
     {"session.status_running", "session.thread_status_running", "session.error"}
 )
+# How long a session that went idle may take to begin with what is queued.
+TAKE_UP_SECONDS = 1.0
 # Events wait this long, so that neighbours the stream swapped are recorded in the list's order (seen up to 74 ms
 # apart in time, but side by side on the wire), and a burst costs one write instead of many.
 SETTLE_SECONDS = 0.02
@@ -335,9 +337,18 @@ class SessionFeed:
         if until and (flushed or self._dedupe.holds):
             await self._catch_up(until)
         if flushed:
-            for event in self._dedupe.settle(provider.head(idle).processed_at):
-                await self._line.put(event)
+            await self._give_up_queued(provider.head(idle).processed_at)
         self._flushed = False
+
+    async def _give_up_queued(self, at: str | None) -> None:
+        """Give on what was flushed at that time. A message that was sent into the end of a turn may have come
+        behind the flush, and looks the same until it is taken up: so what is queued has a moment to be."""
+        queued = self._dedupe.held
+        if queued:
+            await asyncio.sleep(TAKE_UP_SECONDS)
+            queued -= {_id(raw) for raw in await self._missed()}
+        for event in self._dedupe.settle(at, queued):
+            await self._line.put(event)
 
     async def _catch_up_or_deleted(self, until: str) -> None:
         """Catch up with the list of a session that has ended, unless it was deleted right away."""
@@ -350,7 +361,7 @@ class SessionFeed:
         """Give on what the end of the session closes over: nobody listens to it afterwards. What is still queued
         is never processed."""
         await self._catch_up_children(closing=True)
-        for event in self._dedupe.settle(end.processed_at):
+        for event in self._dedupe.settle(end.processed_at, self._dedupe.held):
             await self._line.put(event)
 
     # ---- child threads ----------------------------------------------------------------------------------------

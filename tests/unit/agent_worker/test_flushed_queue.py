@@ -1,4 +1,4 @@
-"""A turn that the provider gave up flushes what is queued; what comes a moment later is queued as well, and runs."""
+"""A turn that the provider gave up flushes what is queued; what comes a moment later is queued too, and runs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_message_that_came_behind_the_flush_is_recorded_when_it_is_taken_up(
         state = decide(state, input).state
     died = [event.raw for event in (wire.error("exhausted"), wire.idle("retries_exhausted"))]
     queued = wire.prompt("left", processed=False)
-    body = {"content": [{"type": "text", "text": "left"}]}
+    body: dict[str, Any] = {"content": [{"type": "text", "text": "left"}]}
     woke, own = wire.running(), wire.event("user.message", **body)
     taken = own.raw.replace(own.id.encode(), queued.id.encode())
 

@@ -16,6 +16,7 @@ def main() -> int:
     parser.add_argument("--turns", type=int, default=2)
     for fault in ("crashes", "freezes", "losses", "late", "interrupts"):
         parser.add_argument(f"--{fault}", type=int, default=0, help="how many at most (default 0)")
+    parser.add_argument("--steers", action="store_true", help="each turn steers the one before it")
     parser.add_argument("--most-states", type=int, default=3_000_000)
     given = vars(parser.parse_args())
     most = given.pop("most_states")

@@ -15,9 +15,24 @@ def accept(book: Book, epoch: int, turn: int, *, cuts_in: bool, in_order: bool) 
     return _stop(book, epoch) if cuts_in else Draft(book)
 
 
+def steer(draft: Draft, epoch: int, *, one_on_its_way: bool) -> Draft:
+    """Behind `draft`: the next in line goes into the open turn, whose message the agent has."""
+    book = draft.book
+    place = 1 + len(book.joined) + len(book.sent)
+    waits = book.sent and one_on_its_way
+    if book.phase != "trying" or not book.prompted or waits or place >= len(book.line):
+        return draft
+    turn = book.line[place]
+    book = _record(book.but(sent=(*book.sent, turn)), ("started", turn, epoch))
+    return draft.but(book=book, sends=(*draft.sends, Send(turn, -1)))
+
+
 def hear(book: Book, message: int, epoch: int, *, counts: bool) -> Draft:
     """The provider's next event: the idle (0), or a message; `counts`: it is taken for the open turn's own."""
     book = _record(book.but(heard=book.heard + 1), ("provider", book.heard, -1))
+    if message in book.sent:
+        left = tuple(turn for turn in book.sent if turn != message)
+        return Draft(book.but(sent=left, joined=(*book.joined, message)))
     if message and book.open and counts:
         return Draft(book.but(phase="trying", prompted=True))
     if message or not book.open or not book.prompted:
@@ -54,11 +69,19 @@ def signal(draft: Draft, kind: str, turn: int, epoch: int) -> Draft:
 
 
 def _end(book: Book, how: str, epoch: int) -> Draft:
-    ended = book.open
+    """Those that joined the turn end with it. One that was sent into it goes on behind it, in a further attempt."""
+    ended = (*book.joined, book.open)
     book = book.but(
-        ended=book.ended + 1, line=book.line[1:], phase="idle", prompted=False, attempt=0
+        ended=book.ended + len(ended),
+        line=book.line[len(ended) :],
+        phase="idle",
+        prompted=False,
+        attempt=1 if book.sent else 0,
+        sent=(),
+        joined=(),
     )
-    book = _record(book, (how, ended, epoch))
+    for turn in ended:
+        book = _record(book, (how, turn, epoch))
     return _begin(book, epoch) if book.line else Draft(book)
 
 

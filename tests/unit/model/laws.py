@@ -34,10 +34,11 @@ def lands(state: State, turn: int, excuse: str) -> State:
     excuses = state.excuses
     if excuse:
         excuses = tuple(sorted({*excuses, (turn, excuse)}))
-    if turn in state.messages and not any(known == turn for known, _ in excuses):
+    there = (*state.messages, *state.queued)
+    if turn in there and not any(known == turn for known, _ in excuses):
         raise Broken(f"the message of turn {turn} was put to the provider twice")
-    if turn < max(state.messages, default=0) and not any(known == turn for known, _ in excuses):
-        raise Broken(f"turn {turn} reached the provider behind turn {max(state.messages)}")
+    if turn < max(there, default=0) and not any(known == turn for known, _ in excuses):
+        raise Broken(f"turn {turn} reached the provider behind turn {max(there)}")
     return state.but(excuses=excuses)
 
 
@@ -49,9 +50,15 @@ def stops(state: State, turn: int, excuse: str) -> State:
         return state
     if excuse:
         state = state.but(excuses=tuple(sorted({*state.excuses, (running, excuse)})))
-    elif running != turn and not any(known == running for known, _ in state.excuses):
+    elif turn not in _at_work(state) and not any(known == running for known, _ in state.excuses):
         raise Broken(f"an interrupt of turn {turn} stopped turn {running}")
     return state.but(messages=(*state.messages, 0))
+
+
+def _at_work(state: State) -> tuple[int, ...]:
+    """The turns whose messages the agent has taken up since it was idle."""
+    idles = [place for place, message in enumerate(state.messages) if not message]
+    return state.messages[idles[-1] + 1 if idles else 0 :]
 
 
 def well_ended(state: State, world: World) -> None:

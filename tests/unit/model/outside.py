@@ -18,9 +18,12 @@ def outside_steps(state: State, rules: Rules, world: World) -> Iterator[Step]:
         asked = state.but(interrupts=state.interrupts - 1, asked=state.asked + 1)
         yield Step("ask for an interrupt", asked, fault=True)
     for request in dict.fromkeys(state.requests):
-        yield Step("land", _landed(state, request))
+        yield Step("land", _landed(state, request, world))
     if state.messages and state.messages[-1]:
         yield Step("go idle", state.but(messages=(*state.messages, 0)))
+    if state.queued:
+        taken = state.but(messages=(*state.messages, state.queued[0]), queued=state.queued[1:])
+        yield Step("take a message up", taken)
     if state.row.lease == GONE and state.row.live:
         yield Step("run out: a dead process's lease", state.but(row=state.row.but(live=False)))
     for records in dict.fromkeys(state.air):
@@ -53,7 +56,7 @@ def _intake(state: State, rules: Rules, world: World) -> Iterator[Step]:
             yield Step("intake: commit", taken.but(offset=state.offset + 1))
 
 
-def _landed(state: State, request: Request) -> State:
+def _landed(state: State, request: Request, world: World) -> State:
     """The message is there; whoever waits for it will be answered."""
     requests = list(state.requests)
     requests.remove(request)
@@ -65,7 +68,7 @@ def _landed(state: State, request: Request) -> State:
         state = stops(state, request.send.turn, excuse)
     else:
         state = lands(state, request.send.turn, excuse)
-        state = state.but(messages=(*state.messages, request.send.turn))
+        state = _told(state, request.send.turn, world)
     state = state.but(requests=tuple(requests))
     for me, shells in enumerate(state.shells):
         for shell in shells:
@@ -78,3 +81,10 @@ def _landed(state: State, request: Request) -> State:
                 )
                 state = state.put(me, shell.but(senders=answered))
     return state
+
+
+def _told(state: State, turn: int, world: World) -> State:
+    """The provider has the message; while the agent works it waits for a request to the model."""
+    if world.steers and (state.queued or (state.messages and state.messages[-1])):
+        return state.but(queued=(*state.queued, turn))
+    return state.but(messages=(*state.messages, turn))

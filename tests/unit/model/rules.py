@@ -23,7 +23,9 @@ class Rules:
     `signals_go_along`: whatever is written, what came of commands that ended is decided on in the same write.
     `interrupts_first`: a send waits for interrupts of other turns that are on their way. `tells_apart`: a message
     at the provider counts for the turn whose words it has, not for whichever is open. `in_order`: a turn that
-    interrupts the open one waits behind those that wait.
+    interrupts the open one waits behind those that wait. `one_on_its_way`: a turn that steers is not sent before
+    the one before it was seen to be taken up. `steers_first`: the send of a turn waits until the command is done
+    that was to put its message into the turn before.
     """
 
     order: tuple[Stage, ...] = ("write", "do", "say")
@@ -41,6 +43,8 @@ class Rules:
     interrupts_first: bool = True
     tells_apart: bool = True
     in_order: bool = True
+    one_on_its_way: bool = True
+    steers_first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class World:
     `crashes` of a process (worker or intake), `freezes` of a worker for longer than its lease, `losses` of a
     request or an answer on the way to the provider, `interrupts` that a client asks for at any time, `late`
     requests whose sender gave them up and that land all the same. `same_words`: all turns say the same. `cut_in`:
-    each turn interrupts the one that is open when it comes.
+    each turn interrupts the one that is open when it comes. `steers`: each goes into the one that is open, and is
+    taken up by the agent in the middle of its work, or behind it.
     """
 
     turns: int = 2
@@ -61,3 +66,4 @@ class World:
     late: int = 0
     same_words: bool = False
     cut_in: bool = False
+    steers: bool = False

@@ -35,7 +35,7 @@ class _One:
         if self._sender.at == "ready" and self._sender.send.stops:
             yield from self._stopping()
         elif self._sender.at == "ready":
-            if not self._overtaken_by_interrupt():
+            if not (self._overtaken_by_interrupt() or self._steered_before()):
                 yield self._called()
         elif self._sender.at == "looking":
             yield self._looked()
@@ -55,6 +55,13 @@ class _One:
         others = (s.send for s in self._shell.senders if s.send.turn != self._sender.send.turn)
         return self._rules.interrupts_first and any(send.stops for send in others)
 
+    def _steered_before(self) -> bool:
+        """Whether the turn's message may be on its way into the turn before it."""
+        send = self._sender.send
+        if send.steers or not self._rules.steers_first:
+            return False
+        return any(s.send.steers and s.send.turn == send.turn for s in self._shell.senders)
+
     def _stopping(self) -> Iterator[Step]:
         """Interrupt the turn once its message is there; one that waits for its next attempt ends without."""
         book, turn = self._shell.book, self._sender.send.turn
@@ -72,7 +79,11 @@ class _One:
 
     def _called(self) -> Step:
         book, send = self._shell.book, self._sender.send
-        if (book.open, book.attempt, book.prompted) != (send.turn, send.attempt, False):
+        if send.steers:
+            wanted = send.turn in book.sent and book.phase == "trying" and book.prompted
+        else:
+            wanted = (book.open, book.attempt, book.prompted) == (send.turn, send.attempt, False)
+        if not wanted:
             return Step("see that the send is overtaken", self._done())
         held = self._state.held(self._me)
         if self._rules.checks_lease and not held:
@@ -104,6 +115,8 @@ class _One:
     def _looked_after(self) -> Step:
         if self._rules.looks_when_unknown and self._listed():
             return Step("find the message there after all", self._done())
+        if self._sender.send.steers:
+            return Step("find nothing: it goes out by itself later", self._done())
         shell = self._gone()
         news = (*shell.news, ("failed", self._sender.send.turn))
         failed = self._state.put(self._me, shell.but(news=news))
@@ -124,7 +137,7 @@ class _One:
 
     def _listed(self) -> bool:
         """Whether the list holds the message behind the newest that was recorded when the send was called."""
-        found = self._state.messages[self._sender.heard :]
+        found = (*self._state.messages[self._sender.heard :], *self._state.queued)
         return any(found) if self._world.same_words else self._sender.send.turn in found
 
     def _lost(self, state: State) -> State:

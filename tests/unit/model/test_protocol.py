@@ -38,6 +38,10 @@ CRASH, FREEZE = World(turns=1, crashes=1), World(turns=1, freezes=1)
         pytest.param(World(turns=1, interrupts=1, crashes=1), {AIR}, id="an interrupt, a crash"),
         pytest.param(World(turns=1, interrupts=1, freezes=1), {AIR}, id="an interrupt, a freeze"),
         pytest.param(World(turns=1, late=1), {LATE}, id="a request beyond all patience"),
+        pytest.param(World(steers=True, losses=1), set(), id="a turn that steers, a loss"),
+        pytest.param(World(turns=3, steers=True), set(), id="two that steer"),
+        pytest.param(World(steers=True, crashes=1), {AIR}, id="one that steers, a crash"),
+        pytest.param(World(steers=True, late=1), {LATE}, id="one that steers beyond all patience"),
     ],
 )
 def test_the_protocol_keeps_the_laws(world: World, doubled: set[tuple[str, ...]]) -> None:
@@ -106,6 +110,24 @@ def test_the_second_look_at_the_lease_closes_one_of_the_cases() -> None:
             "behind turn 3",
             id="who interrupts goes first",
         ),
+        pytest.param(
+            Rules(steers_first=False),
+            World(steers=True),
+            "twice",
+            id="a turn is sent while its message may be on its way into the one before",
+        ),
+        pytest.param(
+            Rules(looks_when_retrying=False),
+            World(steers=True),
+            "twice",
+            id="no look for what was sent into the turn before",
+        ),
+        pytest.param(
+            Rules(one_on_its_way=False),
+            World(turns=3, steers=True),
+            "behind turn 3",
+            id="two are on their way into a turn",
+        ),
     ],
 )
 def test_each_rule_is_needed(rules: Rules, world: World, law: str) -> None:
@@ -136,3 +158,9 @@ def test_same_words_cannot_be_told_apart() -> None:
     gets as many such messages as were meant."""
     found = explore(Rules(), World(crashes=1, same_words=True))
     assert "turn 2 ended without its message" in found.broken
+
+
+def test_an_interrupt_may_cross_the_end_of_the_turn_that_was_steered() -> None:
+    """A limit: the provider goes on with the message that was queued, and knows no turn that an interrupt is for."""
+    found = explore(Rules(), World(steers=True, interrupts=1))
+    assert "an interrupt of turn 1 stopped turn 2" in found.broken

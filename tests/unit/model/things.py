@@ -38,7 +38,8 @@ class Book(Value, frozen=True, order=True):
 
     `taken` inputs taken in, `ended` turns ended, `line` the turns between the two, of which the first is the open
     one, `attempt` and `phase` of it (`idle`: none is open, `trying`, `waiting` for a further attempt), `prompted`:
-    its message was seen, `heard` events of the provider, `heeded` requests to interrupt.
+    its message was seen, `heard` events of the provider, `heeded` requests to interrupt. `sent`, `joined`: turns
+    behind the open one whose messages are on their way into it, or were seen to be taken up.
     """
 
     taken: int = 0
@@ -50,6 +51,8 @@ class Book(Value, frozen=True, order=True):
     heard: int = 0
     heeded: int = 0
     history: tuple[Body, ...] = ()
+    sent: tuple[int, ...] = ()
+    joined: tuple[int, ...] = ()
 
     @property
     def open(self) -> int:
@@ -58,7 +61,7 @@ class Book(Value, frozen=True, order=True):
 
 
 class Send(Value, frozen=True, order=True):
-    """A command: put the turn's message to the provider."""
+    """A command: put the turn's message to the provider; as an attempt below 0, into the turn that runs."""
 
     turn: int
     attempt: int
@@ -67,6 +70,11 @@ class Send(Value, frozen=True, order=True):
     def stops(self) -> bool:
         """Whether it is an interrupt of the turn: its attempt is 0."""
         return not self.attempt
+
+    @property
+    def steers(self) -> bool:
+        """Whether the message is to go into the turn that runs."""
+        return self.attempt < 0
 
 
 class Row(Value, frozen=True, order=True):
@@ -128,8 +136,8 @@ class State(Value, frozen=True, order=True):
     """Everything. `offset`, `inbox`: how many inputs are committed and filed; `in_hand`: 1 between the two. `log`:
     how many events the log holds; its bodies are checked as they come. `shells`: of the two workers, each none or
     one. `air`: records whose sender is gone. `messages`, the provider's log: a turn for its message, 0 for an
-    idle. `excuses`: of all messages that landed, with their turns. Then the faults that may still come are
-    counted, and `asked`, the requests to interrupt that were filed."""
+    idle; `queued`: those that wait to be taken up. `excuses`: of all messages that landed, with their turns. Then the
+    faults that may still come are counted, and `asked`, the requests to interrupt that were filed."""
 
     offset: int = 0
     inbox: int = 0
@@ -140,6 +148,7 @@ class State(Value, frozen=True, order=True):
     air: tuple[tuple[Numbered, ...], ...] = ()
     requests: tuple[Request, ...] = ()
     messages: tuple[int, ...] = ()
+    queued: tuple[int, ...] = ()
     excuses: tuple[tuple[int, str], ...] = ()
     crashes: int = 0
     freezes: int = 0

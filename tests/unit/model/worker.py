@@ -108,6 +108,7 @@ def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> It
         message = state.messages[shell.book.heard]
         counts = message == shell.book.open or world.same_words or not rules.tells_apart
         draft = deciding.hear(shell.book, message, shell.epoch, counts=counts)
+        draft = _steered(draft, shell, rules, world)
         yield Step("hear the provider", _begin_pass(state, me, shell, draft, rules))
     if state.asked > shell.book.heeded:
         draft = deciding.interrupt(shell.book, shell.epoch)
@@ -122,7 +123,14 @@ def _take(state: State, me: int, shell: Shell, rules: Rules, world: World) -> It
 
 def _accept(shell: Shell, turn: int, rules: Rules, world: World) -> Draft:
     how = {"cuts_in": world.cut_in, "in_order": rules.in_order}
-    return deciding.accept(shell.book, shell.epoch, turn, **how)
+    draft = deciding.accept(shell.book, shell.epoch, turn, **how)
+    return _steered(draft, shell, rules, world)
+
+
+def _steered(draft: Draft, shell: Shell, rules: Rules, world: World) -> Draft:
+    if not world.steers:
+        return draft
+    return deciding.steer(draft, shell.epoch, one_on_its_way=rules.one_on_its_way)
 
 
 def _hand_over(state: State, me: int, shell: Shell, rules: Rules, world: World) -> Iterator[Step]:

@@ -161,6 +161,6 @@ def test_same_words_cannot_be_told_apart() -> None:
 
 
 def test_an_interrupt_may_cross_the_end_of_the_turn_that_was_steered() -> None:
-    """A limit: the provider goes on with the message that was queued, and knows no turn that an interrupt is for."""
+    """A limit: the provider goes on with what was queued, and knows no turn that an interrupt is for."""
     found = explore(Rules(), World(steers=True, interrupts=1))
     assert "an interrupt of turn 1 stopped turn 2" in found.broken

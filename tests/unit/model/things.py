@@ -136,8 +136,8 @@ class State(Value, frozen=True, order=True):
     """Everything. `offset`, `inbox`: how many inputs are committed and filed; `in_hand`: 1 between the two. `log`:
     how many events the log holds; its bodies are checked as they come. `shells`: of the two workers, each none or
     one. `air`: records whose sender is gone. `messages`, the provider's log: a turn for its message, 0 for an
-    idle; `queued`: those that wait to be taken up. `excuses`: of all messages that landed, with their turns. Then the
-    faults that may still come are counted, and `asked`, the requests to interrupt that were filed."""
+    idle; `queued`: those that wait to be taken up. `excuses`: of all messages that landed, with their turns. Then
+    the faults that may still come are counted, and `asked`, the requests to interrupt that were filed."""
 
     offset: int = 0
     inbox: int = 0

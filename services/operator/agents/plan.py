@@ -82,6 +82,11 @@ def oldest_first(found: Sequence[Remote]) -> list[Remote]:
     return sorted(found, key=lambda one: (str(one.body.get("created_at")), one.id))
 
 
+def made_together(one: Remote, other: Remote) -> bool:
+    """Whether they were made at the same moment, so that nobody knows which is the older one."""
+    return one.body.get("created_at") == other.body.get("created_at")
+
+
 def _step(one: Declared, entry: Entry | None, by_id: Mapping[str, Remote], wishes: Wishes) -> Step:
     if entry is None:
         return _unknown(one, list(by_id.values()), wishes)
@@ -139,6 +144,10 @@ def _unknown(one: Declared, remote: Sequence[Remote], wishes: Wishes) -> Step:
     made = oldest_first([found for found in remote if same_as_file(found, one, wishes.tenant)])
     if made:
         first, doubles = made[0], tuple(found.id for found in made[1:])
+        if doubles and made_together(first, made[1]):
+            ids = f"{first.id} and {made[1].id}"
+            why = f"{ids} were made from this file at the same moment: archive the one that no lock has"
+            return Step(one, "blocked", why, first)
         changes = differences(one, first)
         if _hash(first) == one.hash and not changes:
             return Step(one, "record", "made already: the lock is behind", first, doubles)

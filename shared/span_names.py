@@ -41,6 +41,10 @@ SpanName = Literal[
     "DELETE /v1/vaults/{vault_id}/credentials/{credential_id}",
     "POST /v1/vaults/{vault_id}/credentials/{credential_id}/rotate",
     "POST /v1/vaults/{vault_id}/credentials/{credential_id}/validate",
+    "POST /v1/vaults/{vault_id}/connect",
+    "GET /connect/{token}",
+    "POST /connect/{token}",
+    "GET /connect/callback",
     # SERVER, gateway: a request that met no route of the list.
     "HTTP",
     # PRODUCER: an input until Kafka acknowledged it. messaging.system=kafka, messaging.operation.name=send,

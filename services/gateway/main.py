@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import random
 import resource
+import secrets
 import socket
 import sys
 import time
@@ -29,15 +30,20 @@ from starlette.types import ASGIApp
 
 from services.gateway.accept import Accept
 from services.gateway.adapters.clickhouse import ClickHouseEventArchive
+from services.gateway.adapters.connects import SqlLinks
 from services.gateway.adapters.kafka_consumers import KafkaRecordConsumer, KafkaTail
 from services.gateway.adapters.kafka_inputs import KafkaInputPublisher
 from services.gateway.adapters.kafka_log import KafkaEventLog
+from services.gateway.adapters.oauth_http import GuardedHttp
 from services.gateway.adapters.owned import SqlOwned
 from services.gateway.adapters.releases import SqlReleases
 from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.adapters.users import SqlUsers
 from services.gateway.adapters.vaults import ProviderVaults
 from services.gateway.claims import Claims
+from services.gateway.connect.hosts import Hosts
+from services.gateway.connect.links import Connects
+from services.gateway.connect.sweep import Sweep
 from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
@@ -87,6 +93,8 @@ class Gateway:
         self.releases = SqlReleases(self.read_model.engine)
         self.owned = SqlOwned(self.read_model.engine)
         self.vaults = ProviderVaults(settings.provider)
+        self.hosts = Hosts(settings.connect.hosts)
+        self.oauth = GuardedHttp(self.hosts)
         self.inputs = KafkaInputPublisher(settings.kafka)
         self.archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
         self.live = Live()
@@ -121,6 +129,7 @@ class Gateway:
             utcnow,
             fresh,
         )
+        vaults = OwnVaults(self.vaults, self.owned, utcnow)
         rooms = Rooms(
             accept=accept,
             read_model=self.read_model,
@@ -130,7 +139,8 @@ class Gateway:
             costs=self.archive,
             profiles=self.users,
             releases=self.releases,
-            vaults=OwnVaults(self.vaults, self.owned, utcnow),
+            vaults=vaults,
+            connects=self._connects(vaults),
             live=self.live,
             shares=self.shares,
             checks={
@@ -140,9 +150,24 @@ class Gateway:
             },
             metrics=self.siblings.metrics,
             closing=self.stopping,
+            public_url=self.settings.connect.public_url,
             patience=TABLES_SECONDS if http.gateway_processes > 1 else 0.0,
         )
         return build(rooms, Keys(self.settings.tenants.keys), origins=http.origins)
+
+    def _connects(self, vaults: OwnVaults) -> Connects:
+        connect = self.settings.connect
+        return Connects(
+            SqlLinks(self.read_model.engine),
+            vaults,
+            self.oauth,
+            self.hosts,
+            key=connect.key,
+            seconds=connect.connect_seconds,
+            origins=self.settings.http.origins,
+            clock=utcnow,
+            chance=partial(secrets.token_urlsafe, 32),
+        )
 
     def _ownership(self) -> Ownership:
         settings = self.settings
@@ -172,7 +197,9 @@ class Gateway:
                 finally:
                     await self.inputs.stop(FLUSH_SECONDS)
         finally:
-            await asyncio.gather(self.archive.stop(), self.read_model.stop(), self.vaults.stop())
+            await asyncio.gather(
+                self.archive.stop(), self.read_model.stop(), self.vaults.stop(), self.oauth.stop()
+            )
 
 
 async def serve(sockets: Sockets, name: str, settings: Settings, stopping: asyncio.Event) -> None:
@@ -209,10 +236,13 @@ async def project(sockets: Sockets, settings: Settings, stopping: asyncio.Event)
     archive = ClickHouseEventArchive(settings.archive.clickhouse_url.get_secret_value())
     feed = KafkaRecordConsumer(settings.kafka)
     refold = Refold(read_model, History(archive, KafkaEventLog(settings.kafka), Live(), read_model))
+    sweep = Sweep(SqlLinks(read_model.engine), utcnow)
     projector = Projector(feed, read_model, settings.tenants.knows, behind=refold.behind)
     try:
         async with health_on(asked, {"kafka": feed.check}):
-            await process.until(stopping, projector=projector.run, refold=refold.run)
+            await process.until(
+                stopping, projector=projector.run, refold=refold.run, sweep=sweep.run
+            )
     finally:
         await asyncio.gather(feed.stop(), archive.stop(), read_model.stop())
 

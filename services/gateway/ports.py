@@ -249,6 +249,10 @@ class Vaults(Protocol):
 
     async def validate(self, vault_id: str, credential_id: str) -> Validation: ...
 
+    async def put(self, vault_id: str, asked: NewCredential) -> CredentialView:
+        """Add an OAuth credential, or put it in the place of the one that the vault has for its server: the same
+        credential with other tokens where they are the same client's, another one otherwise."""
+
 
 class EventArchive(Protocol):
     """The view `events` in ClickHouse."""

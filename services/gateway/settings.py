@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from shared.settings import (
     Block,
@@ -16,6 +16,7 @@ from shared.settings import (
     TenantSettings,
 )
 
+_HOST = re.compile(r"[a-z0-9._-]+(:[0-9]{1,5})?")
 # RFC 6454, section 6.2, of the schemes that pages have.
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
@@ -121,6 +122,72 @@ class HttpSettings(Block):
         return _listed(self.cors_origins)
 
 
+class ConnectSettings(Block):
+    """Connecting MCP servers by OAuth on a page of the gateway's (docs/vaults.md)."""
+
+    connect_key: SecretStr | None = Field(
+        default=None,
+        description=(
+            "32 random characters or more, the same for every gateway of a deployment (`openssl rand -hex 32`); it "
+            "seals what links hold. Unset: connecting answers 503. Another one ends the links that are out"
+        ),
+    )
+    connect_seconds: float = Field(
+        default=3600, ge=60, le=604_800, description="how long a connect link can be used"
+    )
+    connect_hosts: str = Field(
+        default="",
+        description=(
+            "hosts of MCP and authorization servers, `host` or `host:port`, comma-separated, that may be asked "
+            "though their addresses are private, and without TLS: `mcp.internal,127.0.0.1:9000`"
+        ),
+    )
+    public_url: str = Field(
+        default="",
+        description=(
+            "where browsers reach this gateway, as in https://turnstile.example; unset: http and the host by which "
+            "a connect link was asked for"
+        ),
+    )
+
+    @field_validator("connect_key")
+    @classmethod
+    def _is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and 0 < len(value.get_secret_value()) < 32:
+            raise ValueError("has fewer than 32 characters: make one by `openssl rand -hex 32`")
+        return value
+
+    @field_validator("connect_hosts")
+    @classmethod
+    def _are_hosts(cls, value: str) -> str:
+        for host in _listed(value):
+            if _HOST.fullmatch(host) is None:
+                raise ValueError(
+                    f"{host!r} is no host: write host or host:port, in lower case, without a scheme"
+                )
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_a_base(cls, value: str) -> str:
+        if value and _ORIGIN.fullmatch(value) is None:
+            raise ValueError(
+                "is no address of a gateway: write https, host and port, nothing behind it, "
+                "as in https://turnstile.example"
+            )
+        return value
+
+    @property
+    def key(self) -> str:
+        """The key, "" for none."""
+        return "" if self.connect_key is None else self.connect_key.get_secret_value()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The hosts of `connect_hosts`."""
+        return _listed(self.connect_hosts)
+
+
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(origin for text in value.split(",") if (origin := text.strip()))
 
@@ -129,6 +196,7 @@ class Settings(ProcessSettings):
     """The blocks the gateway takes. Raises ValueError that names the variable."""
 
     http: HttpSettings
+    connect: ConnectSettings
     database: DatabaseSettings
     provider: ProviderSettings
     ownership: OwnershipSettings

@@ -14,6 +14,8 @@ Web = Annotated[str, Meta(pattern=r"^https?://[^\s/@]+(/\S*)?(?![\s\S])", max_le
 Label = Annotated[str, Meta(min_length=1, max_length=255)]
 Variable = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(?![\s\S])", max_length=255)]
 Text = Annotated[str, Meta(min_length=1, max_length=2048)]
+# RFC 6749, appendix A.4.
+Scope = Annotated[str, Meta(pattern=r"^[!#-\[\]-~]+(?![\s\S])", max_length=255)]
 Moment = Annotated[str, Meta(max_length=40, description="RFC 3339, with an offset")]
 
 
@@ -137,6 +139,30 @@ class Rotation(_Body, frozen=True, kw_only=True):
     """POST …/rotate: other secrets of the same type, for the same server or variable."""
 
     auth: NewStaticBearer | NewEnvironmentVariable | NewMcpOauth
+
+
+class NewConnect(_Body, frozen=True, kw_only=True):
+    """POST /v1/vaults/{vault_id}/connect. As far as endpoints and client are not given, the MCP server is asked
+    where its authorization server is, and that one to register this gateway. `user_id` is whom the page names, the
+    vault's user by default; `return_to` is shown at the end, in place of a page of the gateway's."""
+
+    mcp_server_url: Web
+    authorization_endpoint: Web | None = None
+    token_endpoint: Web | None = None
+    client_id: Text | None = None
+    client_secret: Secret | None = None
+    token_endpoint_auth_method: Literal["client_secret_basic", "client_secret_post"] | None = None
+    scopes: Annotated[list[Scope], Meta(max_length=100)] | None = None
+    resource: Web | None = None
+    user_id: Id | None = None
+    return_to: Web | None = None
+
+
+class ConnectLink(Struct, frozen=True, kw_only=True):
+    """A page for one person, who connects the server there once. Whoever has the address may, so it is a secret."""
+
+    url: str
+    expires_at: str
 
 
 class VaultView(Struct, frozen=True, kw_only=True):

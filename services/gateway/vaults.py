@@ -63,6 +63,11 @@ class OwnVaults:
         await self._own(tenant_id, vault_id)
         return await self.provider.add(vault_id, asked)
 
+    async def put(self, tenant_id: str, vault_id: str, asked: NewCredential) -> CredentialView:
+        """Add an OAuth credential, in the place of the one for its server where there is one."""
+        await self._own(tenant_id, vault_id)
+        return await self.provider.put(vault_id, asked)
+
     async def credentials(self, tenant_id: str, vault_id: str) -> list[CredentialView]:
         await self._own(tenant_id, vault_id)
         return await self.provider.credentials(vault_id)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlmodel import AutoString
 
 from infra.postgres.migrate import TREES, migrate_async
-from shared.tables import gateway, owned, profiles, releases, worker
+from shared.tables import connects, gateway, owned, profiles, releases, worker
 from tests.stack import fresh_database
 
 pytestmark = pytest.mark.contract
@@ -79,6 +79,7 @@ def _declared() -> MetaData:
     for metadata in (
         worker.METADATA,
         gateway.METADATA,
+        connects.METADATA,
         owned.METADATA,
         profiles.METADATA,
         releases.METADATA,

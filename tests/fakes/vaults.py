@@ -65,6 +65,14 @@ class MemoryVaults:
         self.held[credential_id] = secrets_in(asked)
         return view
 
+    async def put(self, vault_id: str, asked: NewCredential) -> CredentialView:
+        """See Vaults.put; of another client each time."""
+        url = getattr(asked.auth, "mcp_server_url", None)
+        for one in [*self._vault(vault_id).values()]:
+            if one.mcp_server_url == url:
+                await self.remove(vault_id, one.credential_id)
+        return await self.add(vault_id, asked)
+
     async def remove(self, vault_id: str, credential_id: str) -> None:
         """See Vaults.remove."""
         self._credential(vault_id, credential_id)

@@ -8,9 +8,19 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from services.gateway.vault_bodies import CredentialView, NewCredential, Rotation, Validation
+from services.gateway.vault_bodies import (
+    CredentialView,
+    McpOauth,
+    NewCredential,
+    NewMcpOauth,
+    NewRefresh,
+    NoClientAuth,
+    Rotation,
+    Validation,
+)
 from shared import logs, metrics
 from shared.errors import Rejected, Transient, TurnstileError
 from shared.moment import rfc3339
@@ -90,6 +100,18 @@ class ProviderVaults:
         )
         return _view(changed)
 
+    async def put(self, vault_id: str, asked: NewCredential) -> CredentialView:
+        """See Vaults.put. A client is told by what the provider shows of how it refreshes; another client's refresh
+        token would be of no use in the credential that is there, so that one is deleted first."""
+        held = await self._ask("credentials.list", partial(_for_server, vault_id, asked))
+        if held is None:
+            return await self.add(vault_id, asked)
+        rotation = _rotation(held, asked)
+        if rotation is not None:
+            return await self.rotate(vault_id, held.id, rotation)
+        await self.remove(vault_id, held.id)
+        return await self.add(vault_id, asked)
+
     async def remove(self, vault_id: str, credential_id: str) -> None:
         """See Vaults.remove."""
         await self._ask(
@@ -157,6 +179,41 @@ class ProviderVaults:
                 timeout=SECONDS,
             )
         return self._client
+
+
+async def _for_server(vault_id: str, asked: NewCredential, api: AsyncAnthropic) -> Any:
+    """The credential that the vault has for the same MCP server, None for none."""
+    wanted = getattr(asked.auth, "mcp_server_url", None)
+    async for one in api.beta.vaults.credentials.list(vault_id):
+        if getattr(one.auth, "mcp_server_url", None) == wanted:
+            return one
+    return None
+
+
+def _rotation(held: Any, asked: NewCredential) -> Rotation | None:
+    """How to put the tokens into a credential of the same client; None where it is another's."""
+    auth, old = asked.auth, getattr(held.auth, "refresh", None)
+    if not isinstance(auth, McpOauth) or held.auth.type != "mcp_oauth":
+        return None
+    new = auth.refresh
+    if new is None or old is None or auth.expires_at is None:
+        return None
+    client = new.client_id, new.token_endpoint, new.token_endpoint_auth.__struct_config__.tag
+    if client != (old.client_id, old.token_endpoint, old.token_endpoint_auth.type):
+        return None
+    if (new.resource, new.scope) != (old.resource, old.scope):
+        return None
+    said = new.token_endpoint_auth
+    return Rotation(
+        auth=NewMcpOauth(
+            access_token=auth.access_token,
+            expires_at=auth.expires_at,
+            refresh=NewRefresh(
+                refresh_token=new.refresh_token,
+                token_endpoint_auth=None if isinstance(said, NoClientAuth) else said,
+            ),
+        )
+    )
 
 
 def _sdk() -> Any:

@@ -21,7 +21,8 @@ from starlette.types import ASGIApp
 
 import shared.bus
 from services.gateway.accept import Accept
-from services.gateway.http import health, problems, vaults
+from services.gateway.connect.links import Connects
+from services.gateway.http import connect, health, problems, vaults
 from services.gateway.http.actions import ACTIONS, action
 from services.gateway.http.agents import agent_lister
 from services.gateway.http.auth import Keys
@@ -34,6 +35,9 @@ from services.gateway.http.profiles import profile_reader, profile_writer
 from services.gateway.http.replay import replay_endpoint
 from services.gateway.http.request import (
     AGENTS,
+    CONNECT,
+    CONNECT_CALLBACK,
+    CONNECT_PAGE,
     COSTS,
     CREDENTIAL,
     CREDENTIALS,
@@ -69,7 +73,7 @@ SESSION = "/v1/sessions/{session_id}"
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """What the routes work with. `metrics` renders those of the whole gateway; `closing` is set when streams have
-    to end; `patience` is that of `turn_reader`."""
+    to end; `patience` is that of `turn_reader`, `public_url` that of `connect_maker`."""
 
     accept: Accept
     read_model: ReadModel
@@ -80,12 +84,14 @@ class Rooms:
     profiles: ProfileStore
     releases: ReleaseStore
     vaults: OwnVaults
+    connects: Connects
     live: Live
     shares: Shares
     checks: Mapping[str, Check]
     metrics: Callable[[], Awaitable[bytes]]
     closing: asyncio.Event
     patience: float = 0.0
+    public_url: str = ""
 
 
 # A page sends its key in a header of its own: cookies are of no use here, and credentials stay off.
@@ -164,6 +170,7 @@ def _add_routes(app: FastAPI, rooms: Rooms) -> None:
     _add(app, "GET", COSTS, cost_reader(rooms.costs))
     _add(app, "GET", AGENTS, agent_lister(rooms.releases))
     _add_vaults(app, rooms.vaults)
+    _add_connects(app, rooms)
     _add(app, "GET", "/healthz", health.healthz)
     _add(app, "GET", "/readyz", health.readyz(rooms.checks))
     _add(app, "GET", "/metrics", health.metrics_text(rooms.metrics))
@@ -183,6 +190,14 @@ def _add_vaults(app: FastAPI, own: OwnVaults) -> None:
     _add(app, "DELETE", CREDENTIAL, vaults.credential_deleter(own))
     _add(app, "POST", f"{CREDENTIAL}/rotate", vaults.credential_rotator(own))
     _add(app, "POST", f"{CREDENTIAL}/validate", vaults.credential_validator(own))
+
+
+def _add_connects(app: FastAPI, rooms: Rooms) -> None:
+    connects = rooms.connects
+    _add(app, "POST", CONNECT, connect.connect_maker(connects, rooms.public_url), 201)
+    _add(app, "GET", CONNECT_CALLBACK, connect.connect_finisher(connects))
+    _add(app, "GET", CONNECT_PAGE, connect.connect_page(connects))
+    _add(app, "POST", CONNECT_PAGE, connect.connect_beginner(connects), 303)
 
 
 def _add(

@@ -12,6 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from services.gateway import bodies
 from services.gateway.http.agents import Agents
 from services.gateway.http.costs import Costs
+from services.gateway.http.described_connect import DESCRIBED_CONNECT
 from services.gateway.http.described_route import (
     ALWAYS,
     ANSWERS_CALL,
@@ -248,6 +249,7 @@ DESCRIBED: dict[tuple[str, str], Route] = {
         refuses=(*ALWAYS, "database_unavailable"),
     ),
     **DESCRIBED_VAULTS,
+    **DESCRIBED_CONNECT,
     ("GET", "/healthz"): Route("healthz", "service", "Alive", answer=Alive),
     ("GET", "/readyz"): Route(
         "readyz",

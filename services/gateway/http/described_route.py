@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from services.gateway import bodies
 from services.gateway.http.problems import JSON, KNOWN, PROBLEM_JSON
-from services.gateway.http.request import OPEN
+from services.gateway.http.request import KEYLESS, OPEN
 from services.gateway.ids import ID
 
 REF = "#/components/schemas/{name}"
@@ -92,7 +92,7 @@ class Route:
             "description": self.about or f"{self.summary}.",
             "responses": {str(self.status): self._good(), **self.also, **_problems(self.refuses)},
             "parameters": [*_in_path(path), *([IDEMPOTENCY_KEY] if self.keyed else [])],
-            "security": [] if path in OPEN else [{"key": []}],
+            "security": [] if path in OPEN or path in KEYLESS else [{"key": []}],
         }
         if self.body is not None:
             content = {JSON: {"schema": ref(self.body)}}
@@ -147,6 +147,7 @@ IN_PATH = {
     "session_id": "The session's id, unique within the tenant",
     "turn_id": "The turn's id, unique within the session",
     "vault_id": "The vault's id",
+    "token": "The end of the link's address",
     "credential_id": "The credential's id",
     "user_id": "The user's id, as sessions are opened for it",
 }

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.http.auth import CALLER, Keys
 from services.gateway.http.connection import ANSWER
 from services.gateway.http.problems import JSON, answer
-from services.gateway.http.request import OPEN, TURNS, ClientGone, headers_of, route_of
+from services.gateway.http.request import KEYLESS, OPEN, TURNS, ClientGone, headers_of, route_of
 from services.gateway.http.sse import STREAM
 from shared import metrics, telemetry
 from shared.span_names import http_span
@@ -60,7 +60,7 @@ class Front:
             http_span(method, route), parent=_context(scope), kind=SpanKind.SERVER
         ) as span:
             if post is None:
-                status = await self._through(scope, receive, send)
+                status = await self._through(route, scope, receive, send)
             else:
                 status = await self._straight(post, route, scope, receive, send)
             if span.is_recording():
@@ -69,11 +69,12 @@ class Front:
         requests.inc()
         took.observe(time.perf_counter() - began)
 
-    async def _through(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _through(self, route: str, scope: Scope, receive: Receive, send: Send) -> int:
         """Through the framework; the status of the answer, 499 where nobody waited for it."""
         watch = _Watch(send)
         try:
-            self._keys.admit(scope)
+            if route not in KEYLESS:
+                self._keys.admit(scope)
             await self._app(scope, receive, watch)
             if STREAM in scope:
                 await scope.pop(STREAM).run(scope, receive, watch)

@@ -54,6 +54,7 @@ BODIES: tuple[type[Any], ...] = (
     vault_bodies.NewVault,
     vault_bodies.NewCredential,
     vault_bodies.Rotation,
+    vault_bodies.NewConnect,
 )
 ANSWERS: tuple[type[Any], ...] = (
     SessionView,
@@ -71,6 +72,7 @@ ANSWERS: tuple[type[Any], ...] = (
     vault_bodies.CredentialList,
     vault_bodies.Validation,
     vault_bodies.Gone,
+    vault_bodies.ConnectLink,
     Told,
     Alive,
     Readiness,

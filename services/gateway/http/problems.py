@@ -28,12 +28,15 @@ KNOWN: dict[str, tuple[int, str]] = {
     "cursor_ahead": (400, "The cursor is ahead of the newest event"),
     "unauthorized": (401, "A valid API key is needed"),
     "forbidden": (403, "The API key does not allow this"),
+    "connect_denied": (403, "It was not allowed at the server"),
+    "connect_elsewhere": (403, "Another browser began with this"),
     "not_found": (404, "There is no such resource"),
     "unknown_session": (404, "There is no such session"),
     "unknown_turn": (404, "There is no such turn"),
     "unknown_vault": (404, "There is no such vault"),
     "unknown_credential": (404, "There is no such credential"),
     "unknown_reference": (404, "What the request refers to is not there"),
+    "connect_unknown": (404, "There is no such link"),
     "method_not_allowed": (405, "The resource does not take this method"),
     "session_archived": (409, "The session is archived"),
     "session_erased": (409, "The session is erased"),
@@ -41,6 +44,9 @@ KNOWN: dict[str, tuple[int, str]] = {
     "no_longer_asked": (409, "The tool call is no longer asked"),
     "budget_not_raised": (409, "The budget is not above what it is"),
     "credential_exists": (409, "The vault has a credential for this"),
+    "connect_expired": (410, "The link is too old"),
+    "connect_used": (410, "The link was used"),
+    "oauth_server_refused": (400, "The server does not take part in this"),
     "refused_by_provider": (400, "The provider does not take this"),
     "head_timeout": (408, "The request's head was not whole in time"),
     "body_timeout": (408, "The request's body was not whole in time"),
@@ -50,6 +56,8 @@ KNOWN: dict[str, tuple[int, str]] = {
     "kafka_unavailable": (503, "The log does not answer"),
     "database_unavailable": (503, "The database does not answer"),
     "archive_unavailable": (503, "The archive does not answer"),
+    "connect_unavailable": (503, "Connecting is not set up here"),
+    "oauth_server_unavailable": (503, "The server can't be asked now"),
     "provider_unavailable": (503, "The provider can't be asked now"),
     "history_unavailable": (503, "Part of the history can't be read now"),
     "too_many_streams": (503, "Too many streams are open"),
@@ -83,7 +91,7 @@ def problem(
 def problem_json(error: Rejected) -> bytes:
     """The body of the problem that a refusal is."""
     return msgspec.json.encode(
-        _body(error.reason, _detail(error), _errors(error), _status(error.reason), error.extra)
+        _body(error.reason, _detail(error), _errors(error), status_of(error), error.extra)
     )
 
 
@@ -119,7 +127,7 @@ def rejected(error: Rejected) -> Response:
         _detail(error),
         errors=_errors(error),
         headers=_HEADERS.get(error.reason),
-        status=_status(error.reason),
+        status=status_of(error),
         extra=error.extra,
     )
 
@@ -135,8 +143,15 @@ def _errors(error: Rejected) -> list[dict[str, str]] | None:
 def transient(error: Transient) -> Response:
     """The request was fine: try again."""
     after = str(max(1, round(error.retry_after or 1)))
-    status = KNOWN[error.reason][0] if error.reason in KNOWN else 503
-    return problem(error.reason, str(error), headers={"Retry-After": after}, status=status)
+    return problem(
+        error.reason, str(error), headers={"Retry-After": after}, status=status_of(error)
+    )
+
+
+def status_of(error: Rejected | Transient) -> int:
+    """The status of the answer to it."""
+    known = KNOWN.get(error.reason)
+    return known[0] if known else 400 if isinstance(error, Rejected) else 503
 
 
 def unreadable(error: msgspec.DecodeError) -> Rejected:
@@ -182,7 +197,3 @@ def _of_fastapi(error: RequestValidationError) -> Response:
     errors = [{"field": str(one["loc"][-1]), "message": str(one["msg"])} for one in error.errors()]
     detail = "; ".join(f"{one['field']}: {one['message']}" for one in errors)
     return problem("invalid_request", detail, errors=errors)
-
-
-def _status(word: str) -> int:
-    return KNOWN[word][0] if word in KNOWN else 400

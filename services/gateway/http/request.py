@@ -33,6 +33,9 @@ VAULTS = "/v1/vaults"
 VAULT = "/v1/vaults/{vault_id}"
 CREDENTIALS = "/v1/vaults/{vault_id}/credentials"
 CREDENTIAL = "/v1/vaults/{vault_id}/credentials/{credential_id}"
+CONNECT = "/v1/vaults/{vault_id}/connect"
+CONNECT_PAGE = "/connect/{token}"
+CONNECT_CALLBACK = "/connect/callback"
 TURNS = "/v1/sessions/{session_id}/turns"
 _TOP = frozenset(
     {AGENTS, COSTS, PREWARM, "/healthz", "/readyz", "/metrics", "/openapi.json", "/asyncapi.json"}
@@ -50,6 +53,8 @@ _OF_SESSION = frozenset(
     }
 )
 UNKNOWN = "unknown"
+# No key needed: they are for people, whom a link or a cookie tells.
+KEYLESS = frozenset({CONNECT_PAGE, CONNECT_CALLBACK})
 # No key needed, no span made: probes ask these every few seconds.
 OPEN = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -59,6 +64,8 @@ def route_of(path: str) -> str:
     parts = path.split("/")
     if len(parts) == 5 and (*parts[1:3], parts[4]) == ("v1", "users", "profile"):
         return PROFILE
+    if parts[1] == "connect" and len(parts) == 3:
+        return path if path == CONNECT_CALLBACK else CONNECT_PAGE
     if parts[1:3] == ["v1", "vaults"]:
         return _of_vaults(parts[3:])
     if parts[1:3] != ["v1", "sessions"]:
@@ -77,6 +84,8 @@ def route_of(path: str) -> str:
 def _of_vaults(parts: list[str]) -> str:
     if len(parts) < 2:
         return VAULT if parts else VAULTS
+    if parts[1:] == ["connect"]:
+        return CONNECT
     if parts[1] != "credentials" or len(parts) > 4:
         return UNKNOWN
     if len(parts) == 4:

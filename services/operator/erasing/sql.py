@@ -15,13 +15,14 @@ from sqlmodel import col, select
 from services.operator.database import engine_on
 from shared.session import state
 from shared.session.state import SessionState
+from shared.tables.connects import CONNECTS
 from shared.tables.gateway import KEYS, TURNS, USER_SESSIONS, SessionRow
 from shared.tables.owned import OWNED, unbind
 from shared.tables.profiles import PROFILES
 from shared.tables.worker import INBOX, HeadRow
 
 # Rows about a user; all else is found by session. The vaults' go with the vaults.
-FORGOTTEN_FIRST = (PROFILES, USER_SESSIONS)
+FORGOTTEN_FIRST = (PROFILES, USER_SESSIONS, CONNECTS)
 OF_USERS = (*FORGOTTEN_FIRST, OWNED)
 # A turn that was told that it came too late is ids and times; see the gateway's `erased.py`.
 IDS_ONLY = ("accepted", "refused")

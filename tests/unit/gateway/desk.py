@@ -17,6 +17,8 @@ import msgspec
 
 from services.gateway.accept import Accept
 from services.gateway.claims import Claims
+from services.gateway.connect.hosts import Hosts
+from services.gateway.connect.links import Connects
 from services.gateway.gate import Gate
 from services.gateway.http.app import Rooms, build
 from services.gateway.http.auth import Keys
@@ -39,6 +41,7 @@ from shared.ownership import Ownership, Unbound
 from shared.session.events import Event
 from shared.session.key import SessionKey
 from tests.documented import require_documented
+from tests.fakes.connects import MemoryLinks, MemoryOauth
 from tests.fakes.gateway import (
     MemoryEventArchive,
     MemoryEventLog,
@@ -118,6 +121,11 @@ class Desk:
     owners: MemoryOwners = field(default_factory=MemoryOwners)
     unbound: Unbound = "bind"
     vaults: MemoryVaults = field(default_factory=MemoryVaults)
+    links: MemoryLinks = field(default_factory=MemoryLinks)
+    oauth: MemoryOauth = field(default_factory=MemoryOauth)
+    connect_key: str = "0123456789abcdef0123456789abcdef"
+    public_url: str = ""
+    origins: tuple[str, ...] = ()
     place: str = ""
 
     def __post_init__(self) -> None:
@@ -145,6 +153,7 @@ class Desk:
             self.clock,
             ids,
         )
+        vaults = OwnVaults(self.vaults, self.owners, self.clock)
         rooms = Rooms(
             accept=self.accept,
             read_model=self.read_model,
@@ -153,7 +162,18 @@ class Desk:
             costs=self.archive,
             profiles=self.users,
             releases=self.releases,
-            vaults=OwnVaults(self.vaults, self.owners, self.clock),
+            vaults=vaults,
+            connects=Connects(
+                self.links,
+                vaults,
+                self.oauth,
+                Hosts(("127.0.0.1",)),
+                key=self.connect_key,
+                seconds=3600.0,
+                origins=self.origins,
+                clock=lambda: self.clock(),
+                chance=lambda: f"{next(counter):043d}",
+            ),
             register=self.register,
             live=self.live,
             shares=self.shares,
@@ -165,6 +185,7 @@ class Desk:
             metrics=Siblings({}).metrics,
             closing=self.closing,
             patience=self.patience,
+            public_url=self.public_url,
         )
         self.app = build(rooms, Keys(KEYS))
 

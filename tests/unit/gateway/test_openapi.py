@@ -12,13 +12,17 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from services.gateway.http.described import DESCRIBED
 from services.gateway.http.described_route import Route
 from services.gateway.http.problems import KNOWN
-from services.gateway.http.request import OPEN
+from services.gateway.http.request import KEYLESS, OPEN
 from tests.unit.gateway.desk import document
 
 pytestmark = pytest.mark.unit
 Json = dict[str, Any]
 # What no declared operation answers: another path, another method.
-OUTSIDE = {"not_found", "method_not_allowed"}
+# Told by no operation, and on pages of HTML alone.
+OUTSIDE = {
+    *("not_found", "method_not_allowed"),
+    *("connect_unknown", "connect_denied", "connect_elsewhere", "connect_expired", "connect_used"),
+}
 
 
 @pytest.fixture(name="document")
@@ -62,6 +66,7 @@ def test_everything_is_said_in_words(document: Json) -> None:
         assert schema.get("description") or name in BLOCKS, name
 
 
+WITHOUT_KEY = OPEN | KEYLESS
 BLOCKS = {
     *("Image", "Pdf", "Url", "File", "PlainText", "Citations"),
     *("TextBlock", "ImageBlock", "DocumentBlock", "SearchResultBlock"),
@@ -71,8 +76,8 @@ BLOCKS = {
 def test_every_operation_declares_its_key(document: Json) -> None:
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     for _, path, operation in operations(document):
-        assert operation["security"] == ([] if path in OPEN else [{"key": []}])
-        assert ("401" in operation["responses"]) == (path not in OPEN)
+        assert operation["security"] == ([] if path in WITHOUT_KEY else [{"key": []}])
+        assert ("401" in operation["responses"]) == (path not in WITHOUT_KEY)
 
 
 @pytest.mark.parametrize("place", DESCRIBED, ids=" ".join)

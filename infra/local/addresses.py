@@ -10,7 +10,10 @@ from infra.local.settings import StackSettings
 DATABASE = "turnstile"
 # What a process needs of the user's environment when it is none of our services.
 _PLAIN = ("PATH", "HOME", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
-_NOT_FOR_SERVICES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "TURNSTILE_API_KEYS")
+_NOT_FOR_SERVICES = (
+    *("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"),
+    *("TURNSTILE_API_KEYS", "TURNSTILE_CONNECT_KEY"),
+)
 
 
 @dataclass(frozen=True, slots=True)

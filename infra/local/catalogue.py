@@ -202,6 +202,9 @@ def _gateway(settings: StackSettings, keys: Keys) -> Part:
             **service_environment(settings, keys),
             **provider_environment(settings),
             "TURNSTILE_API_KEYS": keys.pairs,
+            "TURNSTILE_CONNECT_KEY": settings.environment.get(
+                "TURNSTILE_CONNECT_KEY", keys.connect
+            ),
             "TURNSTILE_GATEWAY_PORT": str(port),
             "TURNSTILE_INSTANCE": "gateway",
         },

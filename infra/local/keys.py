@@ -1,4 +1,5 @@
-"""The gateway's API keys: those of the environment, else one made at first start."""
+"""The gateway's API keys: those of the environment, else one made at first start; and the key of its connect links,
+made at each start."""
 
 import os
 import secrets
@@ -14,10 +15,12 @@ SIMULATOR_KEY = "simulated-no-secret"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`pairs` as in TURNSTILE_API_KEYS; `made`: whether the stack made them itself."""
+    """`pairs` as in TURNSTILE_API_KEYS; `made`: whether the stack made them itself; `connect` as in
+    TURNSTILE_CONNECT_KEY, when the environment has none: links end with the stack."""
 
     pairs: str = field(repr=False)
     made: bool
+    connect: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
 
     @property
     def first(self) -> str:

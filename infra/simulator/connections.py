@@ -1,5 +1,5 @@
-"""Credentials, and what MCP servers say to them. There are no servers: what they would say is in the words of the
-secrets themselves, and the same every time."""
+"""Credentials, and what MCP servers say to them. There are none but those on this machine (`real_servers`): what
+others would say is in the words of the secrets themselves, and the same every time."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ PRIVATE = "private"
 
 @dataclass(slots=True)
 class Credential:
-    """What a vault holds for one MCP server or one environment variable: what is shown, and what never is."""
+    """What a vault holds for one MCP server or one environment variable: what is shown, and what never is.
+    `found`: what a server on this machine said to it last, as `probed` has it."""
 
     body: JSON
     secrets: dict[str, str]
+    found: JSON | None = None
 
     @property
     def place(self) -> str:
@@ -71,6 +73,8 @@ def _normal(url: str) -> tuple[str, str, int | None, str]:
 
 def probed(credential: Credential) -> JSON:
     """`status`, `mcp_probe` and `refresh` of a validation."""
+    if credential.found is not None:
+        return credential.found
     auth, secrets = credential.body["auth"], credential.secrets
     token = secrets.get("access_token") or secrets.get("token") or ""
     if UNREACHABLE in auth.get("mcp_server_url", ""):

@@ -46,6 +46,7 @@ def vaults() -> typer.Typer:
         ("rotate", rotate_credential),
         ("remove", remove_credential),
         ("validate", validate_credential),
+        ("connect", connect_server),
     ]
     for name, act in commands:
         cli.command(name)(act)
@@ -150,6 +151,51 @@ def validate_credential(vault: Vault, credential: Credential) -> None:
     typer.echo("; ".join(told))
     if found["status"] != "valid":
         raise typer.Exit(1)
+
+
+def connect_server(
+    vault: Vault,
+    url: Annotated[str, typer.Option(help="The MCP server's URL.")],
+    user: Annotated[
+        str, typer.Option(help="Whom the page names; the vault's user if left out.")
+    ] = "",
+    client_id: Annotated[
+        str, typer.Option(help="A client that was registered at the server by hand.")
+    ] = "",
+    secret_from: Annotated[
+        str,
+        typer.Option(
+            "--secret-from", metavar="VARIABLE", help="The variable that holds the client's secret."
+        ),
+    ] = "",
+    authorization_endpoint: Annotated[
+        str, typer.Option(help="Where the server says nothing of itself.")
+    ] = "",
+    token_endpoint: Annotated[str, typer.Option(help="Likewise.")] = "",
+    scope: Annotated[list[str], typer.Option(help="What to ask for; may be repeated.")] = [],  # noqa: B006
+    return_to: Annotated[str, typer.Option(help="The page to show at the end.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Print a link by which one person connects an MCP server by OAuth, once. Whoever has it may."""
+    if secret_from and not named(secret_from):
+        raise typer.BadParameter(f"{secret_from} is empty", param_hint="--secret-from")
+    given: Json = {
+        "mcp_server_url": url,
+        "user_id": user,
+        "client_id": client_id,
+        "client_secret": named(secret_from) if secret_from else "",
+        "authorization_endpoint": authorization_endpoint,
+        "token_endpoint": token_endpoint,
+        "scopes": scope,
+        "return_to": return_to,
+    }
+    body = {field: value for field, value in given.items() if value}
+    made = _asked("POST", f"/v1/vaults/{vault}/connect", body)
+    if as_json:
+        typer.echo(json.dumps(made))
+        return
+    typer.echo(made["url"])
+    typer.echo(f"good until {made['expires_at']}, for one browser, once", err=True)
 
 
 def _secret(kind: Kind, variable: str) -> Json:

@@ -20,6 +20,7 @@ from infra.simulator.api.vaults import vault
 from infra.simulator.connections import Credential, probed
 from infra.simulator.content import Strict
 from infra.simulator.errors import ApiError, bad, missing
+from infra.simulator.real_servers import try_credential
 from infra.simulator.world import JSON, World
 
 MOST = 20  # credentials of a vault
@@ -203,6 +204,7 @@ class Credentials:
         if refresh:
             held["refresh"].update({k: v for k, v in refresh.items() if v is not None})
         one.secrets.update(secrets)
+        one.found = None
 
     async def archive(self, request: Request) -> Response:
         """Its secrets are gone then."""
@@ -221,6 +223,7 @@ class Credentials:
         one = self._one(request)
         if one.body["auth"]["type"] != "mcp_oauth":
             raise bad("only an mcp_oauth credential can be validated")
+        await try_credential(one, self._world.now())
         return answer(
             {
                 "type": "vault_credential_validation",

@@ -171,12 +171,13 @@ class Connects:
     async def _connection(self, asked: NewConnect, user_id: str, base: str) -> Connection:
         redirect_uri, discovery = base + CALLBACK, Discovery(self.http, self.hosts)
         url = asked.mcp_server_url
+        scopes: Sequence[str] | None = asked.scopes
         if asked.authorization_endpoint and asked.token_endpoint:
             server = Server(
                 authorization_endpoint=asked.authorization_endpoint,
                 token_endpoint=asked.token_endpoint,
             )
-            client, resource, scopes = _client(asked, ()), asked.resource, asked.scopes
+            client, resource = _client(asked, ()), asked.resource
         else:
             said = await discovery.resource(url)
             metadata = await discovery.server(url, said)
@@ -184,7 +185,7 @@ class Connects:
             client = _client(asked, metadata.token_endpoint_auth_methods_supported)
             client = client or await discovery.register(metadata, redirect_uri)
             resource = asked.resource or said.resource
-            scopes = said.scopes_supported if asked.scopes is None else asked.scopes
+            scopes = said.scopes_supported if scopes is None else scopes
         if client is None:
             words = f"is needed where endpoints are given: register {redirect_uri} there"
             raise Rejected("invalid_request", words, field="client_id")

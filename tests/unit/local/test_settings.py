@@ -119,6 +119,15 @@ def test_a_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     assert settings.folders.keys_file.stat().st_mode & 0o777 == 0o600
 
 
+def test_only_the_gateway_is_given_the_key_of_connect_links() -> None:
+    mine = "a-connect-key-of-my-own-0123456789abcdef"
+    for env, expected in (({}, KEYS.connect), ({"TURNSTILE_CONNECT_KEY": mine}, mine)):
+        parts = {p.name: p.environment for p in services(read_settings({**BARE, **env}), KEYS)}
+        assert parts.pop("gateway")["TURNSTILE_CONNECT_KEY"] == expected
+        assert all("TURNSTILE_CONNECT_KEY" not in given for given in parts.values())
+    assert KEYS.connect not in repr(KEYS)
+
+
 @pytest.mark.parametrize("pairs", ["novalue", ":tenant", "key:", "good:a,bad"])
 def test_malformed_keys_are_refused_without_showing_them(pairs: str) -> None:
     settings = read_settings({**BARE, "TURNSTILE_API_KEYS": pairs})

@@ -189,6 +189,38 @@ async def test_what_was_revoked_at_the_server_is_invalid(
         assert (await vault.validated())["status"] == "valid"
 
 
+async def test_a_turn_is_told_what_was_revoked_at_the_server(
+    gateway: GatewayProcess, oauth: OauthServer, provider: Provider
+) -> None:
+    library: Any = {"type": "url", "name": "library", "url": oauth.mcp_server_url}
+    agent = await provider.beta.agents.create(
+        model="claude-sonnet-5",
+        name="reader",
+        mcp_servers=[library],
+        tools=[{"type": "mcp_toolset", "mcp_server_name": "library"}],
+    )
+    async with a_vault(gateway) as vault, a_browser() as browser:
+        made = await provider.beta.sessions.create(
+            agent=agent.id, environment_id=provider.environment, vault_ids=[vault.id]
+        )
+
+        async def errors() -> list[str]:
+            said = await provider.say(made.id, "look it up [[script: mcp]]")
+            return [one.error.type for one in said if one.type == "session.error"]
+
+        url = await vault.link(mcp_server_url=oauth.mcp_server_url)
+        assert (await pressed(browser, url)).status_code == 200
+        assert await errors() == []
+        oauth.expire()
+        assert await errors() == []  # refreshed
+        for token in oauth.tokens:
+            token.revoked = True
+        assert await errors() == ["mcp_authentication_failed_error"]
+        url = await vault.link(mcp_server_url=oauth.mcp_server_url)
+        assert (await pressed(browser, url)).status_code == 200
+        assert await errors() == []
+
+
 async def test_of_two_processes_one_exchanges_a_code(
     gateway: GatewayProcess, oauth: OauthServer
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,12 +14,13 @@ from infra.simulator.api.files import check_files
 from infra.simulator.api.resources import AgentRef, AgentWithOverrides, CreateSession
 from infra.simulator.api.shape import model_json, tools_json
 from infra.simulator.api.vaults import vault
-from infra.simulator.connections import Credential, refusal
+from infra.simulator.connections import Credential, Refusal, refusal
 from infra.simulator.content import UserDefineOutcome
 from infra.simulator.errors import bad, missing
 from infra.simulator.play import inbox
 from infra.simulator.play.session import Birth, Session
 from infra.simulator.play.usage import rates_of
+from infra.simulator.real_servers import try_credential
 from infra.simulator.world import JSON, World
 
 HIDDEN = ("metadata", "created_at", "updated_at", "archived_at")
@@ -71,12 +73,19 @@ def _session(world: World, asked: CreateSession, agent: JSON, place: JSON) -> Se
         budget_cents=cents,
         resources=[_resource(world, item) for item in asked.resources],
         vault_ids=list(asked.vault_ids),
-        refusal=lambda server: refusal(server, _credentials(world, asked.vault_ids)),
+        refusal=partial(_refusal, world, list(asked.vault_ids)),
         now=world.now,
         status_lag=int(world.settings.status_lag_seconds * 1e6),
         delays=world.delays,
     )
     return Session(birth)
+
+
+async def _refusal(world: World, vault_ids: list[str], server: JSON) -> Refusal | None:
+    for one in _credentials(world, vault_ids):
+        if one.body["auth"].get("mcp_server_url") == server["url"]:
+            await try_credential(one, world.now())
+    return refusal(server, _credentials(world, vault_ids))
 
 
 def _credentials(world: World, vault_ids: list[str]) -> Iterator[Credential]:

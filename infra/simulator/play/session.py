@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,7 +44,9 @@ class Birth:
     budget_cents: int | None
     resources: list[JSON]
     vault_ids: list[str]
-    refusal: Callable[[JSON], Refusal | None]  # why an MCP server does not take the session now
+    refusal: Callable[
+        [JSON], Awaitable[Refusal | None]
+    ]  # why an MCP server does not take the session now
     now: stamps.Now
     status_lag: int  # microseconds by which retrieve runs behind the events
     delays: Delays = NONE

@@ -46,7 +46,7 @@ class Turn:
 
         Raises Interrupted, or TurnDied after the events of a failure that is not retried.
         """
-        self._miss(plan)
+        await self._miss(plan)
         staff: Staff = []
         for index, request in enumerate(plan.requests):
             if not plan.unprocessed:
@@ -57,7 +57,7 @@ class Turn:
                 self.take_messages()
             if plan.unprocessed and request.failure:
                 raise self._failed(request.failure)
-            self._connect(request)
+            await self._connect(request)
             await self._perform(request, staff if index else [])
             if index and staff:
                 await self._delegated(staff)
@@ -105,26 +105,26 @@ class Turn:
 
     # -- MCP servers ---------------------------------------------------------------------------
 
-    def _miss(self, plan: Plan) -> None:
+    async def _miss(self, plan: Plan) -> None:
         """Says which servers the agent has to do without that the plan does not need."""
         needed = {server for request in plan.requests for server in _servers(request)}
         for server in self.session.agent["mcp_servers"]:
-            failure = None if server["name"] in needed else self._unconnected(server["name"])
+            failure = None if server["name"] in needed else await self._unconnected(server["name"])
             if failure is not None:
                 self._say(failure)
 
-    def _connect(self, request: Request) -> None:
+    async def _connect(self, request: Request) -> None:
         """Raises TurnDied where a server that the request needs does not take the session."""
         for server in _servers(request):
-            failure = self._unconnected(server)
+            failure = await self._unconnected(server)
             if failure is not None:
                 raise self._failed(failure)
 
-    def _unconnected(self, name: str) -> Failure | None:
+    async def _unconnected(self, name: str) -> Failure | None:
         """Only of servers that the agent was made with anything is known."""
         session = self.session
         server = next((one for one in session.agent["mcp_servers"] if one["name"] == name), None)
-        refusal = None if server is None else session.birth.refusal(server)
+        refusal = None if server is None else await session.birth.refusal(server)
         if refusal is None:
             return None
         return Failure(refusal.type, refusal.message, "exhausted", server=name)

@@ -70,7 +70,7 @@ async def test_the_documents_name_every_route() -> None:
         (method.upper(), path) for path, methods in document["paths"].items() for method in methods
     }
     assert ("POST", "/v1/sessions/{session_id}/turns") in operations
-    assert len(operations) == 32
+    assert len(operations) == 36
     turn = document["paths"]["/v1/sessions/{session_id}/turns"]["post"]
     assert turn["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("NewTurn")
     assert {"202", "400", "401", "404", "409", "413", "503"} <= turn["responses"].keys()

@@ -72,8 +72,15 @@ def _filed(draft: Draft, filed: Filed, policy: Policy) -> None:
 
 
 def _seen(draft: Draft, seen: Seen, policy: Policy) -> None:
-    seen_events(draft, seen, policy)
-    steer(draft, at=seen.at)
+    if not _of_one_left(draft, seen):
+        seen_events(draft, seen, policy)
+        steer(draft, at=seen.at)
+
+
+def _of_one_left(draft: Draft, told: Seen | Failed) -> bool:
+    """Whether that is of a provider session which the session is not bound to any more."""
+    of = told.provider_session_id
+    return of not in ("", draft.state.provider_session_id)
 
 
 def _bound(draft: Draft, bound: Bound, policy: Policy) -> None:
@@ -93,7 +100,7 @@ def _failed(draft: Draft, failed: Failed, policy: Policy) -> None:
     if not failed.turn_id and draft.state.prewarm == OPENING:
         prewarm_failed(draft, failed.reason, failed.detail, at=failed.at)
         return
-    if failed.turn_id != draft.state.open_turn:
+    if failed.turn_id != draft.state.open_turn or _of_one_left(draft, failed):
         return
     if draft.progress.prompted and not (failed.lost or failed.final):
         return  # the send seemed to fail, but the agent has taken the message up: never send it again

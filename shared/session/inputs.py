@@ -177,11 +177,16 @@ class ProviderEvent(Struct, frozen=True, kw_only=True):
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """Provider events in the order to be recorded; `at` is when the worker took them, `chance` in [0, 1)."""
+    """Provider events in the order to be recorded; `at` is when the worker took them, `chance` in [0, 1).
+
+    `provider_session_id`: whose they are. What comes of one that the session has left meanwhile is nothing of the
+    next one's, and is not recorded. "": of the one there is.
+    """
 
     events: tuple[ProviderEvent, ...]
     at: str
     chance: float = 0.0
+    provider_session_id: str = ""
 
 
 class Heard(Struct, frozen=True, kw_only=True):
@@ -211,7 +216,8 @@ class Failed(Struct, frozen=True, kw_only=True):
     before any turn.
 
     `reason` is a stable word; `final` means trying again is useless; `lost` that the provider session is gone;
-    `retry_after` is the provider's wish in seconds.
+    `retry_after` is the provider's wish in seconds. `provider_session_id`: whose stream failed; that of one which
+    the session has left means nothing. "": of the one there is, or of none.
     """
 
     turn_id: str
@@ -222,6 +228,7 @@ class Failed(Struct, frozen=True, kw_only=True):
     final: bool = False
     lost: bool = False
     retry_after: float | None = None
+    provider_session_id: str = ""
 
 
 class DeadlineElapsed(Struct, frozen=True, kw_only=True):

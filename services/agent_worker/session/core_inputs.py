@@ -22,12 +22,19 @@ class CoreInputs:
         """The worker's time, as events carry it."""
         return rfc3339(self.clock())
 
-    def seen(self, events: tuple[ProviderEvent, ...]) -> Seen:
-        """The provider gave these events now."""
-        return Seen(events=events, at=self.now(), chance=self.chance())
+    def seen(self, events: tuple[ProviderEvent, ...], provider_session_id: str) -> Seen:
+        """That provider session gave these events now."""
+        return Seen(
+            events=events,
+            at=self.now(),
+            chance=self.chance(),
+            provider_session_id=provider_session_id,
+        )
 
-    def failed(self, turn_id: str, failure: ProviderFailure) -> Failed:
-        """The provider failed that turn now."""
+    def failed(
+        self, turn_id: str, failure: ProviderFailure, provider_session_id: str = ""
+    ) -> Failed:
+        """The provider failed that turn now; by the stream of that provider session, if one is named."""
         return Failed(
             turn_id=turn_id,
             reason=failure.reason,
@@ -37,4 +44,5 @@ class CoreInputs:
             final=failure.final,
             lost=failure.lost,
             retry_after=failure.retry_after,
+            provider_session_id=provider_session_id,
         )

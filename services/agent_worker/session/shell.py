@@ -177,8 +177,9 @@ class Shell:
                 raise self._broken
             inputs = await self._unread() if self._poked else self._handed_over()
             # Last, with no wait from here to the write: the write strikes a command that has ended off the row, so
-            # what came of it must be in the same one, or after a crash nobody would go on with the turn.
-            inputs, self._signals = [*inputs, *self._signals], []
+            # what came of it must be in the same one, or after a crash nobody would go on with the turn. Decided on
+            # first: what a retired provider session said is recorded before the next turn leaves it.
+            inputs, self._signals = [*self._signals, *inputs], []
             if inputs:
                 self._heard_at = self._inputs.now()
                 return inputs

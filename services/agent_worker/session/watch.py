@@ -38,7 +38,7 @@ class Watch:
         start: Callable[[Coroutine[None, None, None]], asyncio.Task[None]],
         opening: float,
     ) -> None:
-        self.provider_session_id = session.state.provider_session_id
+        self.provider_session_id = session.state.provider_session_id or ""
         self._session = session
         self._listen = listen
         self._fresh = fresh
@@ -124,7 +124,7 @@ class Watch:
 
     async def _hand_on(self, feed: ProviderFeed) -> None:
         events = await feed.next()
-        seen = self._inputs.seen(events)
+        seen = self._inputs.seen(events, self.provider_session_id)
         self._untaken.append(seen)
         self._waiting += len(events)
         self._bytes += sum(len(event.raw) for event in events)
@@ -152,4 +152,4 @@ class Watch:
         if failure is None or turn_id is None or self._session.sending(turn_id):
             return
         self._untold = None
-        self._signal(self._inputs.failed(turn_id, failure))
+        self._signal(self._inputs.failed(turn_id, failure, self.provider_session_id))

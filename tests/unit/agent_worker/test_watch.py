@@ -103,7 +103,11 @@ async def test_batches_become_signals() -> None:
     session.tells.says.put_nowait(first)
     session.tells.says.put_nowait(second)
     await moments()
-    assert session.heard == [Seen(events=b, at=at(7), chance=0.25) for b in (first, second)]
+    heard = [
+        Seen(events=batch, at=at(7), chance=0.25, provider_session_id="sesn_1")
+        for batch in (first, second)
+    ]
+    assert session.heard == heard
 
 
 @virtual

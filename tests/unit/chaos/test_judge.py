@@ -242,6 +242,7 @@ def test_only_what_comes_after_a_retired_session_was_left_need_not_be_there() ->
         return found(replace(provider(events=events), rows=[*ROWS, replace(rotated, **changes)]))
 
     assert missed("02") == []
+    assert missed("01") == [], "it was under way"
     assert missed("00") == ["missing"], "it came before"
     assert missed("02", late=False) == ["missing"]
     lost = json.dumps({"provider_session_id": "sesn_1", "reason": "lost"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from shared.session.commands import Close, Open
 from shared.session.inputs import Input
@@ -253,3 +254,17 @@ def test_a_setting_that_cannot_be_read_names_its_part(text: str, words: str) -> 
 
 def test_without_lifetimes_a_session_rests_for_ever() -> None:
     assert resting(*DONE, policy=DEFAULT).state.due_at is None
+
+
+def test_what_a_provider_session_says_that_a_turn_has_left_is_nothing_of_the_next_ones() -> None:
+    begun = (*DONE, elapsed(ENDED + 900), elapsed(ENDED + 3600), turn("t2"))
+    late = seen(Wire("late", 4000.0).event("session.usage", usage={"input_tokens": 9_000}))
+    lost = failed("t2", lost=True)
+    for left in (resting(*begun), resting(*begun, bound("sesn_2"))):
+        assert left.state.open_turn == "t2"
+        left.when(replace(late, provider_session_id="sesn_1"), RESTING).then()
+        left.when(replace(lost, provider_session_id="sesn_1"), RESTING).then()
+    of_it = left.when(replace(late, provider_session_id="sesn_2"), RESTING)
+    assert [event.type for event in of_it.events] == ["session.charged", "session.usage"]
+    of_it = left.when(replace(lost, provider_session_id="sesn_2"), RESTING)
+    assert of_it.events[0].type == "session.rotated"

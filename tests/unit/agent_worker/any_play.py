@@ -8,21 +8,26 @@ from functools import partial
 
 import msgspec
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from services.agent_worker.ports import ProviderFailure
 from shared.errors import Transient
 from shared.session.caps import Cap
 from shared.session.events import Event, TurnRequiresAction
+from shared.session.outcome import Outcome, TextRubric
 from tests.builders import TENANT, answering, confirming, interrupting, opening, raising, turn
 from tests.fakes.provider import past_of
 from tests.unit.agent_worker import virtual_time
 from tests.unit.agent_worker.effects import Halt, Tempo
-from tests.unit.agent_worker.outcome import Outcome, outcome
+from tests.unit.agent_worker.outcome import Outcome as Came
+from tests.unit.agent_worker.outcome import outcome
 from tests.unit.agent_worker.outside import Outside
 from tests.unit.agent_worker.runs import relay
 from tests.unit.agent_worker.worker import EVEN, SLOW_STORE, Worker, know_tasks
 
 SCRIPTS = ("plain", "tools", "threads", "refusal", "own_tool")
+# A turn that asks for an outcome, which is worked towards as any message is.
+OUTCOME = "outcome"
 ASKING = ("confirm", "denied", "confirm_two", "custom_tool", "answered_twice")
 # Turns that are held until something else happens to them, and two turns in one message.
 MEETING = ("hold", "overtaken", "rejecting", "coalesced")
@@ -95,7 +100,7 @@ steering = st.builds(
 conversations = st.builds(
     _conversation,
     scripts=st.lists(
-        st.sampled_from((*SCRIPTS, *ASKING, *MEETING, *FATED)), min_size=1, max_size=3
+        st.sampled_from((*SCRIPTS, OUTCOME, *ASKING, *MEETING, *FATED)), min_size=1, max_size=3
     ),
     gap=st.none() | st.sampled_from([n / 50 for n in range(25)]),
 )
@@ -119,10 +124,10 @@ troubles = st.builds(
 )
 
 
-def played(conversation: Conversation, troubles: Troubles) -> Outcome:
+def played(conversation: Conversation, troubles: Troubles) -> Came:
     """What comes of it. Raises AssertionError when a law that holds for every run was broken."""
 
-    async def main() -> Outcome:
+    async def main() -> Came:
         know_tasks()
         outside = Outside()
         lost = ProviderFailure("timeout", "no answer, and no list")
@@ -136,7 +141,7 @@ def played(conversation: Conversation, troubles: Troubles) -> Outcome:
     return virtual_time.run(main())
 
 
-def _timeless(found: Outcome, conversation: Conversation) -> Outcome:
+def _timeless(found: Came, conversation: Conversation) -> Came:
     """Whether the session rested between two turns depends on who is faster when they are not asked one by one."""
     if conversation.gap is None:
         return found
@@ -197,7 +202,8 @@ async def _ask_all(outside: Outside, scripts: tuple[str, ...], gap: float) -> No
 
 def _text(n: int, script: str) -> str:
     held = " on" if script in ("hold", "overtaken", "rejecting", STEERING) else ""
-    word = {"denied": "confirm", "answered_twice": "custom_tool"}.get(script, script)
+    played = {"denied": "confirm", "answered_twice": "custom_tool", OUTCOME: "plain"}
+    word = played.get(script, script)
     return f"number {n} {'hold' if held else script}{held} [[script: {word}]]"
 
 
@@ -205,6 +211,9 @@ def _ask(outside: Outside, n: int, script: str) -> None:
     if script == "coalesced":
         texts = {f"t{n}": _text(n, script), f"t{n}b": f"beside {n}"}
         outside.ask(*(turn(id, text, float(n), on_busy="coalesce") for id, text in texts.items()))
+    elif script == OUTCOME:
+        wanted = Outcome(description=_text(n, script), rubric=TextRubric(content="one page"))
+        outside.ask(turn(f"t{n}", UNSET, float(n), outcome=wanted))
     else:
         outside.ask(turn(f"t{n}", _text(n, script), float(n)))
 

@@ -44,7 +44,10 @@ PACES: dict[Play, Pace] = {
     **dict.fromkeys(
         (*people.UNANSWERED, retries.budget_not_raised, connecting.never_connected), TWO_HOURS
     ),
-    **dict.fromkeys((retries.given_up, retries.stalled, rotation.silent_for_good), STEADY),
+    **dict.fromkeys(
+        (retries.given_up, retries.stalled, outcomes.outcome_stalled, rotation.silent_for_good),
+        STEADY,
+    ),
     **dict.fromkeys((*resting.PLAYS, *prewarming.PLAYS), RESTING),
     resting.worn: WEARING,
 }

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import UNSET
 
+from services.agent_worker.session.prompt import NUDGE
 from shared.session.inputs import Filed
 from shared.session.outcome import Outcome, TextRubric
 from tests.builders import turn
@@ -16,9 +17,9 @@ from tests.unit.agent_worker.plays.retries import UNKNOWN
 WANTED = "a page"
 
 
-def wishing(turn_id: str, **more: Any) -> Filed:
+def wishing(turn_id: str, wanted: str = WANTED, **more: Any) -> Filed:
     rubric = TextRubric(content="one page, no more")
-    return turn(turn_id, UNSET, outcome=Outcome(description=WANTED, rubric=rubric), **more)
+    return turn(turn_id, UNSET, outcome=Outcome(description=wanted, rubric=rubric), **more)
 
 
 async def outcome(outside: Outside) -> None:
@@ -39,4 +40,11 @@ async def outcome_moved(outside: Outside) -> None:
     outside.ask(wishing("t1"))
 
 
-PLAYS = (outcome, outcome_again, outcome_moved)
+async def outcome_stalled(outside: Outside) -> None:
+    """The agent says nothing: interrupted, and told to go on, which defines nothing again."""
+    outside.sent = ["hold on", NUDGE]
+    outside.ask(wishing("t1", "hold on"))
+    await outside.said("turn.completed")
+
+
+PLAYS = (outcome, outcome_again, outcome_moved, outcome_stalled)

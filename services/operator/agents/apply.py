@@ -11,7 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from services.operator.agents.declared import Declared
+from services.operator.agents.links import Linked, resolved
 from services.operator.agents.lock import Entry, Lock
 from services.operator.agents.plan import (
     WRITES,
@@ -65,8 +68,12 @@ class Apply:
             raise Impossible(
                 f"nothing was applied: {len(blocked)} of {len(steps)} files are blocked"
             )
-        for step in steps:
+        made: dict[str, Linked] = {}
+        for planned in steps:
+            # The plan has guessed the versions that are made here, and left out what is.
+            step = replace(planned, declared=resolved(planned.declared, made))
             found = await self._done(step)
+            made[step.declared.file] = Linked(found.id, found.version)
             for double in step.doubles:
                 await self._provider.archive_agent(double)
             if step.action in WRITES:

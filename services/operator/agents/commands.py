@@ -20,6 +20,7 @@ from services.operator.agents.changes import changed_lines, warnings
 from services.operator.agents.declared import Declared
 from services.operator.agents.folder import declared, left_alone
 from services.operator.agents.gate import Gate, passed
+from services.operator.agents.links import Linked, resolved
 from services.operator.agents.lock import NAME, Lock, alone
 from services.operator.agents.plan import WRITES, Remote, Step, Wishes, gone, steps
 from services.operator.agents.provider import Provider, provider
@@ -283,8 +284,9 @@ async def _differing(folder: Path, lock_file: Path | None, tenant: str, url: str
     async with provider() as there:
         lock = Lock(lock_file or folder / NAME, there.base_url)
         known = {one.id: one for one in await there.everything()}
+        applied = {file: Linked(entry.id, entry.version) for file, entry in lock.entries.items()}
         shown = []
-        for one in files:
+        for one in (resolved(one, applied) for one in files):
             entry = lock.entries.get(one.file)
             found = known.get(entry.id) if entry else None
             if found is not None and one.kind == "agent":

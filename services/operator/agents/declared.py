@@ -38,15 +38,24 @@ class Invalid(Exception):
         self.problems = list(problems)
 
 
+class Link(Struct, frozen=True):
+    """A place of a body that stands for another file: `./agents/reviewer.md`, `./skills/a`."""
+
+    place: Path
+    file: str
+
+
 class Declared(Struct, frozen=True):
     """One agent or environment. `file` is `./agents/support.md`, `name` its stem: the name sessions may use.
-    `body` is all the provider is told but our marks; `notes` are for whoever reads the plan."""
+    `body` is all the provider is told but our marks, `links` its places that stand for other files; `notes` are for
+    whoever reads the plan."""
 
     kind: Kind
     file: str
     name: str
     body: dict[str, Any]
     notes: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
 
     @property
     def hash(self) -> str:

@@ -7,7 +7,7 @@ are checked before anything is done with one of them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -20,6 +20,7 @@ from services.operator.agents.declared import (
     Problem,
     field_of,
 )
+from services.operator.agents.links import links, wrong_depth, wrong_links
 from services.operator.agents.params import wrong
 from services.operator.agents.yaml_text import Unreadable, front_matter, read
 
@@ -49,23 +50,32 @@ Lines = dict[Path, int]
 
 
 def declared(folder: FilePath, model: str) -> list[Declared]:
-    """What the folder declares, environments first, by name. An agent that names no model gets `model`.
+    """What the folder declares: environments, agents that refer to no other file, and those that do, each by name.
+    An agent that names no model gets `model`.
 
     Raises Invalid with all that is wrong in all files.
     """
     found: list[Declared] = []
     problems: list[Problem] = []
-    for kind, file, path in _files(folder):
+    places = list(_files(folder))
+    files = {file for _, file, _ in places} | set(_skills(folder))
+    for kind, file, path in places:
         try:
-            found.append(_one(kind, file, path, model))
+            found.append(_one(kind, file, path, model, files))
         except Invalid as invalid:
             problems += invalid.problems
     if not found and not problems:
         words = "has neither agents/*.md nor environments/*.yaml"
         problems.append(Problem(str(folder), 1, "", words))
+    by_file = {one.file: one for one in found}
+    problems += [
+        Problem(one.file, 1, field_of(where), words)
+        for one in found
+        for where, words in wrong_depth(one, by_file)
+    ]
     if problems:
         raise Invalid(problems)
-    return found
+    return sorted(found, key=lambda one: (one.kind == "agent", bool(one.links)))
 
 
 def left_alone(folder: FilePath) -> list[str]:
@@ -84,7 +94,13 @@ def _files(folder: FilePath) -> Iterator[tuple[Kind, str, FilePath]]:
                 yield kind, f"./{place}/{path.name}", path
 
 
-def _one(kind: Kind, file: str, path: FilePath, model: str) -> Declared:
+def _skills(folder: FilePath) -> Iterator[str]:
+    for path in (folder / "skills").glob("*"):
+        if path.is_dir():
+            yield f"./skills/{path.name}"
+
+
+def _one(kind: Kind, file: str, path: FilePath, model: str, files: Collection[str]) -> Declared:
     """Raises Invalid."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -97,13 +113,15 @@ def _one(kind: Kind, file: str, path: FilePath, model: str) -> Declared:
     if not NAME.fullmatch(path.stem):
         words = "the file's name is the name sessions use: letters, digits and ._- only"
         raise Invalid([Problem(file, 1, "", words)])
+    wrongs = list(_all_wrong(kind, body))
+    found = links(file, body) if kind == "agent" and not wrongs else ()
+    wrongs += wrong_links(body, found, files) if kind == "agent" and not wrongs else ()
     problems = [
-        Problem(file, _line(lines, where), field_of(where), words)
-        for where, words in _all_wrong(kind, body)
+        Problem(file, _line(lines, where), field_of(where), words) for where, words in wrongs
     ]
     if problems:
         raise Invalid(problems)
-    return Declared(kind, file, path.stem, body, tuple(notes))
+    return Declared(kind, file, path.stem, body, tuple(notes), found)
 
 
 def _agent(text: str, model: str) -> tuple[dict[str, Any], Lines, list[str]]:
@@ -197,24 +215,6 @@ def _tools(body: dict[str, Any]) -> Iterator[tuple[Path, str]]:
             yield ("tools", place, "mcp_server_name"), words
 
 
-def _references(body: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Files that refer to each other are not brought in order here."""
-    skills = [
-        ("skills", place, one.get("skill_id")) for place, one in enumerate(body.get("skills") or ())
-    ]
-    agents = (body.get("multiagent") or {}).get("agents") or ()
-    roster = [
-        ("multiagent", place, one if isinstance(one, str) else one.get("id"))
-        for place, one in enumerate(agents)
-    ]
-    for name, place, id in (*skills, *roster):
-        if isinstance(id, str) and id.startswith(("./", "../", "https://")):
-            yield (
-                (name, place) if name == "skills" else (name, "agents", place),
-                "must be an id, not a path or URL",
-            )
-
-
 def _packages(body: dict[str, Any]) -> Iterator[tuple[Path, str]]:
     config = body.get("config") or {}
     network = config.get("networking") or {}
@@ -230,7 +230,6 @@ _LIMITS: tuple[Callable[[dict[str, Any]], Iterator[tuple[Path, str]]], ...] = (
     _texts,
     _metadata,
     _tools,
-    _references,
     _packages,
 )
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from services.operator.agents.declared import FILE, HASH, MARKS, TENANT, Declared, Kind
+from services.operator.agents.links import Linked, resolved, unknown_skills
 from services.operator.agents.lock import Entry
 
 Action = Literal["create", "update", "record", "unchanged", "blocked"]
@@ -59,9 +60,20 @@ def steps(
     remote: Sequence[Remote],
     wishes: Wishes,
 ) -> list[Step]:
-    """One step a file, in the order of the folder."""
+    """One step a file, in the order of the folder: those that others refer to come before them."""
     by_id = {one.id: one for one in remote}
-    return [_step(one, lock.get(one.file), by_id, wishes) for one in folder]
+    known = {file: Linked(entry.id) for file, entry in lock.items() if file.startswith("./skills/")}
+    found = []
+    for declared in folder:
+        one = resolved(declared, known)
+        step = _step(one, lock.get(one.file), by_id, wishes)
+        if why := unknown_skills(one, known):
+            step = Step(one, "blocked", why, step.remote)
+        if step.remote is not None:
+            changes = step.action == "update" and one.kind == "agent"
+            known[one.file] = Linked(step.remote.id, step.remote.version + changes)
+        found.append(step)
+    return found
 
 
 def gone(folder: Sequence[Declared], lock: Mapping[str, Entry]) -> list[str]:

@@ -96,7 +96,19 @@ def test_an_environment_that_says_nothing_of_its_network_gets_a_limited_one(tmp_
         ),
         (
             "---\nname: S\nskills:\n- {type: custom, skill_id: ../skills/a}\n---\n",
-            "skills[0]: must be an id, not a path",
+            "support.md:4: skills[0]: there is no ./skills/a in skills/",
+        ),
+        (
+            "---\nname: S\nskills:\n- {type: custom, skill_id: 'https://github.com/o/r'}\n---\n",
+            "skills[0]: must be an id or a path, not a URL",
+        ),
+        (
+            "---\nname: S\nmultiagent:\n  type: coordinator\n  agents: [./other.md]\n---\n",
+            "support.md:5: multiagent.agents[0]: there is no ./agents/other.md in agents/",
+        ),
+        (
+            "---\nname: S\nmultiagent:\n  type: coordinator\n  agents: [./support.md]\n---\n",
+            "./agents/support.md has a multiagent of its own: one level is allowed",
         ),
         (f"---\nname: S\n---\n{'x' * 100_001}", "the prompt has 100001 characters; 100000"),
     ],

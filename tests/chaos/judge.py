@@ -168,15 +168,20 @@ def _wrong_replies(found: Evidence) -> Iterator[str]:
     replies = _replies(found.rows)
     texts = {said.text for said in found.accepted}
     completed = {turn for turn, ends in _ends(found.rows).items() if ends[0] == COMPLETED}
-    for said in found.accepted:
+    text_of = {said.turn_id: said.text for said in found.accepted}
+    joined = _joined(found.rows)
+    answered = {lead: rider for rider, lead in joined.items()}  # of several, the last
+    for turn_id in text_of:
+        lead = joined.get(turn_id, turn_id)
+        ours = text_of[answered.get(lead, lead)]
         wanted = [
             reply_to("\n".join(message))
             for session in found.at_provider
             for message in session.messages
-            if [text for text in message if text in texts] == [said.text]
+            if [text for text in message if text in texts] == [ours]
         ]
-        if said.turn_id in completed and wanted and replies.get(said.turn_id, "") not in wanted:
-            yield f"{said.turn_id} was completed with the reply {replies.get(said.turn_id)!r}"
+        if turn_id in completed and wanted and replies.get(lead, "") not in wanted:
+            yield f"{turn_id} was completed with the reply {replies.get(lead)!r}"
 
 
 def _context(found: Evidence) -> Iterator[str]:
@@ -240,6 +245,21 @@ class _Block(msgspec.Struct):
 
 class _Message(msgspec.Struct):
     content: list[_Block] = []
+
+
+class _Started(msgspec.Struct):
+    joined: str | None = None
+
+
+def _joined(rows: Iterable[Row]) -> dict[str, str]:
+    """Turn id to the turn that it joined, coalesced or steering, and that it ended with: the agent answers the last
+    message it was told. One that began once more, by itself, joined none."""
+    started = {
+        row.turn_id: msgspec.json.decode(row.data, type=_Started).joined
+        for row in rows
+        if row.type == "turn.started"
+    }
+    return {turn_id: lead for turn_id, lead in started.items() if lead is not None}
 
 
 def _replies(rows: Iterable[Row]) -> dict[str, str]:

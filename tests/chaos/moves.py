@@ -86,6 +86,12 @@ def _coalesce(pen: _Pen, kind: str) -> Move:
     return Move(kind, tuple(pen.say("reply", "coalesce") for _ in range(2)))
 
 
+def _steer(pen: _Pen, kind: str) -> Move:
+    """Into the middle of the work, or too late for it: whichever, both complete."""
+    worked_on = pen.say(f"tools rounds={pen.dice.randint(2, 6)}")
+    return Move(kind, (worked_on, *(pen.say("reply", "steer") for _ in range(2))))
+
+
 _MOVES: tuple[tuple[str, float, Callable[[_Pen, str], Move]], ...] = (
     ("reply", 3, _one(lambda dice: "reply")),
     ("tools", 4, _one(lambda dice: f"tools rounds={dice.randint(2, 6)} swap={dice.randint(0, 1)}")),
@@ -100,4 +106,5 @@ _MOVES: tuple[tuple[str, float, Callable[[_Pen, str], Move]], ...] = (
     ("barge in", 2, _barge_in),
     ("interrupt", 2, _interrupt),
     ("coalesce", 2, _coalesce),
+    ("steer", 3, _steer),
 )

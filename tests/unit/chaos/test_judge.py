@@ -175,6 +175,28 @@ def moved(*front: str, **before: Any) -> Evidence:
     return replace(GOOD, at_provider=[first, second], rows=rows)
 
 
+def steered(reply: str) -> Evidence:
+    """The second turn went into the first, which kept the events."""
+    events = [made("e1", "user.message"), made("e2", "user.message"), answer("e3", reply)]
+    rows = numbered(
+        ("t1", "turn.started"),
+        ("t2", "turn.started"),
+        ("t1", events[0]),
+        ("t2", events[1]),
+        ("t1", events[2]),
+        ("t2", COMPLETED),
+        ("t1", COMPLETED),
+    )
+    rows[1] = replace(rows[1], data=json.dumps({"joined": "t1"}))
+    at_provider = [ProviderSession("sesn_1", [["one"], ["two"]], events)]
+    return Evidence("s", [ONE, TWO], at_provider, rows, Published(last_seq=len(rows)))
+
+
+def test_a_turn_that_was_steered_has_the_reply_to_what_steered_it() -> None:
+    assert found(steered("two")) == []
+    assert found(steered("one")) == ["wrong", "wrong"]
+
+
 def test_a_provider_session_that_follows_another_carries_what_was_said() -> None:
     assert found(moved(f"{HEADING}\n\nUser: one")) == []
     assert found(moved()) == ["context"]

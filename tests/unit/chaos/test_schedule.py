@@ -61,7 +61,7 @@ def test_moves_repeat_and_their_texts_are_nobody_elses() -> None:
     assert moves == [move(5, session, n) for session in ("a", "b") for n in range(100)]
     texts = [said.text for one in moves for said in one.turns]
     assert len(set(texts)) == len(texts)
-    assert len({one.kind for one in moves}) == 13
+    assert len({one.kind for one in moves}) == 14
 
 
 def test_the_simulator_knows_every_script() -> None:

@@ -21,17 +21,19 @@ _AWAY = (SQLAlchemyError, OSError, TimeoutError)
 
 
 class Operator:
-    """Caps of one stack. `looked`: what was spent under a small cap right before each raise."""
+    """Caps of one stack. `looked`: what was spent under a small cap right before each raise. `all_capped`: a
+    generous cap holds for every session, so that none is steered: what steers under a cap waits."""
 
-    def __init__(self, url: str, note: Callable[[str], None]) -> None:
+    def __init__(self, url: str, note: Callable[[str], None], *, all_capped: bool) -> None:
         self.looked: list[Looked] = []
         self.caps: list[Cap] = []
         self._url = url
         self._note = note
+        self._all_capped = all_capped
 
     async def begin(self) -> None:
         """Set all caps. Raises what SQLAlchemy raises."""
-        await self._set([*generous(), *small(0)])
+        await self._set([*(generous() if self._all_capped else ()), *small(0)])
 
     async def run(self) -> None:
         """Raise the small caps for ever, until cancelled. While the database is away they stand."""

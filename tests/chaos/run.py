@@ -64,7 +64,9 @@ class Run:
         self._gateway = Gateway(found.gateway, key, _PATIENCE_S)
         self._provider = Provider(found.anthropic_base_url)
         self._archive = Archive(found.clickhouse_url, TENANT)
-        self._operator = Operator(found.database_url, self._note)
+        self._operator = Operator(
+            found.database_url, self._note, all_capped=bool(self._options.seed % 2)
+        )
         self._speakers = speakers(options.sessions)
         self._followers = [Follower(self._gateway, one.session_id) for one in self._speakers]
         self._silent: dict[str, str] = {}

@@ -196,8 +196,10 @@ class Performer:
             request: Any = filed.request
             if not _steers(command, session.state):
                 return
+            # What was said before was told with the message of the turn that runs.
+            told = replace(session.state, rotated_from=None)
             with telemetry.span("provider.send", parent=session.traceparent()):
-                await self.provider().send(session.state, request.said, look=resumed)
+                await self.provider().send(told, request.said, look=resumed)
         except ProviderFailure as failure:
             log.warning("not_steered", turn_id=command.turn_id, reason=failure.reason)
 

@@ -43,7 +43,7 @@ RACING = (
 )
 # In these the provider ends sessions itself: whether anybody listened is not up to us.
 ENDING = {play.__name__ for play in rotation.PLAYS}
-ENDING |= {"coalesced_again", "outcome_moved", "steered_lost"}
+ENDING |= {"coalesced_again", "outcome_moved", "steered_lost", "steered_elsewhere"}
 # Here a turn leaves a provider session while it is being closed.
 LEFT = {"resumed_at_once", "worn"}
 

@@ -120,6 +120,20 @@ async def steered_lost(outside: Outside) -> None:
     other.release()
 
 
+async def steered_elsewhere(outside: Outside) -> None:
+    """The turn moved to another provider session, which was told what was said: the one that steers says its own."""
+    past = "(what was said in sesn_1)"
+    outside.sent, outside.rotations = [HELD, past, HELD, "go left"], 1
+    session = await _begin(outside)
+    session.vanish()
+    await outside.until(lambda: len(outside.provider.sessions) == 2, "another session")
+    other = outside.provider.sessions["sesn_2"]
+    await outside.until(lambda: len(other.told) == 1, "the next attempt")
+    outside.ask(turn("t2", "go left", 9, on_busy="steer"))
+    await outside.until(lambda: len(other.told) == 2, "the steering message")
+    other.release()
+
+
 PLAYS = (
     steered,
     steered_twice,
@@ -130,4 +144,5 @@ PLAYS = (
     steered_flushed,
     steered_exhausted,
     steered_lost,
+    steered_elsewhere,
 )

@@ -121,7 +121,7 @@ async def steered_lost(outside: Outside) -> None:
 
 
 async def steered_elsewhere(outside: Outside) -> None:
-    """The turn moved to another provider session, which was told what was said: the one that steers says its own."""
+    """The turn moved to another provider session, which was told what was said: who steers says its own alone."""
     past = "(what was said in sesn_1)"
     outside.sent, outside.rotations = [HELD, past, HELD, "go left"], 1
     session = await _begin(outside)

@@ -1,6 +1,6 @@
 """What went wrong, named by what the caller must do about it.
 
-Four classes are all there is; anything else that is raised is a bug. Outcomes of a turn are events, not
+Five classes are all there is; anything else that is raised is a bug. Outcomes of a turn are events, not
 exceptions.
 """
 
@@ -52,6 +52,11 @@ class Corrupt(TurnstileError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class WrongSetting(TurnstileError):
+    """A process can't work as it is set, which only showed when it began: end it, and don't start it again so. The
+    message names the variable."""
 
 
 class Fenced(TurnstileError):

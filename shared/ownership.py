@@ -44,6 +44,17 @@ class Binding(Struct, frozen=True, kw_only=True):
     created_at: str = ""
 
 
+class Strange(Struct, frozen=True):
+    """A reference to what is not there, for this tenant, and what is told of it."""
+
+    reference: Reference
+    words: str
+
+
+# Of a tenant and what it refers to: the first that is not there for it. `Ownership.strange`.
+AskStrange = Callable[[str, Sequence[Reference]], Awaitable[Strange | None]]
+
+
 class Owners(Protocol):
     """The table of bindings. Raises Transient while the database is away."""
 
@@ -87,7 +98,8 @@ def _scope(binding: Binding) -> Scope:
 
 class Ownership:
     """Asks whose things are. `defaults` are those that the settings name; `released` says whether a name is that of
-    an agent which the operator released for a tenant, or for everybody."""
+    an agent which the operator released for a tenant, or for everybody. Of the `absent` kinds the provider has
+    none, so they are nobody's."""
 
     def __init__(
         self,
@@ -98,6 +110,7 @@ class Ownership:
         clock: Clock,
         monotonic: Callable[[], float],
         released: Callable[[str, str], Awaitable[bool]] | None = None,
+        absent: Collection[Kind] = (),
     ) -> None:
         self._owners = owners
         self._unbound: Unbound = unbound
@@ -105,14 +118,19 @@ class Ownership:
         self._clock = clock
         self._monotonic = monotonic
         self._released = released
+        self._absent = frozenset(absent)
         self._fresh: dict[tuple[str, Thing], float] = {}
 
-    async def strange(self, tenant_id: str, named: Sequence[Reference]) -> Reference | None:
+    async def strange(self, tenant_id: str, named: Sequence[Reference]) -> Strange | None:
         """The first reference to what is not the tenant's, None where all are. Raises Transient."""
+        lacking = next((one for one in named if one.kind in self._absent), None)
+        if lacking is not None:
+            return Strange(lacking, f"this provider has no {_plural(lacking)}: leave it out")
         asked = dict.fromkeys((one.kind, one.id) for one in named)
         found = await asyncio.gather(*(self._is_ours(tenant_id, thing) for thing in asked))
         ours = {thing for thing, is_ours in zip(asked, found, strict=True) if is_ours}
-        return next((one for one in named if (one.kind, one.id) not in ours), None)
+        first = next((one for one in named if (one.kind, one.id) not in ours), None)
+        return None if first is None else Strange(first, _words(first))
 
     async def _is_ours(self, tenant_id: str, thing: Thing) -> bool:
         if thing in self._defaults:
@@ -141,6 +159,9 @@ class Ownership:
         self._fresh[whose] = until
 
 
-def strange_words(reference: Reference) -> str:
-    """What is told of a reference to what is not there, for this tenant."""
+def _words(reference: Reference) -> str:
     return f"there is no {reference.kind.replace('_', ' ')} {reference.id!r}: see its id"
+
+
+def _plural(reference: Reference) -> str:
+    return f"{reference.kind.replace('_', ' ')}s"

@@ -24,6 +24,7 @@ import uvloop
 
 from shared import logs, telemetry
 from shared.bus.brake import Braked
+from shared.errors import WrongSetting
 from shared.forks import Forks, Lifeline
 from shared.settings import ProcessSettings
 
@@ -123,6 +124,9 @@ def _run(service: str, settings: S, work: Work[S], beside: Beside) -> int:
     except Braked as error:
         log.error("stopped_by_brake", error=str(error))
         return BRAKED
+    except WrongSetting as error:
+        log.error("wrong_setting", error=str(error))
+        return MISCONFIGURED
     except Exception:
         log.exception("broke")
         return BROKEN

@@ -10,7 +10,7 @@ import os
 import socket
 import ssl
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -20,7 +20,7 @@ from shared.bus.topics import READ_COMMITTED
 from shared.ownership import Thing, Unbound
 from shared.retention import Rule
 from shared.retention import read as read_retention
-from shared.session.references import of_agent
+from shared.session.references import Kind, of_agent
 
 # FastStream starts a reading task again that ended with an error, and it asks the environment whether to. With us
 # such an error is the process's own.
@@ -328,6 +328,14 @@ class TelemetrySettings(Block):
         return level
 
 
+# What a server of the provider's API may lack.
+Feature = Literal["files", "mcp_oauth", "cloud"]
+
+
+def _names(listed: str) -> list[str]:
+    return [name for part in listed.split(",") if (name := part.strip())]
+
+
 class ProviderSettings(Block):
     """The Managed Agents API.
 
@@ -350,6 +358,33 @@ class ProviderSettings(Block):
         default="claude-sonnet-5-5",
         description="the model of agents that are made, and of agent files that name none",
     )
+    turnstile_provider_without: str = Field(
+        default="",
+        description=(
+            "what the server at ANTHROPIC_BASE_URL lacks, comma-separated: `files`, `mcp_oauth` (credentials of "
+            "that kind), `cloud` (environments other than `self_hosted`): "
+            "[a provider of your own](resources.md#a-provider-of-your-own)"
+        ),
+    )
+
+    @field_validator("turnstile_provider_without")
+    @classmethod
+    def _known_features(cls, value: str) -> str:
+        wrong = [one for one in _names(value) if one not in get_args(Feature)]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is none of {', '.join(get_args(Feature))}")
+        return value
+
+    @property
+    def without(self) -> frozenset[Feature]:
+        """What the server lacks."""
+        lacks = _names(self.turnstile_provider_without)
+        return frozenset(one for one in get_args(Feature) if one in lacks)
+
+    @property
+    def absent(self) -> tuple[Kind, ...]:
+        """The kinds of things that it has none of."""
+        return ("file",) if "files" in self.without else ()
 
     @property
     def defaults(self) -> tuple[Thing, ...]:

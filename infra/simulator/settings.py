@@ -13,6 +13,9 @@ from infra.simulator.play.scripts import OPTIONS, SCRIPTS
 
 DEFAULT_MIX = {"reply": 12, "tools": 3, "threads": 1}  # all end by themselves in end_turn
 
+# What a server of the same API that somebody runs themselves lacks; `cloud`: environments other than self_hosted.
+LACKS = ("files", "mcp_oauth", "messages", "models", "cloud")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -32,6 +35,7 @@ class Settings:
     delays: Delays = NONE
     retain: int = 10_000  # deleted sessions, and requests for messages, that are remembered
     window: int = WINDOW  # context window of every model, in tokens
+    without: frozenset[str] = frozenset()  # some of LACKS
 
 
 def parse(argv: Sequence[str] | None = None) -> Settings:
@@ -52,6 +56,7 @@ def parse(argv: Sequence[str] | None = None) -> Settings:
         delays=args.delays,
         retain=args.retain,
         window=args.window,
+        without=args.without,
     )
 
 
@@ -83,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         help="deleted sessions, and requests for messages, to remember")  # fmt: skip
     add("--window", type=_tokens, default=WINDOW, metavar="TOKENS",
         help="context window of every model (default %(default)s)")  # fmt: skip
+    add("--without", type=_without, default=frozenset(), metavar="NAME,...",
+        help=f"what this server of the API lacks, of {', '.join(LACKS)}; self_hosted: all of them")  # fmt: skip
     return parser
 
 
@@ -101,6 +108,13 @@ def script_help() -> str:
         *(f"options of {name}: {'  '.join(sorted(keys))}" for name, keys in OPTIONS.items()),
     ]
     return "\n".join(lines)
+
+
+def _without(text: str) -> frozenset[str]:
+    names = frozenset(LACKS if text == "self_hosted" else text.split(","))
+    if unknown := names - set(LACKS):
+        raise argparse.ArgumentTypeError(f"{min(unknown)!r} is none of {', '.join(LACKS)}")
+    return names
 
 
 def _mix(text: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What exists at this provider: agents, environments, vaults, sessions, and the log of requests."""
+"""What exists at this provider: agents, environments, vaults, files, sessions, and the log of requests."""
 
 from __future__ import annotations
 
@@ -50,6 +50,7 @@ class World:
     vaults: dict[str, JSON] = field(default_factory=dict)
     credentials: dict[str, dict[str, Credential]] = field(default_factory=dict)  # by vault
     files: dict[str, JSON] = field(default_factory=dict)
+    memory_stores: dict[str, JSON] = field(default_factory=dict)
     sessions: dict[str, Session] = field(default_factory=dict)
     gone: OrderedDict[str, Session] = field(default_factory=OrderedDict)  # deleted ones, bounded
     requests: deque[JSON] = field(default_factory=lambda: deque(maxlen=MAX_REQUESTS_KEPT))

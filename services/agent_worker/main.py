@@ -152,6 +152,7 @@ async def _work(
         clock=utcnow,
         monotonic=time.monotonic,
         released=releases.has,
+        absent=settings.provider.absent,
     )
     intake = _intake(settings, inputs, store, burial(letters, utcnow), drive, ownership)
     checks = {

@@ -35,7 +35,7 @@ from shared.bus.topics import INPUTS
 from shared.clock import Clock
 from shared.errors import Rejected, Transient
 from shared.moment import rfc3339
-from shared.ownership import Ownership, strange_words
+from shared.ownership import Ownership
 from shared.session.inputs import (
     ArchiveRequested,
     BudgetRaised,
@@ -53,7 +53,7 @@ from shared.telemetry import SpanKind
 
 _encode = msgspec.json.Encoder().encode
 _publish_seconds = metrics.histogram("turnstile_publish_seconds", topic=INPUTS.name)
-_ASKED = ("user_id", "agent", "title", "metadata", "budget_usd", "vault_ids", "mode")
+_ASKED = ("user_id", "agent", "title", "metadata", "budget_usd", "vault_ids", "mode", "resources")
 _CLOSED = {"archive": "archived", "erase": "erased"}
 
 
@@ -100,7 +100,7 @@ class Accept:
         client's, else a fresh one. Of several requests that ask for one session at once, here or at several
         gateways, one gets True.
         """
-        await self._require_ours(tenant_id, of_session(body.agent, body.vault_ids))
+        await self._require_ours(tenant_id, of_session(body.agent, body.vault_ids, body.resources))
         scope = self.reuse.scope(tenant_id, body)
         named = reused = body.session_id
         if scope is not None:
@@ -234,8 +234,8 @@ class Accept:
         """Raise Rejected (`unknown_reference`) when one of these is not the tenant's."""
         strange = await self.ownership.strange(tenant_id, named) if named else None
         if strange is not None:
-            words = strange_words(strange)
-            raise Rejected("unknown_reference", words, field=strange.field)
+            field = strange.reference.field
+            raise Rejected("unknown_reference", strange.words, field=field)
 
     async def _close(self, key: SessionKey, why: Closing) -> None:
         """No more turns here, and no gateway answers the session to a user who opens one. Without the database that
@@ -384,4 +384,5 @@ def _session_request(
         vault_ids=body.vault_ids,
         mode=body.mode,
         prewarm=body.prewarm or UNSET,
+        resources=UNSET if body.resources is None else body.resources,
     )

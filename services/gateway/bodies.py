@@ -21,6 +21,7 @@ from shared.session.inputs import (
     Verdict,
 )
 from shared.session.outcome import Outcome
+from shared.session.resources import Resources
 
 
 class _Body(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True): ...
@@ -30,7 +31,8 @@ class NewSession(_Body, frozen=True, kw_only=True):
     """POST /v1/sessions. Without a `session_id` one is made. `reuse`: answer the user's open session (`user_agent`:
     the one with this agent) if there is one, with 200, and open one only if there is none; left out, what the
     gateway is set to, unless a `session_id` is named. `prewarm`: make the provider session of a session that is
-    opened now at once, and not with its first turn."""
+    opened now at once, and not with its first turn. `resources`: files, public repositories and memory stores, in
+    the provider's own shape."""
 
     user_id: Id
     session_id: Id | None = None
@@ -39,6 +41,7 @@ class NewSession(_Body, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     budget_usd: Budget | None = None
     vault_ids: VaultIds | None = None
+    resources: Resources | None = None
     mode: Mode = "interactive"
     reuse: Literal["user", "user_agent", "never"] | None = None
     prewarm: bool = False

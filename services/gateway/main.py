@@ -124,12 +124,13 @@ class Gateway:
             self.register,
             claims,
             reuse,
-            self._ownership(),
+            _ownership(self.settings, self.owned, self.releases),
             gate,
             utcnow,
             fresh,
         )
-        vaults = OwnVaults(self.vaults, self.owned, utcnow)
+        oauth = "mcp_oauth" not in self.settings.provider.without
+        vaults = OwnVaults(self.vaults, self.owned, utcnow, oauth)
         rooms = Rooms(
             accept=accept,
             read_model=self.read_model,
@@ -167,17 +168,6 @@ class Gateway:
             origins=self.settings.http.origins,
             clock=utcnow,
             chance=partial(secrets.token_urlsafe, 32),
-        )
-
-    def _ownership(self) -> Ownership:
-        settings = self.settings
-        return Ownership(
-            self.owned,
-            unbound=settings.ownership.unbound_ids,
-            defaults=settings.provider.defaults,
-            clock=utcnow,
-            monotonic=time.monotonic,
-            released=self.releases.has,
         )
 
     async def _check_kafka(self) -> None:
@@ -237,7 +227,15 @@ async def project(sockets: Sockets, settings: Settings, stopping: asyncio.Event)
     feed = KafkaRecordConsumer(settings.kafka)
     refold = Refold(read_model, History(archive, KafkaEventLog(settings.kafka), Live(), read_model))
     sweep = Sweep(SqlLinks(read_model.engine), utcnow)
-    projector = Projector(feed, read_model, settings.tenants.knows, behind=refold.behind)
+    owned, releases = SqlOwned(read_model.engine), SqlReleases(read_model.engine)
+    ownership = _ownership(settings, owned, releases)
+    projector = Projector(
+        feed,
+        read_model,
+        settings.tenants.knows,
+        behind=refold.behind,
+        strange=ownership.strange,
+    )
     try:
         async with health_on(asked, {"kafka": feed.check}):
             await process.until(
@@ -245,6 +243,18 @@ async def project(sockets: Sockets, settings: Settings, stopping: asyncio.Event)
             )
     finally:
         await asyncio.gather(feed.stop(), archive.stop(), read_model.stop())
+
+
+def _ownership(settings: Settings, owned: SqlOwned, releases: SqlReleases) -> Ownership:
+    return Ownership(
+        owned,
+        unbound=settings.ownership.unbound_ids,
+        defaults=settings.provider.defaults,
+        clock=utcnow,
+        monotonic=time.monotonic,
+        released=releases.has,
+        absent=settings.provider.absent,
+    )
 
 
 def _read_model(settings: Settings) -> SqlReadModel:

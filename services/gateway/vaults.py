@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.gateway.ports import Bindings, Vaults
 from services.gateway.vault_bodies import (
     CredentialView,
+    McpOauth,
     NewCredential,
     NewVault,
     Rotation,
@@ -23,11 +24,12 @@ from shared.ownership import Binding
 @dataclass(frozen=True, slots=True)
 class OwnVaults:
     """Every call is about a tenant, and raises Rejected (`unknown_vault`) for a vault that is not bound to it,
-    before the provider is asked. Raises what the ports raise."""
+    before the provider is asked. `oauth`: the provider takes mcp_oauth credentials. Raises what the ports raise."""
 
     provider: Vaults
     bindings: Bindings
     clock: Clock
+    oauth: bool = True
 
     async def create(self, tenant_id: str, asked: NewVault) -> VaultView:
         """A new vault, bound before anybody hears of it."""
@@ -59,8 +61,16 @@ class OwnVaults:
         await self.provider.delete(vault_id)
         await self.bindings.unbind(("vault", vault_id))
 
+    def require_oauth(self) -> None:
+        """Raise Rejected (`refused_by_provider`) where the provider takes no mcp_oauth credentials."""
+        if not self.oauth:
+            words = "this provider takes no mcp_oauth credentials: use a static_bearer"
+            raise Rejected("refused_by_provider", words, field="auth")
+
     async def add(self, tenant_id: str, vault_id: str, asked: NewCredential) -> CredentialView:
         await self._own(tenant_id, vault_id)
+        if isinstance(asked.auth, McpOauth):
+            self.require_oauth()
         return await self.provider.add(vault_id, asked)
 
     async def put(self, tenant_id: str, vault_id: str, asked: NewCredential) -> CredentialView:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from shared.moment import parse, rfc3339
 from shared.session.events import Evaluation, PendingAction, Turn, TurnError, TurnStatus, Usage
 from shared.session.inputs import SessionRequested, TurnRequested
+from shared.session.resources import Resource
 from shared.session.state import Length, PublicStatus, SessionState
 
 Closing = Literal["archive", "erase"]
@@ -36,6 +37,7 @@ class SessionView(Struct, frozen=True, kw_only=True):
     mode: str = "interactive"
     budget_usd: float | None = None
     vault_ids: list[str] | None = None
+    resources: tuple[Resource, ...] = ()
     created_at: str
     last_seq: int = 0
     open_turn: str | None = None
@@ -110,7 +112,9 @@ class AcceptedTurn(Struct, frozen=True, kw_only=True):
 class TurnView(Struct, frozen=True, kw_only=True, gc=False):
     """A turn as it stands; `trace_id` is 32 hex digits, or empty when it was not traced. `partial_text`: what text
     had come of a turn that was interrupted, refused or failed, beyond its `reply`: of the message in the making,
-    else the last finished one. `evaluations`: what the provider's grader said of the outcome that was asked for."""
+    else the last finished one. `evaluations`: what the provider's grader said of the outcome that was asked for.
+    `resources`: what it was given, from `turn.accepted` on: those of its session, and without a `mount_path` the
+    files that it names itself."""
 
     turn_id: str
     session_id: str
@@ -131,6 +135,7 @@ class TurnView(Struct, frozen=True, kw_only=True, gc=False):
     deadline_at: str | None = None
     partial_text: str | None = None
     evaluations: tuple[Evaluation, ...] = ()
+    resources: tuple[Resource, ...] = ()
     trace_id: str = ""
 
 
@@ -147,6 +152,7 @@ def session_view(state: SessionState, created_at: str) -> SessionView:
         mode=state.mode,
         budget_usd=state.budget_usd,
         vault_ids=state.vault_ids,
+        resources=state.resources,
         created_at=state.opened_at or created_at,
         last_seq=state.last_seq,
         open_turn=None if state.status == "erased" else state.open_turn,
@@ -180,6 +186,7 @@ def turn_view(session_id: str, turn: Turn, trace_id: str) -> TurnView:
         deadline_at=turn.deadline_at or None,
         partial_text=_partial_text(turn),
         evaluations=turn.evaluations or (),
+        resources=turn.resources or (),
         trace_id=trace_id,
     )
 
@@ -252,6 +259,7 @@ def opened(request: SessionRequested | TurnRequested) -> SessionPage:
         mode=request.mode,
         budget_usd=request.budget_usd,
         vault_ids=request.vault_ids,
+        resources=tuple(request.resources or ()),
         created_at=request.at,
     )
     return SessionPage(view=view)

@@ -12,7 +12,15 @@ import msgspec
 
 from shared.moment import normal, parse
 from shared.session.content import MAX_CONTENT, require_answer, require_turn
-from shared.session.inputs import REQUESTS, Request, ToolAnswered, ToolConfirmed, TurnRequested
+from shared.session.inputs import (
+    REQUESTS,
+    Request,
+    SessionRequested,
+    ToolAnswered,
+    ToolConfirmed,
+    TurnRequested,
+)
+from shared.session.resources import require_resources
 
 # How far a publisher's clock may be ahead of ours: further, and it is no time that anything was asked at.
 MOST_AHEAD = timedelta(days=1)
@@ -44,6 +52,8 @@ def require_sense(request: Request) -> None:
     use, whenever it was asked."""
     if isinstance(request, TurnRequested):
         require_turn(request.content, request.outcome, request.on_busy)
+    elif isinstance(request, SessionRequested):
+        require_resources(request.resources)
     elif isinstance(request, ToolAnswered):
         require_answer(request.content)
     elif isinstance(request, ToolConfirmed) and request.result == "allow" and request.deny_message:

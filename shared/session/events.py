@@ -12,6 +12,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from shared.session.resources import Resource
+
 TurnStatus = Literal[
     "accepted", "running", "requires_action", "completed", "interrupted", "refused", "failed"
 ]
@@ -110,7 +112,8 @@ class Turn(Struct, frozen=True, kw_only=True):
     `partial_text`, of a turn that was interrupted, refused or failed while a message was in the making, what had
     come of that one, as far as the worker heard it. `evaluations`: those of the outcome that the turn asked for,
     oldest first. `deadline_at`: the turn is interrupted when it runs at that moment, and not sent when it waits; by
-    our clocks. All of these are absent where there is nothing to say.
+    our clocks. `resources`: those of its session, and without a `mount_path` the files that it names itself. All of
+    these are absent where there is nothing to say.
     """
 
     turn_id: str
@@ -131,6 +134,7 @@ class Turn(Struct, frozen=True, kw_only=True):
     deadline_at: str | UnsetType = UNSET
     partial_text: str | UnsetType = UNSET
     evaluations: tuple[Evaluation, ...] | UnsetType = UNSET
+    resources: tuple[Resource, ...] | UnsetType = UNSET
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
@@ -221,7 +225,8 @@ class TurnOverdue(Turn, frozen=True, kw_only=True):
 
 class SessionOpened(Struct, frozen=True, kw_only=True):
     """`session.opened`: as it was asked for. `prewarm`: its provider session is being made before any turn, which
-    ends in `session.prewarmed` or `session.prewarm_failed`; absent where nobody asked for that."""
+    ends in `session.prewarmed` or `session.prewarm_failed`; `resources`: what its provider sessions are made with;
+    both are absent where nobody asked for that."""
 
     user_id: str
     agent: str | None = None
@@ -231,6 +236,7 @@ class SessionOpened(Struct, frozen=True, kw_only=True):
     vault_ids: list[str] | None = None
     mode: str = "interactive"
     prewarm: bool | UnsetType = UNSET
+    resources: tuple[Resource, ...] | UnsetType = UNSET
 
 
 class SessionPrewarmed(Struct, frozen=True, kw_only=True):

@@ -75,6 +75,7 @@ def _opened(state: SessionState, event: Event) -> SessionState:
         metadata=data.metadata,
         budget_usd=data.budget_usd,
         vault_ids=data.vault_ids,
+        resources=data.resources or (),
         mode=data.mode,
         status="idle",
         opened_at=event.at,
@@ -186,13 +187,13 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
         status="accepted",
         submitted_at=data.submitted_at,
         deadline_at=data.deadline_at,
+        resources=data.resources,
     )
-    coalesce = data.on_busy == "coalesce"
     queued = Queued(
         turn=turn,
         input_id=data.input_id,
         traceparent=joined(data.traceparent, data.tracestate or ""),
-        coalesce=coalesce,
+        coalesce=data.on_busy == "coalesce",
         prompt=fingerprint(data.content),
         steer="wanted" if data.on_busy == "steer" else "",
     )
@@ -203,7 +204,7 @@ def _accepted(state: SessionState, event: Event) -> SessionState:
         return replace(state, queue=(*state.queue, queued))
     if state.turn is None and not state.queue:
         return _take_up(state, queued, gathers_until=data.gathers_until)
-    if coalesce and state.gathering:
+    if queued.coalesce and state.gathering:
         return with_riders(state, (*state.riders, queued))
     # Only events from before `behind` was recorded come here.
     if data.on_busy == "interrupt" and state.turn is not None:
@@ -215,8 +216,7 @@ def _take_up(
     state: SessionState, queued: Queued, *, gathers_until: str | None = None
 ) -> SessionState:
     """Open a turn; one that may be coalesced takes those along that wait right behind it and may be too."""
-    behind = takewhile(lambda q: q.coalesce, state.queue) if queued.coalesce else ()
-    riders = tuple(behind)
+    riders = tuple(takewhile(lambda q: q.coalesce, state.queue)) if queued.coalesce else ()
     return replace(
         state,
         turn=queued.turn,

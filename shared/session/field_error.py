@@ -13,6 +13,7 @@ from shared.session.inputs import Mode, OnBusy, Verdict
 
 _PLACE = re.compile(r" - at (?:`key` in )?`\$(.*)`$")
 _NAMED = re.compile(r"(unknown|required) field `([^`]*)`$")
+_INDEX = re.compile(r"\[[^]]*\]")
 _ID = re.compile(r"matching regex '\^\[A-Za-z0-9\._:-\]")
 _LENGTH = re.compile(r"Expected `(\w+)` of length (<=|>=) (\d+)")
 _BOUND = re.compile(r"Expected `(?:float|int)` (<=|>=|<|>) (\S+)")
@@ -39,6 +40,9 @@ _CHOICES: Mapping[str, str] = {
     "type": "text, image or document (in a tool's result also search_result)",
     "rubric.type": "text or file",
     "source.type": "base64, url or file (of a document also text)",
+    "resources.type": "file, github_repository or memory_store",
+    "checkout.type": "branch or commit",
+    "access": "read_write or read_only",
 }
 
 
@@ -52,7 +56,9 @@ def field_and_fix(error: msgspec.ValidationError) -> tuple[str, str]:
     named = _NAMED.search(words)
     if named:
         field = f"{field}.{named[2]}" if field else named[2]
-        return field, "is missing: it is required" if named[1] == "required" else _UNKNOWN
+        if named[1] == "required":
+            return field, "is missing: it is required"
+        return field, _UNWANTED.get(named[2], _UNKNOWN)
     fix = _fix(words, field)
     return field, f"a key of it {fix}" if "`key` in" in text else fix
 
@@ -88,6 +94,11 @@ def _halves(value: Any, field: str) -> Iterator[str]:
 
 
 _UNKNOWN = "is unknown: leave it out, or mend its spelling"
+# Fields that the provider has and we do not take.
+_UNWANTED: Mapping[str, str] = {
+    "authorization_token": "is a secret, and none is taken here: name a public repository, or have the agent clone "
+    "a private one with a credential of a vault (POST /v1/vaults/{vault_id}/credentials)",
+}
 
 
 def _fix(words: str, field: str) -> str:
@@ -101,7 +112,8 @@ def _fix(words: str, field: str) -> str:
     if found := _BOUND.match(words):
         return f"must be {_BOUNDS[found[1]]} {found[2].removesuffix('.0')}"
     if _CHOICE.match(words):
-        ends = [end for end in _CHOICES if f".{field}".endswith(f".{end}")]
+        plain = _INDEX.sub("", f".{field}")
+        ends = [end for end in _CHOICES if plain.endswith(f".{end}")]
         return (
             f"must be {_CHOICES[max(ends, key=len)]}" if ends else "is none of the values there are"
         )

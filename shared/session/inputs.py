@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from shared.session.outcome import Outcome, block
+from shared.session.resources import Resources
 
 # `(?![\s\S])` and not `$`: Python's `$` also matches before a trailing newline.
 Id = Annotated[
@@ -49,7 +50,7 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 class SessionRequested(Request, frozen=True, kw_only=True):
     """Open a session under an id the client chose; a repeat changes nothing. `prewarm`: make its provider session
-    before the first turn, if there is room for it."""
+    before the first turn, if there is room for it. `resources`: what each of its provider sessions is made with."""
 
     user_id: Id
     agent: Name | None = None
@@ -59,6 +60,7 @@ class SessionRequested(Request, frozen=True, kw_only=True):
     vault_ids: VaultIds | None = None
     mode: Mode = "interactive"
     prewarm: bool | UnsetType = UNSET
+    resources: Resources | UnsetType | None = UNSET
 
 
 class TurnRequested(Request, frozen=True, kw_only=True):

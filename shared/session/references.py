@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from shared.session.content import File
 from shared.session.inputs import Request, SessionRequested, ToolAnswered, TurnRequested
 from shared.session.outcome import FileRubric, Outcome
+from shared.session.resources import FileResource, MemoryResource, Resource
 
 Kind = Literal["vault", "agent", "environment", "file", "memory_store"]
 
@@ -32,16 +33,30 @@ def references(request: Request) -> tuple[Reference, ...]:
     if isinstance(request, ToolAnswered):
         return of_content(request.content)
     if isinstance(request, SessionRequested):
-        return of_session(request.agent, request.vault_ids)
+        return of_session(request.agent, request.vault_ids, request.resources)
     return ()
 
 
-def of_session(agent: str | None, vault_ids: Sequence[str] | None) -> tuple[Reference, ...]:
+def of_session(
+    agent: str | None,
+    vault_ids: Sequence[str] | None,
+    resources: Sequence[Resource] | UnsetType | None,
+) -> tuple[Reference, ...]:
     """What a session is made of, where somebody named it."""
     vaults = (
         Reference("vault", id, f"vault_ids[{place}]") for place, id in enumerate(vault_ids or ())
     )
-    return (*of_agent(agent), *vaults)
+    return (*of_agent(agent), *vaults, *_of_resources(resources or ()))
+
+
+def _of_resources(resources: Sequence[Resource]) -> Iterator[Reference]:
+    """Repositories are GitHub's, and nobody's here."""
+    for place, one in enumerate(resources):
+        if isinstance(one, FileResource):
+            yield Reference("file", one.file_id, f"resources[{place}].file_id")
+        elif isinstance(one, MemoryResource):
+            field = f"resources[{place}].memory_store_id"
+            yield Reference("memory_store", one.memory_store_id, field)
 
 
 def pinned(agent: str) -> tuple[str, int | None]:

@@ -38,6 +38,7 @@ from shared.session.inputs import (
     TurnRequested,
 )
 from shared.session.policy import MAX_QUEUED_TURNS, Policy
+from shared.session.resources import used
 from shared.session.state import CLOSED, SessionState
 from shared.session.steering import steer
 from shared.session.turn_ends import after_turn, begin, interrupt
@@ -62,7 +63,8 @@ def _session_requested(
     if draft.state.status == "new":
         names = SessionOpened.__struct_fields__
         opened = SessionOpened(**{name: getattr(request, name) for name in names})
-        opened = replace(opened, prewarm=request.prewarm or UNSET)
+        resources = tuple(request.resources or ()) or UNSET
+        opened = replace(opened, prewarm=request.prewarm or UNSET, resources=resources)
         draft.own("session.opened", opened, at=filed.received_at)
         if request.prewarm:
             draft.ask(Open(turn_id=""))
@@ -88,6 +90,7 @@ def _turn_requested(draft: Draft, filed: Filed, request: TurnRequested, policy: 
         traceparent=traceparent,
         tracestate=tracestate or UNSET,
         deadline_at=_deadline_at(filed, request),
+        resources=used(draft.state.resources, request.said) or UNSET,
         gathers_until=_gathers_until(draft.state, filed, request, policy),
         behind=_behind(draft.state, request),
     )

@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, Struct
 
 from shared.session.events import PendingAction, Turn, Usage
 from shared.session.ledger import Ledger, Spent
+from shared.session.resources import Resource
 
 # `dormant`: archived for want of turns; the next one is taken, and goes on in another provider session.
 SessionStatus = Literal[
@@ -199,6 +200,7 @@ class SessionState(Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: dict[str, str] | None = None
     budget_usd: float | None = None
     vault_ids: list[str] | None = None
+    resources: tuple[Resource, ...] = ()
     mode: str = "interactive"
     status: SessionStatus = "new"
     last_seq: int = 0

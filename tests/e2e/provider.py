@@ -96,6 +96,46 @@ class Provider:
         assert answer.status_code == 200, answer.text[:400]
         return {one["id"] for one in answer.json()["data"]}
 
+    async def file(self, name: str = "a.csv") -> str:
+        """The id of a new file there."""
+        form = {"file": (name, b"a,b\n", "text/csv")}
+        answer = await self._http.post("/v1/files", files=form, headers=API)
+        assert answer.status_code == 200, answer.text[:400]
+        return str(answer.json()["id"])
+
+    async def memory_store(self, name: str = "wishes") -> str:
+        """The id of a new memory store there."""
+        return await self._made("/v1/memory_stores", name=name)
+
+    async def agent(self, name: str) -> str:
+        """The id of a new agent there."""
+        return await self._made("/v1/agents", name=name, model="claude-sonnet-5")
+
+    async def environment(self, name: str) -> str:
+        """The id of a new environment there."""
+        return await self._made("/v1/environments", name=name)
+
+    async def _made(self, path: str, **body: str) -> str:
+        answer = await self._http.post(path, json=body, headers=API)
+        assert answer.status_code == 200, answer.text[:400]
+        return str(answer.json()["id"])
+
+    async def resources(self, provider_session_id: str) -> list[dict[str, Any]]:
+        """What a session was made with, as the API shows it."""
+        answer = await self._http.get(f"/_sim/sessions/{provider_session_id}")
+        found: list[dict[str, Any]] = answer.json()["session"]["resources"]
+        return found
+
+    async def posts(self) -> set[tuple[str, str]]:
+        """The latest requests that were to make, change or send something, by id and path; but for those that
+        archive what has rested for long."""
+        found = (await self._http.get("/_sim/requests")).json()["data"]
+        return {
+            (one["request_id"], one["path"])
+            for one in found
+            if one["method"] == "POST" and not one["path"].endswith("/archive")
+        }
+
     async def creates(self) -> set[str]:
         """Request ids of the latest tries to make a session."""
         found = (await self._http.get("/_sim/requests")).json()["data"]

@@ -232,3 +232,45 @@ def test_a_version_of_an_agent_is_judged_by_its_turns(archive: Archive, order: s
         ("agent_1", 1, 2, 1, 1, 0.5, 2, 2, 1, 1, 0, 0, 0, 1.0, 10.0),
         ("agent_1", 2, 2, 1, 0, 0.5, 0, 0, 0, 1, 1, 1, 1, 1.0, 10.0),
     ]
+
+
+@ORDERS
+def test_what_a_turn_was_given_is_a_row_each(archive: Archive, order: str) -> None:
+    given = [
+        {"type": "file", "file_id": "file_1", "mount_path": "/data/a"},
+        {
+            "type": "github_repository",
+            "url": "https://github.com/acme/shop",
+            "checkout": {"type": "branch", "name": "main"},
+            "mount_path": "/workspace/shop",
+        },
+        {"type": "memory_store", "memory_store_id": "memstore_1"},
+        {"type": "memory_store", "memory_store_id": "memstore_2", "access": "read_only"},
+        {"type": "file", "file_id": "file_2"},
+    ]
+    text = "half \\ud83d"
+    events = [
+        event(1, "turn.accepted", turn("accepted", turn_id="t1", content=text, resources=given)),
+        event(2, "turn.started", turn("running", turn_id="t1", resources=given)),
+        event(3, "turn.accepted", turn("accepted", turn_id="t2"), turn_id="t2"),
+    ]
+    put(archive, events, order)
+    columns = "turn_id, kind, resource_id, mount_path, checkout, access, in_content"
+    found = archive.rows(f"SELECT {columns} FROM turn_resources ORDER BY kind, resource_id")
+    assert [tuple(row.values()) for row in found] == [
+        ("t1", "file", "file_1", "/data/a", "", "", False),
+        ("t1", "file", "file_2", "", "", "", True),
+        (
+            "t1",
+            "github_repository",
+            "https://github.com/acme/shop",
+            "/workspace/shop",
+            "main",
+            "",
+            False,
+        ),
+        ("t1", "memory_store", "memstore_1", "", "", "read_write", False),
+        ("t1", "memory_store", "memstore_2", "", "", "read_only", False),
+    ]
+    (at,) = {row["submitted_at"] for row in archive.rows("SELECT submitted_at FROM turn_resources")}
+    assert str(at).startswith("2026-11-21 10:00:00")

@@ -40,6 +40,7 @@ def a_session(tenant: str, mark: str) -> list[bytes]:
     outcome = json.dumps({"id": "o", "outcome_id": f"{mark}-outcome"})
     thread = json.dumps({"id": "m", "session_thread_id": f"{mark}-thread"})
     run = json.dumps({"id": "w", "workflow_run_id": f"{mark}-run"})
+    given = json.dumps({"resources": [{"type": "file", "file_id": f"{mark}-file"}]})
     ended = turn("completed", 0.5, ended_at="2026-11-21T10:00:02Z")
     return [
         event(1, "session.opened", **fields),
@@ -53,6 +54,7 @@ def a_session(tenant: str, mark: str) -> list[bytes]:
         event(9, "session.thread_created", thread, **fields),
         event(10, "workflow_run.created", run, **fields),
         event(11, "session.updated", json.dumps({"id": "c", "title": mark}), **fields),
+        event(12, "turn.accepted", given, **fields),
         event(424242, "turn.completed", ended, **fields, trace_id=f"{mark}-trace"),
     ]
 

@@ -15,6 +15,7 @@ from shared.errors import Corrupt
 from shared.session.content import MAX_CONTENT
 from shared.session.inputs import REQUESTS, read_request
 from tests.unit.gateway.desk import Desk
+from tests.unit.resources import BAD_RESOURCES, FILE, REPOSITORY, STORE
 
 pytestmark = pytest.mark.unit
 AT = "2026-11-21T12:00:00Z"
@@ -258,6 +259,10 @@ BAD: list[tuple[str, str, dict[str, Any], str, str]] = [
     ),
     ("too many vaults", "session.requested", {"vault_ids": ["v"] * 51}, "vault_ids", "at most 50"),
     ("bad vault", "session.requested", {"vault_ids": ["v", 1]}, "vault_ids[1]", "a text"),
+    *(
+        (f"resources: {name}", "session.requested", {"resources": resources}, field, word)
+        for name, (resources, field, word) in BAD_RESOURCES.items()
+    ),
     ("no call", "tool.confirmed", {"tool_use_id": GONE}, "tool_use_id", "required"),
     ("no call's name", "tool.confirmed", {"tool_use_id": ""}, "tool_use_id", "must not be empty"),
     ("no verdict", "tool.confirmed", {"result": GONE}, "result", "required"),
@@ -302,6 +307,28 @@ FINE: list[tuple[str, dict[str, Any]]] = [
     ("tool.confirmed", {"result": "deny", "deny_message": "no"}),
     ("session.requested", {"title": "a\0b", "metadata": {"a": "b"}, "budget_usd": 0.01}),
     ("session.requested", {"agent": "a", "vault_ids": ["v"], "mode": "background"}),
+    ("session.requested", {"resources": []}),
+    (
+        "session.requested",
+        {
+            "resources": [
+                FILE,
+                {**FILE, "mount_path": "/data/ü b.csv"},
+                REPOSITORY,
+                {
+                    **REPOSITORY,
+                    "mount_path": "/workspace/other",
+                    "checkout": {"type": "branch", "name": "main"},
+                },
+                {
+                    "type": "github_repository",
+                    "url": "https://github.example:8443/acme/.github",
+                    "checkout": {"type": "commit", "sha": "0A1b" * 10},
+                },
+                {**STORE, "access": "read_only", "instructions": "the customer's wishes"},
+            ]
+        },
+    ),
     ("turn.requested", {"on_busy": "coalesce"}),
     ("turn.requested", {"on_busy": "steer"}),
     ("turn.requested", asked()),
@@ -349,6 +376,7 @@ async def test_what_one_refuses_the_other_does_and_both_name_field_and_fix(
     assert dead.reason == "invalid_field"
     assert str(dead).endswith(f" - at `$.{field}`")
     assert word in str(dead)
+    assert "s3cret" not in str(dead)
     answer, _ = await answered(kind, fields)
     assert answer.status_code == 400, "the gateway accepts it"
     assert [error["field"] for error in answer.json()["errors"]] == [field]

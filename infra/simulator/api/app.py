@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from infra.simulator.api.agents import Agents
@@ -24,6 +25,7 @@ from infra.simulator.api.events import Events
 from infra.simulator.api.files import Files
 from infra.simulator.api.gate import Gate
 from infra.simulator.api.inspect import Inspect
+from infra.simulator.api.memory import MemoryStores
 from infra.simulator.api.messages import Messages
 from infra.simulator.api.models import Models
 from infra.simulator.api.reports import Reports
@@ -52,16 +54,26 @@ def build(world: World, faults: Faults) -> ASGIApp:
         *Agents(world).routes(),
         *Environments(world).routes(),
         *Vaults(world).routes(),
-        *Models(world).routes(),
         *Credentials(world).routes(),
-        *Files(world).routes(),
-        *Messages(world, MessageLog(world.settings.retain)).routes(),
+        *MemoryStores(world).routes(),
+        *_unless_without(world),
         *Reports(world).routes(),
         *Inspect(world, faults).routes(),
     ]
     handlers = {ApiError: _refused, HTTPException: _unrouted}
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     return Gate(FaultGate(app, faults, world), world)
+
+
+def _unless_without(world: World) -> list[Route]:
+    """What a server of the same API may not have at all."""
+    found = {
+        "files": Files(world).routes(),
+        "messages": Messages(world, MessageLog(world.settings.retain)).routes(),
+        "models": Models(world).routes(),
+    }
+    without = world.settings.without
+    return [route for name, routes in found.items() if name not in without for route in routes]
 
 
 def _refused(request: Request, error: Exception) -> Response:

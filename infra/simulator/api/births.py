@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
 from infra.simulator.api.environments import environment
 from infra.simulator.api.files import check_files
+from infra.simulator.api.mounts import mounted
 from infra.simulator.api.resources import AgentRef, AgentWithOverrides, CreateSession
 from infra.simulator.api.shape import model_json, tools_json
 from infra.simulator.api.vaults import vault
@@ -71,7 +71,7 @@ def _session(world: World, asked: CreateSession, agent: JSON, place: JSON) -> Se
         metadata=dict(asked.metadata),
         title=asked.title,
         budget_cents=cents,
-        resources=[_resource(world, item) for item in asked.resources],
+        resources=mounted(world, asked.resources),
         vault_ids=list(asked.vault_ids),
         refusal=partial(_refusal, world, list(asked.vault_ids)),
         now=world.now,
@@ -129,17 +129,3 @@ def _roster(world: World, roster: JSON | None) -> JSON | None:
     bodies = [world.agents[ref["id"]].at(ref["version"]) for ref in roster["agents"]]
     agents = [{k: v for k, v in body.items() if k not in hidden} for body in bodies]
     return {**roster, "agents": agents}
-
-
-def _resource(world: World, item: Any) -> JSON:
-    body: JSON = msgspec.to_builtins(item)
-    body.pop("authorization_token", None)  # write-only
-    if body["type"] == "memory_store":
-        return body
-    now = world.written_now()
-    ident = world.ids.new("sesrsc")
-    if body["type"] == "file":
-        body.setdefault("mount_path", f"/mnt/session/uploads/{body['file_id']}")
-    else:
-        body.setdefault("mount_path", "/mnt/session/repository")
-    return {"id": ident, **body, "created_at": now, "updated_at": now}

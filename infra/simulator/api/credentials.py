@@ -142,6 +142,8 @@ class Credentials:
     async def create(self, request: Request) -> Response:
         """One for each server and each variable of a vault: 409 otherwise; 20 at most."""
         asked = await body_of(request, _CREATE)
+        if isinstance(asked.auth, McpOauth) and "mcp_oauth" in self._world.settings.without:
+            raise bad("auth: mcp_oauth is not available on this server")
         kept = self._all(request)
         vault_id = request.path_params["vault_id"]
         if self._world.vaults[vault_id]["archived_at"] is not None:

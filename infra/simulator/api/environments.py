@@ -47,6 +47,8 @@ class Environments:
     async def create(self, request: Request) -> Response:
         """Names are unique among all environments that are not deleted: 409 otherwise."""
         asked = await body_of(request, CREATE_ENVIRONMENT)
+        if "cloud" in self._world.settings.without and not isinstance(asked.config, SelfHosted):
+            raise bad("config: only self_hosted environments are available on this server")
         self._require_free(asked.name)
         now = self._world.written_now()
         body: JSON = {

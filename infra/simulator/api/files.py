@@ -74,8 +74,11 @@ def file(world: World, ident: str) -> JSON:
 
 
 def check_files(world: World, values: Iterable[Any]) -> None:
-    """Raises ApiError 404 where events or resources refer to a file that is not there."""
+    """Raises ApiError 404 where events or resources refer to a file that is not there, and 400 where they refer to
+    one and this server has no files."""
     for ident in _referred(values):
+        if "files" in world.settings.without:
+            raise bad("file: this server has no files")
         file(world, ident)
 
 

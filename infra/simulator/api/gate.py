@@ -16,6 +16,7 @@ from infra.simulator.errors import ApiError, bad, refuse
 from infra.simulator.world import World
 
 BETA = "managed-agents-2026-04-01"
+MEMORY_BETA = "agent-memory-2026-07-22"
 REPORTS_BETA = "analytics-usage-cost-2026-08-24"
 VERSIONS = ("2023-06-01", "2026-10-21")
 ORGANIZATION = b"00000000-0000-4000-8000-000000000000"
@@ -76,6 +77,8 @@ class Gate:
         betas = headers.get(b"anthropic-beta", "").split(",")
         if scope["path"].startswith(("/v1/files", "/v1/messages", "/v1/models")):
             betas = [BETA]  # these are no part of this beta
+        if scope["path"].startswith("/v1/memory_stores") and MEMORY_BETA in betas:
+            betas = [BETA]  # either will do
         wanted = REPORTS_BETA if scope["path"].startswith("/v1/organizations/") else BETA
         if wanted not in (beta.strip() for beta in betas):
             raise bad(f"anthropic-beta: header must include {wanted}")

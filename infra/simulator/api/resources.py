@@ -203,17 +203,25 @@ class FileResource(Strict, tag="file"):
     mount_path: str | None = None
 
 
+class BranchCheckout(Strict, tag="branch"):
+    name: Text
+
+
+class CommitCheckout(Strict, tag="commit"):
+    sha: Annotated[str, Meta(pattern="^[0-9a-fA-F]{40}")]
+
+
 class GitHubResource(Strict, tag="github_repository"):
-    url: Text
+    url: Annotated[str, Meta(pattern="^https://[^/@]+/[^/]+/[^/?#]+")]
     authorization_token: str | None = None
-    checkout: dict[str, Any] | None = None
+    checkout: BranchCheckout | CommitCheckout | None = None
     mount_path: str | None = None
 
 
 class MemoryResource(Strict, tag="memory_store"):
     memory_store_id: Ident
     access: Literal["read_write", "read_only"] | None = None
-    instructions: str | None = None
+    instructions: Annotated[str, Meta(max_length=4096)] | None = None
 
 
 class CreateSession(Strict):

@@ -129,7 +129,8 @@ def _filter(query: Query) -> Callable[[Session], bool]:
     low, high = query.span()
     agent, version = query.text("agent_id"), query.number("agent_version")
     archived = query.flag("include_archived")
-    elsewhere = query.text("deployment_id") or query.text("memory_store_id")  # none exist here
+    store = query.text("memory_store_id")
+    elsewhere = query.text("deployment_id")  # none exist here
 
     def keep(session: Session) -> bool:
         """Whether the session passes every filter of the query."""
@@ -138,6 +139,10 @@ def _filter(query: Query) -> Callable[[Session], bool]:
             and (not statuses or session.seen_status in statuses)
             and (archived or session.archived_at is None)
             and agent in (None, session.agent["id"])
+            and (
+                store is None
+                or any(store == r.get("memory_store_id") for r in session.birth.resources)
+            )
             and version in (0, session.agent["version"])
             and (low is None or session.created_at >= low)
             and (high is None or session.created_at < high)

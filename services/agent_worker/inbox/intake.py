@@ -19,9 +19,9 @@ from services.agent_worker.ports import InputConsumer, InputRecord, NewInput, St
 from shared import logs, metrics, telemetry
 from shared.bus.brake import Braked, IntakeBrake
 from shared.errors import Corrupt, Transient
+from shared.ownership import AskStrange
 from shared.retry import patiently
 from shared.session.key import SessionKey
-from shared.session.references import Reference
 from shared.telemetry import SpanKind
 
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
@@ -32,7 +32,6 @@ T = TypeVar("T")
 Parks = Callable[[InputRecord, Corrupt], NewInput | None]
 Hand = Callable[[list[NewInput]], Awaitable[list[NewInput]]]
 Bury = Callable[[Sequence[Bad]], Awaitable[None]]
-Strange = Callable[[str, Sequence[Reference]], Awaitable[Reference | None]]
 
 
 class Intake:
@@ -59,7 +58,7 @@ class Intake:
         pause: float,
         parks: Parks | None = None,
         hand: Hand | None = None,
-        strange: Strange | None = None,
+        strange: AskStrange | None = None,
     ) -> None:
         self._inputs = inputs
         self._store = store

@@ -16,7 +16,7 @@ from shared.bus.envelope import GATEWAY, GATEWAY_ID, Envelope, read, traceparent
 from shared.clock import Clock
 from shared.errors import Corrupt
 from shared.moment import rfc3339
-from shared.ownership import strange_words
+from shared.ownership import Strange
 from shared.session.admission import admit, received
 from shared.session.field_error import NO_TEXT, field_and_fix, field_of_half_character
 from shared.session.inputs import (
@@ -28,7 +28,7 @@ from shared.session.inputs import (
     TurnParked,
     TurnRequested,
 )
-from shared.session.references import Reference, references
+from shared.session.references import references
 
 # A record nobody can use, and why.
 Bad = tuple[InputRecord, Corrupt]
@@ -61,9 +61,9 @@ def validated(record: InputRecord, knows: Callable[[str], bool]) -> NewInput:
     )
 
 
-def estranged(reference: Reference) -> Corrupt:
+def estranged(strange: Strange) -> Corrupt:
     """Why a record that refers to what is not its tenant's can't be used."""
-    return Corrupt("unknown_reference", f"{strange_words(reference)} - at `$.{reference.field}`")
+    return Corrupt("unknown_reference", f"{strange.words} - at `$.{strange.reference.field}`")
 
 
 def _request(kind: str, record: InputRecord) -> Request:

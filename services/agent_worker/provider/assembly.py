@@ -24,6 +24,7 @@ from services.agent_worker.ports import (
     Releases,
 )
 from services.agent_worker.provider.anthropic import AnthropicProvider, connect
+from services.agent_worker.provider.lacking import require_served
 from services.agent_worker.provider.messages.agents import Agent
 from services.agent_worker.provider.messages.driver import MessagesProvider, RuntimeProvider
 from services.agent_worker.provider.opening import Openings
@@ -55,7 +56,8 @@ async def provider_of(
     agents: Mapping[str, Agent],
 ) -> AsyncIterator[tuple[Provider, AnthropicProvider]]:
     """The provider, and the driver of Managed Agents that is in it; asked when the governor lets it. Its agent
-    declares the tools of `toolbox`; sessions of `agents` run on the Messages API."""
+    declares the tools of `toolbox`; sessions of `agents` run on the Messages API. Raises WrongSetting
+    where its server lacks what the settings do not say; nobody asks where the default agent is one of these."""
     api = settings.provider
     client = connect(
         api_key=_secret(api),
@@ -74,9 +76,12 @@ async def provider_of(
         tools=tools,
         vaults=kept.vaults,
         policy=settings.worker.scopes,
+        cloud="cloud" not in api.without,
     )
     checking = _checking(client, default)
     try:
+        if api.turnstile_agent not in agents:
+            await require_served(client, api.without)
         openings = Openings(client, parts)
         managed = AnthropicProvider(
             client, openings, kept.profiles, clock=utcnow, chance=random.random

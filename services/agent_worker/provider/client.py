@@ -37,6 +37,8 @@ LANES = {
     "agents.retrieve": LIST,
     "environments.retrieve": LIST,
     "vaults.retrieve": LIST,
+    "files.retrieve": LIST,
+    "memory_stores.retrieve": LIST,
     "messages.count_tokens": LIST,
     "models.retrieve": LIST,
 }
@@ -68,6 +70,9 @@ OPERATIONS = {
     "GET environments": "environments.list",
     "GET environments/*": "environments.retrieve",
     "GET vaults/*": "vaults.retrieve",
+    "GET files": "files.list",
+    "GET files/*": "files.retrieve",
+    "GET memory_stores/*": "memory_stores.retrieve",
     "POST environments": "environments.create",
     "POST messages": "messages.create",
     "POST messages/*": "messages.count_tokens",

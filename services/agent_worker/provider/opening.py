@@ -7,6 +7,7 @@ from typing import Any
 
 import anthropic
 from anthropic import AsyncAnthropic, omit
+from msgspec import to_builtins
 
 from services.agent_worker.ports import ProviderFailure, ProviderSession
 from services.agent_worker.provider.failures import (
@@ -27,7 +28,7 @@ MAX_METADATA = 16
 
 
 class Openings:
-    """Makes provider sessions of `parts`: agent, environment, vaults."""
+    """Makes provider sessions of `parts`: agent, environment, vaults, and of the session's resources."""
 
     def __init__(self, client: AsyncAnthropic, parts: Parts) -> None:
         self._client = client
@@ -77,7 +78,8 @@ class Openings:
             raise _refusal(left, parts, refused, final=not unknown)
 
     async def _made(self, state: SessionState, parts: Sequence[Part]) -> ProviderSession:
-        agent, environment, *vaults = (part.id for part in parts)
+        agent, environment = (part.id for part in parts[:2])
+        vaults = [part.id for part in parts if part.kind == "vault"]
         raw = self._client.with_options(max_retries=0).beta.sessions
         try:
             made = await raw.create(
@@ -86,6 +88,7 @@ class Openings:
                 metadata=_metadata(state),
                 title=state.title or omit,
                 vault_ids=vaults or omit,
+                resources=to_builtins(list(state.resources)) or omit,
                 budget=_budget(state) or omit,
                 timeout=30.0,
             )

@@ -1,5 +1,6 @@
-"""What a provider session is made of: its agent, its environment, its vaults. The first two are looked up or made
-where nobody named them, and remembered; what is not there any more is found out when a session is refused for it.
+"""What a provider session is made of: its agent, its environment, its vaults, files and memory stores. The first
+two are looked up or made where nobody named them, and remembered; what is not there any more is found out when a
+session is refused for it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import anthropic
 from anthropic import AsyncAnthropic, omit
-from anthropic.types.beta import BetaLimitedNetworkParams
+from anthropic.types.beta import BetaCloudConfigParams, BetaLimitedNetworkParams
 
 from services.agent_worker.ports import DefaultVaults, Releases
 from services.agent_worker.provider.failures import WIRE_ERRORS, verdict
@@ -20,6 +21,7 @@ from shared.grouped import Grouped
 from shared.ownership import Scope, vaults_for
 from shared.session.references import pinned
 from shared.session.releases import version_for
+from shared.session.resources import FileResource, RepositoryResource
 from shared.session.state import SessionState
 
 DEFAULT_NAME = "turnstile"
@@ -38,7 +40,7 @@ NETWORK: BetaLimitedNetworkParams = {
     "allow_package_managers": True,
     "allow_mcp_servers": True,
 }
-Kind = Literal["agent", "environment", "vault"]
+Kind = Literal["agent", "environment", "vault", "file", "memory_store"]
 log = logs.get(__name__)
 
 
@@ -60,7 +62,7 @@ class Parts:
     """The parts of sessions. Where `agent` or `environment` is None, one called `turnstile` is used, and made when
     there is none. That agent, and no other, is told of `tools`: declarations of custom tools. A named agent may be
     one of `releases`: then the session gets the version that is released for it. A session that names no vaults has
-    those of `vaults`, by the `policy`.
+    those of `vaults`, by the `policy`. An environment that is made is a `cloud` one, else `self_hosted`.
 
     Sessions that need a default at the same time share one look for it. Raises what the SDK raises.
     """
@@ -76,12 +78,14 @@ class Parts:
         tools: Sequence[Any] = (),
         vaults: DefaultVaults | None = None,
         policy: Sequence[Scope] = (),
+        cloud: bool = True,
     ) -> None:
         self._client = client
         self._vaults = vaults
         self._policy = policy
         self._named: dict[Kind, str | None] = {"agent": agent, "environment": environment}
         self._model = model
+        self._cloud = cloud
         self._tools = tools
         self._releases = releases
         self._known: dict[Kind, str] = {}
@@ -90,12 +94,13 @@ class Parts:
         self._looked = Grouped(self._look)
 
     async def of(self, state: SessionState) -> tuple[Part, ...]:
-        """Agent, environment and vaults of a session, in this order. Raises Transient without a database."""
+        """Agent, environment, vaults, and of its resources those that have ids, in this order. Raises Transient
+        without a database."""
         environment = self._named["environment"] or await self._default("environment")
         named = state.agent or self._named["agent"]
         agent = await self._released(named, state) if named else await self._default("agent")
         vaults = (Part("vault", id) for id in await self._vaults_of(state))
-        return (Part("agent", agent), Part("environment", environment), *vaults)
+        return (Part("agent", agent), Part("environment", environment), *vaults, *_named(state))
 
     async def _vaults_of(self, state: SessionState) -> Sequence[str]:
         """Those that the session names, else those that were made for it and are there, as far as is known."""
@@ -182,7 +187,9 @@ class Parts:
             ):
                 raise
             return "not_found"
-        return "" if found.archived_at is None else "archived"
+        return (
+            "" if getattr(found, "archived_at", None) is None else "archived"
+        )  # of files there is none
 
     async def _retrieved(self, part: Part) -> Any:
         beta = self._client.beta
@@ -191,6 +198,10 @@ class Parts:
             return await beta.agents.retrieve(id, version=omit if version is None else version)
         if part.kind == "environment":
             return await beta.environments.retrieve(part.id)
+        if part.kind == "file":
+            return await beta.files.retrieve_metadata(part.id)
+        if part.kind == "memory_store":
+            return await beta.memory_stores.retrieve(part.id)
         return await beta.vaults.retrieve(part.id)
 
     # ---- defaults ---------------------------------------------------------------------------------------------
@@ -251,10 +262,23 @@ class Parts:
                 yield environment.name, environment.id
 
     async def _make_environment(self, name: str) -> str:
+        cloud: BetaCloudConfigParams = {"type": "cloud", "networking": NETWORK}
         made = await self._client.beta.environments.create(
-            name=name, config={"type": "cloud", "networking": NETWORK}
+            name=name, config=cloud if self._cloud else {"type": "self_hosted"}
         )
         return made.id
+
+
+def _named(state: SessionState) -> list[Part]:
+    """The session's resources that have ids; repositories are not the provider's."""
+    found = [
+        Part("file", one.file_id)
+        if isinstance(one, FileResource)
+        else Part("memory_store", one.memory_store_id)
+        for one in state.resources
+        if not isinstance(one, RepositoryResource)
+    ]
+    return list(dict.fromkeys(found))
 
 
 async def tell_tools(client: AsyncAnthropic, agent: Any, tools: Sequence[dict[str, Any]]) -> None:

@@ -77,6 +77,7 @@ class Connects:
         self, tenant_id: str, vault_id: str, asked: NewConnect, base: str
     ) -> ConnectLink:
         """A link to a page below `base`, once all that it needs is known."""
+        self.vaults.require_oauth()
         seals = self._seals()
         vault = await self.vaults.vault(tenant_id, vault_id)
         self._require_sound(asked)

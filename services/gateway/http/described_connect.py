@@ -40,7 +40,7 @@ DESCRIBED_CONNECT: dict[tuple[str, str], Route] = {
             *ALWAYS,
             *("invalid_request", "unknown_vault", "body_timeout", "too_large"),
             *("database_unavailable", "connect_unavailable"),
-            *("oauth_server_refused", "oauth_server_unavailable"),
+            *("oauth_server_refused", "oauth_server_unavailable", "refused_by_provider"),
         ),
     ),
     ("GET", CONNECT_PAGE): Route(

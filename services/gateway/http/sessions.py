@@ -28,6 +28,7 @@ from services.gateway.views import SessionList, SessionPage, SessionView
 from shared.errors import Rejected
 from shared.moment import parse
 from shared.session.key import SessionKey
+from shared.session.resources import require_resources
 from shared.session.state import PublicStatus
 
 UserId = Annotated[
@@ -55,6 +56,7 @@ class OpenSession:
 
     async def __call__(self, scope: Scope, receive: Receive) -> tuple[int, bytes]:
         body = decode(_new_session, await read_body(scope, receive))
+        require_resources(body.resources)
         tenant = caller_of(scope).tenant_id
         page, new = await self._accept.open(tenant, body, idempotency_key(scope))
         return 201 if new else 200, msgspec.json.encode(page.view)

@@ -256,6 +256,7 @@ def _assumed(view: SessionView) -> SessionState:
         mode=view.mode,
         budget_usd=view.budget_usd,
         vault_ids=view.vault_ids,
+        resources=view.resources,
         status=_at_rest(view),
         opened_at=view.created_at,
     )

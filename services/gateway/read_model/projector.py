@@ -18,14 +18,17 @@ from shared import logs, metrics, telemetry
 from shared.bus import envelope
 from shared.bus.topics import INPUTS
 from shared.errors import Corrupt, Transient
+from shared.ownership import AskStrange
 from shared.session.admission import admit, received
 from shared.session.events import Event, read_event
 from shared.session.inputs import Request
 from shared.session.key import SessionKey
+from shared.session.references import references
 
 POLL_SECONDS = 1.0
 FIRST_WAIT, LONGEST_WAIT = 0.2, 1.0
 Input = tuple[Request, str]  # what was asked, its trace
+_Item = Input | Event | None
 
 
 _log = logs.get("gateway.projector")
@@ -34,8 +37,8 @@ _log = logs.get("gateway.projector")
 class Projector:
     """One consumer, one writer.
 
-    `knows` returns whether a tenant is served here. `behind` is called with sessions whose states have to be folded
-    anew.
+    `knows` returns whether a tenant is served here, `strange` which reference of an input is not its tenant's
+    (without it all are). `behind` is called with sessions whose states have to be folded anew.
     """
 
     def __init__(
@@ -44,11 +47,13 @@ class Projector:
         read_model: ReadModel,
         knows: Callable[[str], bool],
         behind: Callable[[Iterable[SessionKey]], None] = lambda _: None,
+        strange: AskStrange | None = None,
     ) -> None:
         self._consumer = consumer
         self._read_model = read_model
         self._knows = knows
         self._behind = behind
+        self._strange = strange
 
     async def run(self) -> None:
         """Project for ever; what is away is waited for, with growing waits."""
@@ -71,7 +76,8 @@ class Projector:
             await self._consumer.commit()
 
     async def _apply(self, records: Sequence[Record]) -> None:
-        found = [(record, self._read(record)) for record in records]
+        read = await self._owned([self._read(record) for record in records])
+        found = list(zip(records, read, strict=True))
         requests = [item for _, item in found if isinstance(item, tuple)]
         events = [item for _, item in found if isinstance(item, Event)]
         keys = {(e.tenant_id, e.session_id) for e in events}
@@ -89,7 +95,18 @@ class Projector:
         metrics.inc("turnstile_inputs_projected_total", len(requests))
         metrics.inc("turnstile_events_projected_total", len(events))
 
-    def _read(self, record: Record) -> Input | Event | None:
+    async def _owned(self, read: list[_Item]) -> list[_Item]:
+        """What was read, less the inputs that refer to what is not their tenant's: they are dead letters."""
+        if self._strange is None:
+            return read
+        requests = {place: item[0] for place, item in enumerate(read) if isinstance(item, tuple)}
+        named = {place: references(request) for place, request in requests.items()}
+        asked = [place for place, found in named.items() if found]
+        answers = [self._strange(requests[place].tenant_id, named[place]) for place in asked]
+        found = dict(zip(asked, await asyncio.gather(*answers), strict=True))
+        return [None if found.get(place) else item for place, item in enumerate(read)]
+
+    def _read(self, record: Record) -> _Item:
         try:
             if record.topic == INPUTS.name:
                 return self._input(record)

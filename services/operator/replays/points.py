@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import asdict
 
 from services.operator.line import text_of
@@ -77,6 +77,7 @@ def _session(past: Past) -> dict[str, Any]:
         "metadata": state.metadata,
         "budget_usd": state.budget_usd,
         "vault_ids": state.vault_ids,
+        "resources": to_builtins(list(state.resources)),
         "status": state.public_status,
         "pending_actions": [f"{action.kind}: {action.name}" for action in state.pending],
         "usage": asdict(state.usage),

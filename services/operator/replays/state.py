@@ -65,6 +65,7 @@ def described(told: Past) -> dict[str, Any]:
         "mode": known.mode,
         "budget_usd": known.budget_usd,
         "vault_ids": known.vault_ids,
+        "resources": msgspec.to_builtins(list(known.resources)),
         "last_seq": known.last_seq,
         "open_turn": known.open_turn,
         "pending_actions": msgspec.json.decode(msgspec.json.encode(known.pending)),

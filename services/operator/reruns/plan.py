@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from services.operator.past import Past, ToldTurn, ToolCall
 from shared.bus.envelope import Envelope
@@ -27,6 +28,7 @@ from shared.session.inputs import (
     TurnRequested,
 )
 from shared.session.outcome import fields
+from shared.session.resources import MemoryResource, Resource
 
 PREFIX = "rerun:"
 SOURCE = "/turnstile/operator/rerun"
@@ -45,6 +47,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     shadow: str
     user_id: str
     vault_ids: list[str] | None
+    resources: list[Resource]
     turns: list[ToldTurn]
 
     @property
@@ -71,8 +74,14 @@ def plan(run: str, past: Past) -> Plan:
         shadow=shadow_of(run, state.session_id),
         user_id=state.user_id,
         vault_ids=state.vault_ids,
+        resources=[_unchanged(one) for one in state.resources],
         turns=past.turns(),
     )
+
+
+def _unchanged(one: Resource) -> Resource:
+    """What a rerun is given in its place: it learns from memory, and leaves none behind."""
+    return replace(one, access="read_only") if isinstance(one, MemoryResource) else one
 
 
 def opening(
@@ -87,6 +96,7 @@ def opening(
         metadata={RUN_MARK: run, OF_MARK: wanted.session},
         budget_usd=budget,
         vault_ids=wanted.vault_ids,
+        resources=wanted.resources or UNSET,
     )
     return _record(request, "rerun:open", now)
 

@@ -126,6 +126,7 @@ class Desk:
     connect_key: str = "0123456789abcdef0123456789abcdef"
     public_url: str = ""
     origins: tuple[str, ...] = ()
+    takes_oauth: bool = True
     place: str = ""
 
     def __post_init__(self) -> None:
@@ -153,7 +154,7 @@ class Desk:
             self.clock,
             ids,
         )
-        vaults = OwnVaults(self.vaults, self.owners, self.clock)
+        vaults = OwnVaults(self.vaults, self.owners, self.clock, self.takes_oauth)
         rooms = Rooms(
             accept=self.accept,
             read_model=self.read_model,

@@ -13,8 +13,10 @@ from services.gateway.views import SessionView, TurnView
 from shared.bus.envelope import Envelope
 from shared.bus.topics import EVENTS, INPUTS
 from shared.errors import Transient
+from shared.ownership import Binding, Ownership
 from tests.fakes.gateway import MemoryReadModel, MemoryRecordConsumer
-from tests.unit.gateway.desk import KEY, an_event
+from tests.fakes.owners import MemoryOwners
+from tests.unit.gateway.desk import KEY, NOON, an_event
 
 pytestmark = pytest.mark.unit
 AT = "2026-11-21T12:00:00.000000Z"
@@ -196,6 +198,51 @@ async def test_what_nobody_can_use_is_left_out_and_blocks_nothing(record: Record
     await Projector(feed, model, lambda tenant: tenant == "acme").step()
     assert view(model).status == "accepted"
     assert len(model.turns) == 1
+
+
+async def test_what_names_another_tenants_thing_is_not_shown() -> None:
+    theirs = [{"type": "document", "source": {"type": "file", "file_id": "file_b"}}]
+    ours = [{"type": "document", "source": {"type": "file", "file_id": "file_a"}}]
+    records = [
+        an_input("session.requested", user_id="u1", agent="agent_b"),
+        an_input("turn.requested", user_id="u1", turn_id="stolen", content=theirs),
+        an_input("turn.requested", user_id="u1", turn_id="plain", content="file_b"),
+        an_input("turn.requested", user_id="u1", turn_id="own", content=ours),
+    ]
+    owners = MemoryOwners(
+        [
+            Binding(kind="file", id="file_b", tenant_id="other"),
+            Binding(kind="agent", id="agent_b", tenant_id="other"),
+        ]
+    )
+    ownership = Ownership(
+        owners, unbound="bind", defaults=(), clock=lambda: NOON, monotonic=lambda: 0.0
+    )
+    model = MemoryReadModel()
+    feed = MemoryRecordConsumer([[record] for record in records])
+    projector = Projector(feed, model, lambda _: True, strange=ownership.strange)
+    await projector.step()
+    await projector.step()
+    assert (model.rows, model.turns) == ({}, {})
+    await projector.step()
+    await projector.step()
+    assert {turn_id for *_, turn_id in model.turns} == {"plain", "own"}
+    assert session(model).agent is None
+
+
+async def test_without_the_owners_an_input_that_names_something_waits() -> None:
+    content = [{"type": "document", "source": {"type": "file", "file_id": "file_a"}}]
+    record = an_input("turn.requested", user_id="u1", turn_id="t1", content=content)
+    owners = MemoryOwners()
+    owners.down = True
+    ownership = Ownership(
+        owners, unbound="bind", defaults=(), clock=lambda: NOON, monotonic=lambda: 0.0
+    )
+    feed = MemoryRecordConsumer([[record]])
+    projector = Projector(feed, MemoryReadModel(), lambda _: True, strange=ownership.strange)
+    with pytest.raises(Transient):
+        await projector.step()
+    assert feed.commits == 0
 
 
 async def test_nothing_is_committed_before_it_is_written() -> None:

@@ -17,6 +17,7 @@ THEIRS = [
     Binding(kind="agent", id="agent_b", tenant_id="other"),
     Binding(kind="vault", id="v_b", tenant_id="other"),
     Binding(kind="file", id="file_b", tenant_id="other"),
+    Binding(kind="memory_store", id="store_b", tenant_id="other"),
     Binding(kind="vault", id="v_a", tenant_id="acme"),
 ]
 STRANGE: dict[str, tuple[str, dict[str, Any], str]] = {
@@ -27,6 +28,22 @@ STRANGE: dict[str, tuple[str, dict[str, Any], str]] = {
         "/v1/sessions",
         {"user_id": "u1", "vault_ids": ["v_a", "v_b"]},
         "vault_ids[1]",
+    ),
+    "a file as a resource": (
+        "/v1/sessions",
+        {"user_id": "u1", "resources": [{"type": "file", "file_id": "file_b"}]},
+        "resources[0].file_id",
+    ),
+    "memory behind a repository": (
+        "/v1/sessions",
+        {
+            "user_id": "u1",
+            "resources": [
+                {"type": "github_repository", "url": "https://github.com/acme/shop"},
+                {"type": "memory_store", "memory_store_id": "store_b"},
+            ],
+        },
+        "resources[1].memory_store_id",
     ),
     "a file in a turn": (TURNS, {"content": FILE}, "content[0].source.file_id"),
     "a file in a tool's result": (

@@ -63,6 +63,25 @@ async def test_a_vault_is_the_tenants_that_made_it() -> None:
         assert (await client.post("/v1/sessions", json=session)).status_code == 404
 
 
+async def test_where_the_provider_takes_no_oauth_neither_a_credential_nor_a_link_is_made() -> None:
+    desk = Desk(takes_oauth=False)
+    vault, url = await made(desk), "https://mcp.example/sse"
+    oauth = {"type": "mcp_oauth", "access_token": "a-token-of-oauth", "mcp_server_url": url}
+    bearer = {"type": "static_bearer", "token": "a-token-of-a-bearer", "mcp_server_url": url}
+    async with desk.client() as client:
+        path = f"/v1/vaults/{vault}"
+        for answer in (
+            await client.post(f"{path}/credentials", json={"auth": oauth}),
+            await client.post(f"{path}/connect", json={"mcp_server_url": url}),
+        ):
+            assert answer.status_code == 400, answer.text
+            assert answer.json()["type"] == "urn:turnstile:problem:refused_by_provider"
+            assert "use a static_bearer" in answer.text
+        answer = await client.post(f"{path}/credentials", json={"auth": bearer})
+        assert answer.status_code == 201
+    assert [one.type for one in desk.vaults.vaults[vault].values()] == ["static_bearer"]
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -39,6 +39,19 @@ def test_a_session_names_its_agent_and_its_vaults() -> None:
     assert asked("session.requested", user_id="u1") == ()
 
 
+def test_a_session_names_its_files_and_its_memory_and_no_repository() -> None:
+    resources = [
+        {"type": "github_repository", "url": "https://github.com/acme/shop"},
+        {"type": "memory_store", "memory_store_id": "memstore_1"},
+        {"type": "file", "file_id": "file_1", "mount_path": "/a"},
+    ]
+    assert asked("session.requested", user_id="u1", resources=resources) == (
+        Reference("memory_store", "memstore_1", "resources[1].memory_store_id"),
+        Reference("file", "file_1", "resources[2].file_id"),
+    )
+    assert asked("session.requested", user_id="u1", resources=None) == ()
+
+
 def test_a_turn_names_its_agent_and_its_files() -> None:
     fields = {"user_id": "u1", "turn_id": "t1"}
     assert asked("turn.requested", **fields, content=FILES) == FOUND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -46,6 +47,13 @@ def asking(owners: MemoryOwners, time: Time | None = None, unbound: Unbound = "b
     )
 
 
+async def strange(
+    ownership: Ownership, tenant_id: str, named: Sequence[Reference]
+) -> Reference | None:
+    found = await ownership.strange(tenant_id, named)
+    return None if found is None else found.reference
+
+
 @pytest.mark.parametrize(
     ("owner", "kind", "bind", "refuse"),
     [
@@ -68,9 +76,9 @@ def test_the_rule(owner: str | None, kind: Kind, bind: str, refuse: str) -> None
 
 async def test_what_nobody_had_is_the_first_ones() -> None:
     owners = MemoryOwners()
-    assert await asking(owners).strange("acme", [AGENT, VAULT]) is None
-    assert await asking(owners).strange("other", [AGENT, VAULT]) == VAULT
-    assert await asking(owners).strange("acme", [VAULT]) is None
+    assert await strange(asking(owners), "acme", [AGENT, VAULT]) is None
+    assert await strange(asking(owners), "other", [AGENT, VAULT]) == VAULT
+    assert await strange(asking(owners), "acme", [VAULT]) is None
     (kept,) = owners.rows.values()
     assert kept == Binding(
         kind="vault", id="v_1", tenant_id="acme", created_at="2026-11-21T12:00:00.000000Z"
@@ -80,8 +88,8 @@ async def test_what_nobody_had_is_the_first_ones() -> None:
 async def test_nothing_is_bound_where_that_is_refused() -> None:
     owners = MemoryOwners()
     refusing = asking(owners, unbound="refuse")
-    assert await refusing.strange("acme", [VAULT]) == VAULT
-    assert await refusing.strange("acme", [AGENT]) == AGENT
+    assert await strange(refusing, "acme", [VAULT]) == VAULT
+    assert await strange(refusing, "acme", [AGENT]) == AGENT
     assert not owners.rows
 
 
@@ -93,7 +101,7 @@ async def test_the_first_strange_reference_is_told() -> None:
         ]
     )
     named = [VAULT, Reference("vault", "v_2", "vault_ids[1]"), Reference("vault", "v_2", "later")]
-    found = await asking(owners).strange("acme", named)
+    found = await strange(asking(owners), "acme", named)
     assert found is not None
     assert found.field == "vault_ids[1]"
 
@@ -101,7 +109,7 @@ async def test_the_first_strange_reference_is_told() -> None:
 async def test_what_the_settings_name_is_everybodys() -> None:
     owners = MemoryOwners([Binding(kind="agent", id="agent_ours", tenant_id="other")])
     named = [Reference("agent", "agent_ours", "agent")]
-    assert await asking(owners, unbound="refuse").strange("acme", named) is None
+    assert await strange(asking(owners, unbound="refuse"), "acme", named) is None
     assert not owners.asked
 
 
@@ -109,27 +117,27 @@ async def test_what_was_ours_is_not_asked_for_again_at_once() -> None:
     owners, time = MemoryOwners(), Time()
     ownership = asking(owners, time)
     for _ in range(3):
-        assert await ownership.strange("acme", [VAULT, VAULT]) is None
+        assert await strange(ownership, "acme", [VAULT, VAULT]) is None
     assert len(owners.asked) == 1
     time.now = FRESH_SECONDS
-    assert await ownership.strange("acme", [VAULT]) is None
+    assert await strange(ownership, "acme", [VAULT]) is None
     assert len(owners.asked) == 2
 
 
 async def test_what_was_strange_is_asked_for_again() -> None:
     owners = MemoryOwners([Binding(kind="vault", id="v_1", tenant_id="other")])
     ownership = asking(owners)
-    assert await ownership.strange("acme", [VAULT]) == VAULT
-    assert await ownership.strange("other", [VAULT]) is None
-    assert await ownership.strange("acme", [VAULT]) == VAULT
+    assert await strange(ownership, "acme", [VAULT]) == VAULT
+    assert await strange(ownership, "other", [VAULT]) is None
+    assert await strange(ownership, "acme", [VAULT]) == VAULT
     owners.rows.clear()
-    assert await ownership.strange("acme", [VAULT]) is None
+    assert await strange(ownership, "acme", [VAULT]) is None
 
 
 async def test_what_is_kept_is_bounded() -> None:
     ownership = asking(MemoryOwners())
     for number in range(MOST_FRESH + 100):
-        await ownership.strange("acme", [Reference("agent", f"agent_{number}", "agent")])
+        await strange(ownership, "acme", [Reference("agent", f"agent_{number}", "agent")])
     assert len(ownership._fresh) == MOST_FRESH
 
 
@@ -137,7 +145,7 @@ async def test_what_is_kept_is_bounded() -> None:
 async def test_what_can_be_no_id_is_not_there_and_not_asked_for(id: str) -> None:
     owners = MemoryOwners()
     named = Reference("vault", id, "vault_ids[0]")
-    assert await asking(owners).strange("acme", [named]) == named
+    assert await strange(asking(owners), "acme", [named]) == named
     assert not owners.asked
     assert not owners.rows
 
@@ -146,7 +154,7 @@ async def test_without_a_database_nothing_is_allowed() -> None:
     owners = MemoryOwners()
     owners.down = True
     with pytest.raises(Transient):
-        await asking(owners).strange("acme", [VAULT])
+        await strange(asking(owners), "acme", [VAULT])
 
 
 def a_vault(id: str, project: str = "", user_id: str = "", label: str = "made") -> Binding:
@@ -184,3 +192,23 @@ def test_a_session_that_names_no_vaults_has_those_of_the_policy(
 def test_it_has_no_more_than_it_could_name() -> None:
     many = [a_vault(f"v{number:03}") for number in range(80)]
     assert len(vaults_for(many, ("tenant",), "", "ada")) == MOST_VAULTS
+
+
+async def test_of_what_the_provider_has_none_nothing_is_anybodys_and_nobody_is_asked() -> None:
+    owners = MemoryOwners([Binding(kind="file", id="file_1", tenant_id="acme")])
+    absent: list[Kind] = ["file"]
+    ownership = Ownership(
+        owners,
+        unbound="bind",
+        defaults=(),
+        clock=lambda: NOON,
+        monotonic=Time(),
+        absent=absent,
+    )
+    named = [VAULT, Reference("file", "file_1", "resources[0].file_id")]
+    found = await ownership.strange("acme", named)
+    assert found is not None
+    assert found.reference == named[1]
+    assert found.words == "this provider has no files: leave it out"
+    assert owners.asked == []
+    assert VAULT.id not in {id for _, id in owners.rows}

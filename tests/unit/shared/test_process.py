@@ -52,6 +52,12 @@ def test_a_process_told_to_stop_ends_with_0() -> None:
     assert (code, [line["event"] for line in said]) == (0, ["stopping", "stopped"])
 
 
+def test_work_that_finds_a_setting_wrong_ends_the_process_with_2_and_says_which() -> None:
+    code, said = ended("from shared.errors import WrongSetting; raise WrongSetting('TURNSTILE_X')")
+    assert (code, [line["event"] for line in said]) == (2, ["wrong_setting"])
+    assert said[0]["error"] == "TURNSTILE_X"
+
+
 def test_work_that_breaks_ends_the_process_with_1_and_says_why() -> None:
     code, said = ended("raise RuntimeError('out of paper')")
     assert (code, [line["event"] for line in said]) == (1, ["broke"])

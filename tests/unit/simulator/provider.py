@@ -41,7 +41,12 @@ def a_world(seed: int = 1, **settings: Any) -> World:
         "updated_at": "2026-01-01T00:00:00Z",
     }
     world.agents["agent_1"] = Agent("agent_1", [agent])
-    world.environments["env_1"] = {"id": "env_1", "archived_at": None, "config": {"type": "cloud"}}
+    world.environments["env_1"] = {
+        "id": "env_1",
+        "name": "usual",
+        "archived_at": None,
+        "config": {"type": "cloud"},
+    }
     return world
 
 

@@ -36,6 +36,7 @@ PREFIX = "conv_"
 UNSUPPORTED = {
     "budget_usd": "use a cap (turnstile cost caps) in its place",
     "vault_ids": "its agents have no MCP servers that would need one",
+    "resources": "its agents have no container to have them in",
 }
 _agent = msgspec.json.Decoder(Agent)
 

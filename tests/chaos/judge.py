@@ -247,6 +247,14 @@ class _Message(msgspec.Struct):
     content: list[_Block] = []
 
 
+def steering(found: Evidence) -> tuple[int, int]:
+    """How many turns joined the one that ran, and how many of those that were to came too late, or waited."""
+    joined = _joined(found.rows).keys()
+    asked = [said.turn_id for said in found.accepted if said.on_busy == "steer"]
+    both = len([turn_id for turn_id in asked if turn_id in joined])
+    return both, len(asked) - both
+
+
 class _Started(msgspec.Struct):
     joined: str | None = None
 

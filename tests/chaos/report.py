@@ -13,7 +13,7 @@ import msgspec
 from shared.session.caps import CAP_REACHED
 from tests.chaos import money
 from tests.chaos.evidence import Evidence, Finding, Row
-from tests.chaos.judge import KINDS, judge
+from tests.chaos.judge import KINDS, judge, steering
 from tests.chaos.moves import REFUSED
 from tests.chaos.recovery import Recovery
 from tests.chaos.run import Outcome
@@ -67,6 +67,8 @@ class Report:
             "refused by a cap": len(
                 [row for row in rows if row.type == REFUSED and CAP_REACHED in row.data]
             ),
+            "steered, joined": sum(steering(found)[0] for found in outcome.evidence),
+            "steered, by themselves": sum(steering(found)[1] for found in outcome.evidence),
             **_lives(rows),
             **money.figures(outcome.money),
             "events archived": len(rows),

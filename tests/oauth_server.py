@@ -121,7 +121,8 @@ class Token(TokenMixin):  # type: ignore[misc]
 
 @dataclass
 class OauthServer:
-    """What the server holds, and how it behaves: `denies` every user's consent, `down` at its token endpoint."""
+    """What the server holds, and how it behaves: `denies` every user's consent, `down` at its token endpoint.
+    `mark` begins every secret that it makes."""
 
     base: str
     clients: dict[str, Client] = field(default_factory=dict)
@@ -129,6 +130,7 @@ class OauthServer:
     tokens: list[Token] = field(default_factory=list)
     exchanges: list[dict[str, str]] = field(default_factory=list)
     spent: list[str] = field(default_factory=list)
+    mark: str = ""
     lasts: int = 3600
     denies: bool = False
     down: bool = False
@@ -194,8 +196,8 @@ class _Server(AuthorizationServer):  # type: ignore[misc]
         super().__init__()
         self.held = held
         generated = BearerTokenGenerator(
-            access_token_generator=lambda **_: f"access-{secrets.token_urlsafe(24)}",
-            refresh_token_generator=lambda **_: f"refresh-{secrets.token_urlsafe(24)}",
+            access_token_generator=lambda **_: f"{held.mark}access-{secrets.token_urlsafe(24)}",
+            refresh_token_generator=lambda **_: f"{held.mark}refresh-{secrets.token_urlsafe(24)}",
             expires_generator=lambda *_: held.lasts,
         )
         self.register_token_generator("default", generated)
@@ -250,6 +252,9 @@ def _issuer(base: str) -> type[Any]:
 
 class _CodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[misc]
     TOKEN_ENDPOINT_AUTH_METHODS = METHODS
+
+    def generate_authorization_code(self) -> str:
+        return f"{self.server.held.mark}code-{secrets.token_urlsafe(24)}"
 
     def save_authorization_code(self, code: str, request: Any) -> None:
         asked = request.payload.data
@@ -312,7 +317,7 @@ class _Registration(ClientRegistrationEndpoint):  # type: ignore[misc]
         return metadata(self.server.held)
 
     def generate_client_secret(self, request: Any) -> str:
-        return f"client-secret-{secrets.token_urlsafe(16)}"
+        return f"{self.server.held.mark}client-{secrets.token_urlsafe(16)}"
 
     def save_client(self, info: dict[str, Any], asked: dict[str, Any], request: Any) -> Client:
         made = Client(

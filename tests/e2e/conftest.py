@@ -28,7 +28,9 @@ async def local_stack(
 ) -> AsyncIterator[LocalStack]:
     """The whole stack; when a test failed, the logs of its parts are kept and their place is told."""
     pairs = ",".join(f"{key}:{tenant}" for tenant, key in KEYS.items())
-    async with running_stack(TURNSTILE_API_KEYS=pairs) as stack:
+    async with running_stack(
+        TURNSTILE_API_KEYS=pairs, TURNSTILE_CONNECT_HOSTS="127.0.0.1"
+    ) as stack:
         yield replace(stack, key=KEYS[ACME])
         if request.session.testsfailed:
             kept = tmp_path_factory.mktemp("stack-logs")

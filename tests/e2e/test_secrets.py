@@ -1,4 +1,4 @@
-"""Secrets of more than twenty kinds through every path, and then looked for everywhere."""
+"""Secrets of more than thirty kinds through every path, and then looked for everywhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from services.operator.exports.pieces import SHAPES
 from shared.bus.topics import TOPICS
 from tests.e2e.api import Api
 from tests.e2e.archive import Archive
+from tests.e2e.connecting import CARRIED, KEPT, connected
 from tests.e2e.provider import Provider
 from tests.e2e.remains import in_archive, in_files, in_sql
 from tests.e2e.tenants import ACME, KEYS
@@ -55,12 +56,13 @@ def canary(kind: str) -> str:
 @dataclass
 class Told:
     """Everything that anybody was told: answers, records by topic, what commands wrote by name, and what processes
-    said when they crashed."""
+    said when they crashed. `connecting`: secrets that were made while servers were connected, by kind."""
 
     answers: list[str] = field(default_factory=list)
     topics: list[tuple[str, bytes]] = field(default_factory=list)
     exports: list[tuple[str, str]] = field(default_factory=list)
     crashes: list[str] = field(default_factory=list)
+    connecting: dict[str, str] = field(default_factory=dict)
 
 
 class Teller:
@@ -326,6 +328,8 @@ async def told(
     await misplace(tell, path)
     await have_echoed(tell, provider, path)
     told.answers.append(await asyncio.to_thread(by_command, local_stack, vault))
+    heard, told.connecting = await connected(api, f"/v1/vaults/{vault}")
+    told.answers += heard
     answer = await api.http.get(
         "/v1/vaults", headers={"Authorization": f"Bearer {canary('api_key')}"}
     )
@@ -356,6 +360,16 @@ async def test_no_secret_is_anywhere(
     # Its beginning and its end: a part is as bad as the whole.
     for marker in (canary(kind)[:-3], canary(kind)[7:]):
         assert await found(local_stack, archive, told, marker) == []
+
+
+@pytest.mark.parametrize("kind", [*KEPT, *CARRIED])
+async def test_no_secret_of_a_connection_is_anywhere(
+    local_stack: LocalStack, archive: Archive, told: Told, kind: str
+) -> None:
+    secret = told.connecting[kind]
+    heard = told if kind in KEPT else replace(told, answers=[])
+    for marker in (secret[: -len(secret) // 3], secret[-len(secret) // 2 :]):
+        assert await found(local_stack, archive, heard, marker) == []
 
 
 async def test_one_that_is_planted_is_found(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from services.gateway.connect.answers import OauthAnswer
 from services.gateway.connect.hosts import Hosts, is_public
@@ -62,9 +63,9 @@ class GuardedHttp:
         except (Rejected, Transient) as error:
             raise error from None
         except TimeoutError:
-            failure = _away(f"does not answer within {self._seconds:g} s")
+            failure = _away(url, f"does not answer within {self._seconds:g} s")
         except Exception as error:
-            failure = _told(error)
+            failure = _told(error, url)
             _log.warning("oauth_request_failed", error=type(error).__name__)
         raise failure
 
@@ -129,12 +130,18 @@ def _session(hosts: Hosts) -> ClientSession:
     )
 
 
-def _told(error: BaseException) -> TurnstileError:
+def _told(error: Exception, url: str) -> TurnstileError:
     if isinstance(error, _PrivateAddress):
         words = "leads to a private address; name its host in TURNSTILE_CONNECT_HOSTS to allow it"
-        return Rejected("oauth_server_refused", words, field="mcp_server_url")
-    return _away("can't be reached")
+    elif isinstance(error, ValueError):
+        words = "is no address that can be asked"
+    else:
+        return _away(url, "can't be reached")
+    return Rejected(
+        "oauth_server_refused", f"{urlsplit(url).hostname} {words}", field="mcp_server_url"
+    )
 
 
-def _away(words: str) -> Transient:
-    return Transient("oauth_server_unavailable", f"a server of it {words}", retry_after=5)
+def _away(url: str, words: str) -> Transient:
+    whole = f"{urlsplit(url).hostname} {words}"
+    return Transient("oauth_server_unavailable", whole, retry_after=5)

@@ -16,6 +16,7 @@ from tests.clickhouse_server import fresh_database
 from tests.integration.gateway_process import GatewayProcess, gateway_process
 from tests.integration.simulator_client import Provider, provided
 from tests.oauth_server import USER, OauthServer, oauth_server
+from tests.tab import a_tab
 
 pytestmark = pytest.mark.integration
 needs_chromium = pytest.mark.skipif(
@@ -295,3 +296,40 @@ async def test_servers_that_are_away_or_nothing_of_the_kind_are_said(
             )
             assert answer.status_code == status, answer.text
             assert answer.json()["type"] == f"urn:turnstile:problem:{word}"
+
+
+@needs_chromium
+async def test_a_real_browser_follows_the_button_to_the_server_and_back(
+    gateway: GatewayProcess, oauth: OauthServer
+) -> None:
+    """Its rules for pages are kept: styles, where a form may lead through redirects, cookies of sites."""
+    async with a_vault(gateway) as vault, a_tab() as ada, a_tab() as eve:
+        url = await vault.link(mcp_server_url=oauth.mcp_server_url)
+        await ada.goes_to(url)
+        assert oauth.mcp_server_url in await ada.text()
+        assert await ada.style("body", "maxWidth") == "512px"
+        await ada.presses("button")
+        assert "is connected for ada" in await ada.text()
+        assert (await ada.address()).startswith(f"{gateway.url}/connect/callback")
+        assert len(await vault.credentials()) == 1
+        await eve.goes_to(url)
+        assert "used already" in await eve.text()
+
+
+@needs_chromium
+async def test_a_real_browser_of_somebody_else_is_kept_out_and_the_owner_begins_again(
+    gateway: GatewayProcess, oauth: OauthServer
+) -> None:
+    async with a_vault(gateway) as vault, a_tab() as ada, a_tab() as eve:
+        url = await vault.link(mcp_server_url=oauth.mcp_server_url)
+        oauth.denies = True
+        await ada.goes_to(url)
+        await ada.presses("button")
+        assert "Nothing was stored" in await ada.text()
+        await eve.goes_to(url)
+        await eve.presses("button")
+        assert "another browser" in await eve.text()
+        oauth.denies = False
+        await ada.presses("a")
+        await ada.presses("button")
+        assert "is connected" in await ada.text()

@@ -29,6 +29,8 @@ SHARED: frozenset[Kind] = frozenset({"agent", "environment"})
 # they are only deleted.
 FRESH_SECONDS = 10.0
 MOST_FRESH = 10_000
+# A session is of the project that its metadata names by this key.
+PROJECT = "project"
 
 
 class Binding(Struct, frozen=True, kw_only=True):
@@ -77,16 +79,18 @@ def verdict(
     return "ours" if kind in SHARED else "bind"
 
 
+def is_for(vault: Binding, project: str, user_id: str) -> bool:
+    """Whether the vault was made for sessions of this project and this user that name none."""
+    ours = vault.project in ("", project) and vault.user_id in ("", user_id)
+    return bool(vault.label) and ours
+
+
 def vaults_for(
     bindings: Sequence[Binding], policy: Sequence[Scope], project: str, user_id: str
 ) -> tuple[str, ...]:
     """The vaults that a session has when it names none: of each scope of the policy, in its order, those that are
     for this project and this user, oldest first. Those that were bound by being named are nobody's choice."""
-    fit = [
-        one
-        for one in bindings
-        if one.label and one.project in ("", project) and one.user_id in ("", user_id)
-    ]
+    fit = [one for one in bindings if is_for(one, project, user_id)]
     fit.sort(key=lambda one: (one.created_at, one.id))
     chosen = [one.id for scope in policy for one in fit if _scope(one) == scope]
     return tuple(chosen[:MOST_VAULTS])

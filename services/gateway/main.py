@@ -41,6 +41,7 @@ from services.gateway.adapters.sql import SqlReadModel, open_engine
 from services.gateway.adapters.users import SqlUsers
 from services.gateway.adapters.vaults import ProviderVaults
 from services.gateway.claims import Claims
+from services.gateway.confirmations import Confirmations
 from services.gateway.connect.hosts import Hosts
 from services.gateway.connect.links import Connects
 from services.gateway.connect.sweep import Sweep
@@ -130,7 +131,8 @@ class Gateway:
             fresh,
         )
         oauth = "mcp_oauth" not in self.settings.provider.without
-        vaults = OwnVaults(self.vaults, self.owned, utcnow, oauth)
+        confirmations = Confirmations(accept, self.read_model)
+        vaults = OwnVaults(self.vaults, self.owned, confirmations, utcnow, oauth)
         rooms = Rooms(
             accept=accept,
             read_model=self.read_model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from services.gateway.confirmations import Confirmations
 from services.gateway.ports import Bindings, Vaults
 from services.gateway.vault_bodies import (
     CredentialView,
@@ -28,6 +29,7 @@ class OwnVaults:
 
     provider: Vaults
     bindings: Bindings
+    confirmations: Confirmations
     clock: Clock
     oauth: bool = True
 
@@ -68,15 +70,15 @@ class OwnVaults:
             raise Rejected("refused_by_provider", words, field="auth")
 
     async def add(self, tenant_id: str, vault_id: str, asked: NewCredential) -> CredentialView:
-        await self._own(tenant_id, vault_id)
+        vault = await self._own(tenant_id, vault_id)
         if isinstance(asked.auth, McpOauth):
             self.require_oauth()
-        return await self.provider.add(vault_id, asked)
+        return await self._stands(vault, await self.provider.add(vault_id, asked))
 
     async def put(self, tenant_id: str, vault_id: str, asked: NewCredential) -> CredentialView:
         """Add an OAuth credential, in the place of the one for its server where there is one."""
-        await self._own(tenant_id, vault_id)
-        return await self.provider.put(vault_id, asked)
+        vault = await self._own(tenant_id, vault_id)
+        return await self._stands(vault, await self.provider.put(vault_id, asked))
 
     async def credentials(self, tenant_id: str, vault_id: str) -> list[CredentialView]:
         await self._own(tenant_id, vault_id)
@@ -85,8 +87,9 @@ class OwnVaults:
     async def rotate(
         self, tenant_id: str, vault_id: str, credential_id: str, asked: Rotation
     ) -> CredentialView:
-        await self._own(tenant_id, vault_id)
-        return await self.provider.rotate(vault_id, credential_id, asked)
+        vault = await self._own(tenant_id, vault_id)
+        rotated = await self.provider.rotate(vault_id, credential_id, asked)
+        return await self._stands(vault, rotated)
 
     async def remove(self, tenant_id: str, vault_id: str, credential_id: str) -> None:
         await self._own(tenant_id, vault_id)
@@ -95,6 +98,12 @@ class OwnVaults:
     async def validate(self, tenant_id: str, vault_id: str, credential_id: str) -> Validation:
         await self._own(tenant_id, vault_id)
         return await self.provider.validate(vault_id, credential_id)
+
+    async def _stands(self, vault: Binding, credential: CredentialView) -> CredentialView:
+        """The credential, after turns that wait for one like it were set going."""
+        if credential.mcp_server_url is not None:
+            await self.confirmations.connected(vault)
+        return credential
 
     async def _own(self, tenant_id: str, vault_id: str) -> Binding:
         found = await self.bindings.binding(("vault", vault_id))

@@ -18,7 +18,7 @@ from services.agent_worker.ports import DefaultVaults, Releases
 from services.agent_worker.provider.failures import WIRE_ERRORS, verdict
 from shared import logs, metrics
 from shared.grouped import Grouped
-from shared.ownership import Scope, vaults_for
+from shared.ownership import PROJECT, Scope, vaults_for
 from shared.session.references import pinned
 from shared.session.releases import version_for
 from shared.session.resources import FileResource, RepositoryResource
@@ -27,8 +27,6 @@ from shared.session.state import SessionState
 DEFAULT_NAME = "turnstile"
 # An environment that was archived may keep its name: the next one is `turnstile-2`.
 MOST_NAMES = 20
-# A session is of the project that its metadata names by this key.
-PROJECT = "project"
 # So many vaults that are gone are remembered.
 MOST_GONE = 10_000
 # A turn that is refused for good fails within two seconds: so long the reason may be looked for.

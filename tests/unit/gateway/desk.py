@@ -17,6 +17,7 @@ import msgspec
 
 from services.gateway.accept import Accept
 from services.gateway.claims import Claims
+from services.gateway.confirmations import Confirmations
 from services.gateway.connect.hosts import Hosts
 from services.gateway.connect.links import Connects
 from services.gateway.gate import Gate
@@ -142,19 +143,15 @@ class Desk:
             self.register,
             Claims(self.read_model),
             Reuse(self.users, self.read_model, self.register, self.reuse, ids),
-            Ownership(
-                self.owners,
-                unbound=self.unbound,
-                defaults=(),
-                clock=self.clock,
-                monotonic=lambda: 0.0,
-                released=self.releases.has,
-            ),
+            self._ownership(),
             self.gate,
             self.clock,
             ids,
         )
-        vaults = OwnVaults(self.vaults, self.owners, self.clock, self.takes_oauth)
+        self.confirmations = Confirmations(self.accept, self.read_model, again_after=0.05)
+        vaults = OwnVaults(
+            self.vaults, self.owners, self.confirmations, self.clock, self.takes_oauth
+        )
         rooms = Rooms(
             accept=self.accept,
             read_model=self.read_model,
@@ -189,6 +186,16 @@ class Desk:
             public_url=self.public_url,
         )
         self.app = build(rooms, Keys(KEYS))
+
+    def _ownership(self) -> Ownership:
+        return Ownership(
+            self.owners,
+            unbound=self.unbound,
+            defaults=(),
+            clock=self.clock,
+            monotonic=lambda: 0.0,
+            released=self.releases.has,
+        )
 
     @asynccontextmanager
     async def client(self, key: str | None = "key-a") -> AsyncIterator[httpx2.AsyncClient]:

@@ -21,6 +21,8 @@ NOTHING = Raw(b"{}")
 # refreshed), or it can't be reached.
 UNAUTHENTICATED = "mcp_authentication_failed_error"
 UNCONNECTED = frozenset({UNAUTHENTICATED, "mcp_connection_failed_error"})
+# So begin the ids of provider sessions that are kept by the worker itself, on the Messages API.
+CONVERSATION = "conv_"
 # By these the agent is told what a turn says.
 TELLING = frozenset({"user.message", "user.define_outcome"})
 # Bytes of an unfamiliar event without an `input` that are shown in its stead.

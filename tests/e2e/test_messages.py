@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import httpx2
 import pytest
+from sqlalchemy import text as sql
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from infra.clients.gateway import Json
 from infra.simulator import reply_to
@@ -158,6 +160,29 @@ async def test_an_interrupt_ends_the_answer(place: Place) -> None:
     assert (await place.api.ended("stopped", "t1"))["status"] == "interrupted"
     await place.api.say("stopped", "t2", "[[script: reply]] go on")
     assert (await place.api.ended("stopped", "t2"))["status"] == "completed"
+
+
+async def test_an_erased_conversation_leaves_nothing_behind(place: Place) -> None:
+    await place.open("erased")
+    await place.api.say("erased", "t1", "[[script: reply]] forget this")
+    await place.api.turn_in("erased", "t1", "completed")
+    assert await _entries(place, "erased") > 5
+    assert (await place.api.http.delete("/v1/sessions/erased")).status_code == 202
+
+    async def is_gone() -> bool:
+        return await _entries(place, "erased") == 0
+
+    await eventually(is_gone, "no entry of the session")
+
+
+async def _entries(place: Place, session: str) -> int:
+    engine = create_async_engine(place.stack.database_url)
+    try:
+        async with engine.connect() as connection:
+            query = "SELECT count(*) FROM worker_conversations WHERE session_id = :session"
+            return int((await connection.execute(sql(query), {"session": session})).scalar() or 0)
+    finally:
+        await engine.dispose()
 
 
 async def test_turns_in_line_keep_their_order_under_faults(place: Place) -> None:

@@ -13,6 +13,7 @@ from services.operator.audits.cost_report import KINDS
 from services.operator.costs.differences import OfLedger
 from services.operator.database import engine_on
 from shared.moment import normal, rfc3339
+from shared.session import provider
 from shared.session.key import SessionKey
 from shared.tables.gateway import SessionRow
 from shared.tables.worker import HeadRow, LedgerRow
@@ -65,7 +66,10 @@ def _query(since: datetime, until: datetime, refreshed_at: str) -> Any:
     sums = _sums(since, until, refreshed_at)
     key = LedgerRow.provider_session_id, LedgerRow.tenant_id, LedgerRow.session_id
     at = col(LedgerRow.at)
-    near = at >= rfc3339(since), at < rfc3339(until + EDGE), LedgerRow.provider_session_id != ""
+    session = col(LedgerRow.provider_session_id)
+    # The provider's report on sessions says nothing of conversations that are kept here.
+    reported = session != "", ~session.startswith(provider.CONVERSATION, autoescape=True)
+    near = at >= rfc3339(since), at < rfc3339(until + EDGE), *reported
     columns = [value.label(name) for name, value in sums.items()]
     return select(*key, *columns).where(*near).group_by(*key)
 

@@ -19,7 +19,7 @@ from shared.tables.connects import CONNECTS
 from shared.tables.gateway import KEYS, TURNS, USER_SESSIONS, SessionRow
 from shared.tables.owned import OWNED, unbind
 from shared.tables.profiles import PROFILES
-from shared.tables.worker import INBOX, HeadRow
+from shared.tables.worker import CONVERSATIONS, INBOX, HeadRow
 
 # Rows about a user; all else is found by session. The vaults' go with the vaults.
 FORGOTTEN_FIRST = (PROFILES, USER_SESSIONS, CONNECTS)
@@ -101,6 +101,7 @@ class SqlStores:
             )
         )
         inputs = await self._count(INBOX, tenant, session)
+        said = await self._count(CONVERSATIONS, tenant, session)
         turns = await self._count(TURNS, tenant, session)
         told = await self._count(TURNS, tenant, session, TURNS.c.status.not_in(IDS_ONLY))
         keys = await self._count(KEYS, tenant, session)
@@ -109,6 +110,7 @@ class SqlStores:
         left = [
             *(_left_of_head(heads[0], known) if heads else ()),
             *([f"worker_inbox: {inputs} inputs"] if inputs else ()),
+            *([f"worker_conversations: {said} entries"] if said else ()),
             *(line for page in pages for line in _left_of_page(page)),
             *([f"gateway_turns: {told} turns"] if told else ()),
         ]
@@ -119,6 +121,7 @@ class SqlStores:
             rows={
                 "worker_heads": len(heads),
                 "worker_inbox": inputs,
+                "worker_conversations": said,
                 "gateway_sessions": len(pages),
                 "gateway_turns": turns,
                 "gateway_keys": keys,

@@ -32,7 +32,6 @@ from shared.session.inputs import ToolAnswered, ToolConfirmed
 from shared.session.outcome import outcome_in
 from shared.session.state import SessionState
 
-PREFIX = "conv_"
 UNSUPPORTED = {
     "budget_usd": "use a cap (turnstile cost caps) in its place",
     "vault_ids": "its agents have no MCP servers that would need one",
@@ -67,7 +66,7 @@ class MessagesProvider:
     def has(self, state: SessionState) -> bool:
         """Whether a session is, or would be, one of these."""
         if state.provider_session_id is not None:
-            return state.provider_session_id.startswith(PREFIX)
+            return state.provider_session_id.startswith(provider.CONVERSATION)
         return (state.agent or self._default) in self._agents
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
@@ -180,7 +179,7 @@ class RuntimeProvider:
         return self._messages if self._messages.has(state) else self._managed
 
     def _by_id(self, id: str) -> Provider:
-        return self._messages if id.startswith(PREFIX) else self._managed
+        return self._messages if id.startswith(provider.CONVERSATION) else self._managed
 
     async def open(self, state: SessionState, *, look: bool) -> ProviderSession:
         """See Provider.open."""
@@ -217,7 +216,7 @@ def conversation_of(state: SessionState) -> str:
     """The id of the session's next conversation: another one after each that it gave up."""
     before = state.given_up[-1] if state.given_up else ""
     said = "/".join((state.tenant_id, state.session_id, before))
-    return PREFIX + hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+    return provider.CONVERSATION + hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
 
 
 @contextmanager

@@ -17,7 +17,8 @@ USUAL_WINDOW = 200_000
 FULL = 0.8
 # Characters a token at least, in what was not counted yet: the estimate is rather too high.
 CHARACTERS = 2
-SUMMARY_TOKENS = 1_024
+SUMMARY_TOKENS = 4_096  # thinking counts, too
+SUMMARY_SECONDS = 120.0
 ASKED = (
     "Below is the older part of a conversation between a user and an assistant, which is about to be left out. "
     "Write down in few words what has to be remembered of it: facts, names, numbers, decisions, open questions. "
@@ -52,6 +53,7 @@ class Windows:
         answer = await self._client.messages.create(
             model=dialog.agent.model,
             max_tokens=SUMMARY_TOKENS,
+            timeout=SUMMARY_SECONDS,
             system=ASKED,
             messages=[{"role": "user", "content": f"<conversation>\n{text}\n</conversation>"}],
         )

@@ -348,21 +348,26 @@ async def test_a_refusal_refuses_the_turn(place: Place) -> None:
         assert body(talk.heard[-1])["stop_details"] == {"type": "max_tokens"}
 
 
-async def test_a_long_conversation_stays_within_its_window_and_is_summed_up() -> None:
-    agent = replace(AGENT, max_tokens=200)
+async def test_a_long_conversation_stays_within_its_window_and_what_was_said_early_is_recalled() -> (
+    None
+):
+    agent, turns = replace(AGENT, max_tokens=200), 500
     async with a_place(agent, window=3_000) as place:
         talk = a_talk(place)
         await talk.open()
         async with talk.watching(fresh=True):
-            for number in range(40):
-                idle = await talk.turn(f"[[script: reply]] turn {number} " + "so it goes " * 30)
-                assert body(idle)["stop_reason"] == {"type": "end_turn"}
+            for number in range(turns):
+                note = "[[note: the code is 4711]]" if number == 3 else ""
+                await talk.turn(f"[[script: reply]] turn {number} {note}" + "so it goes " * 30)
         asked = await place.asked()
         assert {one["status"] for one in asked} == {200}
         assert max(sum(_prompt(one)) for one in asked) <= 3_000
         compactions = [e for e in talk.heard if e.type == "agent.thread_context_compacted"]
-        assert len(compactions) > 2
-        assert all(body(one)["summary"] for one in compactions)
+        assert len(compactions) > turns / 20
+        assert all("4711" in body(one)["summary"] for one in compactions)
+        last = [e for e in talk.heard if e.type == "agent.message"][-1]
+        assert "4711" in body(last)["content"][0]["text"]
+        assert kinds(talk).count("agent.message") == turns
         assert talk.state.length.compactions == len(compactions)
 
 

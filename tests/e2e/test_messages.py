@@ -32,6 +32,16 @@ You look things up.
 """
 
 
+# Twenty conversations, four of each.
+SCRIPTS = 4 * (
+    "reply",
+    "custom_tool",
+    "custom_tool rounds=2 calls=2",
+    "refusal",
+    "error_retrying errors=1 times=1",
+)
+
+
 class Place(NamedTuple):
     """A stack whose worker has the agent `helper` and the tool `lookup`."""
 
@@ -109,6 +119,34 @@ async def test_both_runtimes_tell_a_turn_alike(place: Place) -> None:
     assert ours - theirs <= {"agent.thinking"}
 
 
+async def test_twenty_conversations_come_out_alike_on_both_runtimes(place: Place) -> None:
+    async def conversation(session: str, script: str, **more: Any) -> list[Any]:
+        (place.folder / f"go-{session}").touch()
+        await place.api.open(session, **more)
+        pages = []
+        for number in range(2):
+            await place.api.say(session, f"t{number}", f"[[script: {script}]] both {number}")
+            pages.append(await place.api.ended(session, f"t{number}", timeout=120))
+        last = (await place.api.settled(session))["last_seq"]
+        rows = await place.archive.complete(ACME, session, last)
+        turns = [row for row in rows if row.type.startswith("turn.")]
+        # What a turn says, whose it is and when; of each, all that is there.
+        alike = [
+            (sorted(page), page["status"], page["reply"], page["tool_calls"]) for page in pages
+        ]
+        # Files have no version.
+        fields = [sorted(row.body.keys() - {"agent_version"}) for row in turns]
+        return [alike, [(row.turn_id, row.type) for row in turns], fields]
+
+    async def all_of(runtime: str, **more: Any) -> list[list[Any]]:
+        named = ((f"{runtime}-{n}", script) for n, script in enumerate(SCRIPTS))
+        return await asyncio.gather(*(conversation(*one, **more) for one in named))
+
+    messages, managed = await all_of("messages", agent="helper"), await all_of("managed")
+    for script, ours, theirs in zip(SCRIPTS, messages, managed, strict=True):
+        assert ours == theirs, script
+
+
 async def test_the_workers_own_tool_answers_the_models_call(place: Place) -> None:
     (place.folder / "go-tool").touch()
     await place.open("tool")
@@ -183,6 +221,49 @@ async def _entries(place: Place, session: str) -> int:
             return int((await connection.execute(sql(query), {"session": session})).scalar() or 0)
     finally:
         await engine.dispose()
+
+
+BAD_DAYS: list[Json] = [
+    {"match": {"path": "/v1/messages$", "every": 7}, "fault": {"kind": "reset", "after": 4}},
+    {"match": {"path": "/v1/messages$", "every": 9}, "fault": {"kind": "respond", "status": 529}},
+    {"match": {"path": "/v1/messages$", "every": 11}, "fault": {"kind": "error_event", "after": 5}},
+    {"match": {"path": "/v1/messages$", "every": 13}, "fault": {"kind": "cut", "after": 6}},
+    {"match": {"path": "/v1/messages$", "every": 17}, "fault": {"kind": "land_then_drop"}},
+]
+
+
+async def storm(place: Place, *, sessions: int, turns: int, kills: int) -> None:
+    """So many conversations of so many turns each, all posted at once, while requests fail and the worker is
+    killed. Every turn ends once and completed, in its place, with the answer to it; the model is told each once."""
+    names = [f"storm-{sessions}-{n}" for n in range(sessions)]
+    said = {name: [f"[[script: reply]] {name} turn {t}" for t in range(turns)] for name in names}
+    async with httpx2.AsyncClient() as http:
+        await http.post(f"{place.stack.simulator}/_sim/faults", json={"rules": BAD_DAYS})
+    for name in names:
+        await place.open(name)
+    for turn in range(turns):
+        await asyncio.gather(*(place.api.say(name, f"t{turn}", said[name][turn]) for name in names))
+    for kill in range(kills):
+        await place.api.ended(names[0], f"t{(kill + 1) * turns // (kills + 1)}", timeout=240)
+        await place.stack.back(WORKER, place.stack.kill(WORKER))
+    for name in names:
+        pages = [await place.api.ended(name, f"t{t}", timeout=240) for t in range(turns)]
+        assert [page["reply"] for page in pages] == [reply_to(text) for text in said[name]]
+        told = await types(place, name)
+        counts = {kind: told.count(kind) for kind in ("agent.message", "turn.completed")}
+        assert counts == {"agent.message": turns, "turn.completed": turns}
+    async with httpx2.AsyncClient() as http:
+        await http.delete(f"{place.stack.simulator}/_sim/faults")
+    for name in names:
+        last = (await place.asked(f"{name} turn {turns - 1}"))[-1]["request"]["messages"]
+        users = [m["content"] for m in last if m["role"] == "user"]
+        assert [[block["text"] for block in content] for content in users] == [
+            [text] for text in said[name]
+        ]
+
+
+async def test_a_storm_loses_no_turn_and_doubles_none(place: Place) -> None:
+    await storm(place, sessions=12, turns=10, kills=3)
 
 
 async def test_turns_in_line_keep_their_order_under_faults(place: Place) -> None:

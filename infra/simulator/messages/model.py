@@ -46,6 +46,7 @@ from infra.simulator.reply import reply_to, text_of
 
 JSON = dict[str, Any]
 MOST_ATTEMPTS = 10_000  # prompts whose failures are remembered
+NOTE = re.compile(r"\[\[note:[^\]\n]{1,200}\]\]")
 RETRY_AFTER = {"retry-after": "1"}
 FAILURES = {
     "model_overloaded_error": (529, {}),
@@ -156,7 +157,7 @@ class _Writing:
             if isinstance(step, Think):
                 self._think(f"Let me see. {text_of(self._turn.content)[:200]}")
             elif isinstance(step, Say):
-                text = reply_to(text_of(self._turn.content)) if step.text is None else step.text
+                text = self._reply() if step.text is None else step.text
                 hushed = bool(calls) and self._traits.hushed
                 self._think(text) if hushed else self._add(Text(text))
         for number, call in enumerate(calls):
@@ -164,6 +165,12 @@ class _Writing:
         if calls:
             return "tool_use", None
         return self._stop(plan, reply)
+
+    def _reply(self) -> str:
+        """The answer, and whatever the prompt has of notes: what is left out of a conversation is not recalled."""
+        said = (b.text for m in self._request.messages for b in m.blocks if isinstance(b, Text))
+        notes = dict.fromkeys(note for text in said for note in NOTE.findall(text))
+        return "\n".join([reply_to(text_of(self._turn.content)), *notes])
 
     def _stop(self, plan: Plan, reply: Reply) -> tuple[str, JSON | None]:
         request = reply.request

@@ -1,118 +1,35 @@
-"""Sessions on the Messages API: the driver and the real SDK, on the simulator's model."""
+"""Sessions on the Messages API: what they tell, and what becomes of what fails."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx2
-import msgspec
 import pytest
-from anthropic import AsyncAnthropic
 from msgspec.structs import replace
 
 from infra.simulator import reply_to
-from infra.simulator.server import running
-from infra.simulator.settings import Settings
 from services.agent_worker.ports import ProviderFailure
-from services.agent_worker.provider.anthropic import connect
-from services.agent_worker.provider.messages.agents import Agent
-from services.agent_worker.provider.messages.driver import MessagesProvider
-from shared.clock import utcnow
-from shared.session import provider
-from shared.session.inputs import ToolAnswered
-from tests.builders import TENANT
-from tests.contract.provider_talk import DEADLINE_S, Talk
-from tests.fakes.conversations import MemoryConversations
-from tests.fakes.profiles import MemoryProfiles
-
-pytestmark = pytest.mark.contract
-JSON = dict[str, Any]
-LOOKUP = {
-    "name": "lookup",
-    "description": "Looks something up.",
-    "input_schema": {"type": "object", "properties": {"query": {"type": "string"}}},
-}
-AGENT = Agent(
-    name="support",
-    model="claude-opus-5-5",
-    system="You are brief.",
-    max_tokens=500,
-    tools=(LOOKUP,),
+from tests.contract.messages_place import (
+    AGENT,
+    JSON,
+    Place,
+    a_place,
+    a_talk,
+    answered,
+    body,
+    kinds,
+    waiting,
 )
 
-
-class Place:
-    """A worker's driver on a simulator, and another worker's on the same store."""
-
-    def __init__(self, url: str, agent: Agent = AGENT) -> None:
-        self.url = url
-        self.store = MemoryConversations()
-        self.profiles = MemoryProfiles()
-        self.client: AsyncAnthropic = connect(api_key="key", base_url=url, sessions=20)
-        self.agents = {agent.name: agent}
-        self.provider: Any = self.driver()
-
-    def driver(self) -> MessagesProvider:
-        return MessagesProvider(
-            self.client, self.store, self.profiles, self.agents, "support", clock=utcnow
-        )
-
-    async def asked(self) -> list[JSON]:
-        """The requests for messages that the model saw."""
-        async with httpx2.AsyncClient() as http:
-            found = (await http.get(f"{self.url}/_sim/messages")).json()["data"]
-        return [one for one in found if one["path"] == "/v1/messages"]
-
-    async def faults(self, *rules: JSON) -> None:
-        body = msgspec.json.encode({"rules": rules})
-        async with httpx2.AsyncClient() as http:
-            assert (await http.post(f"{self.url}/_sim/faults", content=body)).status_code == 200
-
-
-@asynccontextmanager
-async def a_place(agent: Agent = AGENT, **settings: Any) -> AsyncIterator[Place]:
-    async with running(Settings(port=0, **settings)) as url:
-        place = Place(url, agent)
-        yield place
-        await place.client.close()
+pytestmark = pytest.mark.contract
 
 
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
     async with a_place() as place:
         yield place
-
-
-def a_talk(place: Place) -> Talk:
-    return Talk(place)  # type: ignore[arg-type]
-
-
-def body(event: Any) -> JSON:
-    decoded: JSON = msgspec.json.decode(event.raw)
-    return decoded
-
-
-def kinds(talk: Talk) -> list[str]:
-    return [event.type for event in talk.heard]
-
-
-async def answered(talk: Talk, call: str, text: str = "42") -> None:
-    request = ToolAnswered(
-        tenant_id=TENANT,
-        session_id=talk.state.session_id,
-        at="2026-11-30T00:00:00Z",
-        custom_tool_use_id=call,
-        content=text,
-    )
-    await talk.world.provider.answer(talk.state, request)
-
-
-def waiting(idle: Any) -> list[str]:
-    ids: list[str] = body(idle)["stop_reason"]["event_ids"]
-    return ids
 
 
 async def test_a_turn_is_told_like_one_of_a_managed_session(place: Place) -> None:
@@ -430,81 +347,3 @@ async def test_a_database_that_is_away_for_a_moment_loses_nothing(place: Place) 
         place.store.down = 2
         idle = await talk.turn("[[script: reply]] hello")
     assert body(idle)["stop_reason"] == {"type": "end_turn"}
-
-
-class Killed(BaseException):
-    """The process died."""
-
-
-class Dying(MemoryConversations):
-    """A store whose caller dies at its nth addition: before it lands, or right after."""
-
-    def __init__(self, at: int, *, landed: bool) -> None:
-        super().__init__()
-        self.left = at
-        self.died = asyncio.Event()
-        self._landed = landed
-
-    async def append(self, conversation: str, entries: Any) -> bool:
-        self.left -= 1
-        dies = self.left == 0
-        if self.died.is_set() or (dies and not self._landed):
-            self.died.set()
-            raise Killed
-        added = await super().append(conversation, entries)
-        if dies:
-            self.died.set()
-            raise Killed
-        return added
-
-
-async def played(place: Place, talk: Talk, text: str) -> None:
-    """A turn with two rounds of two calls, by a driver that goes on from wherever the conversation is."""
-    done: set[str] = set()
-    async with talk.watching():
-        await talk.send(text, look=True)
-        while talk.state.turn is not None:
-            for action in talk.state.pending:
-                if action.tool_use_id not in done:
-                    done.add(action.tool_use_id)
-                    await answered(talk, action.tool_use_id)
-            if talk.state.turn is not None:
-                await talk.hear("session.status_idle")
-
-
-ADDITIONS = 11  # of such a turn: the message, three answers with their beginnings, four results
-
-
-@pytest.mark.parametrize("landed", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("at", range(1, ADDITIONS + 1))
-async def test_killed_at_any_addition_the_turn_ends_with_one_answer(
-    place: Place, at: int, landed: bool
-) -> None:
-    place.store = store = Dying(at, landed=landed)
-    place.provider = place.driver()
-    talk = a_talk(place)
-    await talk.open()
-    text = "[[script: custom_tool calls=2 rounds=2]] look"
-    talk.ask(text) if talk.state.turn is None else None
-    playing = asyncio.create_task(played(place, talk, text))
-    dying = asyncio.create_task(store.died.wait())
-    async with asyncio.timeout(DEADLINE_S):
-        await asyncio.wait({playing, dying}, return_when=asyncio.FIRST_COMPLETED)
-    playing.cancel()
-    await asyncio.wait({playing})
-    assert store.died.is_set(), "the play has fewer additions than are tried"
-    store.died.clear()
-    place.provider = place.driver()
-    async with asyncio.timeout(DEADLINE_S):
-        await played(place, talk, text)
-    assert talk.told.count("turn.completed") == 1
-    entries = next(iter(store.kept.values()))
-    recorded = [provider.head(entry.event).type for entry in entries[1:]]
-    assert recorded.count("user.message") == 1
-    assert recorded.count("agent.message") == 1
-    assert recorded.count("agent.custom_tool_use") == 4
-    assert recorded.count("user.custom_tool_result") == 4
-    assert [event.id for event in talk.heard] == [
-        provider.head(entry.event).id for entry in entries[1:]
-    ]
-    assert {one["status"] for one in await place.asked()} == {200}

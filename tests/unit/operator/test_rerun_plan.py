@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from services.operator.past import ToolCall, past
 from services.operator.reruns import plan as rerun_plan
@@ -12,8 +13,10 @@ from services.operator.reruns.plan import MAX_SESSION_ID, Plan, plan, shadow_of
 from shared.bus.envelope import Envelope
 from shared.session.admission import admit
 from shared.session.inputs import Request
-from tests.builders import BEGINNING
+from shared.session.resources import FileResource, MemoryResource
+from tests.builders import BEGINNING, Wire, bound, opening, seen, turn
 from tests.unit.operator.recordings import conversation
+from tests.unit.session.specification import history
 
 pytestmark = pytest.mark.unit
 
@@ -39,6 +42,15 @@ def test_every_record_is_one_that_intake_takes(wanted: Plan) -> None:
     sent: Any = admitted(rerun_plan.sending(wanted, wanted.turns[0], "agent_2", BEGINNING))
     assert (sent.turn_id, sent.content, sent.user_id) == ("t1", "hello", "u1")
     admitted(rerun_plan.closing(wanted, BEGINNING))
+
+
+def test_a_rerun_has_what_its_session_had_and_writes_no_memory() -> None:
+    file = FileResource(file_id="file_1", mount_path="/data/a")
+    store = MemoryResource(memory_store_id="memstore_1", instructions="read it")
+    events = history(opening(resources=[file, store]), turn(), bound(), seen(*Wire().reply()))
+    wanted = plan("r1", past(list(events)))
+    opened: Any = admitted(rerun_plan.opening(wanted, "r1", "a", None, BEGINNING))
+    assert opened.resources == [file, replace(store, access="read_only")]
 
 
 def test_the_same_run_asks_for_the_same_under_the_same_names(wanted: Plan) -> None:

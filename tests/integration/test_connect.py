@@ -3,6 +3,9 @@ by somebody whose browser follows links and keeps cookies."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -296,6 +299,31 @@ async def test_servers_that_are_away_or_nothing_of_the_kind_are_said(
             )
             assert answer.status_code == status, answer.text
             assert answer.json()["type"] == f"urn:turnstile:problem:{word}"
+
+
+async def test_the_command_prints_the_link_alone(
+    gateway: GatewayProcess, oauth: OauthServer
+) -> None:
+    async with a_vault(gateway) as vault, a_browser() as browser:
+        code, said, _ = await commanded(gateway, vault.id, "--url", oauth.mcp_server_url)
+        assert code == 0
+        assert (await pressed(browser, said.strip())).status_code == 200
+        code, said, why = await commanded(gateway, vault.id, "--url", "https://10.0.0.1/mcp")
+        assert (code, said) == (1, "")
+        assert "TURNSTILE_CONNECT_HOSTS" in why
+
+
+async def commanded(gateway: GatewayProcess, vault: str, *more: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of `turnstile vaults connect`."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services.operator.main", "vaults", "connect", vault, *more),
+        env={**os.environ, "TURNSTILE_GATEWAY_URL": gateway.url, "TURNSTILE_API_KEY": "key-a"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, why = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, said.decode(), why.decode()
 
 
 @needs_chromium

@@ -226,15 +226,11 @@ class SessionFeed:
 
     async def _emit(self, raw: bytes, *, source: str, thread: str | None = None) -> bool:
         """Give an event on, unless it is known; returns whether it was news."""
-        model = None
-        if thread is not None and provider.head(raw).type == "span.model_request_end":
-            model = await self._models.of(
-                thread
-            )  # before it counts as come: who waits may be stopped
         event = self._dedupe.news(raw, thread)
         if event is None:
             return False
-        event = replace(event, model=model) if model else event
+        if thread is not None and event.type == "span.model_request_end":
+            event = replace(event, model=self._models.known(thread))
         metrics.inc("turnstile_provider_events_total", source=source)
         await self._line.put(event, listed=source == "list")
         if thread is None:
@@ -441,7 +437,8 @@ class SessionFeed:
 
     async def _catch_up_child(self, thread: str) -> bool:
         """Give on what a child's list has and we have not; the list is oldest first. Returns whether it says that
-        the child rests."""
+        the child rests. Its model is asked for first: a wait between two events would lose their order."""
+        await self._models.ask(thread)
         async with self._lock(thread):
             self._retract(thread)
             pages = _Status(of_thread(self._client, self._session, thread))

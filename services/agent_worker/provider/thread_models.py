@@ -42,8 +42,12 @@ class ThreadModels:
         self._known: dict[str, str] = {}
         self._failed: dict[str, int] = {}
 
-    async def of(self, thread: str) -> str | None:
-        """The id of the thread's model; None where the provider does not say within SECONDS."""
+    def known(self, thread: str) -> str | None:
+        """The id of the thread's model; None where the provider did not say."""
+        return self._known.get(thread) or None
+
+    async def ask(self, thread: str) -> None:
+        """Find out, unless it is known or was asked for TRIES times in vain. Takes SECONDS at most."""
         if thread not in self._known and self._failed.get(thread, 0) < TRIES:
             try:
                 async with asyncio.timeout(SECONDS):
@@ -51,7 +55,6 @@ class ThreadModels:
             except (*WIRE_ERRORS, TimeoutError, ValueError) as error:
                 self._failed[thread] = self._failed.get(thread, 0) + 1
                 log.warning("thread_model_unknown", thread=thread, error=type(error).__name__)
-        return self._known.get(thread) or None
 
     async def _asked(self, thread: str) -> str:
         """Raises msgspec's errors, which are ValueErrors, for what is no thread."""

@@ -24,6 +24,11 @@ EACH = "*"
 CAP_REACHED, CAP_RESERVED = "cap_reached", "cap_reserved"
 
 
+# What a turn holds until it ends, in millionths of a US dollar, also when it has cost more than it reserved: nobody
+# knows what it will come to, so another begins only where all that it reserves itself is left.
+RUNS = 1
+
+
 class Cap(Struct, frozen=True, kw_only=True):
     """At most `limit` millionths of a US dollar. `who` is a user's or a session's id, or EACH; "" for the tenant.
     `set_at` is in seconds since the epoch, by the database's clock."""
@@ -93,7 +98,7 @@ def resets_at(period: Period, at: float) -> str | None:
 def admit(accounts: Iterable[Account], least: int) -> int | Refusal:
     """What a turn reserves (`least`, or as much as the dearest seen), or why it may not begin."""
     accounts = tuple(accounts)
-    reserves = max(least, *(account.dearest for account in accounts), 0)
+    reserves = max(least, *(account.dearest for account in accounts), RUNS)
     for account in accounts:
         if account.spent >= account.cap.limit:
             return Refusal(account=account, waits=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.agent_worker.adapters.caps import SETTLED_SECONDS
 from services.operator.costs.cap_rows import KEY, put
 from services.operator.database import engine_on
 from shared.clock import utcnow
@@ -32,8 +33,11 @@ class Operator:
         self._all_capped = all_capped
 
     async def begin(self) -> None:
-        """Set all caps. Raises what SQLAlchemy raises."""
+        """Set all caps, and return when every worker has read them. Raises what SQLAlchemy raises."""
         await self._set([*(generous() if self._all_capped else ()), *small(0)])
+        await asyncio.sleep(
+            SETTLED_SECONDS
+        )  # what docs/money.md promises; turns before that are not held
 
     async def run(self) -> None:
         """Raise the small caps for ever, until cancelled. While the database is away they stand."""

@@ -123,6 +123,22 @@ async def test_what_a_running_turn_was_charged_is_no_longer_reserved(
     assert held.left_micro_usd == 4 * CENT - TURN
 
 
+async def test_beside_a_turn_that_cost_more_than_it_reserved_another_has_to_fit(
+    store: Store,
+) -> None:
+    """It runs on, and nobody knows what it will come to."""
+    cap = capped(TURN + CENT)
+    first, second = await fresh(store), await fresh(store, "s2")
+    first = await store.write(begun(first), reserving(cap, first, least=CENT))
+    charged = ended(first)  # the lines come before the end, as those of its requests do
+    first = await store.write(charged, replace(settling(cap, first), release=None))
+    with pytest.raises(CapReached) as busy:
+        await store.write(begun(second), reserving(cap, second, least=2 * CENT))
+    assert busy.value.refusal.waits
+    await store.write(replace(first, unsaid=()), settling(cap, first))
+    await store.write(begun(second), reserving(cap, second, least=2 * CENT))
+
+
 async def test_a_turn_that_nothing_is_left_for_leaves_no_trace(store: Store) -> None:
     head = await fresh(store)
     cap = capped(2 * CENT)

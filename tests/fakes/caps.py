@@ -77,7 +77,7 @@ class MemoryBooks:
                 self.spent[cap.scope, money.spender.named(cap.scope), period] += total
             if (held := self.reservations.get(head.key)) is not None:
                 self.reservations[head.key] = Reservation(
-                    held.turn_id, held.spender, max(0, held.left - max(0, total))
+                    held.turn_id, held.spender, max(caps.RUNS, held.left - max(0, total))
                 )
 
     def _account(self, cap: Cap, spender: Spender, now: float) -> Account:

@@ -143,7 +143,7 @@ class _Books:
         total = sum(line["micro_usd"] for line in lines)
         if total > 0:
             left = RESERVATIONS.c.left_micro_usd
-            less = case((left > total, left - total), else_=0)
+            less = case((left - total > caps.RUNS, left - total), else_=caps.RUNS)
             charged = update(RESERVATIONS).where(*self._mine).values(left_micro_usd=less)
             await self._connection.execute(charged)
         return passed

@@ -1,0 +1,1 @@
+"""What programs import of Turnstile. Nothing here needs Kafka or a service."""

@@ -1,0 +1,32 @@
+"""What each SQL database can't promise as a store, for `turnstile store check` and the documents."""
+
+from __future__ import annotations
+
+from turnstile.stores.port import About
+
+BOTH = frozenset({"state", "history"})
+_MYSQL = About(
+    name="MySQL/MariaDB",
+    roles=BOTH,
+    cannot=(
+        "an append on the disk before it is acknowledged where innodb_flush_log_at_trx_commit is not 1",
+        "what was written just before a failover to an asynchronous replica",
+    ),
+)
+ABOUTS = {
+    "sqlite": About(
+        name="SQLite",
+        roles=BOTH,
+        cannot=("several machines: the file is shared by processes of one", "two writers at once"),
+    ),
+    "postgresql": About(
+        name="PostgreSQL",
+        roles=BOTH,
+        cannot=(
+            "an append on the disk before it is acknowledged where synchronous_commit or fsync is off",
+            "what was written just before a failover to an asynchronous replica",
+        ),
+    ),
+    "mysql": _MYSQL,
+    "mariadb": _MYSQL,
+}

@@ -29,7 +29,7 @@ $(SYNCED): pyproject.toml uv.lock infra/kafka/jars.lock
 	@uv=$$(sh infra/local/uv.sh) && python=$$(sh infra/local/python.sh) \
 		&& echo "setup: installing the locked packages with $$uv" \
 		&& UV_PYTHON_DOWNLOADS=never "$$uv" sync --locked --compile-bytecode --python "$$python" \
-		&& $(PYTHON) -m compileall -q shared services infra
+		&& $(PYTHON) -m compileall -q shared services infra turnstile
 	@$(PYTHON) -m infra.local fetch || echo "setup: going on without Kafka's jars" >&2
 	@touch $@
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 
 from vulture.core import Vulture
 
-PRODUCT = ("shared", "services", "infra")
+PRODUCT = ("shared", "services", "infra", "turnstile")
 KINDS = {"function", "class", "method", "property", "import"}
 # Called by a library, by name.
 CALLED = {

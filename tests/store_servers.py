@@ -64,7 +64,8 @@ class Server:
         until = time.monotonic() + START_S
         while not _answers(self.port):
             ended = self.process.poll() is not None
-            assert not ended and time.monotonic() < until, log.read_text("utf-8", "replace")[-3000:]
+            late = time.monotonic() > until
+            assert not (ended or late), log.read_text("utf-8", "replace")[-3000:]
             time.sleep(0.02)
 
     def kill(self) -> None:

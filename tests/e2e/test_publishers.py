@@ -41,7 +41,7 @@ async def test_the_documents_example_gets_its_reply(
 
 async def test_the_example_needs_nothing_of_ours() -> None:
     code = example("docs/publishers.md", "publish_turn.py")
-    for room in ("shared", "services", "infra"):
+    for room in ("shared", "services", "infra", "turnstile"):
         assert f"import {room}" not in code
         assert f"from {room}" not in code
 

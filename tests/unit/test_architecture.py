@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("shared", "services", "infra")
+PRODUCT = ("shared", "services", "infra", "turnstile")
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 60
 DRAWERS = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc"}

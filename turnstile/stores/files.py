@@ -1,8 +1,8 @@
 """A store in a folder of JSON files, for one machine: a folder a session with `head.json` and `events.jsonl`.
 
 The head is the point of commit: it says how many bytes of the events count. Events are written behind those and
-brought to the disk first, then the head is replaced by rename; what a killed process left behind the counted bytes is
-cut off by the next one. Writers of all processes take turns by a lock of the operating system.
+brought to the disk first, then the head is replaced by rename; what a killed process left behind the counted bytes
+is cut off by the next one. Writers of all processes take turns by a lock of the operating system.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class FilesBackend:
     """The Backend port on a folder, which is made. `threads` bounds how many files are worked on at once."""
 
     about = ABOUT
-    away = (OSError,)
+    away: tuple[type[BaseException], ...] = (OSError,)
 
     def __init__(self, folder: Path, threads: int) -> None:
         self._folder = folder
@@ -158,7 +158,11 @@ class FilesBackend:
 
     def _due(self, before_ms: int, limit: int) -> list[tuple[str, int]]:
         heads = (self._head(session) for session in self._sessions())
-        due = ((h.session, h.version) for h in heads if h and (h.expires_ms or before_ms + 1) <= before_ms)
+        due = (
+            (h.session, h.version)
+            for h in heads
+            if h and (h.expires_ms or before_ms + 1) <= before_ms
+        )
         return [one for one, _ in zip(due, range(limit), strict=False)]
 
     def _profile(self, user: str) -> KeptProfile | None:

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from turnstile.stores.port import NO_STATE, About, Append, Aside, Head, KeptProfile, Line
 from turnstile.stores.sql_abouts import ABOUTS
-from turnstile.stores.sql_tables import ASIDE, EVENTS, METADATA, PROFILES, SESSIONS
 from turnstile.stores.sql_postgres import removed_postgres, written_postgres
+from turnstile.stores.sql_tables import ASIDE, EVENTS, METADATA, PROFILES, SESSIONS
 
 S, E, P, A = SESSIONS.c, EVENTS.c, PROFILES.c, ASIDE.c
 LISTED = (S.session, S.version, S.user_id, S.created_ms, S.updated_ms, S.expires_ms)
@@ -58,7 +58,7 @@ class SqlBackend:
     async def lines(self, session: str, after: int, limit: int) -> Sequence[Line]:
         query = select(E.seq, E.append_id, E.event).where(E.session == session, E.seq > after)
         rows = await self._rows(query.order_by(E.seq).limit(limit))
-        return [Line(seq, append_id, text) for seq, append_id, text in rows]
+        return [Line(row.seq, row.append_id, row.event) for row in rows]
 
     async def heads(self, user: str | None, prefix: str, after: str, limit: int) -> Sequence[Head]:
         query = select(*LISTED).where(S.session > after).order_by(S.session).limit(limit)
@@ -85,7 +85,7 @@ class SqlBackend:
 
     async def due(self, before_ms: int, limit: int) -> Sequence[tuple[str, int]]:
         query = select(S.session, S.version).where(S.expires_ms <= before_ms).limit(limit)
-        return [(session, version) for session, version in await self._rows(query)]
+        return [(row.session, row.version) for row in await self._rows(query)]
 
     async def profile(self, user: str) -> KeptProfile | None:
         rows = await self._rows(select(P.version, P.profile).where(P.user_id == user))
@@ -117,7 +117,8 @@ class SqlBackend:
 
     async def aside(self, session: str, limit: int) -> Sequence[Aside]:
         query = select(ASIDE).where(A.session == session).order_by(A.seq).limit(limit)
-        return [Aside(*row) for row in await self._rows(query)]
+        rows = await self._rows(query)
+        return [Aside(row.session, row.seq, row.reason, row.at_ms, row.record) for row in rows]
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -128,7 +129,7 @@ class SqlBackend:
 
     async def _rows(self, query: Select[Any]) -> Sequence[Row[Any]]:
         async with self._reading.connect() as connection:
-            return (await connection.execute(query)).fetchall()
+            return list((await connection.execute(query)).fetchall())
 
     async def _changed(self, statement: Any) -> bool:
         """Whether the statement changed a row; a row that is there already is no error."""
@@ -201,7 +202,12 @@ async def _written(connection: AsyncConnection, append: Append) -> bool:
     await connection.execute(
         insert(EVENTS),
         [
-            {"session": head.session, "seq": line.seq, "append_id": line.append_id, "event": line.text}
+            {
+                "session": head.session,
+                "seq": line.seq,
+                "append_id": line.append_id,
+                "event": line.text,
+            }
             for line in append.lines
         ],
     )

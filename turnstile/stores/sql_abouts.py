@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from turnstile.stores.port import About
+from turnstile.stores.port import About, Role
 
-BOTH = frozenset({"state", "history"})
+BOTH: frozenset[Role] = frozenset({"state", "history"})
 _MYSQL = About(
     name="MySQL/MariaDB",
     roles=BOTH,

@@ -75,7 +75,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """A page of sessions, in byte order of their ids. `next_after` is where the next one begins, None at the end."""
+    """A page of sessions, in byte order of their ids. `next_after` is where the next begins, None at the end."""
 
     sessions: tuple[Listed, ...]
     next_after: str | None
@@ -235,7 +235,10 @@ class SessionStore:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
     ) -> None:
         await self.close()
 

@@ -36,8 +36,9 @@ class Address:
 def open_store(url: str, *, role: Role = "state", clock: Clock = utcnow) -> SessionStore:
     """The store at that URL; `start` it, or use `async with`, before anything else.
 
-    Raises Rejected, naming what to change, when the URL can't be taken, when the database's client is not installed,
-    or when it can't be what `role` asks for. Options of every URL: `pool` (connections, 8) and `timeout` (seconds, 10).
+    Raises Rejected, naming what to change, when the URL can't be taken, when the database's client is not
+    installed, or when it can't be what `role` asks for. Options of every URL: `pool` (connections, 8) and `timeout`
+    (seconds, 10).
     """
     address = _address(url)
     _, make = _scheme(address.parts.scheme)
@@ -62,7 +63,9 @@ def _address(url: str) -> Address:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        raise Rejected("bad_url", "a store's URL can't be read: is its port a number?", field="url") from None
+        raise Rejected(
+            "bad_url", "a store's URL can't be read: is its port a number?", field="url"
+        ) from None
     _scheme(parts.scheme)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     pool = _number(options.pop("pool", str(POOL)), "pool", 1, MOST_CONNECTIONS)
@@ -75,7 +78,7 @@ def _scheme(scheme: str) -> tuple[tuple[str, str], Callable[[Address], Backend]]
     if scheme not in SCHEMES:
         known = ", ".join(sorted(SCHEMES))
         raise Rejected("bad_url", f"a store's URL begins with one of: {known}", field="url")
-    (module, extra), make = SCHEMES[scheme]
+    module, extra = SCHEMES[scheme][0]
     if find_spec(module) is None:
         words = f"{scheme}:// needs the package {module}: pip install 'turnstile[{extra}]'"
         raise Rejected("not_installed", words, field="url")
@@ -95,7 +98,9 @@ def _number(text: str, name: str, least: float, most: float) -> float:
 def _none_left(options: dict[str, str]) -> None:
     if options:
         raise Rejected(
-            "bad_url", f"options are pool and timeout, not {', '.join(sorted(options))}", field="url"
+            "bad_url",
+            f"options are pool and timeout, not {', '.join(sorted(options))}",
+            field="url",
         )
 
 

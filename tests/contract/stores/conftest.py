@@ -27,7 +27,9 @@ class Place:
 
 
 @pytest.fixture(scope="session", params=STORES)
-def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
     name = request.param
     if name == "files":
         yield Place(name, f"file://{tmp_path_factory.mktemp('files')}/store", None)
@@ -50,7 +52,7 @@ def own() -> str:
     return f"t{uuid4().hex[:12]}"
 
 
-class opened:  # noqa: N801
+class opened:
     """A started store; a server that has just begun may say no for a while."""
 
     def __init__(self, url: str) -> None:

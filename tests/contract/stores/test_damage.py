@@ -46,7 +46,9 @@ async def test_a_damaged_state_is_set_aside_and_the_session_goes_on(
     assert len((await store.history(own)).events) == 3
 
 
-async def test_a_damaged_profile_counts_as_empty(place: Place, store: SessionStore, own: str) -> None:
+async def test_a_damaged_profile_counts_as_empty(
+    place: Place, store: SessionStore, own: str
+) -> None:
     await store.put_profile(own, {"likes": "tea"}, expected_version=0)
     await break_profile(place, store, own)
     found = await store.profile(own)

@@ -41,8 +41,8 @@ async def test_what_was_acknowledged_outlives_kill_9_and_no_append_is_half_there
 
 
 async def written_until_killed(place: Place, prefix: str) -> dict[str, int]:
-    """The version that was acknowledged last of each session, when the server was killed while more were written; of
-    a store in files, their writer."""
+    """The version that was acknowledged last of each session, when the server was killed while more were written;
+    of a store in files, their writer."""
     module = "tests.contract.stores.writer"
     writer = await asyncio.create_subprocess_exec(
         sys.executable, "-m", module, place.url, prefix, stdout=PIPE, cwd=PROJECT

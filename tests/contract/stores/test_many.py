@@ -12,7 +12,9 @@ pytestmark = [pytest.mark.contract, pytest.mark.timeout(240)]
 MANY, USERS, AT_ONCE, PAGE = 10_000, 10, 32, 500
 
 
-async def test_ten_thousand_sessions_are_listed_in_pages_each_once(store: SessionStore, own: str) -> None:
+async def test_ten_thousand_sessions_are_listed_in_pages_each_once(
+    store: SessionStore, own: str
+) -> None:
     names = [f"{own}-{n:05}" for n in range(MANY)]
     waiting = iter(enumerate(names))
 

@@ -23,7 +23,11 @@ def numbered(first: int, last: int) -> list[dict[str, int]]:
 
 
 async def test_what_was_appended_is_loaded(store: SessionStore, own: str) -> None:
-    odd = {"text": 'a "quoted" line\n\u0000 ü 🦉', "deep": {"list": [1, 2.5, None, True]}, "big": 2**53}
+    odd = {
+        "text": 'a "quoted" line\n\u0000 ü 🦉',
+        "deep": {"list": [1, 2.5, None, True]},
+        "big": 2**53,
+    }
     assert await store.load(own) is None
     assert await store.append(own, [odd], expected_version=0, state=odd, user=f"{own}u") == 1
     assert await store.append(own, [{}, odd], expected_version=1) == 3
@@ -52,7 +56,9 @@ async def test_an_append_at_another_version_changes_nothing(store: SessionStore,
     assert [event.event["n"] for event in (await store.history(own)).events] == [1, 2, 3]
 
 
-async def test_an_append_that_is_repeated_under_its_id_lands_once(store: SessionStore, own: str) -> None:
+async def test_an_append_that_is_repeated_under_its_id_lands_once(
+    store: SessionStore, own: str
+) -> None:
     for _ in range(2):
         assert await store.append(own, numbered(1, 2), expected_version=0, append_id="one") == 2
     await store.append(own, [{"n": 3}], expected_version=2)
@@ -62,7 +68,9 @@ async def test_an_append_that_is_repeated_under_its_id_lands_once(store: Session
     assert len((await store.history(own)).events) == 3
 
 
-async def test_of_64_writers_at_once_each_lands_once_and_in_one_order(place: Place, own: str) -> None:
+async def test_of_64_writers_at_once_each_lands_once_and_in_one_order(
+    place: Place, own: str
+) -> None:
     async with opened(place.url) as here, opened(place.url) as there:
 
         async def write(n: int) -> tuple[int, int]:
@@ -132,7 +140,9 @@ async def test_a_deleted_session_is_gone_with_its_history(store: SessionStore, o
     assert again.state == {}
 
 
-async def test_an_expired_session_is_not_there_and_can_be_removed(store: SessionStore, own: str) -> None:
+async def test_an_expired_session_is_not_there_and_can_be_removed(
+    store: SessionStore, own: str
+) -> None:
     past, ahead = utcnow() - HOUR, utcnow() + HOUR
     for name, at in (("a", past), ("b", ahead), ("c", past)):
         await store.append(own + name, [{}], expected_version=0, user=own, expires_at=at)
@@ -156,7 +166,9 @@ async def test_an_expired_session_is_not_there_and_can_be_removed(store: Session
     assert kept.expires_at is None
 
 
-async def test_sessions_are_listed_by_user_and_prefix_in_pages(store: SessionStore, own: str) -> None:
+async def test_sessions_are_listed_by_user_and_prefix_in_pages(
+    store: SessionStore, own: str
+) -> None:
     names = [f"{own}{kind}{n}" for kind in "-._:aB" for n in range(4)]
     for n, name in enumerate(names):
         await store.append(name, [{}], expected_version=0, user=f"{own}.{n % 2}")

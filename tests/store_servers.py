@@ -48,7 +48,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start it and return when it takes connections. AssertionError with its log when it does not."""
+        """Start it and return when it takes connections; the test fails with its log when it does not."""
         log = self.folder.with_name(f"{self.name}.log")
         with log.open("ab") as said:
             self.process = subprocess.Popen(
@@ -63,9 +63,10 @@ class Server:
             )
         until = time.monotonic() + START_S
         while not _answers(self.port):
-            ended = self.process.poll() is not None
-            late = time.monotonic() > until
-            assert not (ended or late), log.read_text("utf-8", "replace")[-3000:]
+            if self.process.poll() is not None or time.monotonic() > until:
+                pytest.fail(
+                    f"{self.name} did not start: {log.read_text('utf-8', 'replace')[-3000:]}"
+                )
             time.sleep(0.02)
 
     def kill(self) -> None:

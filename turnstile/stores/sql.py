@@ -1,4 +1,4 @@
-"""A store in SQLite, PostgreSQL, MySQL or MariaDB: four tables, one transaction a write.
+"""A store in SQLite or PostgreSQL: four tables, one transaction a write.
 
 On PostgreSQL a write is one statement, which is a transaction by itself. SQLite has one writer at a time.
 """
@@ -22,9 +22,6 @@ from turnstile.stores.sql_tables import ASIDE, EVENTS, METADATA, PROFILES, SESSI
 
 S, E, P, A = SESSIONS.c, EVENTS.c, PROFILES.c, ASIDE.c
 LISTED = (S.session, S.version, S.user_id, S.created_ms, S.updated_ms, S.expires_ms)
-# MariaDB rolls one of two transactions back that wait for each other; it is then done anew.
-DEADLOCK = 1213
-TRIES = 20
 
 
 class SqlBackend:
@@ -140,16 +137,11 @@ class SqlBackend:
             return False
 
     async def _transaction(self, append: Append) -> bool:
-        for tried in range(1, TRIES + 1):
-            try:
-                async with self._begun() as connection:
-                    return await _written(connection, append)
-            except IntegrityError:
-                return False  # another one made the session
-            except OperationalError as error:
-                if tried == TRIES or DEADLOCK not in getattr(error.orig, "args", ()):
-                    raise
-        return False
+        try:
+            async with self._begun() as connection:
+                return await _written(connection, append)
+        except IntegrityError:
+            return False  # another one made the session
 
     @asynccontextmanager
     async def _begun(self) -> AsyncIterator[AsyncConnection]:
@@ -169,14 +161,13 @@ def engine_on(url: str, *, pool: int, timeout: float, options: dict[str, Any]) -
         event.listen(engine.sync_engine, "connect", _sqlite_connected)
         event.listen(engine.sync_engine, "begin", _sqlite_begins)
         return engine
-    waits = {"timeout": timeout} if "asyncpg" in url else {"connect_timeout": timeout}
     return create_async_engine(
         url,
         pool_size=pool,
         max_overflow=0,
         pool_timeout=timeout,
         hide_parameters=True,
-        connect_args={**waits, **options},
+        connect_args={"timeout": timeout, **options},
         isolation_level="READ COMMITTED",
     )
 

@@ -5,14 +5,6 @@ from __future__ import annotations
 from turnstile.stores.port import About, Role
 
 BOTH: frozenset[Role] = frozenset({"state", "history"})
-_MYSQL = About(
-    name="MySQL/MariaDB",
-    roles=BOTH,
-    cannot=(
-        "an append on the disk before it is acknowledged where innodb_flush_log_at_trx_commit is not 1",
-        "what was written just before a failover to an asynchronous replica",
-    ),
-)
 ABOUTS = {
     "sqlite": About(
         name="SQLite",
@@ -27,6 +19,4 @@ ABOUTS = {
             "what was written just before a failover to an asynchronous replica",
         ),
     ),
-    "mysql": _MYSQL,
-    "mariadb": _MYSQL,
 }

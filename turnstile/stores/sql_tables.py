@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Index, MetaData, String, Table, Text
-from sqlalchemy.dialects.mysql import LONGTEXT, VARCHAR
 
 METADATA = MetaData()
-ID = (
-    String(128)
-    .with_variant(String(128, collation="C"), "postgresql")
-    .with_variant(VARCHAR(128, charset="ascii", collation="ascii_bin"), "mysql", "mariadb")
-)
-LONG = Text().with_variant(LONGTEXT(charset="utf8mb4"), "mysql", "mariadb")
+ID = String(128).with_variant(String(128, collation="C"), "postgresql")
+LONG = Text()
 
 SESSIONS = Table(
     "turnstile_store_sessions",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from shared.clock import Clock, utcnow
 from shared.errors import Rejected
@@ -27,35 +25,21 @@ class Address:
     timeout: float
     options: dict[str, str]
 
-    def rewritten(self, scheme: str) -> str:
-        """The URL for the client, with our own options left out."""
-        query = urlencode(self.options)
-        return self.parts._replace(scheme=scheme, query=query, fragment="").geturl()
-
 
 def open_store(url: str, *, role: Role = "state", clock: Clock = utcnow) -> SessionStore:
     """The store at that URL; `start` it, or use `async with`, before anything else.
 
-    Raises Rejected, naming what to change, when the URL can't be taken, when the database's client is not
-    installed, or when it can't be what `role` asks for. Options of every URL: `pool` (connections, 8) and `timeout`
+    Raises Rejected, naming what to change, when the URL can't be taken or when it can't be what `role` asks for.
+    Options of every URL: `pool` (connections, 8) and `timeout`
     (seconds, 10).
     """
     address = _address(url)
-    _, make = _scheme(address.parts.scheme)
-    backend = make(address)
+    backend = _maker(address.parts.scheme)(address)
     if role not in backend.about.roles:
         why = "; ".join(backend.about.cannot)
         words = f"{backend.about.name} can't be the {role} store. It can't promise: {why}"
         raise Rejected("cannot_promise", words, field="url")
     return SessionStore(backend, timeout=address.timeout, clock=clock)
-
-
-def shown(url: str) -> str:
-    """The URL without its password and query, for people."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    user = f"{parts.username}@" if parts.username else ""
-    return parts._replace(netloc=user + host, query="", fragment="").geturl()
 
 
 def _address(url: str) -> Address:
@@ -66,22 +50,17 @@ def _address(url: str) -> Address:
         raise Rejected(
             "bad_url", "a store's URL can't be read: is its port a number?", field="url"
         ) from None
-    _scheme(parts.scheme)
+    _maker(parts.scheme)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     pool = _number(options.pop("pool", str(POOL)), "pool", 1, MOST_CONNECTIONS)
     timeout = _number(options.pop("timeout", str(TIMEOUT_S)), "timeout", SHORTEST_S, LONGEST_S)
     return Address(parts, int(pool), timeout, options)
 
 
-def _scheme(scheme: str) -> tuple[tuple[str, str], Callable[[Address], Backend]]:
-    """What is to be installed (module, extra) and how the store is made. Raises Rejected."""
+def _maker(scheme: str) -> Callable[[Address], Backend]:
     if scheme not in SCHEMES:
         known = ", ".join(sorted(SCHEMES))
         raise Rejected("bad_url", f"a store's URL begins with one of: {known}", field="url")
-    module, extra = SCHEMES[scheme][0]
-    if find_spec(module) is None:
-        words = f"{scheme}:// needs the package {module}: pip install 'turnstile[{extra}]'"
-        raise Rejected("not_installed", words, field="url")
     return SCHEMES[scheme]
 
 
@@ -131,21 +110,18 @@ def _sqlite(address: Address) -> Backend:
 
 
 def _postgres(address: Address) -> Backend:
-    return _server(address, "postgresql+asyncpg", address.options)
-
-
-def _server(address: Address, scheme: str, options: dict[str, Any]) -> Backend:
     from turnstile.stores.sql import SqlBackend, engine_on
 
     if address.parts.path in ("", "/"):
         raise Rejected("bad_url", "the URL ends with the name of a database", field="url")
-    url = address.parts._replace(scheme=scheme, query="", fragment="").geturl()
+    url = address.parts._replace(scheme="postgresql+asyncpg", query="", fragment="").geturl()
+    options = address.options
     return SqlBackend(engine_on(url, pool=address.pool, timeout=address.timeout, options=options))
 
 
-SCHEMES: dict[str, tuple[tuple[str, str], Callable[[Address], Backend]]] = {
-    "file": (("msgspec", ""), _files),
-    "sqlite": (("aiosqlite", "sqlite"), _sqlite),
-    "postgresql": (("asyncpg", "postgres"), _postgres),
-    "postgres": (("asyncpg", "postgres"), _postgres),
+SCHEMES: dict[str, Callable[[Address], Backend]] = {
+    "file": _files,
+    "sqlite": _sqlite,
+    "postgresql": _postgres,
+    "postgres": _postgres,
 }

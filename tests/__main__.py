@@ -37,6 +37,8 @@ def end_to_end(*names: str) -> tuple[str, ...]:
 # Stacks of their own, with other settings or to be broken: these need not share the others' stack.
 APART = end_to_end("waits", "worker_tools", "parked")
 OUTAGES = end_to_end("bad_burst", "long_outage")
+# A shared stack of their own: half of what the end-to-end tests take, which is more than any other run.
+FURTHER = end_to_end("agents", "canary", "messages", "openapi", "secrets", "self_hosted", "users")
 OF_THE_ARCHIVE = integration("archive", "clickhouse")
 OF_THE_GATEWAY = integration("gateway", "grafana", "operator", "documents", "costs")
 OF_STARTING = integration("starts", "local")
@@ -47,7 +49,8 @@ ALL = (
     (*OF_THE_ARCHIVE, *OUTAGES),
     (*OF_THE_GATEWAY, *OF_STARTING),
     without("tests/integration", *OF_THE_ARCHIVE, *OF_THE_GATEWAY, *OF_STARTING),
-    without("tests/e2e", *APART, *OUTAGES),
+    without("tests/e2e", *APART, *OUTAGES, *FURTHER),
+    FURTHER,
     ("tests/unit", *APART),
 )
 QUICK = (

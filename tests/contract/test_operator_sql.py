@@ -101,6 +101,7 @@ async def test_traces_of_a_session_are_counted_by_table(url: str) -> None:
     assert traces.rows == {
         "worker_heads": 1,
         "worker_inbox": 2,
+        "worker_conversations": 0,
         "gateway_sessions": 1,
         "gateway_turns": 2,
         "gateway_keys": 1,

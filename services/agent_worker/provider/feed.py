@@ -193,7 +193,7 @@ class SessionFeed:
                 await self._before_idle(raw, head.id)
             elif head.type == "session.status_terminated":
                 await self._catch_up_or_deleted(head.id)
-                await self._before_end(head)
+                await self._before_end(head, listed=False)
             elif self._holds_beside(head) and self._takes_up(head.type, raw):
                 # What was seen queued is taken up by now: its place is before this, and only the list may say so.
                 await self._catch_up(head.id)
@@ -282,7 +282,7 @@ class SessionFeed:
             if head.type == "session.status_idle" and thread is None:
                 await self._before_idle(raw, "")
             elif head.type in ENDS and thread is None:
-                await self._before_end(head)
+                await self._before_end(head, listed=True)
             if head.id in kept:
                 await self._line.put(kept.pop(head.id), listed=True)
                 continue
@@ -333,18 +333,19 @@ class SessionFeed:
         if until and (flushed or self._dedupe.holds):
             await self._catch_up(until)
         if flushed:
-            await self._give_up_queued(provider.head(idle).processed_at)
+            await self._give_up_queued(provider.head(idle).processed_at, listed=not until)
         self._flushed = False
 
-    async def _give_up_queued(self, at: str | None) -> None:
-        """Give on what was flushed at that time. A message that was sent into the end of a turn may have come
-        behind the flush, and looks the same until it is taken up: so what is queued has a moment to be."""
+    async def _give_up_queued(self, at: str | None, *, listed: bool) -> None:
+        """Give on what was flushed at that time; `listed`: by an idle that the list told, to stay with it. A
+        message that was sent into the end of a turn may have come behind the flush, and looks the same until it is
+        taken up: so what is queued has a moment to be."""
         queued = self._dedupe.held
         if queued:
             await asyncio.sleep(TAKE_UP_SECONDS)
             queued -= {_id(raw) for raw in await self._missed()}
         for event in self._dedupe.settle(at, queued):
-            await self._line.put(event)
+            await self._line.put(event, listed=listed)
 
     async def _catch_up_or_deleted(self, until: str) -> None:
         """Catch up with the list of a session that has ended, unless it was deleted right away."""
@@ -353,12 +354,12 @@ class SessionFeed:
         except anthropic.NotFoundError:
             await self._merge(None, [])
 
-    async def _before_end(self, end: provider.Head) -> None:
+    async def _before_end(self, end: provider.Head, *, listed: bool) -> None:
         """Give on what the end of the session closes over: nobody listens to it afterwards. What is still queued
-        is never processed."""
+        is never processed. `listed`: by an end that the list told, to stay with it."""
         await self._catch_up_children(closing=True)
         for event in self._dedupe.settle(end.processed_at, self._dedupe.held):
-            await self._line.put(event)
+            await self._line.put(event, listed=listed)
 
     # ---- child threads ----------------------------------------------------------------------------------------
 

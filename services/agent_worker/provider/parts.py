@@ -30,7 +30,7 @@ MOST_NAMES = 20
 # So many vaults that are gone are remembered.
 MOST_GONE = 10_000
 # A turn that is refused for good fails within two seconds: so long the reason may be looked for.
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 1.5
 # Of an environment that is made here: no host but registries of packages and the agent's MCP servers.
 NETWORK: BetaLimitedNetworkParams = {
     "type": "limited",

@@ -20,6 +20,9 @@ _PAGES = {
 _FAILS: dict[str, dict[str, Any]] = {
     status: {"description": about, "content": _HTML} for status, about in _PAGES.items()
 }
+_ELSE: dict[str, dict[str, Any]] = {
+    "default": {"description": "A page that says why not", "content": _HTML}
+}
 _ON: dict[str, dict[str, Any]] = {"303": {"description": "On to the next page"}}
 # Of a page without a key.
 _ALWAYS = tuple(word for word in ALWAYS if word not in ("unauthorized", "forbidden"))
@@ -59,7 +62,11 @@ DESCRIBED_CONNECT: dict[tuple[str, str], Route] = {
         303,
         media="text/html",
         refuses=_ALWAYS,
-        also={**_FAILS, **_ON},
+        also={
+            **_FAILS,
+            **_ON,
+            "default": {"description": "A page that says why not", "content": _HTML},
+        },
     ),
     ("GET", CONNECT_CALLBACK): Route(
         "finish_to_connect",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from tests.chaos.moves import Said
 
 
@@ -35,6 +37,24 @@ class ProviderSession:
     bill: float = 0.0
 
 
+class _Processed(msgspec.Struct):
+    processed_at: str = ""
+
+
+def processed_at(event: Made) -> str:
+    """When the provider had processed it; "" for one that it never did."""
+    return msgspec.json.decode(event.raw, type=_Processed).processed_at
+
+
+def in_turn(sessions: Sequence[ProviderSession]) -> list[ProviderSession]:
+    """In the order in which they first ran, those that never did last. Not that of their making: one whose making
+    seemed to fail, and was made again, is adopted by a later turn."""
+    ran = {
+        one.id: min(filter(None, map(processed_at, one.events)), default="~") for one in sessions
+    }
+    return sorted(sessions, key=lambda one: ran[one.id])
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row of the view `events`; `provider_event_id` is empty on our own."""
@@ -60,7 +80,7 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Everything about one of our sessions. `at_provider`: oldest first. `heard_wrong`: what the client's stream
+    """Everything about one of our sessions. `at_provider`: see `in_turn`. `heard_wrong`: what the client's stream
     brought twice or left out, in words. `capped`: how the cap that may refuse turns is named, "" where none may."""
 
     session_id: str

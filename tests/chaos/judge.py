@@ -14,7 +14,7 @@ from infra.simulator import reply_to
 from services.agent_worker.provider.front import HEADING, LOST
 from shared.moment import parse
 from shared.session.caps import CAP_REACHED
-from tests.chaos.evidence import Evidence, Finding, Made, ProviderSession, Row
+from tests.chaos.evidence import Evidence, Finding, Made, ProviderSession, Row, processed_at
 from tests.chaos.follower import ENDS
 from tests.chaos.moves import COMPLETED, REFUSED
 
@@ -101,10 +101,6 @@ class _Rotated(msgspec.Struct):
     reason: str
 
 
-class _Processed(msgspec.Struct):
-    processed_at: str = ""
-
-
 def _left(rows: Iterable[Row]) -> dict[str, str]:
     """Provider sessions that were at rest, retired, and left for a turn; and when."""
     found = {}
@@ -124,8 +120,7 @@ def _came_too_late(event: Made, left_at: str | None) -> bool:
     """After the idle, and not heard yet when a turn left the retired session: nobody promises to record it."""
     if not event.late or not left_at:
         return False
-    processed = parse(msgspec.json.decode(event.raw, type=_Processed).processed_at)
-    return processed > parse(left_at) - _UNDER_WAY
+    return parse(processed_at(event)) > parse(left_at) - _UNDER_WAY
 
 
 def _repeated(found: Evidence) -> Iterator[str]:

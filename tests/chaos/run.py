@@ -13,7 +13,7 @@ from infra.local.settings import StackSettings
 from tests.chaos.archive import Archive
 from tests.chaos.books import read_money
 from tests.chaos.calm import calm
-from tests.chaos.evidence import Evidence, Published
+from tests.chaos.evidence import Evidence, Published, in_turn
 from tests.chaos.follower import Follower
 from tests.chaos.gateway import Gateway
 from tests.chaos.money import Money
@@ -197,7 +197,9 @@ class Run:
             Evidence(
                 session_id=talk.session_id,
                 accepted=talk.accepted,
-                at_provider=[await self._provider.log(i) for i in behind.get(talk.session_id, [])],
+                at_provider=in_turn(
+                    [await self._provider.log(one) for one in behind.get(talk.session_id, [])]
+                ),
                 rows=rows.get(talk.session_id, []),
                 published=log.get(talk.session_id, Published()),
                 heard_wrong=[*follower.wrong, *(f"{one} is the user's too" for one in talk.others)],

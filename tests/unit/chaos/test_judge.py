@@ -12,7 +12,7 @@ import pytest
 from infra.simulator import reply_to
 from services.agent_worker.provider.front import HEADING, LOST
 from shared.session.caps import CAP_REACHED
-from tests.chaos.evidence import Evidence, Made, ProviderSession, Published, Row
+from tests.chaos.evidence import Evidence, Made, ProviderSession, Published, Row, in_turn
 from tests.chaos.judge import judge
 from tests.chaos.moves import COMPLETED, INTERRUPTED, REFUSED, Said
 
@@ -269,3 +269,19 @@ def test_only_what_comes_after_a_retired_session_was_left_need_not_be_there() ->
     assert missed("02", late=False) == ["missing"]
     lost = json.dumps({"provider_session_id": "sesn_1", "reason": "lost"})
     assert missed("02", data=lost) == ["missing"], "not at rest"
+
+
+def test_provider_sessions_stand_in_the_order_in_which_they_ran() -> None:
+    """One whose making seemed to fail is adopted later, by a turn behind those of the one that was made instead."""
+
+    def ran(ident: str, *seconds: int) -> ProviderSession:
+        at = [f"2026-11-30T12:00:{second:02}.000000Z" for second in seconds]
+        queued = made("q", "user.message")
+        events = [
+            queued,
+            *(made(ident + one, "session.status_running", processed_at=one) for one in at),
+        ]
+        return ProviderSession(ident, [], events)
+
+    adopted, first, unused = ran("made_first", 30, 31), ran("made_again", 10, 20), ran("unused")
+    assert in_turn([unused, adopted, first]) == [first, adopted, unused]

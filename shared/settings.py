@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
 from urllib.parse import unquote, urlsplit
@@ -332,8 +333,17 @@ class TelemetrySettings(Block):
 Feature = Literal["files", "mcp_oauth", "cloud"]
 
 
-def _names(listed: str) -> list[str]:
-    return [name for part in listed.split(",") if (name := part.strip())]
+def listed(value: str) -> tuple[str, ...]:
+    """What a comma-separated setting lists, in order, without blanks."""
+    return tuple(one for part in value.split(",") if (one := part.strip()))
+
+
+def require_each(value: str, allowed: Sequence[str]) -> str:
+    """`value`, when each that it lists is allowed. Raises ValueError that names the first other one."""
+    wrong = [one for one in listed(value) if one not in allowed]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} is none of {', '.join(allowed)}")
+    return value
 
 
 class ProviderSettings(Block):
@@ -370,15 +380,12 @@ class ProviderSettings(Block):
     @field_validator("turnstile_provider_without")
     @classmethod
     def _known_features(cls, value: str) -> str:
-        wrong = [one for one in _names(value) if one not in get_args(Feature)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is none of {', '.join(get_args(Feature))}")
-        return value
+        return require_each(value, get_args(Feature))
 
     @property
     def without(self) -> frozenset[Feature]:
         """What the server lacks."""
-        lacks = _names(self.turnstile_provider_without)
+        lacks = listed(self.turnstile_provider_without)
         return frozenset(one for one in get_args(Feature) if one in lacks)
 
     @property

@@ -21,6 +21,8 @@ from shared.settings import (
     ProcessSettings,
     ProviderSettings,
     TenantSettings,
+    listed,
+    require_each,
 )
 
 # Ten years in seconds; and more tokens than a provider session can have.
@@ -249,16 +251,13 @@ class WorkerSettings(Block):
     @field_validator("vault_policy")
     @classmethod
     def _known_scopes(cls, value: str) -> str:
-        wrong = [one for one in _listed(value) if one not in get_args(Scope)]
-        if wrong:
-            raise ValueError(f"{wrong[0]!r} is none of {', '.join(get_args(Scope))}")
-        return value
+        return require_each(value, get_args(Scope))
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
         """The scopes of `vault_policy`, in order."""
         return tuple(
-            scope for one in _listed(self.vault_policy) for scope in get_args(Scope) if scope == one
+            scope for one in listed(self.vault_policy) for scope in get_args(Scope) if scope == one
         )
 
     @property
@@ -271,10 +270,6 @@ class WorkerSettings(Block):
             tokens=read_by_tenant(self.rotate_tokens, most=LONGEST_LIFE),
             compactions=read_by_tenant(self.rotate_compactions, most=LONGEST_LIFE),
         )
-
-
-def _listed(value: str) -> tuple[str, ...]:
-    return tuple(one for text in value.split(",") if (one := text.strip()))
 
 
 class Settings(ProcessSettings):

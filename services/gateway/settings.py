@@ -14,6 +14,7 @@ from shared.settings import (
     ProcessSettings,
     ProviderSettings,
     TenantSettings,
+    listed,
 )
 
 _HOST = re.compile(r"[a-z0-9._-]+(:[0-9]{1,5})?")
@@ -104,7 +105,7 @@ class HttpSettings(Block):
     @field_validator("cors_origins")
     @classmethod
     def _are_origins(cls, value: str) -> str:
-        for origin in _listed(value):
+        for origin in listed(value):
             if origin != "*" and _ORIGIN.fullmatch(origin) is None:
                 raise ValueError(
                     f"{origin!r} is no origin: write scheme, host and port as a browser does, "
@@ -119,7 +120,7 @@ class HttpSettings(Block):
     @property
     def origins(self) -> tuple[str, ...]:
         """The origins of `cors_origins`, in order."""
-        return _listed(self.cors_origins)
+        return listed(self.cors_origins)
 
 
 class ConnectSettings(Block):
@@ -160,7 +161,7 @@ class ConnectSettings(Block):
     @field_validator("connect_hosts")
     @classmethod
     def _are_hosts(cls, value: str) -> str:
-        for host in _listed(value):
+        for host in listed(value):
             if _HOST.fullmatch(host) is None:
                 raise ValueError(
                     f"{host!r} is no host: write host or host:port, in lower case, without a scheme"
@@ -185,11 +186,7 @@ class ConnectSettings(Block):
     @property
     def hosts(self) -> tuple[str, ...]:
         """The hosts of `connect_hosts`."""
-        return _listed(self.connect_hosts)
-
-
-def _listed(value: str) -> tuple[str, ...]:
-    return tuple(origin for text in value.split(",") if (origin := text.strip()))
+        return listed(self.connect_hosts)
 
 
 class Settings(ProcessSettings):
